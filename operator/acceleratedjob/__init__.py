@@ -1,0 +1,1 @@
+"""The operator: watches AcceleratedJobs and makes their Service and pods."""

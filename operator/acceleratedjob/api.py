@@ -1,0 +1,111 @@
+"""Every name that the operator shares with others, each once.
+
+The API's group and kinds, label keys, the names of objects, phases, conditions and reasons.
+Environment variables are in `env`, the contract with the pod.
+"""
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+Manifest = dict[str, Any]  # a Kubernetes object as JSON gives it
+View = Mapping[str, Any]  # the same, only read
+
+GROUP = "accelerated.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+KIND = "AcceleratedJob"
+PLURAL = "acceleratedjobs"
+COMPONENT = "acceleratedjob-operator"  # the name under which events are reported
+
+JOB_NAME_LABEL = f"{GROUP}/job-name"
+ATTEMPT_LABEL = f"{GROUP}/attempt"
+REPLICA_INDEX_LABEL = f"{GROUP}/replica-index"
+APP_LABELS = {
+    "app.kubernetes.io/managed-by": COMPONENT,
+    "app.kubernetes.io/component": "trainer",
+}
+
+MAX_NAME_LENGTH = 50  # leaves room in a pod's 63-character hostname for -<attempt>-<index>
+
+
+class Phase(StrEnum):
+    """Where a job stands, in one word, for people."""
+
+    PENDING = "Pending"  # some pods have no node yet
+    STARTING = "Starting"  # all pods have a node, not all are ready
+    RUNNING = "Running"  # every replica is ready or has succeeded
+    RESTARTING = "Restarting"  # an attempt has failed, the next one's pods are not made yet
+    SUSPENDED = "Suspended"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+class ConditionType(StrEnum):
+    """What holds of a job, for machines; batch/v1's names where it has them."""
+
+    SCHEDULED = "Scheduled"
+    READY = "Ready"
+    SUSPENDED = "Suspended"
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+
+
+class Reason(StrEnum):
+    """Why a condition, an event or a failure is as it is."""
+
+    ALL_SCHEDULED = "AllScheduled"
+    WAITING_FOR_NODES = "WaitingForNodes"
+    ALL_READY = "AllReady"
+    WAITING_FOR_REPLICAS = "WaitingForReplicas"
+    SUSPENDED = "Suspended"
+    RESUMED = "Resumed"
+    FINISHED = "Finished"
+    SUCCEEDED = "Succeeded"
+    RESTARTING = "Restarting"
+    INVALID_SPEC = "InvalidSpec"
+    MAX_RESTARTS_EXCEEDED = "MaxRestartsExceeded"
+    CONTAINER_FAILED = "ContainerFailed"  # a failure for which the kubelet gave no reason
+    POD_DELETED = "PodDeleted"
+    REFUSED = "Refused"  # the API server does not take an object for now
+
+
+def job_labels(job: str) -> dict[str, str]:
+    """Labels by which all objects of a job are found."""
+    return {JOB_NAME_LABEL: job}
+
+
+def pod_name(job: str, attempt: int, index: int) -> str:
+    """Name, and hostname, of one replica's pod in one attempt.
+
+    >>> pod_name("digits", 2, 0)
+    'digits-2-0'
+    """
+    return f"{job}-{attempt}-{index}"
+
+
+def parse_pod_name(name: str) -> tuple[int, int] | None:
+    """The attempt and the replica index in a pod's name; None if it is not of that form.
+
+    >>> parse_pod_name(pod_name("my-job-7", 2, 13))
+    (2, 13)
+    """
+    found = re.fullmatch(r".+-(\d+)-(\d+)", name)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def pod_address(job: str, namespace: str, attempt: int, index: int) -> str:
+    """DNS name of one replica's pod, under the job's headless Service."""
+    return f"{pod_name(job, attempt, index)}.{job}.{namespace}.svc"
+
+
+def owner_uid(manifest: View) -> str | None:
+    """The uid of the AcceleratedJob that controls an object; None if none does.
+
+    Labels can be set by anyone who may create pods; this decides who owns what.
+    """
+    for owner in manifest["metadata"].get("ownerReferences", ()):
+        if owner.get("controller") and owner.get("kind") == KIND:
+            return str(owner["uid"])
+    return None

@@ -1,0 +1,112 @@
+"""What the operator asks of a cluster, and nothing more.
+
+`kube.KubernetesCluster` asks an API server, `local.LocalCluster` keeps objects in memory and runs
+pods as processes. Both pass tests/contract/test_clusters.py.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from acceleratedjob.api import Manifest, View
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """Names one object."""
+
+    kind: str  # AcceleratedJob, Pod, Service or Event
+    namespace: str
+    name: str
+
+    @classmethod
+    def of(cls, manifest: View) -> "Ref":
+        """The reference to an object that has a kind, a namespace and a name."""
+        metadata = manifest["metadata"]
+        return cls(manifest["kind"], metadata["namespace"], metadata["name"])
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """All objects of the kind as they are now: whatever is not here is gone."""
+
+    objects: tuple[Manifest, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """An object was added or modified."""
+
+    object: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """An object was removed; this was its last state."""
+
+    object: Manifest
+
+
+Change = Listed | Changed | Gone
+
+
+class Cluster(Protocol):
+    """Objects of four kinds, with the API server's rules.
+
+    Every method may raise `errors.Unavailable`.
+    """
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        """Store an object and return it with uid and resourceVersion.
+
+        Raises:
+            AlreadyExists: an object of that name exists.
+            Refused: the object is invalid, or not allowed (now).
+        """
+        ...
+
+    async def read(self, ref: Ref) -> Manifest:
+        """Return an object.
+
+        Raises:
+            NotFound: there is none.
+        """
+        ...
+
+    async def delete(self, ref: Ref, *, uid: str, grace_seconds: int | None = None) -> None:
+        """Ask for an object's removal; a pod goes when its containers have stopped.
+
+        Args:
+            ref: the object.
+            uid: the object is deleted only if it has this uid.
+            grace_seconds: between SIGTERM and SIGKILL; None for what the pod's own spec says.
+
+        Raises:
+            NotFound: there is none with this uid.
+        """
+        ...
+
+    async def write_status(
+        self, ref: Ref, status: Manifest, *, uid: str, resource_version: str
+    ) -> Manifest:
+        """Replace a job's whole status and return the job.
+
+        Args:
+            ref: the job.
+            status: the new status.
+            uid: of the job.
+            resource_version: of the job when the status was decided.
+
+        Raises:
+            NotFound: the job is gone.
+            Conflict: the job has changed since.
+        """
+        ...
+
+    def watch(self, kind: str) -> AsyncIterator[Change]:
+        """Yield the objects of a kind (Pod or Service) that carry the job-name label.
+
+        First comes one `Listed`, then changes in the order they happened, without end. After a
+        gap in the stream (a restarted API server, a resource version too old) `Listed` comes again.
+        """
+        ...

@@ -1,0 +1,65 @@
+"""The errors of the operator: one class for each thing that a caller does about it.
+
+InvalidSpec          the user's manifest is wrong: tell the user, once, for good
+ClusterError
+├── NotFound         the object is gone: for a delete that is success
+├── AlreadyExists    the name is taken: success if the object is ours
+├── Conflict         the object changed since it was read: look again
+├── Refused          the API server will not have it: tell the user
+└── Unavailable      the API server cannot answer now: try again later
+"""
+
+
+class InvalidSpec(ValueError):
+    """A job's manifest cannot be run as it is.
+
+    Attributes:
+        field: path of the field at fault, such as `spec.network.port`.
+        message: what must hold and what was found, in one sentence.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
+
+
+class ClusterError(Exception):
+    """The cluster did not do what was asked."""
+
+
+class NotFound(ClusterError):
+    """No such object, or not with the uid asked for."""
+
+
+class AlreadyExists(ClusterError):
+    """An object of that name exists."""
+
+
+class Conflict(ClusterError):
+    """The object is not at the resource version that the write was based on."""
+
+
+class Refused(ClusterError):
+    """The API server understood the object and will not store it.
+
+    Attributes:
+        final: True if the same object will never be accepted (it is invalid or a policy forbids
+            it); False if it may be accepted later (a quota, a service account not made yet).
+    """
+
+    def __init__(self, message: str, *, final: bool) -> None:
+        super().__init__(message)
+        self.final = final
+
+
+class Unavailable(ClusterError):
+    """No answer, or one that says "later" (429, 5xx).
+
+    Attributes:
+        retry_after: seconds that the server asked to wait; 0 if it did not say.
+    """
+
+    def __init__(self, message: str, *, retry_after: float = 0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

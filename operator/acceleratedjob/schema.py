@@ -1,0 +1,139 @@
+"""Reads a mapping from a manifest into a frozen dataclass, and writes it back.
+
+The dataclass is the table: a field `max_restarts` is the key `maxRestarts`, its default is the
+default, and its annotation (`Annotated[int, integer(minimum=0)]`) holds the reader that checks and
+converts the value. What does not fit raises InvalidSpec with the path of the field, as the API
+server would for the same manifest: tests/contract/test_crd.py holds the two answers together.
+"""
+
+import dataclasses
+import difflib
+import functools
+import re
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from acceleratedjob.errors import InvalidSpec
+
+T = TypeVar("T")
+Reader = Callable[[Any, str], Any]  # (value, path) -> value; raises InvalidSpec
+
+
+def key(name: str) -> str:
+    """The manifest's key for a field's name.
+
+    >>> key("max_restarts")
+    'maxRestarts'
+    """
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def read(cls: type[T], value: object, path: str) -> T:
+    """Build `cls` from a mapping; absent and null fields take their defaults.
+
+    Raises:
+        InvalidSpec: an unknown key, a missing one, or a value that its reader refuses.
+    """
+    given = mapping(value, path)
+    fields = _fields(cls)
+    for name in given.keys() - fields.keys():
+        raise InvalidSpec(f"{path}.{name}", f"is not a field of {path}{_suggest(name, fields)}")
+    kept = {}
+    for name, (field, reader) in fields.items():
+        if given.get(name) is not None:
+            kept[field.name] = reader(given[name], f"{path}.{name}")
+        elif field.default is dataclasses.MISSING:
+            raise InvalidSpec(f"{path}.{name}", "is required")
+    return cls(**kept)
+
+
+@functools.cache
+def _fields(cls: Any) -> dict[str, tuple["dataclasses.Field[Any]", Reader]]:
+    """A dataclass's fields by their manifest keys, each with its reader."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {
+        key(field.name): (field, hints[field.name].__metadata__[0])
+        for field in dataclasses.fields(cls)
+    }
+
+
+def dump(value: Any) -> Any:
+    """The manifest form of a dataclass: camelCase keys, nothing that is None or empty."""
+    if dataclasses.is_dataclass(value):
+        pairs = ((key(f.name), dump(getattr(value, f.name))) for f in dataclasses.fields(value))
+        return {name: item for name, item in pairs if item is not None and item != []}
+    if isinstance(value, tuple | list):
+        return [dump(item) for item in value]
+    return value
+
+
+def _suggest(name: str, known: Mapping[str, object]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def mapping(value: object, path: str) -> Mapping[str, Any]:
+    """A mapping with string keys."""
+    if not isinstance(value, Mapping):
+        raise InvalidSpec(path, f"must be a mapping, got {value!r}")
+    return value
+
+
+def section(cls: type[Any]) -> Reader:
+    """A nested dataclass."""
+    return lambda value, path: read(cls, value, path)
+
+
+def integer(minimum: int, maximum: int = 2**31 - 1) -> Reader:
+    """A whole number in [minimum, maximum]."""
+
+    def reader(value: object, path: str) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise InvalidSpec(path, f"must be a whole number, got {value!r}")
+        if not minimum <= value <= maximum:
+            raise InvalidSpec(path, f"must be between {minimum} and {maximum}, got {value}")
+        return value
+
+    return reader
+
+
+def boolean(value: object, path: str) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise InvalidSpec(path, f"must be true or false, got {value!r}")
+    return value
+
+
+def choice(*allowed: str) -> Reader:
+    """One of a few words."""
+
+    def reader(value: object, path: str) -> str:
+        if value not in allowed:
+            raise InvalidSpec(path, f"must be one of {', '.join(allowed)}, got {value!r}")
+        return str(value)
+
+    return reader
+
+
+def text(pattern: str, what: str) -> Reader:
+    """A string that matches `pattern` from end to end; `what` says so in words."""
+
+    def reader(value: object, path: str) -> str:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise InvalidSpec(path, f"must be {what}, got {value!r}")
+        return value
+
+    return reader
+
+
+def list_of(item: Reader) -> Reader:
+    """A list, as a tuple."""
+
+    def reader(value: object, path: str) -> tuple[Any, ...]:
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            raise InvalidSpec(path, f"must be a list, got {value!r}")
+        return tuple(item(entry, f"{path}[{i}]") for i, entry in enumerate(value))
+
+    return reader

@@ -1,0 +1,174 @@
+"""The job as its author wants it: from a manifest to a frozen `JobSpec`, or a refusal.
+
+Fields and defaults are those of the CRD (charts/acceleratedjob), which documents them. The
+operator checks again what the API server has checked, because `acceleratedjob run` has none.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from acceleratedjob import quantity, template
+from acceleratedjob.api import API_VERSION, KIND, MAX_NAME_LENGTH, View
+from acceleratedjob.errors import InvalidSpec
+from acceleratedjob.schema import (
+    boolean,
+    choice,
+    integer,
+    list_of,
+    mapping,
+    read,
+    section,
+    text,
+)
+
+MAX_REPLICAS = 10_000
+AUTO = "auto"
+RNG_TYPES = (  # accelerate 1.15, utils/dataclasses.py, RNGType
+    *("torch", "cuda", "mlu", "musa", "npu", "xla", "xpu", "generator", "hpu", "sdaa", "neuron"),
+)
+BACKENDS = ("gloo", "nccl", "mpi", "xccl", "hccl", "ccl")
+
+
+def _auto_or_count(value: object, path: str) -> int | str:
+    if value == AUTO:
+        return AUTO
+    if isinstance(value, str):
+        raise InvalidSpec(path, f"must be auto or a whole number, got {value!r}")
+    count: int = integer(minimum=1)(value, path)
+    return count
+
+
+def _quantity(value: object, path: str) -> str:
+    try:
+        amount = quantity.parse(value)  # type: ignore[arg-type]  # whatever it is, parse says so
+    except ValueError as error:
+        raise InvalidSpec(path, str(error)) from error
+    if amount <= 0:
+        raise InvalidSpec(path, f"must be above 0, got {value}")
+    return str(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeSettings:
+    """What the job tells the runtime library; None leaves it to the script."""
+
+    mixed_precision: Annotated[str | None, choice("no", "fp16", "bf16")] = None
+    gradient_accumulation_steps: Annotated[int | None, integer(minimum=1)] = None
+    rng_types: Annotated[tuple[str, ...] | None, list_of(choice(*RNG_TYPES))] = None
+    split_batches: Annotated[bool | None, boolean] = None
+    even_batches: Annotated[bool | None, boolean] = None
+    use_seedable_sampler: Annotated[bool | None, boolean] = None
+    seed: Annotated[int | None, integer(minimum=0, maximum=2**32 - 1)] = None
+    backend: Annotated[str | None, choice(*BACKENDS)] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """Seconds between a failure and the next attempt's pods: initial, doubled, at most max."""
+
+    initial_seconds: Annotated[int, integer(minimum=0)] = 1
+    max_seconds: Annotated[int, integer(minimum=0)] = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailurePolicy:
+    """How often a failed job is started again, and how fast."""
+
+    max_restarts: Annotated[int, integer(minimum=0)] = 3
+    backoff: Annotated[Backoff, section(Backoff)] = Backoff()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """How the pods meet."""
+
+    port: Annotated[int, integer(minimum=1024, maximum=65535)] = 29500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedMemory:
+    """The size of /dev/shm; None: half the training container's memory limit."""
+
+    size_limit: Annotated[str | None, _quantity] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Spec:
+    """The manifest's `spec`, field for field."""
+
+    template: Annotated[View, template.read_template]
+    replicas: Annotated[int, integer(minimum=1, maximum=MAX_REPLICAS)] = 1
+    processes_per_replica: Annotated[int | str, _auto_or_count] = AUTO
+    runtime: Annotated[RuntimeSettings, section(RuntimeSettings)] = RuntimeSettings()
+    suspend: Annotated[bool, boolean] = False
+    failure_policy: Annotated[FailurePolicy, section(FailurePolicy)] = FailurePolicy()
+    clean_pod_policy: Annotated[str, choice("Running", "All", "None")] = "Running"
+    network: Annotated[Network, section(Network)] = Network()
+    shared_memory: Annotated[SharedMemory, section(SharedMemory)] = SharedMemory()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec(_Spec):
+    """A job that can be run: its identity and its spec, complete and checked."""
+
+    name: str = ""
+    namespace: str = "default"
+    uid: str = ""  # empty for a job that no cluster has stored
+    generation: int = 0
+
+    @classmethod
+    def from_manifest(cls, manifest: View) -> "JobSpec":
+        """Read an AcceleratedJob.
+
+        Raises:
+            InvalidSpec: it cannot be run as it is.
+        """
+        _check_kind(manifest)
+        metadata = mapping(manifest.get("metadata") or {}, "metadata")
+        spec = read(_Spec, manifest.get("spec") or {}, "spec")
+        backoff = spec.failure_policy.backoff
+        if backoff.initial_seconds > backoff.max_seconds:
+            sentence = (
+                f"must be at most maxSeconds ({backoff.max_seconds}), got {backoff.initial_seconds}"
+            )
+            raise InvalidSpec("spec.failurePolicy.backoff.initialSeconds", sentence)
+        return cls(
+            **{name: getattr(spec, name) for name in _Spec.__dataclass_fields__},
+            name=_check_name(metadata.get("name")),
+            namespace=metadata.get("namespace", "default"),
+            uid=metadata.get("uid", ""),
+            generation=metadata.get("generation", 0),
+        )
+
+    @property
+    def processes(self) -> int:
+        """Processes in each replica: `auto` is the accelerators asked for, or one without any."""
+        if isinstance(self.processes_per_replica, int):
+            return self.processes_per_replica
+        return max(1, template.accelerators(self.template))
+
+    @property
+    def world_size(self) -> int:
+        """All processes of one attempt."""
+        return self.replicas * self.processes
+
+    @property
+    def grace_seconds(self) -> int:
+        """Seconds that a pod has between SIGTERM and SIGKILL (the Kubernetes default is 30)."""
+        given: Any = self.template["spec"].get("terminationGracePeriodSeconds")
+        return 30 if given is None else int(given)
+
+
+def _check_kind(manifest: View) -> None:
+    for name, wanted in (("apiVersion", API_VERSION), ("kind", KIND)):
+        if manifest.get(name) != wanted:
+            raise InvalidSpec(name, f"must be {wanted}, got {manifest.get(name)!r}")
+
+
+def _check_name(name: object) -> str:
+    path = "metadata.name"
+    what = "a lowercase DNS label that starts with a letter, because it names the job's Service"
+    checked: str = text(r"[a-z]([-a-z0-9]*[a-z0-9])?", what)(name, path)
+    if len(checked) > MAX_NAME_LENGTH:
+        raise InvalidSpec(path, f"must be at most {MAX_NAME_LENGTH} characters, got {len(checked)}")
+    return checked

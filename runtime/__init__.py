@@ -1,0 +1,1 @@
+"""Distributed training in a pod, and on a laptop."""
