@@ -6,6 +6,7 @@ Environment variables are in `env`, the contract with the pod.
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -26,6 +27,10 @@ APP_LABELS = {
     "app.kubernetes.io/managed-by": COMPONENT,
     "app.kubernetes.io/component": "trainer",
 }
+
+DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"  # kubectl logs shows this one
+
+EPOCH = datetime.fromtimestamp(0, UTC)
 
 MAX_NAME_LENGTH = 50  # leaves room in a pod's 63-character hostname for -<attempt>-<index>
 

@@ -73,13 +73,18 @@ class Cluster(Protocol):
         """
         ...
 
-    async def delete(self, ref: Ref, *, uid: str, grace_seconds: int | None = None) -> None:
+    async def delete(
+        self, ref: Ref, *, uid: str, grace_seconds: int | None = None
+    ) -> Manifest | None:
         """Ask for an object's removal; a pod goes when its containers have stopped.
 
         Args:
             ref: the object.
             uid: the object is deleted only if it has this uid.
             grace_seconds: between SIGTERM and SIGKILL; None for what the pod's own spec says.
+
+        Returns:
+            The object while it is being removed, None if it is gone at once.
 
         Raises:
             NotFound: there is none with this uid.

@@ -34,15 +34,14 @@ def _metadata(spec: JobSpec, *, attempt: int, index: int) -> api.Manifest:
         api.REPLICA_INDEX_LABEL: str(index),
     }
     labels = _MESH_LABELS | api.APP_LABELS | (given.get("labels") or {}) | identity
-    metadata = {
+    trainer = template.trainer(spec.template)["name"]
+    return {
         "name": api.pod_name(spec.name, attempt, index),
         "namespace": spec.namespace,
         "labels": labels,
+        "annotations": {**(given.get("annotations") or {}), api.DEFAULT_CONTAINER: trainer},
         "ownerReferences": [owner_reference(spec)],
     }
-    if given.get("annotations"):
-        metadata["annotations"] = dict(given["annotations"])
-    return metadata
 
 
 def _pod_spec(spec: JobSpec, *, attempt: int, index: int) -> api.Manifest:

@@ -12,7 +12,7 @@ import functools
 import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from acceleratedjob.errors import InvalidSpec
 
@@ -37,7 +37,7 @@ def read(cls: type[T], value: object, path: str) -> T:
         InvalidSpec: an unknown key, a missing one, or a value that its reader refuses.
     """
     given = mapping(value, path)
-    fields = _fields(cls)
+    fields = _fields(cast("Any", cls))
     for name in given.keys() - fields.keys():
         raise InvalidSpec(f"{path}.{name}", f"is not a field of {path}{_suggest(name, fields)}")
     kept = {}
@@ -104,6 +104,11 @@ def boolean(value: object, path: str) -> bool:
     if not isinstance(value, bool):
         raise InvalidSpec(path, f"must be true or false, got {value!r}")
     return value
+
+
+def string(value: object, path: str) -> str:
+    """Any string."""
+    return text(r"(?s:.*)", "a string")(value, path)  # type: ignore[no-any-return]  # it is one
 
 
 def choice(*allowed: str) -> Reader:

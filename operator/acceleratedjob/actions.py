@@ -1,0 +1,44 @@
+"""The steps that a plan is made of: all that the operator ever does to a cluster."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CreateService:
+    """Make the job's headless Service."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteService:
+    """Remove the job's Service."""
+
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePod:
+    """Make one replica's pod of one attempt."""
+
+    attempt: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePod:
+    """Remove a pod."""
+
+    name: str
+    uid: str
+    grace_seconds: int | None = None  # None: what the pod's own spec says
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Write an Event that `kubectl describe` shows."""
+
+    reason: str
+    message: str
+    warning: bool = False
+
+
+Action = CreateService | DeleteService | CreatePod | DeletePod | Announce

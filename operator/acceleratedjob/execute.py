@@ -1,0 +1,96 @@
+"""Carries one action out. Doing it again does no harm: what is already so is success."""
+
+import uuid
+from typing import assert_never
+
+from acceleratedjob import api
+from acceleratedjob.actions import (
+    Action,
+    Announce,
+    CreatePod,
+    CreateService,
+    DeletePod,
+    DeleteService,
+)
+from acceleratedjob.cluster import Cluster, Ref
+from acceleratedjob.errors import AlreadyExists, NotFound, Refused
+from acceleratedjob.pods import pod
+from acceleratedjob.services import service
+from acceleratedjob.spec import JobSpec
+from acceleratedjob.status import shortened
+
+
+async def execute(
+    cluster: Cluster, spec: JobSpec, action: Action, *, time: str
+) -> api.Manifest | None:
+    """Carry an action out for a job.
+
+    Args:
+        cluster: where.
+        spec: the job.
+        action: what.
+        time: now, as the API writes it.
+
+    Returns:
+        The object as the action left it; None if it is gone or was an event.
+
+    Raises:
+        Refused: the cluster will not have the object, or the name is another's.
+        Unavailable: the cluster cannot answer now.
+    """
+    match action:
+        case CreateService():
+            return await _create(cluster, spec, service(spec))
+        case CreatePod(attempt, index):
+            return await _create(cluster, spec, pod(spec, attempt=attempt, index=index))
+        case DeleteService(uid):
+            return await _delete(cluster, Ref("Service", spec.namespace, spec.name), uid, None)
+        case DeletePod(name, uid, grace):
+            return await _delete(cluster, Ref("Pod", spec.namespace, name), uid, grace)
+        case Announce():
+            await cluster.create(event(spec, action, time))
+            return None
+        case _:
+            assert_never(action)
+
+
+async def _create(cluster: Cluster, spec: JobSpec, manifest: api.Manifest) -> api.Manifest:
+    try:
+        return await cluster.create(manifest)
+    except AlreadyExists:
+        found = await cluster.read(Ref.of(manifest))
+    if api.owner_uid(found) != spec.uid:
+        sentence = f"{found['kind']} {spec.namespace}/{found['metadata']['name']} exists"
+        raise Refused(f"{sentence} and is not this job's; delete or rename it", final=False)
+    return found
+
+
+async def _delete(cluster: Cluster, ref: Ref, uid: str, grace: int | None) -> api.Manifest | None:
+    try:
+        return await cluster.delete(ref, uid=uid, grace_seconds=grace)
+    except NotFound:
+        return None
+
+
+def event(spec: JobSpec, announcement: Announce, time: str) -> api.Manifest:
+    """The Event that tells of a decision about a job."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{spec.name}.{uuid.uuid4().hex[:16]}", "namespace": spec.namespace},
+        "involvedObject": {
+            "apiVersion": api.API_VERSION,
+            "kind": api.KIND,
+            "namespace": spec.namespace,
+            "name": spec.name,
+            "uid": spec.uid,
+        },
+        "type": "Warning" if announcement.warning else "Normal",
+        "reason": str(announcement.reason),
+        "message": shortened(announcement.message),
+        "source": {"component": api.COMPONENT},
+        "reportingComponent": api.COMPONENT,
+        "firstTimestamp": time,
+        "lastTimestamp": time,
+        "count": 1,
+    }

@@ -1,0 +1,171 @@
+"""What is seen of a job's pods, as facts.
+
+A pod as the API gives it is a large mapping that many write. Here it becomes a small frozen `Pod`
+that the deciding half needs, and that is cheap to keep for every pod of a large cluster. How a pod
+has ended is decided by its training container alone: a sidecar that goes on does not hold the job.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from acceleratedjob import api
+from acceleratedjob.api import Manifest, View
+from acceleratedjob.status import Status
+
+SIGNAL_BASE = 128  # a shell's and a container runtime's exit code for a death by signal n is 128+n
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a pod's training container has ended."""
+
+    exit_code: int | None  # None: the pod was ended before a container could tell
+    reason: str  # the kubelet's word: Error, OOMKilled, Evicted, …
+    message: str
+    time: datetime
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the replica's work is done."""
+        return self.exit_code == 0
+
+    @property
+    def signal(self) -> int | None:
+        """Number of the signal that ended the process, if one did."""
+        code = self.exit_code or 0
+        return code - SIGNAL_BASE if SIGNAL_BASE < code <= SIGNAL_BASE + 64 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Why a pod does not run yet."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """One pod of a job, as last seen."""
+
+    name: str
+    uid: str
+    attempt: int
+    index: int
+    node: str | None = None
+    ready: bool = False
+    ending: Ending | None = None
+    waiting: Waiting | None = None
+    disrupted: str | None = None  # why the cluster takes it away: preemption, drain, node loss
+    delete_by: datetime | None = None  # it is being deleted, and its containers end by then
+    deleted_at: datetime | None = None  # when its deletion was asked for
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the replica's work is done."""
+        return self.ending is not None and self.ending.succeeded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """The API server did not take an object of the job."""
+
+    message: str
+    final: bool  # it never will
+    retry_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """All that a plan is made from, besides the spec and the clock."""
+
+    status: Status = field(default_factory=Status)
+    pods: tuple[Pod, ...] = ()  # that exist, of whatever attempt
+    lost: tuple[Pod, ...] = ()  # seen and gone, as they were last
+    service_uid: str | None = None
+    refusal: Refusal | None = None
+
+
+def parse_time(text: str) -> datetime:
+    """A time as the API writes it, aware, in UTC."""
+    return datetime.fromisoformat(text)
+
+
+def read_pod(manifest: View) -> Pod | None:
+    """The facts of a pod; None if it is not named as a job's pod is."""
+    metadata, status = manifest["metadata"], manifest.get("status") or {}
+    place = api.parse_pod_name(metadata["name"])
+    if place is None:
+        return None
+    conditions = {entry["type"]: entry for entry in status.get("conditions") or ()}
+    trainer = _trainer_status(manifest)
+    delete_by = metadata.get("deletionTimestamp")
+    return Pod(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        attempt=place[0],
+        index=place[1],
+        node=manifest.get("spec", {}).get("nodeName"),
+        ready=conditions.get("Ready", {}).get("status") == "True",
+        ending=_ending(status, trainer),
+        waiting=_waiting(conditions.get("PodScheduled", {}), trainer),
+        disrupted=_disruption(conditions.get("DisruptionTarget", {})),
+        delete_by=parse_time(delete_by) if delete_by else None,
+        deleted_at=_deleted_at(metadata) if delete_by else None,
+    )
+
+
+def _deleted_at(metadata: View) -> datetime:
+    grace = timedelta(seconds=metadata.get("deletionGracePeriodSeconds") or 0)
+    return parse_time(metadata["deletionTimestamp"]) - grace
+
+
+def _trainer_status(manifest: View) -> View:
+    """The training container's status; empty before the kubelet has written one."""
+    name = (manifest["metadata"].get("annotations") or {}).get(api.DEFAULT_CONTAINER)
+    statuses: list[Manifest] = (manifest.get("status") or {}).get("containerStatuses") or []
+    return next((entry for entry in statuses if name in (None, entry["name"])), {})
+
+
+def _ending(status: View, trainer: View) -> Ending | None:
+    ended: dict[str, Any] = (trainer.get("state") or {}).get("terminated") or {}
+    if ended:
+        reason = ended.get("reason") or api.Reason.CONTAINER_FAILED
+        at = ended.get("finishedAt") or status["startTime"]
+        return Ending(
+            exit_code=ended["exitCode"],
+            reason=reason,
+            message=ended.get("message") or "",
+            time=parse_time(at),
+        )
+    if status.get("phase") not in ("Succeeded", "Failed"):
+        return None
+    return Ending(  # evicted, or refused by its node: no container has anything to say
+        exit_code=0 if status["phase"] == "Succeeded" else None,
+        reason=status.get("reason") or api.Reason.CONTAINER_FAILED,
+        message=status.get("message") or "",
+        time=_last_change(status),
+    )
+
+
+def _last_change(status: View) -> datetime:
+    times = [entry.get("lastTransitionTime") for entry in status.get("conditions") or ()]
+    known = [time for time in [*times, status.get("startTime")] if time]
+    return max(map(parse_time, known), default=api.EPOCH)
+
+
+def _waiting(scheduled: View, trainer: View) -> Waiting | None:
+    """The scheduler's reason, or the kubelet's if it is more than the usual start."""
+    waiting = (trainer.get("state") or {}).get("waiting") or {}
+    source = scheduled if scheduled.get("status") == "False" else waiting
+    reason = source.get("reason")
+    if not reason or reason in ("ContainerCreating", "PodInitializing"):
+        return None
+    return Waiting(reason=reason, message=source.get("message") or "")
+
+
+def _disruption(condition: View) -> str | None:
+    if condition.get("status") != "True":
+        return None
+    return str(condition.get("reason") or "DisruptionTarget")

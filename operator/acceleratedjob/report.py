@@ -1,0 +1,184 @@
+"""The status of a job in each stage of its life: pure, from what is seen."""
+
+from collections import Counter
+from dataclasses import replace
+from datetime import datetime
+
+from acceleratedjob import api
+from acceleratedjob.api import ConditionType, Phase, Reason
+from acceleratedjob.observe import Observed, Pod
+from acceleratedjob.spec import JobSpec
+from acceleratedjob.status import (
+    Condition,
+    Pending,
+    Status,
+    condition,
+    format_time,
+    shortened,
+    with_conditions,
+)
+
+MAX_PENDING = 5
+
+
+def progress(spec: JobSpec, observed: Observed, now: datetime) -> Status:
+    """The status of a job that is under way: counters, phase, and why pods do not run."""
+    old = observed.status
+    present = [pod for pod in observed.pods if pod.attempt == old.attempt]
+    done = {pod.index for pod in (*present, *observed.lost) if _is_done(pod, old.attempt)}
+    ready = sum(pod.ready for pod in present if pod.index not in done)
+    status = replace(
+        _described(spec, old),
+        phase=str(_phase(spec, old, present, ready + len(done))),
+        ready_ratio=f"{ready + len(done)}/{spec.replicas}",
+        replicas=len(present),
+        ready=ready,
+        succeeded=len(done),
+        failed=sum(pod.ending is not None for pod in present) - len(done),
+        start_time=old.start_time or format_time(now),
+        pending=_pending(present, observed),
+    )
+    conditions = [_scheduled(spec, present), _ready(spec, ready + len(done))]
+    if old.holds(ConditionType.SUSPENDED):
+        conditions.append(_condition(ConditionType.SUSPENDED, False, Reason.RESUMED, "", spec))
+    return with_conditions(status, conditions, now)
+
+
+def _is_done(pod: Pod, attempt: int) -> bool:
+    return pod.attempt == attempt and pod.succeeded
+
+
+def _described(spec: JobSpec, old: Status) -> Status:
+    """What follows from the spec alone."""
+    selector = api.job_labels(spec.name) | {api.ATTEMPT_LABEL: str(old.attempt)}
+    return replace(
+        old,
+        world_size=spec.world_size,
+        processes_per_replica=spec.processes,
+        selector=",".join(f"{key}={value}" for key, value in selector.items()),
+        observed_generation=spec.generation,
+    )
+
+
+def _phase(spec: JobSpec, old: Status, present: list[Pod], up: int) -> Phase:
+    if up >= spec.replicas:
+        return Phase.RUNNING
+    if len(present) == spec.replicas and all(pod.node for pod in present):
+        return Phase.STARTING
+    failed = old.failures[:1]
+    if not present and failed and failed[0].attempt == old.attempt - 1:
+        return Phase.RESTARTING
+    return Phase.PENDING
+
+
+def _pending(present: list[Pod], observed: Observed) -> tuple[Pending, ...]:
+    """Why pods do not run, the most frequent reason first."""
+    found = [pod.waiting for pod in present if pod.waiting is not None and pod.ending is None]
+    counts = Counter(waiting.reason for waiting in found)
+    messages = {waiting.reason: waiting.message for waiting in reversed(found)}
+    entries = [
+        Pending(reason=reason, count=count, message=shortened(messages[reason]))
+        for reason, count in counts.most_common(MAX_PENDING)
+    ]
+    if observed.refusal is not None:
+        message = shortened(observed.refusal.message)
+        entries.insert(0, Pending(reason=str(Reason.REFUSED), count=1, message=message))
+    return tuple(entries)
+
+
+def _condition(
+    type_: ConditionType, holds: bool, reason: Reason, message: str, spec: JobSpec
+) -> Condition:
+    return condition(type_, holds, reason, message, generation=spec.generation)
+
+
+def _scheduled(spec: JobSpec, present: list[Pod]) -> Condition:
+    placed = sum(pod.node is not None or pod.ending is not None for pod in present)
+    message = f"{placed} of {spec.replicas} pods have a node"
+    holds = placed >= spec.replicas
+    reason = Reason.ALL_SCHEDULED if holds else Reason.WAITING_FOR_NODES
+    return _condition(ConditionType.SCHEDULED, holds, reason, message, spec)
+
+
+def _ready(spec: JobSpec, up: int) -> Condition:
+    holds = up >= spec.replicas
+    reason = Reason.ALL_READY if holds else Reason.WAITING_FOR_REPLICAS
+    message = f"{up} of {spec.replicas} replicas are ready or have succeeded"
+    return _condition(ConditionType.READY, holds, reason, message, spec)
+
+
+def _without_pods(status: Status, spec: JobSpec) -> Status:
+    """The status between two attempts: nothing of the next one exists."""
+    return replace(
+        _described(spec, status),
+        ready_ratio=f"0/{spec.replicas}",
+        replicas=0,
+        ready=0,
+        succeeded=0,
+        failed=0,
+        pending=(),
+    )
+
+
+def suspended(spec: JobSpec, status: Status, now: datetime) -> Status:
+    """No pods, by the author's or a queue's wish; time does not count."""
+    idle = replace(_without_pods(status, spec), phase=str(Phase.SUSPENDED), start_time=None)
+    off = [
+        _condition(ConditionType.SUSPENDED, True, Reason.SUSPENDED, "spec.suspend is true", spec),
+        _condition(ConditionType.SCHEDULED, False, Reason.SUSPENDED, "", spec),
+        _condition(ConditionType.READY, False, Reason.SUSPENDED, "", spec),
+    ]
+    return with_conditions(idle, off, now)
+
+
+def restarting(
+    spec: JobSpec, status: Status, message: str, *, counted: bool, now: datetime
+) -> Status:
+    """The next attempt has a number; its pods are made when the old ones have stopped."""
+    moved = replace(status, attempt=status.attempt + 1, restarts=status.restarts + counted)
+    cleared = replace(_without_pods(moved, spec), phase=str(Phase.RESTARTING))
+    off = [
+        _condition(ConditionType.SCHEDULED, False, Reason.RESTARTING, "", spec),
+        _condition(ConditionType.READY, False, Reason.RESTARTING, message, spec),
+    ]
+    return with_conditions(cleared, off, now)
+
+
+def failed(spec: JobSpec, status: Status, reason: Reason, message: str, now: datetime) -> Status:
+    """The job is over: a restart would be one too many."""
+    ended = replace(status, phase=str(Phase.FAILED), ready=0, pending=())
+    changed = [
+        _condition(ConditionType.READY, False, Reason.FINISHED, "", spec),
+        _condition(ConditionType.FAILED, True, reason, message, spec),
+    ]
+    return with_conditions(ended, changed, now)
+
+
+def invalid(status: Status, message: str, generation: int, now: datetime) -> Status:
+    """The job is over before it began: it cannot be run as it is written."""
+    sentence = condition(
+        ConditionType.FAILED, True, Reason.INVALID_SPEC, message, generation=generation
+    )
+    ended = replace(status, phase=str(Phase.FAILED), observed_generation=generation, pending=())
+    return with_conditions(ended, [sentence], now)
+
+
+def succeeded(spec: JobSpec, status: Status, now: datetime) -> Status:
+    """The job is over, and every replica has done its work."""
+    ended = replace(
+        status,
+        phase=str(Phase.SUCCEEDED),
+        completion_time=format_time(now),
+        pending=(),
+    )
+    changed = [
+        _condition(ConditionType.READY, False, Reason.FINISHED, "", spec),
+        _condition(
+            ConditionType.COMPLETE,
+            True,
+            Reason.SUCCEEDED,
+            f"All {spec.replicas} replicas have succeeded",
+            spec,
+        ),
+    ]
+    return with_conditions(ended, changed, now)

@@ -1,0 +1,162 @@
+"""The job's status: what is written to the resource, read back, and never guessed.
+
+`Status` is the only state that survives the operator. Its fields are the CRD's, and its history
+(the attempt, the restarts that counted, the failures) decides what the next pass does.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+from acceleratedjob.api import ConditionType, Manifest, Phase, Reason, View
+from acceleratedjob.schema import choice, dump, integer, list_of, read, section, string
+
+MAX_FAILURES = 10
+MAX_MESSAGE = 1024  # characters; a status with 10 failures stays far from etcd's limit
+_COUNT = integer(minimum=0)
+
+
+def shortened(message: str) -> str:
+    """A message that fits a status."""
+    return message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
+
+
+def format_time(time: datetime) -> str:
+    """A time as the API writes it: UTC, whole seconds.
+
+    >>> from datetime import UTC
+    >>> format_time(datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC))
+    '2026-01-02T03:04:05Z'
+    """
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """What holds of a job, by Kubernetes' conventions for conditions."""
+
+    type: Annotated[str, string]
+    status: Annotated[str, choice("True", "False")]  # "True" or "False"
+    reason: Annotated[str, string]
+    message: Annotated[str, string] = ""
+    last_transition_time: Annotated[str, string] = ""
+    observed_generation: Annotated[int, _COUNT] = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """Why some pods do not run, one entry for each reason."""
+
+    reason: Annotated[str, string]
+    count: Annotated[int, _COUNT]  # pods
+    message: Annotated[str, string] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why an attempt ended: its first cause, not that cause's victims."""
+
+    attempt: Annotated[int, _COUNT]
+    replica: Annotated[int, _COUNT]
+    pod: Annotated[str, string]
+    reason: Annotated[str, string]
+    time: Annotated[str, string]
+    message: Annotated[str, string] = ""
+    rank: Annotated[int | None, _COUNT] = None  # None with several processes a replica
+    node: Annotated[str | None, string] = None
+    exit_code: Annotated[int | None, integer(minimum=-(2**31))] = None
+    signal: Annotated[int | None, _COUNT] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """An AcceleratedJob's `status`, field for field."""
+
+    phase: Annotated[str | None, string] = None
+    ready_ratio: Annotated[str | None, string] = None  # "3/4": ready or succeeded, of all replicas
+    attempt: Annotated[int, _COUNT] = 0
+    restarts: Annotated[int, _COUNT] = 0  # attempts that counted towards maxRestarts
+    replicas: Annotated[int, _COUNT] = 0  # pods of this attempt that exist
+    ready: Annotated[int, _COUNT] = 0
+    succeeded: Annotated[int, _COUNT] = 0
+    failed: Annotated[int, _COUNT] = 0
+    world_size: Annotated[int | None, _COUNT] = None
+    processes_per_replica: Annotated[int | None, _COUNT] = None
+    selector: Annotated[str | None, string] = None  # for the scale subresource
+    start_time: Annotated[str | None, string] = None
+    completion_time: Annotated[str | None, string] = None
+    observed_generation: Annotated[int | None, _COUNT] = None
+    conditions: Annotated[tuple[Condition, ...], list_of(section(Condition))] = ()
+    pending: Annotated[tuple[Pending, ...], list_of(section(Pending))] = ()
+    failures: Annotated[tuple[Failure, ...], list_of(section(Failure))] = ()  # newest first
+
+    @classmethod
+    def from_manifest(cls, manifest: View) -> "Status":
+        """The status of a job; empty if none was written yet."""
+        return read(cls, manifest.get("status") or {}, "status")
+
+    def to_manifest(self) -> Manifest:
+        """The JSON form, as the CRD has it."""
+        manifest: Manifest = dump(self)
+        return manifest
+
+    def holds(self, type_: ConditionType) -> bool:
+        """Whether a condition is True."""
+        return any(c.type == type_ and c.status == "True" for c in self.conditions)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the job is over, one way or the other, for good."""
+        return self.holds(ConditionType.COMPLETE) or self.holds(ConditionType.FAILED)
+
+    def with_failure(self, failure: Failure) -> "Status":
+        """The status with one more failure in its history."""
+        return dataclasses.replace(self, failures=(failure, *self.failures)[:MAX_FAILURES])
+
+
+def with_conditions(status: Status, changed: Iterable[Condition], now: datetime) -> Status:
+    """The status with conditions added or replaced.
+
+    The time of transition stays when True stays True or False stays False.
+    """
+    conditions = {condition.type: condition for condition in status.conditions}
+    for new in changed:
+        old = conditions.get(new.type)
+        keep = old is not None and old.status == new.status
+        time = old.last_transition_time if old is not None and keep else format_time(now)
+        conditions[new.type] = dataclasses.replace(new, last_transition_time=time)
+    return dataclasses.replace(status, conditions=tuple(conditions.values()))
+
+
+def condition(
+    type_: ConditionType, holds: bool, reason: Reason, message: str, generation: int = 0
+) -> Condition:
+    """A condition; `with_conditions` gives it its time."""
+    return Condition(
+        type=str(type_),
+        status=str(bool(holds)),
+        reason=str(reason),
+        message=shortened(message),
+        observed_generation=generation,
+    )
+
+
+_URGENT_FIELDS = ("attempt", "restarts", "failures")
+_URGENT_CONDITIONS = (ConditionType.SUSPENDED, ConditionType.COMPLETE, ConditionType.FAILED)
+_URGENT_PHASES = (Phase.RUNNING, Phase.RESTARTING, Phase.SUSPENDED, Phase.SUCCEEDED, Phase.FAILED)
+
+
+def is_urgent(old: Status, new: Status) -> bool:
+    """Whether a change must be written at once.
+
+    Decisions must be: the next step relies on them. Counters may wait and be written together,
+    so that a job of a thousand pods does not cost a thousand writes.
+    """
+    return (
+        old.phase is None
+        or any(getattr(old, name) != getattr(new, name) for name in _URGENT_FIELDS)
+        or any(old.holds(type_) != new.holds(type_) for type_ in _URGENT_CONDITIONS)
+        or (old.phase != new.phase and new.phase in _URGENT_PHASES)
+    )
