@@ -1,0 +1,158 @@
+"""The command line: one program, one command for each way to use a job's manifest.
+
+Exit codes: 0 all is well, 1 the job has failed, 2 the manifest or the command is wrong,
+130 interrupted.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from acceleratedjob.api import Manifest
+from acceleratedjob.errors import InvalidSpec
+from acceleratedjob.pods import pod
+from acceleratedjob.services import service
+from acceleratedjob.spec import JobSpec
+
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except InvalidSpec as error:
+        print(f"{options.manifest}: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and flags."""
+    top = argparse.ArgumentParser(
+        prog="acceleratedjob",
+        description="Distributed PyTorch training on Kubernetes, from one manifest.",
+        epilog="The same manifest runs here with `run` and on a cluster with `kubectl apply -f`.",
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_render(commands)
+    _add_operator(commands)
+    return top
+
+
+def _add_run(commands: Any) -> None:
+    run = commands.add_parser(
+        "run",
+        help="run a job on this machine, its pods as processes",
+        description="Run a job on this machine: no Kubernetes, no image, no root. Its pods are "
+        "processes, planned and restarted as the operator would; only the training container "
+        "runs. The exit code is the job's: 0 succeeded, 1 failed.",
+    )
+    run.add_argument("manifest", type=Path, help="an AcceleratedJob in YAML")
+    run.add_argument(
+        "--workdir",
+        type=Path,
+        help="folder that the processes start in (default: the manifest's folder)",
+    )
+    run.set_defaults(run=_run)
+
+
+def _add_render(commands: Any) -> None:
+    render = commands.add_parser(
+        "render",
+        help="print the Service and the pods of a job",
+        description="Print what the operator would make for a job's first attempt, as YAML.",
+    )
+    render.add_argument("manifest", type=Path, help="an AcceleratedJob in YAML")
+    render.set_defaults(run=_render)
+
+
+def _add_operator(commands: Any) -> None:
+    operator = commands.add_parser(
+        "operator",
+        help="serve the AcceleratedJobs of a cluster",
+        description="Watch the AcceleratedJobs of a cluster and run them, until stopped. In a pod "
+        "it uses the pod's service account, elsewhere the kubeconfig's current context.",
+    )
+    operator.add_argument(
+        "--namespace",
+        action="append",
+        default=[],
+        metavar="NS",
+        help="serve this namespace only; may be given more than once (default: all)",
+    )
+    operator.add_argument(
+        "--kubeconfig",
+        default=os.environ.get("KUBECONFIG"),
+        help="file to find the cluster in (default: $KUBECONFIG, then ~/.kube/config)",
+    )
+    operator.add_argument("--context", help="of the kubeconfig (default: its current one)")
+    operator.add_argument(
+        "--liveness-port",
+        type=int,
+        metavar="PORT",
+        help="answer GET /healthz on this port (default: none)",
+    )
+    operator.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="default: %(default)s"
+    )
+    operator.add_argument("--debug", action="store_true", help="log every action")
+    operator.set_defaults(run=_operator)
+
+
+def load(path: Path) -> Manifest:
+    """Read the one AcceleratedJob of a file.
+
+    Raises:
+        InvalidSpec: there is none, more than one, or it is not YAML.
+    """
+    try:
+        documents = [doc for doc in yaml.safe_load_all(path.read_text()) if doc is not None]
+    except (OSError, yaml.YAMLError) as error:
+        raise InvalidSpec("manifest", f"cannot be read: {error}") from error
+    if len(documents) != 1 or not isinstance(documents[0], dict):
+        raise InvalidSpec("manifest", f"must be one AcceleratedJob, got {len(documents)} documents")
+    manifest: Manifest = documents[0]
+    return manifest
+
+
+def _render(options: argparse.Namespace) -> int:
+    spec = JobSpec.from_manifest(load(options.manifest))
+    pods = [pod(spec, attempt=0, index=index) for index in range(spec.replicas)]
+    yaml.safe_dump_all([service(spec), *pods], sys.stdout, sort_keys=False)
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    from acceleratedjob.local.console import run_job  # noqa: PLC0415  # only this command pays
+
+    manifest = load(options.manifest)
+    return asyncio.run(run_job(manifest, workdir=options.workdir or options.manifest.parent))
+
+
+def _operator(options: argparse.Namespace) -> int:
+    from acceleratedjob.kube import program  # noqa: PLC0415  # imports kopf: a second
+
+    program.configure_logging(json=options.log_format == "json", debug=options.debug)
+    asyncio.run(
+        program.run(
+            kubeconfig=options.kubeconfig,
+            context=options.context,
+            namespaces=tuple(options.namespace),
+            liveness_port=options.liveness_port,
+        )
+    )
+    logging.shutdown()
+    return 0

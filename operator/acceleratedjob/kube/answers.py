@@ -1,0 +1,58 @@
+"""What an API server's refusals mean: from a status code and its reason to one of our errors."""
+
+import json
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from acceleratedjob.errors import (
+    AlreadyExists,
+    ClusterError,
+    Conflict,
+    NotFound,
+    Refused,
+    Unavailable,
+)
+
+_INVALID = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+)
+# A 403 that time, a quota's owner or a cluster's administrator may lift; any other is a policy's
+# verdict on the object. Sources: apiserver admission plugins (resourcequota, serviceaccount,
+# namespace/lifecycle) and RBAC's "User … cannot …".
+_MAY_PASS_LATER = re.compile(
+    r"exceeded quota|failed quota|status unknown for quota|error looking up service account"
+    r"|is being terminated|User \".*\" cannot|insufficient quota"
+)
+
+
+def error_from(status: int, body: bytes, headers: Mapping[str, str]) -> ClusterError:
+    """The error for an answer with a status code of 400 or above."""
+    told = _status(body)
+    message = f"{told.get('message') or body[:200].decode(errors='replace')} ({status})"
+    if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+        return NotFound(message)
+    if status == HTTPStatus.CONFLICT:
+        kind = AlreadyExists if told.get("reason") == "AlreadyExists" else Conflict
+        return kind(message)
+    if status == HTTPStatus.FORBIDDEN:
+        return Refused(message, final=not _MAY_PASS_LATER.search(message))
+    if status in _INVALID:
+        return Refused(message, final=True)
+    return Unavailable(message, retry_after=_seconds(headers.get("Retry-After", "")))
+
+
+def _status(body: bytes) -> dict[str, Any]:
+    """The Status object in an answer; empty if it is something else (a proxy's page)."""
+    try:
+        told = json.loads(body)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _seconds(text: str) -> float:
+    return float(text) if text.isdigit() else 0

@@ -1,0 +1,102 @@
+"""One authenticated HTTP session with an API server, in JSON."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from kubernetes.aio.client import Configuration
+from kubernetes.aio.client.rest import RESTClientObject
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+
+from acceleratedjob.errors import Unavailable
+from acceleratedjob.kube.answers import error_from
+
+IN_FLIGHT = 64  # requests side by side; more only fills the API server's queues
+REQUEST_SECONDS = 30
+LINE_BYTES = 4 * 2**20  # a watch sends an object a line; etcd takes at most 1.5 MiB
+
+
+async def load_configuration(kubeconfig: str | None, context: str | None) -> Configuration:
+    """Where the API server is and who we are: in-cluster if so, else from a kubeconfig.
+
+    Raises:
+        ConfigException: neither is there.
+    """
+    configuration = Configuration()
+    if kubeconfig is None and context is None:
+        with contextlib.suppress(ConfigException):  # not in a pod
+            load_incluster_config(client_configuration=configuration)
+            return configuration
+    await load_kube_config(
+        config_file=kubeconfig, context=context, client_configuration=configuration
+    )
+    return configuration
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Sends requests as the configured user."""
+
+    configuration: Configuration
+    session: aiohttp.ClientSession
+    in_flight: asyncio.Semaphore
+
+    async def request(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
+        """Send a request and return the answer's JSON.
+
+        Args:
+            method: an HTTP method.
+            path: from the server's root.
+            body: what is sent as JSON.
+            **options: `params`, and `content_type` if it is not application/json.
+
+        Raises:
+            ClusterError: as `answers.error_from` says, and Unavailable without any answer.
+        """
+        content_type = options.pop("content_type", "application/json")
+        data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
+        async with (
+            self.in_flight,
+            self.open(
+                method, path, data=data, timeout=timeout, content_type=content_type, **options
+            ) as answer,
+        ):
+            return json.loads(await answer.read())
+
+    @contextlib.asynccontextmanager
+    async def open(
+        self, method: str, path: str, *, content_type: str = "application/json", **options: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request and give the answer while it comes.
+
+        Raises:
+            ClusterError: as for `request`.
+        """
+        headers = {"Content-Type": content_type, "Accept": "application/json"}
+        token = await self.configuration.get_api_key_with_prefix("BearerToken")
+        if token:
+            headers["Authorization"] = token
+        url = self.configuration.host + path
+        try:
+            async with self.session.request(method, url, headers=headers, **options) as answer:
+                if answer.status >= 400:  # noqa: PLR2004  # HTTP's line between yes and no
+                    raise error_from(answer.status, await answer.read(), answer.headers)
+                yield answer
+        except (aiohttp.ClientError, TimeoutError) as error:
+            sentence = f"no answer from {url}: {type(error).__name__} {error}"
+            raise Unavailable(sentence) from error
+
+
+@contextlib.asynccontextmanager
+async def connect(configuration: Configuration) -> AsyncIterator[Connection]:
+    """A connection that is closed at the end."""
+    connector = aiohttp.TCPConnector(ssl=RESTClientObject(configuration).ssl_context, limit=0)
+    async with aiohttp.ClientSession(
+        connector=connector, read_bufsize=LINE_BYTES, proxy=configuration.proxy
+    ) as session:
+        yield Connection(configuration, session, asyncio.Semaphore(IN_FLIGHT))

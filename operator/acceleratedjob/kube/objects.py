@@ -1,0 +1,90 @@
+"""The protocol of `cluster.Cluster`, spoken to an API server."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from acceleratedjob import api
+from acceleratedjob.api import Manifest
+from acceleratedjob.cluster import Change, Ref
+from acceleratedjob.errors import Conflict, NotFound
+from acceleratedjob.kube.connection import Connection
+from acceleratedjob.kube.stream import Stream
+
+_PREFIX = {  # kind -> the part of its path before the namespace, and its plural
+    api.KIND: (f"/apis/{api.API_VERSION}", api.PLURAL),
+    "Pod": ("/api/v1", "pods"),
+    "Service": ("/api/v1", "services"),
+    "Event": ("/api/v1", "events"),
+}
+
+
+def collection(kind: str, namespace: str | None) -> str:
+    """Path of all objects of a kind, in one namespace or in all.
+
+    >>> collection("Pod", "research")
+    '/api/v1/namespaces/research/pods'
+    """
+    prefix, plural = _PREFIX[kind]
+    return f"{prefix}/namespaces/{namespace}/{plural}" if namespace else f"{prefix}/{plural}"
+
+
+def _path(ref: Ref) -> str:
+    return f"{collection(ref.kind, ref.namespace)}/{ref.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class KubernetesCluster:
+    """The objects of one namespace, or of all (None)."""
+
+    connection: Connection
+    namespace: str | None = None
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        """See `Cluster.create`."""
+        path = collection(manifest["kind"], manifest["metadata"]["namespace"])
+        made: Manifest = await self.connection.request("POST", path, manifest)
+        return made
+
+    async def read(self, ref: Ref) -> Manifest:
+        """See `Cluster.read`."""
+        found: Manifest = await self.connection.request("GET", _path(ref))
+        return found
+
+    async def delete(
+        self, ref: Ref, *, uid: str, grace_seconds: int | None = None
+    ) -> Manifest | None:
+        """See `Cluster.delete`."""
+        options: Manifest = {
+            "kind": "DeleteOptions",
+            "apiVersion": "v1",
+            "preconditions": {"uid": uid},
+            "propagationPolicy": "Background",
+        }
+        if grace_seconds is not None:
+            options["gracePeriodSeconds"] = grace_seconds
+        try:
+            left: Manifest = await self.connection.request("DELETE", _path(ref), options)
+        except Conflict as error:  # the name has another's uid by now
+            raise NotFound(str(error)) from error
+        return left if left.get("kind") == ref.kind else None
+
+    async def write_status(
+        self, ref: Ref, status: Manifest, *, uid: str, resource_version: str
+    ) -> Manifest:
+        """See `Cluster.write_status`; the resource version belongs to one uid only."""
+        patch = [
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": resource_version},
+            {"op": "add", "path": "/status", "value": status},
+        ]
+        written: Manifest = await self.connection.request(
+            "PATCH", f"{_path(ref)}/status", patch, content_type="application/json-patch+json"
+        )
+        if written["metadata"]["uid"] != uid:
+            sentence = f"{ref.name} is another object now"
+            raise NotFound(sentence)
+        return written
+
+    def watch(self, kind: str) -> AsyncIterator[Change]:
+        """See `Cluster.watch`."""
+        stream = Stream(self.connection, collection(kind, self.namespace), kind, api.JOB_NAME_LABEL)
+        return stream.changes()

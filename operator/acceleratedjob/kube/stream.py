@@ -1,0 +1,94 @@
+"""List and watch: every change of a kind of object, without gaps, for as long as it is read."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from acceleratedjob.cluster import Change, Changed, Gone, Listed
+from acceleratedjob.errors import ClusterError, NotFound
+from acceleratedjob.kube.connection import Connection
+from acceleratedjob.queue import Backoff
+
+log = logging.getLogger(__name__)
+
+PAGE = 500  # objects a request when listing
+WATCH_SECONDS = 290  # the API server ends the watch then, and a new one goes on from there
+SILENCE_SECONDS = 90  # a bookmark comes every minute; longer silence means a dead connection
+
+
+class _TooOldError(Exception):
+    """The server has forgotten the resource version: list again."""
+
+
+@dataclass(slots=True)
+class Stream:
+    """The changes of one collection's objects that carry a label."""
+
+    connection: Connection
+    path: str
+    kind: str
+    label: str
+    _version: str = ""  # of the last change seen
+    _backoff: Backoff = field(default_factory=lambda: Backoff(initial=0.5, maximum=30))
+
+    async def changes(self) -> AsyncIterator[Change]:
+        """One `Listed`, then changes as they come; `Listed` again after a gap."""
+        while True:
+            try:
+                if not self._version:
+                    yield await self._list()
+                async for change in self._watch():
+                    yield change
+            except (_TooOldError, NotFound):
+                self._version = ""
+            except ClusterError as error:
+                seconds = self._backoff.next(self.path)
+                log.warning("watch=%s retry=%gs %s", self.path, seconds, error)
+                await asyncio.sleep(seconds)
+
+    async def _list(self) -> Listed:
+        """All objects, page by page, as of one resource version."""
+        objects: list[Any] = []
+        params = {"labelSelector": self.label, "limit": str(PAGE)}
+        while True:
+            page = await self.connection.request("GET", self.path, params=params)
+            objects += (entry | {"kind": self.kind} for entry in page["items"])
+            params["continue"] = page["metadata"].get("continue") or ""
+            if not params["continue"]:
+                self._version = page["metadata"]["resourceVersion"]
+                return Listed(tuple(objects))
+
+    async def _watch(self) -> AsyncIterator[Change]:
+        params = {
+            "watch": "true",
+            "labelSelector": self.label,
+            "resourceVersion": self._version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(WATCH_SECONDS),
+        }
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=SILENCE_SECONDS)
+        async with self.connection.open("GET", self.path, params=params, timeout=timeout) as answer:
+            self._backoff.reset(self.path)
+            async for line in answer.content:
+                change = self._change(json.loads(line))
+                if change is not None:
+                    yield change
+
+    def _change(self, event: dict[str, Any]) -> Change | None:
+        """Take one event of the watch in.
+
+        Raises:
+            _TooOldError: the watch has ended in an error; so is every error that it can send.
+        """
+        manifest = event["object"]
+        if event["type"] == "ERROR":
+            raise _TooOldError(manifest.get("message"))
+        self._version = manifest["metadata"]["resourceVersion"]
+        if event["type"] == "BOOKMARK":
+            return None
+        return Gone(manifest) if event["type"] == "DELETED" else Changed(manifest)

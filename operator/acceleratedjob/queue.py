@@ -1,0 +1,74 @@
+"""Which jobs to look at, and when: each once, however many events ask for it.
+
+The rules are those of client-go's work queue: a key that is asked for while it is being worked on
+is given out again afterwards, never to two workers at once; a later time gives way to an earlier.
+"""
+
+import asyncio
+from typing import Any
+
+
+class WorkQueue:
+    """Keys to be worked on, in the order they were asked for."""
+
+    def __init__(self) -> None:
+        self._ready: asyncio.Queue[str] = asyncio.Queue()
+        self._waiting: set[str] = set()  # given to _ready and not taken yet
+        self._working: set[str] = set()
+        self._again: set[str] = set()  # asked for while worked on
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    def add(self, key: str) -> None:
+        """Ask for a key as soon as possible."""
+        self._cancel_timer(key)
+        if key in self._working:
+            self._again.add(key)
+        elif key not in self._waiting:
+            self._waiting.add(key)
+            self._ready.put_nowait(key)
+
+    def add_after(self, key: str, seconds: float) -> None:
+        """Ask for a key later, unless it is asked for earlier."""
+        loop = asyncio.get_running_loop()
+        timer: Any = self._timers.get(key)
+        if timer is None or loop.time() + seconds < timer.when():
+            self._cancel_timer(key)
+            self._timers[key] = loop.call_later(seconds, self.add, key)
+
+    async def take(self) -> str:
+        """Wait for a key; it must be given back by `done`."""
+        key = await self._ready.get()
+        self._waiting.discard(key)
+        self._working.add(key)
+        return key
+
+    def done(self, key: str) -> None:
+        """The work on a key is over for now."""
+        self._working.discard(key)
+        if key in self._again:
+            self._again.discard(key)
+            self.add(key)
+
+    def _cancel_timer(self, key: str) -> None:
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+
+
+class Backoff:
+    """How long to wait for a key after errors in a row: doubling, within bounds, in seconds."""
+
+    def __init__(self, initial: float = 1.0, maximum: float = 60.0) -> None:
+        self._initial = initial
+        self._maximum = maximum
+        self._errors: dict[str, int] = {}
+
+    def next(self, key: str) -> float:
+        """Count one more error."""
+        errors = self._errors[key] = self._errors.get(key, 0) + 1
+        doubled: float = self._initial * 2 ** min(errors - 1, 32)
+        return min(doubled, self._maximum)
+
+    def reset(self, key: str) -> None:
+        """All is well again."""
+        self._errors.pop(key, None)

@@ -1,0 +1,225 @@
+"""Brings every job to what its plan says: look, plan, write the status, take the steps.
+
+Level-triggered: an event only says that a job must be looked at again. A pass that is cut off
+anywhere is made good by the next one, in this process or in the one that follows it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from acceleratedjob import plan as planning
+from acceleratedjob.actions import Action, Announce, CreatePod, CreateService, DeletePod
+from acceleratedjob.api import Manifest
+from acceleratedjob.cache import Cache
+from acceleratedjob.cluster import Cluster, Ref
+from acceleratedjob.errors import ClusterError, Conflict, InvalidSpec, NotFound, Refused
+from acceleratedjob.execute import execute
+from acceleratedjob.observe import Observed, Refusal
+from acceleratedjob.plan import Plan
+from acceleratedjob.queue import Backoff, WorkQueue
+from acceleratedjob.spec import JobSpec
+from acceleratedjob.status import Status, format_time, is_urgent
+
+log = logging.getLogger(__name__)
+
+WATCHED = ("Pod", "Service")
+COALESCE_SECONDS = 5  # counters wait this long for company before they are written
+
+
+def utc_now() -> datetime:
+    """The time, aware."""
+    return datetime.now(UTC)
+
+
+class Reconciler:
+    """Works on all jobs of a cluster, each by one worker at a time."""
+
+    def __init__(
+        self, cluster: Cluster, *, workers: int = 32, now: Callable[[], datetime] = utc_now
+    ) -> None:
+        """Args: cluster: where; workers: jobs looked at side by side; now: the clock."""
+        self._cluster = cluster
+        self._workers = workers
+        self._now = now
+        self._cache = Cache()
+        self._queue = WorkQueue()
+        self._backoff = Backoff()
+        self._refused = Backoff()
+        self._refusals: dict[str, Refusal] = {}
+        self._unwritten: dict[str, datetime] = {}  # since when counters wait to be written
+        self._listed = {kind: asyncio.Event() for kind in WATCHED}
+
+    def see(self, job: Manifest) -> None:
+        """A job was added or changed."""
+        self._cache.keep_job(job)
+        self._queue.add(job["metadata"]["uid"])
+
+    def forget(self, uid: str) -> None:
+        """A job is gone."""
+        self._cache.forget(uid)
+        for backoff in (self._backoff, self._refused):
+            backoff.reset(uid)
+        for memory in (self._refusals, self._unwritten):
+            memory.pop(uid, None)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for kind in WATCHED:
+                tasks.create_task(self._watch(kind))
+            for _ in range(self._workers):
+                tasks.create_task(self._work())
+
+    async def _watch(self, kind: str) -> None:
+        async for change in self._cluster.watch(kind):
+            for uid in self._cache.take(kind, change):
+                self._queue.add(uid)
+            self._listed[kind].set()
+
+    async def _work(self) -> None:
+        for listed in self._listed.values():
+            await listed.wait()
+        while True:
+            uid = await self._queue.take()
+            try:
+                await self._look(uid)
+            finally:
+                self._queue.done(uid)
+
+    async def _look(self, uid: str) -> None:
+        """One pass over one job; what goes wrong is tried again, later and later."""
+        job = self._cache.jobs.get(uid)
+        if job is None or job["metadata"].get("deletionTimestamp"):
+            return
+        try:
+            await self._pass(job)
+        except (ClusterError, OSError) as error:
+            seconds = self._backoff.next(uid)
+            log.warning("job=%s retry=%gs %s", _name(job), seconds, error)
+            self._queue.add_after(uid, seconds)
+        except Exception:  # one job's bug must not stop the others
+            seconds = self._backoff.next(uid)
+            log.exception("job=%s retry=%gs", _name(job), seconds)
+            self._queue.add_after(uid, seconds)
+        else:
+            self._backoff.reset(uid)
+
+    async def _pass(self, job: Manifest) -> None:
+        uid, now = job["metadata"]["uid"], self._now()
+        observed = self._observe(job)
+        spec, plan = decide(job, observed, now)
+        if not await self._write(job, observed.status, plan, now):
+            return
+        self._cache.forget_lost(uid, before=plan.status.attempt)
+        for group in plan.steps:
+            log.debug("job=%s attempt=%d %s", _name(job), plan.status.attempt, group)
+            await self._take(spec, group, now)
+        if plan.requeue_after is not None:
+            self._queue.add_after(uid, plan.requeue_after.total_seconds())
+        if observed.refusal is not None and observed.refusal.retry_at <= now:
+            self._refusals.pop(uid, None)
+            self._refused.reset(uid)
+            self._queue.add(uid)
+
+    def _observe(self, job: Manifest) -> Observed:
+        uid = job["metadata"]["uid"]
+        return Observed(
+            status=Status.from_manifest(job),
+            pods=self._cache.pods(uid),
+            lost=self._cache.lost(uid),
+            service_uid=self._cache.services.get(uid),
+            refusal=self._refusals.get(uid),
+        )
+
+    async def _write(self, job: Manifest, old: Status, plan: Plan, now: datetime) -> bool:
+        """Write the status if it must be; False if the job has gone or changed meanwhile."""
+        uid, new = job["metadata"]["uid"], plan.status
+        if new == old:
+            self._unwritten.pop(uid, None)
+            return True
+        due = self._unwritten.setdefault(uid, now) + timedelta(seconds=COALESCE_SECONDS)
+        if not is_urgent(old, new) and now < due:
+            self._queue.add_after(uid, (due - now).total_seconds())
+            return True
+        written = await self._status(job, new)
+        if written is not None:
+            self._unwritten.pop(uid, None)
+            self._cache.keep_job(written)
+            log.info("job=%s attempt=%d phase=%s", _name(job), new.attempt, new.phase)
+        return written is not None
+
+    async def _status(self, job: Manifest, status: Status) -> Manifest | None:
+        metadata = job["metadata"]
+        try:
+            return await self._cluster.write_status(
+                Ref.of(job),
+                status.to_manifest(),
+                uid=metadata["uid"],
+                resource_version=metadata["resourceVersion"],
+            )
+        except NotFound:
+            self.forget(metadata["uid"])
+        except (
+            Conflict
+        ):  # an event with the newer job is on its way; this is for when it was missed
+            self._cache.keep_job(await self._cluster.read(Ref.of(job)))
+            self._queue.add(metadata["uid"])
+        return None
+
+    async def _take(self, spec: JobSpec, group: tuple[Action, ...], now: datetime) -> None:
+        """Take a group's actions side by side; the first error is raised when all have ended."""
+        time = format_time(now)
+        ended = await asyncio.gather(
+            *(self._act(spec, action, time) for action in group), return_exceptions=True
+        )
+        errors = [error for error in ended if isinstance(error, BaseException)]
+        for error in sorted(errors, key=lambda error: not isinstance(error, Refused)):
+            raise error
+
+    async def _act(self, spec: JobSpec, action: Action, time: str) -> None:
+        try:
+            result = await execute(self._cluster, spec, action, time=time)
+        except Refused as error:
+            if isinstance(action, Announce):  # no event must hold up a job
+                log.warning("job=%s/%s event refused: %s", spec.namespace, spec.name, error)
+                return
+            self._refuse(spec.uid, error)
+            raise
+        if result is not None and isinstance(action, CreatePod | DeletePod):
+            self._cache.keep("Pod", result)
+        if result is not None and isinstance(action, CreateService):
+            self._cache.keep("Service", result)
+
+    def _refuse(self, uid: str, error: Refused) -> None:
+        wait = timedelta(seconds=self._refused.next(uid))
+        self._refusals[uid] = Refusal(
+            message=str(error), final=error.final, retry_at=self._now() + wait
+        )
+        self._queue.add(uid)
+
+
+def decide(job: Manifest, observed: Observed, now: datetime) -> tuple[JobSpec, Plan]:
+    """The plan for a job's manifest, whether or not it can be run."""
+    try:
+        spec = JobSpec.from_manifest(job)
+    except InvalidSpec as error:
+        generation = job["metadata"].get("generation", 0)
+        return _identity(job), planning.refuse(observed, error, generation, now)
+    return spec, planning.plan(spec, observed, now)
+
+
+def _identity(job: Manifest) -> JobSpec:
+    """Who a job is that cannot be run: enough to delete what it has."""
+    metadata = job["metadata"]
+    return JobSpec(
+        template={},
+        name=metadata["name"],
+        namespace=metadata["namespace"],
+        uid=metadata["uid"],
+    )
+
+
+def _name(job: Manifest) -> str:
+    return f"{job['metadata']['namespace']}/{job['metadata']['name']}"
