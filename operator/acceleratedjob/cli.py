@@ -33,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InvalidSpec as error:
         print(f"{options.manifest}: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except BrokenPipeError:  # the reader (`| head`) has seen enough; nothing is left to flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     return code

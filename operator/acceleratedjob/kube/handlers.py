@@ -7,7 +7,7 @@ operator may be killed, upgraded or removed at any time and a job can always be 
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -28,11 +28,13 @@ class Handlers:
 
     configuration: Configuration
     reconcilers: Mapping[str | None, Reconciler]  # by namespace; None serves all
+    work: list[asyncio.Task[None]] = field(default_factory=list)  # of the reconcilers
 
     def registry(self) -> kopf.OperatorRegistry:
         """A registry of its own: importing this module changes nothing global."""
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry)(self.log_in)
+        kopf.on.cleanup(registry=registry)(self.stop)
         kopf.on.event(api.GROUP, api.VERSION, api.PLURAL, registry=registry)(self.see)
         return registry
 
@@ -44,6 +46,11 @@ class Handlers:
             reconciler.forget(job["metadata"]["uid"])
         else:
             reconciler.see(job)
+
+    async def stop(self, **_: Any) -> None:
+        """The process has been asked to end: no pass begins any more."""
+        for task in self.work:
+            task.cancel()
 
     async def log_in(self, **_: Any) -> kopf.ConnectionInfo:
         """The same server and user as the reconcilers' own connection."""
@@ -86,7 +93,9 @@ async def serve(
     """
     liveness = f"http://0.0.0.0:{liveness_port}/healthz" if liveness_port else None
     async with asyncio.TaskGroup() as tasks:
-        work = [tasks.create_task(each.run()) for each in handlers.reconcilers.values()]
+        handlers.work.extend(
+            tasks.create_task(each.run()) for each in handlers.reconcilers.values()
+        )
         await kopf.operator(
             registry=handlers.registry(),
             settings=settings(),
@@ -95,5 +104,3 @@ async def serve(
             standalone=True,
             liveness_endpoint=liveness,
         )
-        for task in work:  # kopf returns when a signal has asked it to
-            task.cancel()

@@ -1,5 +1,7 @@
 """The operator's process: its log, its connection, and the parts that work side by side."""
 
+import logging
+
 import kopf
 
 from acceleratedjob.kube.connection import connect, load_configuration
@@ -11,6 +13,8 @@ from acceleratedjob.reconciler import Reconciler
 def configure_logging(*, json: bool, debug: bool) -> None:
     """One line for each decision, for people or (json) for machines."""
     kopf.configure(debug=debug, log_format=kopf.LogFormat.JSON if json else kopf.LogFormat.FULL)
+    if not debug:  # kopf would tell of every event
+        logging.getLogger("kopf").setLevel(logging.WARNING)
 
 
 async def run(

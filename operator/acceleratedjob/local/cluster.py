@@ -1,0 +1,155 @@
+"""Objects in memory, with the API server's rules: `cluster.Cluster` without a server.
+
+It serves `acceleratedjob run`, and it is what the tests put in the place of a real cluster: both
+pass tests/contract/test_clusters.py. What a node does is not here but in `local.kubelet`.
+"""
+
+import asyncio
+import copy
+import itertools
+import uuid
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+
+from acceleratedjob import api
+from acceleratedjob.api import Manifest, View
+from acceleratedjob.cluster import Change, Changed, Gone, Listed, Ref
+from acceleratedjob.errors import AlreadyExists, Conflict, NotFound
+from acceleratedjob.status import format_time
+
+DEFAULT_GRACE_SECONDS = 30  # Kubernetes' own
+_NOTHING: Manifest = {"metadata": {"uid": None}}
+
+
+def utc_now() -> datetime:
+    """The time, aware."""
+    return datetime.now(UTC)
+
+
+class LocalCluster:
+    """All objects of one pretended cluster."""
+
+    def __init__(self, now: Callable[[], datetime] = utc_now) -> None:
+        """Args: now: the clock."""
+        self._now = now
+        self._objects: dict[Ref, Manifest] = {}
+        self._versions = itertools.count(1)
+        self._watchers: defaultdict[str, list[asyncio.Queue[Change]]] = defaultdict(list)
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        """See `Cluster.create`."""
+        ref = Ref.of(manifest)
+        if ref in self._objects:
+            sentence = f"{ref.kind} {ref.namespace}/{ref.name} already exists"
+            raise AlreadyExists(sentence)
+        made = copy.deepcopy(manifest)
+        made["metadata"] |= {
+            "uid": str(uuid.uuid4()),
+            "generation": 1,
+            "creationTimestamp": format_time(self._now()),
+        }
+        if ref.kind == "Pod":
+            made["status"] = {"phase": "Pending"}
+        return self._store(ref, made)
+
+    async def read(self, ref: Ref) -> Manifest:
+        """See `Cluster.read`."""
+        return copy.deepcopy(self._find(ref))
+
+    async def delete(
+        self, ref: Ref, *, uid: str, grace_seconds: int | None = None
+    ) -> Manifest | None:
+        """See `Cluster.delete`; a pod that no node has taken goes at once."""
+        found = self._find(ref, uid)
+        if ref.kind != "Pod" or "nodeName" not in found["spec"]:
+            self.remove(ref, uid=uid)
+            return None
+        stopping = copy.deepcopy(found)
+        grace = _grace_seconds(found) if grace_seconds is None else grace_seconds
+        deadline = format_time(self._now() + timedelta(seconds=grace))
+        metadata = stopping["metadata"]
+        if deadline < metadata.get("deletionTimestamp", "9"):  # a second request can only shorten
+            metadata["deletionTimestamp"] = deadline
+            metadata["deletionGracePeriodSeconds"] = grace
+        return self._store(ref, stopping)
+
+    async def write_status(
+        self, ref: Ref, status: Manifest, *, uid: str, resource_version: str
+    ) -> Manifest:
+        """See `Cluster.write_status`."""
+        found = self._find(ref, uid)
+        if found["metadata"]["resourceVersion"] != resource_version:
+            sentence = f"{ref.kind} {ref.namespace}/{ref.name} has changed"
+            raise Conflict(sentence)
+        return self._store(ref, {**copy.deepcopy(found), "status": copy.deepcopy(status)})
+
+    async def watch(self, kind: str) -> AsyncIterator[Change]:
+        """See `Cluster.watch`; AcceleratedJobs can be watched as well."""
+        changes: asyncio.Queue[Change] = asyncio.Queue()
+        self._watchers[kind].append(changes)
+        try:
+            yield Listed(tuple(copy.deepcopy(entry) for entry in self.objects(kind)))
+            while True:
+                yield await changes.get()
+        finally:
+            self._watchers[kind].remove(changes)
+
+    def objects(self, kind: str) -> list[Manifest]:
+        """Everything of a kind that a watch would list; not to be changed."""
+        return [
+            entry for ref, entry in self._objects.items() if ref.kind == kind and _is_listed(entry)
+        ]
+
+    def change(self, ref: Ref, alter: Callable[[Manifest], None]) -> Manifest:
+        """Change an object in place, as its author or a node would.
+
+        Raises:
+            NotFound: there is none.
+        """
+        changed = copy.deepcopy(self._find(ref))
+        spec = copy.deepcopy(changed.get("spec"))
+        alter(changed)
+        if changed.get("spec") != spec:
+            changed["metadata"]["generation"] += 1
+        return self._store(ref, changed)
+
+    def remove(self, ref: Ref, *, uid: str) -> None:
+        """Take an object away, as a node does when a pod's containers have stopped.
+
+        An object that is gone already stays so.
+        """
+        if self._objects.get(ref, _NOTHING)["metadata"]["uid"] != uid:
+            return
+        gone = self._objects.pop(ref)
+        gone["metadata"]["resourceVersion"] = str(next(self._versions))
+        self._tell(Gone(gone))
+
+    def _find(self, ref: Ref, uid: str | None = None) -> Manifest:
+        found = self._objects.get(ref)
+        if found is None or uid not in (None, found["metadata"]["uid"]):
+            sentence = f"{ref.kind} {ref.namespace}/{ref.name} not found"
+            raise NotFound(sentence)
+        return found
+
+    def _store(self, ref: Ref, manifest: Manifest) -> Manifest:
+        manifest["metadata"]["resourceVersion"] = str(next(self._versions))
+        self._objects[ref] = manifest
+        self._tell(Changed(copy.deepcopy(manifest)))
+        return copy.deepcopy(manifest)
+
+    def _tell(self, change: Changed | Gone) -> None:
+        if _is_listed(change.object):
+            for watcher in self._watchers[change.object["kind"]]:
+                watcher.put_nowait(change)
+
+
+def _is_listed(manifest: View) -> bool:
+    """Whether a watch shows an object: pods and Services only with the label of a job."""
+    labels = manifest["metadata"].get("labels") or {}
+    return manifest["kind"] not in ("Pod", "Service") or api.JOB_NAME_LABEL in labels
+
+
+def _grace_seconds(pod: View) -> int:
+    given = pod["spec"].get("terminationGracePeriodSeconds")
+    return DEFAULT_GRACE_SECONDS if given is None else int(given)

@@ -1,0 +1,103 @@
+"""How a pod's training container becomes a process of this machine.
+
+Names that only a cluster resolves become loopback addresses and free ports; all else of the
+container's environment is as in the cluster. What a laptop cannot give (volumes, secrets,
+resources, other containers) is not pretended.
+"""
+
+import ctypes
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from acceleratedjob.api import View
+from acceleratedjob.errors import InvalidSpec
+from acceleratedjob.template import RESERVED_ENV, trainer, trainer_index
+
+LOOPBACK = "127.0.0.1"
+_ADDRESSES = ("MASTER_ADDR", "PET_MASTER_ADDR")
+_PORTS = ("MASTER_PORT", "PET_MASTER_PORT")
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What is started for a pod."""
+
+    argv: list[str]
+    env: dict[str, str]
+    cwd: Path
+
+
+def check_runnable(template: View) -> None:
+    """Refuse what no process can be made of.
+
+    Raises:
+        InvalidSpec: the training container leaves its command to an image.
+    """
+    if not trainer(template).get("command"):
+        path = f"spec.template.spec.containers[{trainer_index(template)}].command"
+        raise InvalidSpec(path, "is required to run on this machine, where there is no image")
+
+
+def command(pod: View, *, port: int, workdir: Path, inherited: Mapping[str, str]) -> Command:
+    """The command of a pod's training container.
+
+    Args:
+        pod: its manifest.
+        port: a free port of this machine, the same for all pods of an attempt.
+        workdir: the folder to start in; the container's own is a path of its image.
+        inherited: this program's environment, where a name that the container takes from a
+            Secret or a ConfigMap may be set.
+    """
+    container = trainer(pod)
+    given = {entry["name"]: entry.get("value") for entry in container.get("env") or ()}
+    contract = {name: value for name, value in given.items() if value is not None}
+    contract |= {name: LOOPBACK for name in _ADDRESSES if name in contract}
+    contract |= {name: str(port) for name in _PORTS if name in contract}
+    kept = {name: value for name, value in inherited.items() if not RESERVED_ENV.fullmatch(name)}
+    path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
+    env = kept | {"PATH": path, "PYTHONUNBUFFERED": "1"} | expand_all(contract)
+    words = [*container["command"], *(container.get("args") or ())]
+    return Command([expand(word, env) for word in words], env, workdir)
+
+
+def expand_all(values: Mapping[str, str]) -> dict[str, str]:
+    """Expand each value by the ones before it, as the kubelet does."""
+    done: dict[str, str] = {}
+    for name, value in values.items():
+        done[name] = expand(value, done)
+    return done
+
+
+def expand(text: str, values: Mapping[str, str]) -> str:
+    """Put values in the place of $(NAME); unknown names stay, and $$ is one $.
+
+    >>> expand("$(RANK) of $(N), $$(RANK)", {"RANK": "1"})
+    '1 of $(N), $(RANK)'
+    """
+
+    def one(found: re.Match[str]) -> str:
+        name = found["name"]
+        return "$" if name is None else values.get(name, found[0])
+
+    return re.sub(r"\$\$|\$\((?P<name>[^)]+)\)", one, text)
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens at now."""
+    with socket.socket() as sock:
+        sock.bind((LOOPBACK, 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def end_with_parent() -> None:
+    """In the child: be asked to end when this program dies, however it dies (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
