@@ -1,1 +1,56 @@
-"""Distributed training in a pod, and on a laptop."""
+"""The in-pod library of AcceleratedJob: `prepare` makes a training script distributed.
+
+A script written for Hugging Face Accelerate moves by changing `accelerate` to `runtime` in its
+imports. Importing this package imports no torch: that happens when a name that needs it is used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from runtime.errors import WorldError
+from runtime.world import Job, World
+
+if TYPE_CHECKING:
+    from runtime.accelerator import Accelerator, DataLoaderConfiguration
+    from runtime.data_loader import prepare_data_loader
+    from runtime.device import DistributedType
+    from runtime.state import AcceleratorState, GradientState, PartialState
+
+__version__ = "0.1.0"
+
+_HOMES = {  # name -> the module that has it, and that imports torch
+    "Accelerator": "accelerator",
+    "DataLoaderConfiguration": "accelerator",
+    "prepare_data_loader": "data_loader",
+    "DistributedType": "device",
+    "AcceleratorState": "state",
+    "GradientState": "state",
+    "PartialState": "state",
+}
+
+__all__ = [
+    "Accelerator",
+    "AcceleratorState",
+    "DataLoaderConfiguration",
+    "DistributedType",
+    "GradientState",
+    "Job",
+    "PartialState",
+    "World",
+    "WorldError",
+    "prepare_data_loader",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name's module when the name is first used (PEP 562)."""
+    if name not in _HOMES:
+        sentence = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(sentence)
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

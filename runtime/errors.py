@@ -1,0 +1,5 @@
+"""The errors of the runtime: one class for each thing that a person does about it."""
+
+
+class WorldError(RuntimeError):
+    """The environment does not describe a world that can train; the message says what to change."""

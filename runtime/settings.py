@@ -1,0 +1,84 @@
+"""What the job tells every script by ACCELERATE_ variables; what the script says itself wins.
+
+The names are Accelerate's where it has one (it reads the first three, too). The operator sets them
+from spec.runtime, and ACCELERATE_USE_CPU when the pod asks for no accelerator.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_TRUE = ("1", "true", "yes", "y", "on", "t")
+_FALSE = ("0", "false", "no", "n", "off", "f")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Defaults of the environment; None where it says nothing."""
+
+    mixed_precision: str | None = None
+    gradient_accumulation_steps: int | None = None
+    use_cpu: bool | None = None
+    rng_types: tuple[str, ...] | None = None
+    split_batches: bool | None = None
+    even_batches: bool | None = None
+    use_seedable_sampler: bool | None = None
+    seed: int | None = None  # of all generators, set once by the first Accelerator
+    distributed_backend: str | None = None
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> "Settings":
+        """Read the environment.
+
+        Raises:
+            ValueError: a value is not of its kind; the message names the variable.
+        """
+        values: dict[str, Any] = {}
+        for field in cls.__dataclass_fields__:
+            name = env_name(field)
+            if env.get(name):
+                values[field] = _READERS.get(field, _text)(name, env[name])
+        return cls(**values)
+
+
+def env_name(field: str) -> str:
+    """The variable of a setting.
+
+    >>> env_name("use_cpu")
+    'ACCELERATE_USE_CPU'
+    """
+    return f"ACCELERATE_{field.upper()}"
+
+
+def _text(_name: str, text: str) -> str:
+    return text
+
+
+def _boolean(name: str, text: str) -> bool:
+    if text.lower() not in (*_TRUE, *_FALSE):
+        sentence = f"{name} must be true or false, got {text!r}"
+        raise ValueError(sentence)
+    return text.lower() in _TRUE
+
+
+def _integer(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        sentence = f"{name} must be a whole number, got {text!r}"
+        raise ValueError(sentence) from error
+
+
+def _words(_name: str, text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+_READERS = {
+    "gradient_accumulation_steps": _integer,
+    "use_cpu": _boolean,
+    "rng_types": _words,
+    "split_batches": _boolean,
+    "even_batches": _boolean,
+    "use_seedable_sampler": _boolean,
+    "seed": _integer,
+}
