@@ -37,16 +37,28 @@ class Reconciler:
     """Works on all jobs of a cluster, each by one worker at a time."""
 
     def __init__(
-        self, cluster: Cluster, *, workers: int = 32, now: Callable[[], datetime] = utc_now
+        self,
+        cluster: Cluster,
+        *,
+        workers: int = 32,
+        retry_seconds: float = 1.0,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
-        """Args: cluster: where; workers: jobs looked at side by side; now: the clock."""
+        """Make a reconciler of all jobs that it will be shown.
+
+        Args:
+            cluster: where they are.
+            workers: how many are looked at side by side.
+            retry_seconds: the wait after a first error; it doubles with each in a row.
+            now: the clock.
+        """
         self._cluster = cluster
         self._workers = workers
         self._now = now
         self._cache = Cache()
         self._queue = WorkQueue()
-        self._backoff = Backoff()
-        self._refused = Backoff()
+        self._backoff = Backoff(retry_seconds)
+        self._refused = Backoff(retry_seconds)
         self._refusals: dict[str, Refusal] = {}
         self._unwritten: dict[str, datetime] = {}  # since when counters wait to be written
         self._listed = {kind: asyncio.Event() for kind in WATCHED}

@@ -1,0 +1,102 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from acceleratedjob.cli import main, parser
+from tests.operator.builders import CONTAINER, job
+
+
+def write(folder: Path, script: str, **spec: object) -> Path:
+    template = {"spec": {"containers": [CONTAINER | {"command": ["python", "-c", script]}]}}
+    path = folder / "job.yaml"
+    manifest = job(template=template, **spec)
+    del manifest["metadata"]["uid"]
+    path.write_text(yaml.safe_dump(manifest))
+    return path
+
+
+def run(path: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "acceleratedjob", "run", str(path)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_run_shows_each_replicas_output_and_succeeds(tmp_path: Path) -> None:
+    done = run(write(tmp_path, "import os; print('rank', os.environ['RANK'])"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {"[0] rank 0", "[1] rank 1", "-- Succeeded"} <= set(done.stdout.splitlines())
+
+
+def test_run_gives_the_pods_one_address_to_meet_at(tmp_path: Path) -> None:
+    script = "import os; print(os.environ['MASTER_ADDR'], os.environ['PET_MASTER_PORT'])"
+    done = run(write(tmp_path, script))
+    first, second = (line[4:] for line in done.stdout.splitlines() if line.startswith("["))
+    assert first == second
+    assert first.startswith("127.0.0.1 ")
+
+
+def test_run_restarts_all_pods_and_ends_with_the_jobs_exit_code(tmp_path: Path) -> None:
+    script = "import os, sys; sys.exit(os.environ['RANK'] == '1')"
+    policy = {"maxRestarts": 1, "backoff": {"initialSeconds": 0}}
+    done = run(write(tmp_path, script, failurePolicy=policy))
+    assert done.returncode == 1
+    assert "restart 1 of 1" in done.stdout
+    assert done.stdout.splitlines()[-1].endswith("exited with code 1; maxRestarts is 1")
+
+
+def test_a_command_that_is_not_there_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, "", failurePolicy={"maxRestarts": 0})
+    path.write_text(path.read_text().replace("- python\n", "- no-such-command\n"))
+    done = run(path)
+    assert done.returncode == 1
+    assert "no-such-command" in done.stdout
+
+
+def test_ctrl_c_stops_every_replica(tmp_path: Path) -> None:
+    script = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    path = write(tmp_path, script)
+    command = [sys.executable, "-m", "acceleratedjob", "run", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        pids = [int(process.stdout.readline()[4:]) for _ in range(2)]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("a: [", "manifest: cannot be read", id="not YAML"),
+        pytest.param("", "manifest: must be one AcceleratedJob, got 0", id="empty"),
+        pytest.param("kind: Job\napiVersion: batch/v1", "apiVersion: must be", id="another kind"),
+    ],
+)
+def test_a_file_that_is_no_job_is_a_usage_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
+) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(text)
+    assert main(["render", str(path)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_render_prints_the_service_and_every_pod(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["render", str(write(tmp_path, "", replicas=3))]) == 0
+    kinds = [one["kind"] for one in yaml.safe_load_all(capsys.readouterr().out)]
+    assert kinds == ["Service", "Pod", "Pod", "Pod"]
+
+
+def test_every_flag_has_help() -> None:
+    commands = next(action for action in parser()._actions if action.choices)
+    assert isinstance(commands.choices, dict)
+    for command in commands.choices.values():
+        assert all(action.help for action in command._actions)

@@ -1,0 +1,116 @@
+import pytest
+
+from acceleratedjob.env import merged, pod_env
+from tests.operator.builders import UID, spec
+
+IDENTITY = {
+    "ACCELERATEDJOB_NAME": "digits",
+    "ACCELERATEDJOB_NAMESPACE": "research",
+    "ACCELERATEDJOB_UID": UID,
+    "ACCELERATEDJOB_ATTEMPT": "3",
+    "ACCELERATEDJOB_REPLICAS": "2",
+    "ACCELERATEDJOB_REPLICA_INDEX": "1",
+}
+ADDRESS = "digits-3-0.digits.research.svc"
+
+
+def test_one_process_a_replica_has_its_rank() -> None:
+    assert pod_env(spec(), attempt=3, index=1) == IDENTITY | {
+        "ACCELERATEDJOB_PROCESSES_PER_REPLICA": "1",
+        "RANK": "1",
+        "WORLD_SIZE": "2",
+        "LOCAL_RANK": "0",
+        "LOCAL_WORLD_SIZE": "1",
+        "GROUP_RANK": "1",
+        "GROUP_WORLD_SIZE": "2",
+        "MASTER_ADDR": ADDRESS,
+        "MASTER_PORT": "29500",
+        "PET_NNODES": "2",
+        "PET_NPROC_PER_NODE": "1",
+        "PET_NODE_RANK": "1",
+        "PET_MASTER_ADDR": ADDRESS,
+        "PET_MASTER_PORT": "29500",
+        "ACCELERATE_USE_CPU": "true",
+    }
+
+
+def test_several_processes_a_replica_have_none_before_they_are_started() -> None:
+    env = pod_env(spec(processesPerReplica=4, network={"port": 3000}), attempt=3, index=1)
+    assert env == IDENTITY | {
+        "ACCELERATEDJOB_PROCESSES_PER_REPLICA": "4",
+        "MASTER_ADDR": ADDRESS,
+        "MASTER_PORT": "3000",
+        "PET_NNODES": "2",
+        "PET_NPROC_PER_NODE": "4",
+        "PET_NODE_RANK": "1",
+        "PET_MASTER_ADDR": ADDRESS,
+        "PET_MASTER_PORT": "3000",
+        "ACCELERATE_USE_CPU": "true",
+    }
+
+
+def limits(**amounts: str) -> dict[str, object]:
+    return {"resources": {"limits": {name.replace("__", "/"): n for name, n in amounts.items()}}}
+
+
+@pytest.mark.parametrize(
+    ("container", "fields", "name", "value"),
+    [
+        pytest.param({}, {}, "OMP_NUM_THREADS", None, id="no CPU limit: torch decides"),
+        pytest.param(limits(cpu="6"), {}, "OMP_NUM_THREADS", "6", id="one process has all cores"),
+        pytest.param(
+            limits(cpu="6"),
+            {"processesPerReplica": 4},
+            "OMP_NUM_THREADS",
+            "1",
+            id="four processes share six cores",
+        ),
+        pytest.param(
+            limits(cpu="500m"), {}, "OMP_NUM_THREADS", "1", id="half a core is one thread"
+        ),
+        pytest.param(
+            {"resources": {"limits": {"nvidia.com/gpu": "1"}}},
+            {},
+            "ACCELERATE_USE_CPU",
+            None,
+            id="a GPU is used",
+        ),
+        pytest.param(
+            {"resources": {"limits": {"nvidia.com/gpu": "8"}}},
+            {},
+            "PET_NPROC_PER_NODE",
+            "8",
+            id="auto is a process for each GPU",
+        ),
+        pytest.param(
+            {"resources": {"limits": {"nvidia.com/mig-1g.5gb": 2}}},
+            {},
+            "PET_NPROC_PER_NODE",
+            "2",
+            id="and for each slice of one",
+        ),
+        pytest.param(
+            {}, {"runtime": {"splitBatches": True}}, "ACCELERATE_SPLIT_BATCHES", "true", id="a flag"
+        ),
+        pytest.param(
+            {},
+            {"runtime": {"rngTypes": ["torch", "cuda"]}},
+            "ACCELERATE_RNG_TYPES",
+            "torch,cuda",
+            id="a list",
+        ),
+        pytest.param({}, {"runtime": {"seed": 0}}, "ACCELERATE_SEED", "0", id="zero is a seed"),
+    ],
+)
+def test_what_depends_on_the_spec(
+    container: dict[str, object], fields: dict[str, object], name: str, value: str | None
+) -> None:
+    assert pod_env(spec(container, **fields), attempt=0, index=0).get(name) == value
+
+
+def test_the_authors_variables_come_last_and_may_refer_to_ours() -> None:
+    given = [{"name": "LOG", "value": "rank-$(RANK)"}, {"name": "ACCELERATE_SEED", "value": "7"}]
+    assert merged({"RANK": "1", "ACCELERATE_SEED": "0"}, given) == [
+        {"name": "RANK", "value": "1"},
+        *given,
+    ]

@@ -1,0 +1,114 @@
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from acceleratedjob.observe import Ending, Waiting, read_pod
+
+AT = "2026-01-01T12:00:00Z"
+TIME = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def raw(status: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "name": "digits-0-1",
+            "uid": "u",
+            "annotations": {"kubectl.kubernetes.io/default-container": "trainer"},
+            **metadata,
+        },
+        "spec": {"nodeName": "n0"},
+        "status": status,
+    }
+
+
+def container(name: str = "trainer", **state: Any) -> dict[str, Any]:
+    return {"containerStatuses": [{"name": name, "state": state}]}
+
+
+def terminated(code: int, **more: Any) -> dict[str, Any]:
+    return {"exitCode": code, "finishedAt": AT, **more}
+
+
+@pytest.mark.parametrize(
+    ("status", "ending"),
+    [
+        pytest.param({}, None, id="new"),
+        pytest.param({"phase": "Running"} | container(running={}), None, id="runs"),
+        pytest.param(
+            container(terminated=terminated(0, reason="Completed")),
+            Ending(exit_code=0, reason="Completed", message="", time=TIME),
+            id="done, whatever its sidecars do",
+        ),
+        pytest.param(
+            container(terminated=terminated(137, reason="OOMKilled", message="m")),
+            Ending(exit_code=137, reason="OOMKilled", message="m", time=TIME),
+            id="killed for its memory",
+        ),
+        pytest.param(
+            container("proxy", terminated=terminated(1)),
+            None,
+            id="a sidecar's end is not the pod's",
+        ),
+        pytest.param(
+            {"phase": "Failed", "reason": "Evicted", "message": "disk", "startTime": AT},
+            Ending(exit_code=None, reason="Evicted", message="disk", time=TIME),
+            id="evicted: no container tells",
+        ),
+    ],
+)
+def test_how_a_pod_has_ended(status: dict[str, Any], ending: Ending | None) -> None:
+    seen = read_pod(raw(status))
+    assert seen is not None
+    assert seen.ending == ending
+
+
+@pytest.mark.parametrize(
+    ("status", "waiting"),
+    [
+        pytest.param(container(waiting={"reason": "ContainerCreating"}), None, id="the usual"),
+        pytest.param(
+            container(waiting={"reason": "ImagePullBackOff", "message": "no such image"}),
+            Waiting(reason="ImagePullBackOff", message="no such image"),
+            id="the kubelet's reason",
+        ),
+        pytest.param(
+            {
+                "conditions": [
+                    {
+                        "type": "PodScheduled",
+                        "status": "False",
+                        "reason": "Unschedulable",
+                        "message": "0/9 nodes",
+                    }
+                ]
+            },
+            Waiting(reason="Unschedulable", message="0/9 nodes"),
+            id="the scheduler's reason",
+        ),
+    ],
+)
+def test_why_a_pod_waits(status: dict[str, Any], waiting: Waiting | None) -> None:
+    seen = read_pod(raw(status))
+    assert seen is not None
+    assert seen.waiting == waiting
+
+
+@pytest.mark.parametrize(
+    ("code", "signal"),
+    [(0, None), (1, None), (127, None), (128, None), (137, 9), (143, 15), (255, None)],
+)
+def test_the_signal_in_an_exit_code(code: int, signal: int | None) -> None:
+    assert Ending(exit_code=code, reason="", message="", time=TIME).signal == signal
+
+
+def test_a_deletion_has_a_beginning_and_an_end() -> None:
+    seen = read_pod(
+        raw({}, deletionTimestamp="2026-01-01T12:00:30Z", deletionGracePeriodSeconds=30)
+    )
+    assert seen is not None
+    assert seen.deleted_at == TIME
+
+
+def test_a_pod_of_another_name_is_not_one_of_ours() -> None:
+    assert read_pod(raw({}) | {"metadata": {"name": "digits", "uid": "u"}}) is None

@@ -1,0 +1,327 @@
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from acceleratedjob.actions import (
+    Action,
+    Announce,
+    CreatePod,
+    CreateService,
+    DeletePod,
+    DeleteService,
+)
+from acceleratedjob.api import ConditionType, Phase, Reason
+from acceleratedjob.errors import InvalidSpec
+from acceleratedjob.observe import Observed, Pod, Refusal
+from acceleratedjob.plan import FAILED_GANG_GRACE_SECONDS, KUBELET_MARGIN, Plan, plan, refuse
+from acceleratedjob.report import failed, progress, restarting, succeeded, suspended
+from acceleratedjob.status import Failure, Status, format_time
+from tests.operator.builders import NOW, ago, deleting, ended, pod, spec
+
+JOB = spec()
+RUNNING = replace(progress(JOB, Observed(pods=(pod(0), pod(1))), ago(60)))
+FAILURE = Failure(attempt=0, replica=1, pod="digits-0-1", reason="Error", time=format_time(NOW))
+SECOND = restarting(JOB, RUNNING.with_failure(FAILURE), "", counted=True, now=NOW)
+LATE = replace(SECOND, failures=(replace(FAILURE, time=format_time(ago(60))),))
+SUSPENDED = suspended(JOB, replace(RUNNING, attempt=1), NOW)
+NEVER = Refusal(message="no", final=True, retry_at=NOW)
+COMPLETE = succeeded(JOB, RUNNING, NOW)
+FAILED = failed(JOB, RUNNING, Reason.MAX_RESTARTS_EXCEEDED, "", NOW)
+
+
+def seen(*pods: Pod, status: Status = RUNNING, **facts: object) -> Observed:
+    return Observed(status=status, pods=pods, **({"service_uid": "s"} | facts))  # type: ignore[arg-type]  # a table's row
+
+
+def actions(made: Plan) -> list[Action]:
+    """All actions but events."""
+    return [one for group in made.steps for one in group if not isinstance(one, Announce)]
+
+
+def gone(one: Pod, grace: int | None = FAILED_GANG_GRACE_SECONDS) -> DeletePod:
+    return DeletePod(one.name, one.uid, grace)
+
+
+@pytest.mark.parametrize(
+    ("fields", "observed", "phase", "expected"),
+    [
+        pytest.param(
+            {"replicas": 3},
+            Observed(),
+            Phase.PENDING,
+            [CreateService(), CreatePod(0, 0), CreatePod(0, 1), CreatePod(0, 2)],
+            id="nothing there: the Service, then pods",
+        ),
+        pytest.param(
+            {},
+            seen(pod(0), status=Status()),
+            Phase.PENDING,
+            [CreatePod(0, 1)],
+            id="one pod was never made: make only that one",
+        ),
+        pytest.param(
+            {},
+            seen(pod(0), pod(1), service_uid=None),
+            Phase.RUNNING,
+            [CreateService()],
+            id="the Service was deleted: make it again, leave the pods",
+        ),
+        pytest.param({}, seen(pod(0), pod(1)), Phase.RUNNING, [], id="all run: nothing to do"),
+        pytest.param(
+            {},
+            seen(pod(0), pod(1, ready=False)),
+            Phase.STARTING,
+            [],
+            id="one is not ready: starting",
+        ),
+        pytest.param(
+            {},
+            seen(pod(0), pod(1, node=None, ready=False)),
+            Phase.PENDING,
+            [],
+            id="one has no node: pending",
+        ),
+        pytest.param(
+            {},
+            seen(ended(0), pod(1)),
+            Phase.RUNNING,
+            [],
+            id="one replica is done: it waits for the other",
+        ),
+        pytest.param(
+            {},
+            seen(ended(0), ended(1)),
+            Phase.SUCCEEDED,
+            [],
+            id="all are done: succeeded, and the logs stay",
+        ),
+        pytest.param(
+            {"cleanPodPolicy": "All"},
+            seen(ended(0), ended(1)),
+            Phase.SUCCEEDED,
+            [gone(ended(0), None), gone(ended(1), None)],
+            id="all are done, cleanPodPolicy All: the pods go",
+        ),
+        pytest.param(
+            {},
+            seen(ended(1), lost=(ended(0),)),
+            Phase.SUCCEEDED,
+            [],
+            id="a pod that was removed after its success still counts",
+        ),
+        pytest.param(
+            {},
+            seen(pod(0), ended(1, 1)),
+            Phase.RESTARTING,
+            [gone(pod(0)), gone(ended(1, 1))],
+            id="one failed: all pods of the attempt go, soon",
+        ),
+        pytest.param(
+            {"failurePolicy": {"maxRestarts": 0}},
+            seen(pod(0), ended(1, 1)),
+            Phase.FAILED,
+            [gone(pod(0))],
+            id="one failed once too often: the job fails, the survivor goes, the failed pod stays",
+        ),
+        pytest.param(
+            {"failurePolicy": {"maxRestarts": 0}, "cleanPodPolicy": "None"},
+            seen(pod(0), ended(1, 1)),
+            Phase.FAILED,
+            [],
+            id="cleanPodPolicy None: survivors stay as well",
+        ),
+        pytest.param(
+            {"failurePolicy": {"maxRestarts": 0}},
+            seen(pod(0), deleting(1)),
+            Phase.RESTARTING,
+            [gone(pod(0))],
+            id="a pod that someone deletes restarts the gang, and does not count",
+        ),
+        pytest.param(
+            {"failurePolicy": {"maxRestarts": 0}},
+            seen(pod(0)),
+            Phase.RESTARTING,
+            [gone(pod(0))],
+            id="a pod that went while nobody watched restarts the gang, and does not count",
+        ),
+        pytest.param(
+            {},
+            seen(pod(0), ended(1, 1), status=SECOND),
+            Phase.RESTARTING,
+            [gone(pod(0)), gone(ended(1, 1))],
+            id="killed after the restart was written: the old pods still go",
+        ),
+        pytest.param(
+            {},
+            seen(deleting(0), status=LATE),
+            Phase.RESTARTING,
+            [],
+            id="an old pod still stops: nothing is made beside it",
+        ),
+        pytest.param(
+            {},
+            seen(status=SECOND),
+            Phase.RESTARTING,
+            [],
+            id="the old pods are gone: the backoff is waited for",
+        ),
+        pytest.param(
+            {},
+            seen(status=LATE),
+            Phase.RESTARTING,
+            [CreatePod(1, 0), CreatePod(1, 1)],
+            id="the backoff is over: the new attempt's pods",
+        ),
+        pytest.param(
+            {},
+            seen(deleting(0, seconds=-KUBELET_MARGIN.total_seconds()), status=LATE),
+            Phase.RESTARTING,
+            [CreatePod(1, 0), CreatePod(1, 1)],
+            id="an old pod's node is dead: its grace is over, so the new attempt begins",
+        ),
+        pytest.param(
+            {"suspend": True},
+            seen(pod(0), pod(1)),
+            Phase.SUSPENDED,
+            [gone(pod(0), None), gone(pod(1), None)],
+            id="suspended: all pods go, with their own grace",
+        ),
+        pytest.param(
+            {"suspend": True},
+            seen(pod(0), pod(1), status=SUSPENDED),
+            Phase.SUSPENDED,
+            [gone(pod(0), None), gone(pod(1), None)],
+            id="killed while suspending: the pods still go, and the attempt is not counted twice",
+        ),
+        pytest.param(
+            {"suspend": True},
+            Observed(),
+            Phase.SUSPENDED,
+            [],
+            id="made suspended: nothing is made",
+        ),
+        pytest.param(
+            {},
+            seen(status=SUSPENDED),
+            Phase.PENDING,
+            [CreatePod(1, 0), CreatePod(1, 1)],
+            id="resumed: the next attempt's pods",
+        ),
+        pytest.param(
+            {},
+            seen(pod(0), ended(1, 1), status=COMPLETE),
+            Phase.SUCCEEDED,
+            [gone(pod(0), None)],
+            id="complete stays complete, whatever pods do",
+        ),
+        pytest.param(
+            {},
+            seen(pod(0), status=FAILED),
+            Phase.FAILED,
+            [gone(pod(0))],
+            id="failed stays failed, and killed before cleaning it still cleans",
+        ),
+        pytest.param(
+            {},
+            seen(pod(0), status=Status(), refusal=NEVER),
+            Phase.FAILED,
+            [gone(pod(0)), DeleteService("s")],
+            id="the API server will never take its pods: nothing half-made stays",
+        ),
+        pytest.param(
+            {},
+            seen(
+                status=Status(),
+                refusal=Refusal(message="quota", final=False, retry_at=NOW + timedelta(seconds=9)),
+            ),
+            Phase.PENDING,
+            [],
+            id="a quota is used up: wait",
+        ),
+    ],
+)
+def test_the_life_of_a_job(
+    fields: dict[str, object], observed: Observed, phase: Phase, expected: list[Action]
+) -> None:
+    made = plan(spec(**fields), observed, NOW)
+    assert (made.status.phase, actions(made)) == (phase, expected)
+
+
+@pytest.mark.parametrize(
+    ("observed", "attempt", "restarts"),
+    [
+        pytest.param(seen(pod(0), ended(1, 1)), 1, 1, id="a failure counts"),
+        pytest.param(seen(pod(0), deleting(1)), 1, 0, id="a deletion does not"),
+        pytest.param(
+            seen(pod(0), ended(1, 143, disrupted="PreemptionByScheduler")),
+            1,
+            0,
+            id="a preemption does not, though its process dies of a signal",
+        ),
+        pytest.param(
+            seen(ended(0, 1), ended(1, 137, attempt=0), status=SECOND),
+            1,
+            1,
+            id="failures of an old attempt are history",
+        ),
+    ],
+)
+def test_what_a_restart_counts(observed: Observed, attempt: int, restarts: int) -> None:
+    status = plan(JOB, observed, NOW).status
+    assert (status.attempt, status.restarts) == (attempt, restarts)
+
+
+@pytest.mark.parametrize(
+    ("pods", "replica"),
+    [
+        pytest.param(
+            [ended(0, 1, seconds_ago=5), ended(1, 1, seconds_ago=9)], 1, id="the earliest"
+        ),
+        pytest.param([ended(0, 1), ended(1, 137)], 1, id="in one second, the one that was killed"),
+        pytest.param(
+            [ended(0, 1), ended(1, 1, disrupted="NodeLost")],
+            1,
+            id="in one second, the one that was taken away",
+        ),
+        pytest.param([ended(1, 1), ended(0, 1)], 0, id="all alike: the lowest replica"),
+    ],
+)
+def test_the_first_cause_is_named(pods: list[Pod], replica: int) -> None:
+    failures = plan(JOB, seen(*pods), NOW).status.failures
+    assert [failure.replica for failure in failures] == [replica]
+
+
+def test_a_failure_is_told_in_full() -> None:
+    pods = (pod(0), ended(1, 137, reason="OOMKilled", seconds_ago=3))
+    status = plan(spec(failurePolicy={"maxRestarts": 0}), seen(*pods), NOW).status
+    assert status.failures == (
+        Failure(
+            attempt=0,
+            replica=1,
+            rank=1,
+            pod="digits-0-1",
+            node="n0",
+            exit_code=137,
+            signal=9,
+            reason="OOMKilled",
+            message="was ended by signal 9 (OOMKilled)",
+            time=format_time(ago(3)),
+        ),
+    )
+    told = next(c for c in status.conditions if c.type == ConditionType.FAILED)
+    assert told.message == (
+        "Replica 1 (pod digits-0-1 on node n0) was ended by signal 9 (OOMKilled); maxRestarts is 0"
+    )
+
+
+def test_an_invalid_job_fails_with_the_field() -> None:
+    made = refuse(seen(pod(0)), InvalidSpec("spec.replicas", "must be 1"), 3, NOW)
+    told = next(c for c in made.status.conditions if c.type == ConditionType.FAILED)
+    assert (told.reason, told.message) == ("InvalidSpec", "spec.replicas: must be 1")
+    assert actions(made) == [gone(pod(0)), DeleteService("s")]
+
+
+@pytest.mark.parametrize("status", [COMPLETE, FAILED])
+def test_a_finished_job_writes_nothing_more(status: Status) -> None:
+    assert plan(JOB, seen(ended(0), ended(1), status=status), NOW) == Plan(status=status)

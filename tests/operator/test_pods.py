@@ -1,0 +1,92 @@
+import pytest
+
+from acceleratedjob.api import Manifest
+from acceleratedjob.observe import read_pod
+from acceleratedjob.pods import pod, shared_memory_size
+from acceleratedjob.services import service
+from tests.operator.builders import CONTAINER, UID, spec
+
+
+def template(**fields: object) -> Manifest:
+    return {"spec": {"containers": [CONTAINER]} | fields}
+
+
+def test_a_pod_has_its_name_its_owner_and_no_access_to_the_api() -> None:
+    made = pod(spec(), attempt=2, index=1)
+    assert made["metadata"]["name"] == "digits-2-1"
+    assert made["metadata"]["labels"] | {} == {
+        "sidecar.istio.io/inject": "false",
+        "app.kubernetes.io/managed-by": "acceleratedjob-operator",
+        "app.kubernetes.io/component": "trainer",
+        "accelerated.dev/job-name": "digits",
+        "accelerated.dev/attempt": "2",
+        "accelerated.dev/replica-index": "1",
+    }
+    (owner,) = made["metadata"]["ownerReferences"]
+    assert (owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == (UID, True, False)
+    got = {
+        name: made["spec"][name] for name in made["spec"] if name not in ("containers", "volumes")
+    }
+    assert got == {
+        "enableServiceLinks": False,
+        "automountServiceAccountToken": False,
+        "restartPolicy": "Never",
+        "hostname": "digits-2-1",
+        "subdomain": "digits",
+    }
+
+
+def test_the_template_is_not_changed_and_its_wishes_stand() -> None:
+    given = template(automountServiceAccountToken=True, nodeSelector={"gpu": "yes"})
+    job = spec(template=given)
+    made = pod(job, attempt=0, index=0)
+    assert made["spec"]["automountServiceAccountToken"] is True
+    assert made["spec"]["nodeSelector"] == {"gpu": "yes"}
+    assert job.template == given
+
+
+def test_only_the_training_container_gets_the_environment() -> None:
+    sidecar = {"name": "logs", "image": "logs:1"}
+    made = pod(spec(template=template(containers=[sidecar, CONTAINER])), attempt=0, index=0)
+    assert made["spec"]["containers"][0] == sidecar
+    assert made["spec"]["containers"][1]["env"][0]["name"] == "ACCELERATEDJOB_NAME"
+    assert made["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"] == "trainer"
+
+
+@pytest.mark.parametrize(
+    ("limits", "fields", "size"),
+    [
+        pytest.param({}, {}, None, id="no limit: the node's"),
+        pytest.param({"memory": "64Gi"}, {}, "32768Mi", id="half of the memory limit"),
+        pytest.param({"memory": "64Gi"}, {"sizeLimit": "8Gi"}, "8Gi", id="as the author says"),
+    ],
+)
+def test_shared_memory(limits: Manifest, fields: Manifest, size: str | None) -> None:
+    job = spec({"resources": {"limits": limits}}, sharedMemory=fields)
+    assert shared_memory_size(job) == size
+    volume = pod(job, attempt=0, index=0)["spec"]["volumes"][0]["emptyDir"]
+    assert volume == {"medium": "Memory"} | ({"sizeLimit": size} if size else {})
+
+
+def test_a_mount_of_ones_own_at_dev_shm_stays() -> None:
+    mounts = [{"name": "mine", "mountPath": "/dev/shm"}]  # noqa: S108  # a path in the pod
+    made = pod(spec({"volumeMounts": mounts}), attempt=0, index=0)
+    assert made["spec"]["containers"][0]["volumeMounts"] == mounts
+    assert "volumes" not in made["spec"]
+
+
+def test_the_service_gives_names_to_pods_that_are_not_ready() -> None:
+    assert service(spec())["spec"] == {
+        "clusterIP": "None",
+        "publishNotReadyAddresses": True,
+        "selector": {"accelerated.dev/job-name": "digits"},
+        "ports": [{"name": "rendezvous", "port": 29500, "appProtocol": "tcp"}],
+    }
+
+
+def test_a_pod_is_read_back_as_it_was_named() -> None:
+    made = pod(spec(), attempt=12, index=345)
+    made["metadata"]["uid"] = "u"
+    seen = read_pod(made)
+    assert seen is not None
+    assert (seen.attempt, seen.index, seen.node, seen.ending) == (12, 345, None, None)

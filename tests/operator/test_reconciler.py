@@ -1,0 +1,261 @@
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from acceleratedjob import api
+from acceleratedjob.api import ConditionType, Manifest
+from acceleratedjob.cluster import Changed, Cluster, Ref
+from acceleratedjob.errors import Refused
+from acceleratedjob.local.cluster import LocalCluster
+from acceleratedjob.reconciler import Reconciler
+from acceleratedjob.status import Status
+from tests.operator.builders import job
+from tests.operator.node import FOREVER, Node, Script, faulty
+
+AT_ONCE = {"backoff": {"initialSeconds": 0}}
+REF = Ref(api.KIND, "research", "digits")
+SECONDS = 20
+
+
+@contextlib.asynccontextmanager
+async def background(*work: object) -> AsyncIterator[None]:
+    tasks = [asyncio.ensure_future(one) for one in work]  # type: ignore[call-overload]  # coroutines
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def operate(store: LocalCluster, cluster: Cluster) -> None:
+    """An operator's whole life: it begins from what is in the cluster, and knows nothing else."""
+    reconciler = Reconciler(cluster, retry_seconds=0.001)
+    async with background(reconciler.run()):
+        for found in store.objects(api.KIND):
+            reconciler.see(found)
+        async for change in store.watch(api.KIND):
+            if isinstance(change, Changed):
+                reconciler.see(change.object)
+
+
+async def until(store: LocalCluster, holds: Callable[[Status], bool]) -> Status:
+    """Wait for a status."""
+    async with asyncio.timeout(SECONDS):
+        async for _ in store.watch(api.KIND):
+            status = Status.from_manifest(await store.read(REF))
+            if holds(status):
+                return status
+    raise AssertionError
+
+
+async def live(manifest: Manifest, script: Script, cluster: Cluster | None = None) -> LocalCluster:
+    """Run a job to its end and let the operator clean up after it."""
+    store = cluster.cluster if cluster else LocalCluster()  # type: ignore[attr-defined]  # Faulty
+    await store.create(manifest)
+    async with background(Node(store, script).run(), operate(store, cluster or store)):
+        await until(store, lambda status: status.finished)
+        await settle(store)
+    return store
+
+
+async def settle(store: LocalCluster) -> None:
+    """Wait until nothing has changed for a while: all that is to be done is done."""
+    events = store.watch("Pod")
+    await anext(events)
+    quiet = asyncio.ensure_future(anext(events))
+    while (await asyncio.wait({quiet}, timeout=0.2))[0]:
+        quiet = asyncio.ensure_future(anext(events))
+    quiet.cancel()
+
+
+def names(store: LocalCluster, kind: str) -> list[str]:
+    return sorted(one["metadata"]["name"] for one in store.objects(kind))
+
+
+def status_of(store: LocalCluster) -> Status:
+    return Status.from_manifest(store.objects(api.KIND)[0])
+
+
+def test_a_job_runs_and_succeeds() -> None:
+    store = asyncio.run(live(job(replicas=3), lambda _attempt, _index: 0))
+    status = status_of(store)
+    assert (status.phase, status.succeeded, status.restarts) == ("Succeeded", 3, 0)
+    assert names(store, "Pod") == ["digits-0-0", "digits-0-1", "digits-0-2"]
+    assert names(store, "Service") == ["digits"]
+    assert [one["reason"] for one in store.objects("Event")] == ["Succeeded"]
+
+
+def test_one_failed_replica_restarts_all_of_them() -> None:
+    def script(attempt: int, index: int) -> int | None:
+        return 0 if attempt else 1 if index == 1 else FOREVER
+
+    store = asyncio.run(live(job(failurePolicy=AT_ONCE), script))
+    status = status_of(store)
+    assert (status.phase, status.attempt, status.restarts) == ("Succeeded", 1, 1)
+    assert [(f.attempt, f.replica, f.exit_code) for f in status.failures] == [(0, 1, 1)]
+    assert names(store, "Pod") == ["digits-1-0", "digits-1-1"]
+
+
+def test_restarts_end_at_the_limit_and_no_survivor_stays() -> None:
+    def script(_attempt: int, index: int) -> int | None:
+        return 7 if index == 1 else FOREVER
+
+    manifest = job(failurePolicy=AT_ONCE | {"maxRestarts": 2})
+    store = asyncio.run(live(manifest, script))
+    status = status_of(store)
+    assert (status.phase, status.attempt, status.restarts) == ("Failed", 2, 2)
+    assert names(store, "Pod") == ["digits-2-1"]  # the failed one, for its log
+    assert [f.exit_code for f in status.failures] == [7, 7, 7]
+
+
+def test_a_suspended_job_has_no_pods_and_goes_on_when_resumed() -> None:
+    async def scenario() -> LocalCluster:
+        store = LocalCluster()
+        await store.create(job())
+        finish = False
+        node = Node(store, lambda _attempt, _index: 0 if finish else FOREVER)
+        async with background(node.run(), operate(store, store)):
+            await until(store, lambda status: status.phase == "Running")
+            store.change(REF, lambda found: found["spec"].update(suspend=True))
+            await until(store, lambda status: status.holds(ConditionType.SUSPENDED))
+            await settle(store)
+            assert names(store, "Pod") == []
+            finish = True
+            store.change(REF, lambda found: found["spec"].update(suspend=False))
+            await until(store, lambda status: status.finished)
+        return store
+
+    store = asyncio.run(scenario())
+    status = status_of(store)
+    assert (status.phase, status.attempt, status.restarts) == ("Succeeded", 1, 0)
+    assert [one["reason"] for one in store.objects("Event")] == [
+        "Suspended",
+        "Resumed",
+        "Succeeded",
+    ]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["never done", "done, but unanswered"])
+def test_every_write_may_fail_once(after: bool) -> None:
+    def script(attempt: int, index: int) -> int | None:
+        return 0 if attempt else 1 if index == 2 else FOREVER
+
+    cluster = faulty(LocalCluster(), after=after)
+    store = asyncio.run(live(job(replicas=4, failurePolicy=AT_ONCE), script, cluster))
+    status = status_of(store)
+    assert (status.phase, status.attempt, status.restarts) == ("Succeeded", 1, 1)
+    assert names(store, "Pod") == [f"digits-1-{index}" for index in range(4)]
+    assert names(store, "Service") == ["digits"]
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_an_operator_killed_at_any_moment_loses_and_doubles_nothing(seed: int) -> None:
+    """The operator is cancelled after a random number of steps of the loop, again and again."""
+    chance = random.Random(seed)
+
+    def script(attempt: int, index: int) -> int | None:
+        return 0 if attempt == 2 else 1 if index == attempt else FOREVER
+
+    async def scenario() -> LocalCluster:
+        store = LocalCluster()
+        await store.create(job(replicas=6, failurePolicy=AT_ONCE))
+        async with background(Node(store, script).run()):
+            for _ in range(12):
+                async with background(operate(store, store)):
+                    for _ in range(chance.randrange(60)):
+                        await asyncio.sleep(0)
+            async with background(operate(store, store)):
+                await until(store, lambda status: status.finished)
+                await settle(store)
+        return store
+
+    store = asyncio.run(scenario())
+    status = status_of(store)
+    assert (status.phase, status.attempt, status.restarts) == ("Succeeded", 2, 2)
+    assert names(store, "Pod") == [f"digits-2-{index}" for index in range(6)]
+    assert names(store, "Service") == ["digits"]
+
+
+class Quota(LocalCluster):
+    """Takes so many pods and then refuses, as a quota or a policy does."""
+
+    def __init__(self, pods: int, *, final: bool) -> None:
+        super().__init__()
+        self.left = pods
+        self.final = final
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        if manifest["kind"] == "Pod":
+            if self.left == 0:
+                message = "exceeded quota"
+                raise Refused(message, final=self.final)
+            self.left -= 1
+        return await super().create(manifest)
+
+
+def test_a_quota_is_told_and_waited_for() -> None:
+    async def scenario() -> Status:
+        store = Quota(1, final=False)
+        await store.create(job())
+        async with background(
+            Node(store, lambda _attempt, _index: FOREVER).run(), operate(store, store)
+        ):
+            waiting = await until(store, lambda status: bool(status.pending))
+            assert (waiting.phase, waiting.pending[0].message) == ("Pending", "exceeded quota")
+            store.left = 9
+            return await until(store, lambda status: status.phase == "Running")
+
+    assert asyncio.run(scenario()).pending == ()
+
+
+def test_a_pod_that_will_never_be_taken_fails_the_job_and_leaves_nothing() -> None:
+    async def scenario() -> LocalCluster:
+        store = Quota(1, final=True)
+        await store.create(job())
+        async with background(
+            Node(store, lambda _attempt, _index: FOREVER).run(), operate(store, store)
+        ):
+            await until(store, lambda status: status.finished)
+            await settle(store)
+        return store
+
+    store = asyncio.run(scenario())
+    assert (status_of(store).phase, names(store, "Pod"), names(store, "Service")) == (
+        "Failed",
+        [],
+        [],
+    )
+
+
+def test_a_pod_of_the_same_name_that_is_not_ours_is_left_alone() -> None:
+    async def scenario() -> Status:
+        store = LocalCluster()
+        other = {
+            "kind": "Service",
+            "metadata": {"name": "digits", "namespace": "research"},
+            "spec": {},
+        }
+        await store.create(other)
+        await store.create(job())
+        async with background(operate(store, store)):
+            return await until(store, lambda status: bool(status.pending))
+
+    (pending,) = asyncio.run(scenario()).pending
+    assert "Service research/digits exists and is not this job's" in pending.message
+
+
+def test_a_job_that_cannot_be_run_says_why() -> None:
+    async def scenario() -> Status:
+        store = LocalCluster()
+        await store.create(job({"env": [{"name": "RANK", "value": "0"}]}))
+        async with background(operate(store, store)):
+            return await until(store, lambda status: status.finished)
+
+    (told,) = asyncio.run(scenario()).conditions
+    assert (
+        told.message == "spec.template.spec.containers[0].env[0].name: RANK is set by the operator"
+    )
