@@ -1,0 +1,119 @@
+"""Manifests that must be refused, with the field that the refusal must name."""
+
+from typing import Any
+
+from acceleratedjob.api import Manifest
+from tests.operator.builders import CONTAINER, job
+
+API, OPERATOR = "api", "operator"  # who refuses on a cluster; `acceleratedjob run` refuses all
+
+
+def _pod(**fields: Any) -> Manifest:
+    return {"template": {"spec": {"containers": [CONTAINER]} | fields}}
+
+
+def _env(name: str) -> Manifest:
+    return _pod(containers=[CONTAINER | {"env": [{"name": name, "value": "1"}]}])
+
+
+def _named(name: str) -> Manifest:
+    manifest = job()
+    manifest["metadata"]["name"] = name
+    return manifest
+
+
+def _without_template() -> Manifest:
+    manifest = job()
+    del manifest["spec"]["template"]
+    return manifest
+
+
+POD = "spec.template.spec"
+ENV = f"{POD}.containers[0].env[0].name"
+
+# (what is wrong, the manifest, the field, who refuses it)
+BAD: list[tuple[str, Manifest, str, str]] = [
+    ("no replicas", job(replicas=0), "spec.replicas", API),
+    ("fewer than none", job(replicas=-1), "spec.replicas", API),
+    ("more than a cluster has", job(replicas=10_001), "spec.replicas", API),
+    ("replicas in words", job(replicas="two"), "spec.replicas", API),
+    ("half a replica", job(replicas=1.5), "spec.replicas", API),
+    ("no processes", job(processesPerReplica=0), "spec.processesPerReplica", API),
+    ("processes in words", job(processesPerReplica="many"), "spec.processesPerReplica", API),
+    ("a misspelt field", job(replica=2), "spec.replica", API),
+    ("a misspelt field inside", job(network={"prot": 1}), "spec.network.prot", API),
+    ("no template", _without_template(), "spec.template", API),
+    ("a template without a pod", job(template={}), "spec.template.spec", API),
+    ("a pod without containers", job(**_pod(containers=[])), f"{POD}.containers", API),
+    ("no list of containers", job(template={"spec": {}}), f"{POD}.containers", API),
+    (
+        "a container without a name",
+        job(**_pod(containers=[{"image": "x"}])),
+        f"{POD}.containers[0].name",
+        API,
+    ),
+    ("the kubelet's restarts", job(**_pod(restartPolicy="Always")), f"{POD}.restartPolicy", API),
+    ("a hostname", job(**_pod(hostname="me")), f"{POD}.hostname", API),
+    ("a subdomain", job(**_pod(subdomain="us")), f"{POD}.subdomain", API),
+    ("a rank of one's own", job(**_env("RANK")), ENV, OPERATOR),
+    ("a world of one's own", job(**_env("WORLD_SIZE")), ENV, OPERATOR),
+    ("another address", job(**_env("MASTER_ADDR")), ENV, OPERATOR),
+    ("torchrun's variables", job(**_env("PET_NNODES")), ENV, OPERATOR),
+    ("the job's variables", job(**_env("ACCELERATEDJOB_UID")), ENV, OPERATOR),
+    ("a precision of no device", job(runtime={"mixedPrecision": "fp12"}), "mixedPrecision", API),
+    (
+        "no accumulation",
+        job(runtime={"gradientAccumulationSteps": 0}),
+        "spec.runtime.gradientAccumulationSteps",
+        API,
+    ),
+    ("an unknown generator", job(runtime={"rngTypes": ["dice"]}), "spec.runtime.rngTypes[0]", API),
+    ("a seed below zero", job(runtime={"seed": -1}), "spec.runtime.seed", API),
+    ("a seed too large", job(runtime={"seed": 2**32}), "spec.runtime.seed", API),
+    ("a flag in words", job(runtime={"evenBatches": "yes"}), "spec.runtime.evenBatches", API),
+    ("an unknown backend", job(runtime={"backend": "smoke"}), "spec.runtime.backend", API),
+    ("suspend in words", job(suspend="no"), "spec.suspend", API),
+    (
+        "restarts below zero",
+        job(failurePolicy={"maxRestarts": -1}),
+        "spec.failurePolicy.maxRestarts",
+        API,
+    ),
+    (
+        "a backoff that shrinks",
+        job(failurePolicy={"backoff": {"initialSeconds": 9, "maxSeconds": 3}}),
+        "spec.failurePolicy.backoff.initialSeconds",
+        API,
+    ),
+    ("an unknown cleaning", job(cleanPodPolicy="Some"), "spec.cleanPodPolicy", API),
+    ("a port of the system's", job(network={"port": 80}), "spec.network.port", API),
+    ("a port that is none", job(network={"port": 65536}), "spec.network.port", API),
+    (
+        "no amount of memory",
+        job(sharedMemory={"sizeLimit": "lots"}),
+        "spec.sharedMemory.sizeLimit",
+        API,
+    ),
+    ("a name too long", _named("a" * 51), "metadata.name", API),
+    ("a name that begins with a digit", _named("7b"), "metadata.name", API),
+    ("a name with a dot", _named("a.b"), "metadata.name", API),
+]
+
+GOOD: list[tuple[str, Manifest]] = [
+    ("the least", job()),
+    ("processes as a number", job(processesPerReplica=4)),
+    ("a job made suspended", job(suspend=True)),
+    ("the longest name", _named("a" * 50)),
+    (
+        "everything",
+        job(
+            replicas=3,
+            processesPerReplica="auto",
+            runtime={"mixedPrecision": "bf16", "seed": 2**32 - 1, "rngTypes": ["generator"]},
+            failurePolicy={"maxRestarts": 0, "backoff": {"initialSeconds": 0, "maxSeconds": 0}},
+            cleanPodPolicy="None",
+            network={"port": 1024},
+            sharedMemory={"sizeLimit": "1.5Gi"},
+        ),
+    ),
+]

@@ -1,0 +1,111 @@
+"""The CRD and the operator describe one resource."""
+
+import dataclasses
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from acceleratedjob import spec as operator_spec
+from acceleratedjob.api import ConditionType, Manifest, Phase
+from acceleratedjob.errors import InvalidSpec
+from acceleratedjob.schema import key
+from acceleratedjob.spec import JobSpec
+from acceleratedjob.status import Status
+from tests.contract.manifests import BAD, GOOD
+from tests.operator import test_plan
+
+CRD = Path(__file__).parents[2] / "charts/acceleratedjob/files/acceleratedjobs.accelerated.dev.yaml"
+SCHEMA: dict[str, Any] = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]["schema"][
+    "openAPIV3Schema"
+]
+
+
+def properties(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, inner in schema.get("properties", {}).items():
+        yield f"{path}.{name}", inner
+        yield from properties(inner, f"{path}.{name}")
+        yield from properties(inner.get("items", {}), f"{path}.{name}[]")
+
+
+def keys(cls: Any) -> dict[str, Any]:
+    return {key(field.name): field for field in dataclasses.fields(cls)}
+
+
+@pytest.mark.parametrize(
+    ("manifest", "field"), [pytest.param(row[1], row[2], id=row[0]) for row in BAD]
+)
+def test_the_operator_refuses_with_the_field(manifest: Manifest, field: str) -> None:
+    with pytest.raises(InvalidSpec) as refusal:
+        JobSpec.from_manifest(manifest)
+    assert field in refusal.value.field
+
+
+@pytest.mark.parametrize("manifest", [pytest.param(row[1], id=row[0]) for row in GOOD])
+def test_the_operator_takes_what_the_crd_takes(manifest: Manifest) -> None:
+    JobSpec.from_manifest(manifest)
+    jsonschema.validate(manifest["spec"], SCHEMA["properties"]["spec"])
+
+
+@pytest.mark.parametrize(
+    ("path", "cls"),
+    [
+        ("spec", operator_spec._Spec),
+        ("spec.runtime", operator_spec.RuntimeSettings),
+        ("spec.failurePolicy", operator_spec.FailurePolicy),
+        ("spec.failurePolicy.backoff", operator_spec.Backoff),
+        ("spec.network", operator_spec.Network),
+        ("spec.sharedMemory", operator_spec.SharedMemory),
+        ("status", Status),
+    ],
+)
+def test_fields_and_defaults_are_the_same_on_both_sides(path: str, cls: Any) -> None:
+    schema = SCHEMA
+    for name in path.split("."):
+        schema = schema["properties"][name]
+    fields = keys(cls)
+    assert set(schema["properties"]) == set(fields)
+    if path == "status":
+        return
+    for name, inner in schema["properties"].items():
+        default = fields[name].default
+        if not dataclasses.is_dataclass(default):
+            expected = None if default is dataclasses.MISSING else default
+            assert inner.get("default") == expected, name
+
+
+@pytest.mark.parametrize("list_", ["conditions", "pending", "failures"])
+def test_the_statuss_lists_have_the_same_fields_on_both_sides(list_: str) -> None:
+    hints = typing.get_type_hints(Status)
+    (cls, _) = typing.get_args(hints[list_])
+    items = SCHEMA["properties"]["status"]["properties"][list_]["items"]
+    assert set(items["properties"]) == set(keys(cls))
+
+
+@pytest.mark.parametrize(
+    "status", [test_plan.RUNNING, test_plan.SECOND, test_plan.SUSPENDED, test_plan.COMPLETE]
+)
+def test_what_the_operator_writes_is_what_the_crd_takes(status: Status) -> None:
+    jsonschema.validate(status.to_manifest(), SCHEMA["properties"]["status"])
+    assert Status.from_manifest({"status": status.to_manifest()}) == status
+
+
+def test_every_phase_is_known_to_the_crd() -> None:
+    assert SCHEMA["properties"]["status"]["properties"]["phase"]["enum"] == list(Phase)
+    assert all(
+        condition in SCHEMA["properties"]["status"]["properties"]["conditions"]["description"]
+        for condition in ConditionType
+    )
+
+
+def test_every_field_is_described() -> None:
+    silent = [
+        path
+        for path, schema in properties(SCHEMA)
+        if "description" not in schema and path not in (".apiVersion", ".kind", ".metadata")
+    ]
+    assert silent == []

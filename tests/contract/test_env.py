@@ -1,0 +1,77 @@
+"""The pod's environment: what the operator sets is what the runtime reads."""
+
+import pytest
+
+from acceleratedjob import env as operator_side
+from runtime.errors import WorldError
+from runtime.launch import plan
+from runtime.settings import Settings, env_name
+from runtime.world import Job, World
+from tests.operator.builders import UID, spec
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 5])
+def test_every_replica_reads_its_own_place(replicas: int) -> None:
+    job = spec(replicas=replicas)
+    worlds = [
+        World.from_env(operator_side.pod_env(job, attempt=4, index=index))
+        for index in range(replicas)
+    ]
+    assert [(world.rank, world.size) for world in worlds] == [
+        (index, replicas) for index in range(replicas)
+    ]
+    assert {world.master_addr for world in worlds} == {"digits-4-0.digits.research.svc"}
+
+
+def test_the_jobs_identity_is_read_back() -> None:
+    found = Job.from_env(operator_side.pod_env(spec(), attempt=4, index=1))
+    assert found == Job(
+        name="digits",
+        namespace="research",
+        uid=UID,
+        attempt=4,
+        replicas=2,
+        replica_index=1,
+        processes_per_replica=1,
+    )
+
+
+def test_the_launcher_gives_one_process_the_ranks_that_the_operator_would() -> None:
+    env = operator_side.pod_env(spec(), attempt=0, index=1)
+    bare = {name: value for name, value in env.items() if name.startswith(("PET_", "ACCELER"))}
+    assert World.from_env(plan(["train.py"], bare).env) == World.from_env(env)
+
+
+def test_several_processes_need_a_launcher_and_are_told_so() -> None:
+    env = operator_side.pod_env(spec(processesPerReplica=2), attempt=0, index=1)
+    with pytest.raises(WorldError, match=r"python -m runtime\.launch"):
+        World.from_env(env)
+    flags = plan(["train.py"], env).argv
+    assert {"--nproc-per-node=2", "--nnodes=2", "--node-rank=1"} <= set(flags)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "read"),
+    [
+        ("mixedPrecision", "bf16", "bf16"),
+        ("gradientAccumulationSteps", 4, 4),
+        ("rngTypes", ["torch", "generator"], ("torch", "generator")),
+        ("splitBatches", True, True),
+        ("evenBatches", False, False),
+        ("useSeedableSampler", True, True),
+        ("seed", 0, 0),
+        ("backend", "gloo", "gloo"),
+    ],
+)
+def test_every_setting_of_the_spec_is_read_back(field: str, value: object, read: object) -> None:
+    env = operator_side.pod_env(spec(runtime={field: value}), attempt=0, index=0)
+    settings = Settings.from_env(env)
+    name = {"backend": "distributed_backend"}.get(field) or next(
+        name for name in operator_side.RUNTIME_ENV if name.replace("_", "") == field.lower()
+    )
+    assert getattr(settings, name) == read
+
+
+def test_no_setting_is_sent_that_nobody_reads() -> None:
+    sent = {*operator_side.RUNTIME_ENV.values(), "ACCELERATE_USE_CPU"}
+    assert sent == {env_name(field) for field in Settings.__dataclass_fields__}
