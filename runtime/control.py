@@ -115,6 +115,9 @@ class ProcessControl:
             inputs: the same on all processes.
             apply_padding: repeat the last element so that all shares are of one length.
         """
+        if isinstance(inputs, dict) and len({len(value) for value in inputs.values()}) > 1:
+            sentence = "all values of the dict must be of one length"
+            raise ValueError(sentence)
         yield self._share(inputs, apply_padding)
 
     def _share(self, inputs: Any, padded: bool) -> Any:

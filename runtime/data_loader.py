@@ -243,7 +243,7 @@ def _shard(
     """What the new loader reads, and the generator that must be in step for it."""
     dataset, batch_sampler = dataloader.dataset, _batch_sampler(dataloader)
     if isinstance(dataset, IterableDataset):
-        shard = IterableDatasetShard(dataset, layout)
+        shard = dataset if layout.world_size == 1 else IterableDatasetShard(dataset, layout)
         generator = getattr(dataset, "generator", None)
         own = layout.own_batch if dataloader.batch_size is not None else None
         parts = {"dataset": shard, "batch_size": own, "drop_last": dataloader.drop_last}

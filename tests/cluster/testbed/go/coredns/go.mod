@@ -1,0 +1,3 @@
+module acceleratedjob/testbed/coredns
+
+go 1.24.0

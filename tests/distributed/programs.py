@@ -1,0 +1,282 @@
+"""Small programs that run under `runtime` and under `accelerate`, unchanged, in every rank.
+
+`python programs.py LIBRARY FILE` joins the world once, runs every case of CASES, and writes what
+this rank has found, by the case's id, as JSON. Numbers are written in full: equal means bit by bit.
+"""
+
+import copy
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, SubsetRandomSampler
+
+Library = Any
+
+
+class Numbers(Dataset[int]):
+    """0 to n-1."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+class Stream(IterableDataset[int]):
+    """0 to n-1, one after the other."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.n))
+
+
+class Points(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """A small regression: features that differ in size, and a target that depends on them."""
+
+    def __init__(self, n: int) -> None:
+        generator = torch.Generator().manual_seed(7)
+        self.x = torch.randn(n, 6, generator=generator)
+        self.y = self.x.sin().sum(dim=1, keepdim=True)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.x[index], self.y[index]
+
+
+def configured(library: Library, **options: Any) -> Any:
+    """An Accelerator; what belongs to data loaders goes where both libraries take it."""
+    names = ("split_batches", "even_batches", "use_seedable_sampler")
+    loader = {name: options.pop(name) for name in names if name in options}
+    home = importlib.import_module(f"{library.__name__}.utils")
+    return library.Accelerator(dataloader_config=home.DataLoaderConfiguration(**loader), **options)
+
+
+def batches(
+    library: Library,
+    *,
+    n: int,
+    batch: int = 4,
+    epochs: int = 2,
+    shuffle: bool = True,
+    drop_last: bool = False,
+    seed_by_rank: bool = False,
+    **options: Any,
+) -> Any:
+    """Every batch of this rank, and what metrics would count, epoch by epoch."""
+    torch.manual_seed(3 + seed_by_rank * int(os.environ.get("RANK", "0")))
+    accelerator = configured(library, **options)
+    loader = accelerator.prepare(
+        DataLoader(Numbers(n), batch_size=batch, shuffle=shuffle, drop_last=drop_last)
+    )
+    even = options.get("even_batches", True)
+    return [
+        epoch(accelerator, loader, gathers=even) | {"length": len(loader)} for _ in range(epochs)
+    ]
+
+
+def epoch(accelerator: Any, loader: Any, *, gathers: bool) -> dict[str, Any]:
+    own, counted, ends = [], [], []
+    for data in loader:
+        own.append(data.tolist())
+        ends.append(accelerator.gradient_state.end_of_dataloader)
+        if gathers:
+            counted += accelerator.gather_for_metrics(data).tolist()
+    return {"own": own, "counted": counted, "ends": ends}
+
+
+def stream(library: Library, *, n: int, batch: int = 4) -> Any:
+    """The same of an iterable dataset that each rank reads for itself."""
+    accelerator = configured(library)
+    loader = accelerator.prepare(DataLoader(Stream(n), batch_size=batch))
+    return epoch(accelerator, loader, gathers=True)["counted"]
+
+
+def subset(library: Library, *, n: int, batch: int) -> Any:
+    """A sampler smaller than its dataset: what metrics count."""
+    torch.manual_seed(0)
+    accelerator = configured(library)
+    sampler = SubsetRandomSampler(range(n), generator=torch.Generator().manual_seed(1))
+    loader = accelerator.prepare(DataLoader(Numbers(100), batch_size=batch, sampler=sampler))
+    return epoch(accelerator, loader, gathers=True)["counted"]
+
+
+def left_early(library: Library) -> Any:
+    """An inner loader is left by `break`: is the outer one's end still seen?"""
+    accelerator = configured(library, gradient_accumulation_steps=4)
+    outer, inner = accelerator.prepare(
+        DataLoader(Numbers(4), batch_size=1), DataLoader(Numbers(8), batch_size=1)
+    )
+    ends = []
+    for _ in outer:
+        for _ in inner:
+            break
+        ends.append(accelerator.gradient_state.end_of_dataloader)
+    return ends
+
+
+def train(
+    library: Library,
+    *,
+    n: int = 72,
+    batch: int = 12,
+    accumulate: int = 1,
+    epochs: int = 2,
+    clip: float | None = None,
+    shuffle: bool = False,
+    precision: str = "no",
+) -> Any:
+    """Weights, losses and learning rates of a short training whose batches split evenly."""
+    torch.manual_seed(11)
+    accelerator = configured(
+        library,
+        split_batches=True,
+        gradient_accumulation_steps=accumulate,
+        mixed_precision=precision,
+    )
+    model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 2 * n // batch)
+    loader = DataLoader(Points(n), batch_size=batch, shuffle=shuffle)
+    model, optimizer, loader, scheduler = accelerator.prepare(model, optimizer, loader, scheduler)
+    losses, rates, norms = [], [], []
+    for _ in range(epochs):
+        for x, y in loader:
+            with accelerator.accumulate(model):
+                loss = nn.functional.mse_loss(model(x), y)
+                accelerator.backward(loss)
+                if clip is not None and accelerator.sync_gradients:
+                    norms.append(float(accelerator.clip_grad_norm_(model.parameters(), clip)))
+                optimizer.step()
+                scheduler.step()
+                optimizer.zero_grad()
+            losses.append(accelerator.reduce(loss.detach(), "mean").item())
+            rates.append(scheduler.get_last_lr()[0])
+    weights = [p.tolist() for p in accelerator.unwrap_model(model).parameters()]
+    return {"weights": weights, "losses": losses, "rates": rates, "norms": norms}
+
+
+def collectives(library: Library) -> Any:
+    """What processes do together with tensors and objects, nested."""
+    accelerator = configured(library)
+    utils = importlib.import_module(f"{library.__name__}.utils")
+    rank = accelerator.process_index
+    tensor = torch.arange(3.0) + 10 * rank
+    ragged = torch.full((1 + rank, 2), float(rank))
+    nested = {"a": tensor, "b": (tensor * 2, [tensor.sum()])}
+    found: Any = {
+        "gather": accelerator.gather(nested),
+        "sum": accelerator.reduce(nested, "sum"),
+        "mean": accelerator.reduce(tensor, "mean"),
+        "pad": accelerator.pad_across_processes(ragged, dim=0, pad_index=-1),
+        "pad_first": accelerator.pad_across_processes(ragged, dim=0, pad_first=True),
+        "broadcast": utils.broadcast(tensor.clone()),
+        "objects": utils.gather_object([{"rank": rank}]),
+        "broadcast_objects": utils.broadcast_object_list([rank, "x"]),
+    }
+    for name, inputs in {
+        "list": list(range(7)),
+        "tensor": torch.arange(5),
+        "dict": {"x": [1, 2, 3], "y": ["a", "b", "c"]},
+    }.items():
+        for padded in (False, True):
+            with accelerator.split_between_processes(
+                copy.deepcopy(inputs),  # accelerate 1.15 changes a dict in place
+                apply_padding=padded,
+            ) as share:
+                found[f"split {name} {padded}"] = share
+    return found
+
+
+def seeds(library: Library, *, rng_types: list[str]) -> Any:
+    """Ranks seeded differently: which streams are in step after a new iteration has begun?"""
+    accelerator = configured(library, rng_types=rng_types)
+    torch.manual_seed(accelerator.process_index)
+    loader = accelerator.prepare(DataLoader(Numbers(16), batch_size=2, shuffle=True))
+    first = next(iter(loader)).tolist()
+    return {"batch": first, "torch": torch.rand(2).tolist()}
+
+
+def set_seed(library: Library, *, device_specific: bool) -> Any:
+    """The first numbers after set_seed."""
+    configured(library)
+    importlib.import_module(f"{library.__name__}.utils").set_seed(5, device_specific)
+    return torch.rand(2).tolist()
+
+
+CASES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+    "shuffled": (batches, {"n": 37}),
+    "in order": (batches, {"n": 37, "shuffle": False}),
+    "divides": (batches, {"n": 48}),
+    "fewer than a global batch": (batches, {"n": 3}),
+    "drop_last": (batches, {"n": 37, "drop_last": True}),
+    "uneven": (batches, {"n": 37, "even_batches": False}),
+    "split": (batches, {"n": 37, "batch": 12, "split_batches": True}),
+    "split, uneven": (
+        batches,
+        {"n": 37, "batch": 12, "split_batches": True, "even_batches": False},
+    ),
+    "seedable": (batches, {"n": 37, "use_seedable_sampler": True}),
+    "ranks seeded differently": (batches, {"n": 37, "seed_by_rank": True}),
+    "seedable, ranks seeded differently": (
+        batches,
+        {"n": 37, "use_seedable_sampler": True, "seed_by_rank": True},
+    ),
+    "train": (train, {}),
+    "train shuffled": (train, {"shuffle": True}),
+    "train, accumulate 2": (train, {"accumulate": 2}),
+    "train, accumulate 4 of 6": (train, {"accumulate": 4}),
+    "train, clipped": (train, {"clip": 0.1}),
+    "train, bf16": (train, {"precision": "bf16"}),
+    "collectives": (collectives, {}),
+    "stream of 37": (stream, {"n": 37}),
+    "subset of 30": (subset, {"n": 30, "batch": 8}),
+    "left early": (left_early, {}),
+    "generator in step": (seeds, {"rng_types": ["generator"]}),
+    "torch in step": (seeds, {"rng_types": ["generator", "torch"]}),
+    "set_seed": (set_seed, {"device_specific": False}),
+    "set_seed by rank": (set_seed, {"device_specific": True}),
+}
+
+
+def plain(value: Any) -> Any:
+    """The JSON form of a result."""
+    if isinstance(value, torch.Tensor):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def main(library_name: str, file: str) -> None:
+    """Run all cases in this rank."""
+    library = importlib.import_module(library_name)
+    state = importlib.import_module(f"{library_name}.state")
+    found = {}
+    for name, (program, options) in CASES.items():
+        sys.stderr.write(f"{name}\n")  # shown when the world fails
+        found[name] = plain(program(library, **options))
+        state.AcceleratorState._reset_state()
+        state.GradientState._reset_state()
+    Path(file).write_text(json.dumps(found))
+    state.PartialState().destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

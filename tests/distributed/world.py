@@ -1,0 +1,73 @@
+"""Starts a world of real processes that talk over gloo, and collects what each has found."""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from acceleratedjob.local.process import free_port
+
+SECONDS = 120
+ROOT = Path(__file__).parents[2]
+PROGRAMS = Path(__file__).with_name("programs.py")
+
+
+def environment(rank: int, size: int, port: int) -> dict[str, str]:
+    """What torchrun would set, and one thread a process: the cores are few."""
+    names = {
+        "RANK": rank,
+        "WORLD_SIZE": size,
+        "LOCAL_RANK": rank,
+        "LOCAL_WORLD_SIZE": size,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "OMP_NUM_THREADS": 1,
+        "ACCELERATE_USE_CPU": "true",
+        "PYTHONPATH": ROOT,
+    }
+    return os.environ | {name: str(value) for name, value in names.items()}
+
+
+def start(command: list[str], env: dict[str, str]) -> "subprocess.Popen[str]":
+    """One process, its output kept."""
+    return subprocess.Popen(
+        command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def finish(processes: list["subprocess.Popen[str]"]) -> list[str]:
+    """Wait for all; if one fails or hangs, end all and show what each has said."""
+    outputs: list[str] = []
+    try:
+        outputs.extend(process.communicate(timeout=SECONDS)[0] for process in processes)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    codes = [process.returncode for process in processes]
+    assert not any(codes), f"exit codes {codes}\n" + "\n".join(
+        f"--- rank {rank}\n{output[-3000:]}" for rank, output in enumerate(outputs)
+    )
+    return outputs
+
+
+@functools.cache
+def results(library: str, size: int) -> list[dict[str, Any]]:
+    """What each rank of a world has found for every case of `programs.CASES`."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, str(rank)) for rank in range(size)]
+        port = free_port()
+        finish(
+            [
+                start(
+                    [sys.executable, str(PROGRAMS), library, str(file)],
+                    environment(rank, size, port),
+                )
+                for rank, file in enumerate(files)
+            ]
+        )
+        return [json.loads(file.read_text()) for file in files]
