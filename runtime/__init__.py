@@ -11,7 +11,8 @@ from runtime.errors import WorldError
 from runtime.world import Job, World
 
 if TYPE_CHECKING:
-    from runtime.accelerator import Accelerator, DataLoaderConfiguration
+    from runtime.accelerator import Accelerator
+    from runtime.configuration import DataLoaderConfiguration
     from runtime.data_loader import prepare_data_loader
     from runtime.device import DistributedType
     from runtime.state import AcceleratorState, GradientState, PartialState
@@ -20,7 +21,7 @@ __version__ = "0.1.0"
 
 _HOMES = {  # name -> the module that has it, and that imports torch
     "Accelerator": "accelerator",
-    "DataLoaderConfiguration": "accelerator",
+    "DataLoaderConfiguration": "configuration",
     "prepare_data_loader": "data_loader",
     "DistributedType": "device",
     "AcceleratorState": "state",

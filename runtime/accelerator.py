@@ -6,7 +6,6 @@ Names, arguments and defaults are those of Accelerate 1.15.
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,12 +13,11 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
-from runtime import collectives
-from runtime.control import ProcessControl
+from runtime import collectives, metrics
+from runtime.configuration import DataLoaderConfiguration, first
+from runtime.control import StateView
 from runtime.data_loader import DataLoaderShard, prepare_data_loader
-from runtime.device import DistributedType
 from runtime.model import DTYPES, prepare_model, unwrap_model
-from runtime.nested import leaves, map_tensors
 from runtime.optimizer import AcceleratedOptimizer
 from runtime.rng import GENERATOR, check_rng_types, set_seed
 from runtime.scheduler import AcceleratedScheduler
@@ -27,23 +25,7 @@ from runtime.settings import Settings
 from runtime.state import AcceleratorState, GradientState
 
 
-@dataclass(kw_only=True)
-class DataLoaderConfiguration:
-    """How data loaders are prepared; None leaves it to the job's environment, then the default."""
-
-    split_batches: bool | None = None  # default False
-    even_batches: bool | None = None  # default True
-    use_seedable_sampler: bool | None = None  # default False
-    data_seed: int | None = None  # default: rank 0's torch seed
-    non_blocking: bool = False
-
-
-def _first(*values: Any) -> Any:
-    """The first value that is not None."""
-    return next(value for value in values if value is not None)
-
-
-class Accelerator(ProcessControl):
+class Accelerator(StateView):
     """Prepares a script's objects for the world that it runs in."""
 
     def __init__(
@@ -75,25 +57,17 @@ class Accelerator(ProcessControl):
             ValueError: an argument or a variable of the environment is wrong.
         """
         settings = Settings.from_env(os.environ)
-        first = not AcceleratorState.is_made()
+        is_first = not AcceleratorState.is_made()
         self.state = AcceleratorState(mixed_precision, cpu)
-        if first and settings.seed is not None:
+        if is_first and settings.seed is not None:
             set_seed(settings.seed)
         config = dataloader_config or DataLoaderConfiguration()
+        self.dataloader_config = config.filled(settings, split_batches)
         self.device_placement = device_placement
-        self.split_batches = _first(
-            split_batches, config.split_batches, settings.split_batches, False
-        )
-        self.even_batches = _first(config.even_batches, settings.even_batches, True)
-        self.use_seedable_sampler = _first(
-            config.use_seedable_sampler, settings.use_seedable_sampler, False
-        )
-        self.data_seed = config.data_seed
-        self.non_blocking = config.non_blocking
-        self.rng_types = check_rng_types(_first(rng_types, settings.rng_types, (GENERATOR,)))
+        self.rng_types = check_rng_types(first(rng_types, settings.rng_types, (GENERATOR,)))
         self.step_scheduler_with_optimizer = step_scheduler_with_optimizer
         self.gradient_state = GradientState(
-            _first(gradient_accumulation_steps, settings.gradient_accumulation_steps, 1)
+            first(gradient_accumulation_steps, settings.gradient_accumulation_steps, 1)
         )
         self.step = 0  # batches since the last synchronisation
         self.scaler = (
@@ -105,36 +79,23 @@ class Accelerator(ProcessControl):
         self._dataloaders: list[DataLoaderShard] = []
 
     @property
-    def device(self) -> torch.device:
-        """Where this process computes."""
-        device: torch.device = self.state.device
-        return device
+    def split_batches(self) -> bool:
+        """Whether the script's batch size is that of all processes together."""
+        return bool(self.dataloader_config.split_batches)
 
     @property
-    def distributed_type(self) -> DistributedType:
-        """What kind of world this is."""
-        kind: DistributedType = self.state.distributed_type
-        return kind
+    def even_batches(self) -> bool:
+        """Whether the last batches are filled, so that all processes have as many."""
+        return bool(self.dataloader_config.even_batches)
 
-    @property
-    def num_processes(self) -> int:  # type: ignore[override]  # an attribute there
-        """Processes of the world."""
-        return int(self.state.num_processes)
-
-    @property
-    def process_index(self) -> int:  # type: ignore[override]  # an attribute there
-        """This process' rank."""
-        return int(self.state.process_index)
-
-    @property
-    def local_process_index(self) -> int:  # type: ignore[override]  # an attribute there
-        """This process' rank on its machine, or in its pod."""
-        return int(self.state.local_process_index)
+    @even_batches.setter
+    def even_batches(self, even_batches: bool) -> None:
+        self.dataloader_config.even_batches = even_batches
 
     @property
     def mixed_precision(self) -> str:
         """`no`, `fp16` or `bf16`."""
-        return self.state.mixed_precision
+        return str(self.state.mixed_precision)
 
     @property
     def gradient_accumulation_steps(self) -> int:
@@ -143,7 +104,7 @@ class Accelerator(ProcessControl):
 
     @gradient_accumulation_steps.setter
     def gradient_accumulation_steps(self, steps: int) -> None:
-        self.gradient_state.num_steps = steps
+        GradientState(steps)
 
     @property
     def sync_gradients(self) -> bool:
@@ -154,10 +115,6 @@ class Accelerator(ProcessControl):
     def optimizer_step_was_skipped(self) -> bool:
         """Whether an optimizer left its last step out because a gradient was not finite."""
         return any(optimizer.step_was_skipped for optimizer in self._optimizers)
-
-    def wait_for_everyone(self) -> None:
-        """Return when all processes have come here."""
-        self.state.wait_for_everyone()
 
     def prepare(self, *args: Any, device_placement: list[bool] | None = None) -> Any:
         """Prepare models, optimizers, schedulers and data loaders; return them in the same order.
@@ -197,7 +154,7 @@ class Accelerator(ProcessControl):
         prepared = prepare_model(
             model,
             state=self.state,
-            device_placement=_first(device_placement, self.device_placement),
+            device_placement=first(device_placement, self.device_placement),
             evaluation_mode=evaluation_mode,
         )
         self._models.append(prepared)
@@ -209,16 +166,17 @@ class Accelerator(ProcessControl):
         """Make a data loader that gives this process its own batches."""
         if isinstance(data_loader, DataLoaderShard):
             return data_loader
+        config = self.dataloader_config
         prepared = prepare_data_loader(
             data_loader,
             self.device,
             split_batches=self.split_batches,
-            put_on_device=_first(device_placement, self.device_placement),
+            put_on_device=first(device_placement, self.device_placement),
             rng_types=self.rng_types,
             even_batches=self.even_batches,
-            use_seedable_sampler=self.use_seedable_sampler,
-            data_seed=self.data_seed,
-            non_blocking=self.non_blocking,
+            use_seedable_sampler=bool(config.use_seedable_sampler),
+            data_seed=config.data_seed,
+            non_blocking=config.non_blocking,
         )
         self._dataloaders.append(prepared)
         return prepared
@@ -268,16 +226,11 @@ class Accelerator(ProcessControl):
         self.gradient_state.sync_gradients = sync
         with contextlib.ExitStack() as stack:
             for model in () if sync else models:
-                stack.enter_context(self._without_reduction(model))
+                stack.enter_context(self.no_sync(model))
             yield
 
-    @contextlib.contextmanager
-    def no_sync(self, model: nn.Module) -> Iterator[None]:
+    def no_sync(self, model: nn.Module) -> contextlib.AbstractContextManager[None]:
         """Within, gradients stay on this process."""
-        with self._without_reduction(model):
-            yield
-
-    def _without_reduction(self, model: nn.Module) -> contextlib.AbstractContextManager[None]:
         no_sync: Callable[[], contextlib.AbstractContextManager[None]]
         no_sync = getattr(model, "no_sync", contextlib.nullcontext)
         return no_sync()
@@ -312,24 +265,8 @@ class Accelerator(ProcessControl):
         return collectives.gather(tensor)
 
     def gather_for_metrics(self, input_data: Any, use_gather_object: bool = False) -> Any:
-        """Gather, and leave out what was added to the last batch to even it out.
-
-        Args:
-            input_data: tensors, however nested; or a list of any objects, one a sample.
-            use_gather_object: treat tensors as objects, too: they may differ in shape.
-        """
-        data = input_data
-        plain = all(isinstance(leaf, torch.Tensor) for leaf in leaves(data))
-        if use_gather_object or not plain:
-            gathered = collectives.gather_object(data)
-        else:
-            gathered = collectives.gather(data)
-        keep = self.gradient_state.remainder
-        if not self.gradient_state.end_of_dataloader or keep <= 0 or not self.use_distributed:
-            return gathered
-        if isinstance(gathered, list) and not plain:
-            return gathered[:keep]
-        return map_tensors(lambda tensor: tensor[:keep], gathered)
+        """See `metrics.gather_for_metrics`."""
+        return metrics.gather_for_metrics(input_data, use_gather_object)
 
     def reduce(self, tensor: Any, reduction: str = "sum") -> Any:
         """See `collectives.reduce`."""

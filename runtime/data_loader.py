@@ -91,7 +91,7 @@ class DataLoaderShard(DataLoader[Any]):
             yield from self._batches()
             self.iteration += 1
         finally:  # also when the loop was left early
-            self.gradient_state.dataloader_references.remove(self)
+            self.gradient_state._remove_dataloader(self)  # noqa: SLF001  # its counterpart
 
     def _batches(self) -> Iterator[Any]:
         """One batch ahead, so that the last one is known as such when it is given."""
@@ -114,7 +114,7 @@ class DataLoaderShard(DataLoader[Any]):
         self.end_of_dataloader = False
         self.remainder = UNKNOWN
         self.set_epoch(self.iteration)
-        self.gradient_state.dataloader_references.append(self)
+        self.gradient_state._add_dataloader(self)  # noqa: SLF001  # Accelerate's name
 
     def _reach_end(self) -> None:
         self.end_of_dataloader = True
@@ -125,15 +125,18 @@ class DataLoaderShard(DataLoader[Any]):
         """Samples of this epoch over all processes: what the sampler gives, not the dataset's."""
         if isinstance(self.dataset, IterableDatasetShard):
             return self.dataset.seen or None
-        sampler: Any = getattr(self.batch_sampler, "sampler", None)
+        batch_sampler = _batch_sampler(self)
+        if isinstance(batch_sampler, BatchSamplerShard):
+            return batch_sampler.seen
+        sampler: Any = getattr(batch_sampler, "sampler", None)
         return len(sampler) if hasattr(sampler, "__len__") else None
 
     def set_epoch(self, epoch: int) -> None:
         """Tell the sampler and the dataset which epoch comes next."""
         self.iteration = epoch
-        chain: list[Any] = [self.batch_sampler, self.dataset]
-        chain.append(getattr(self.batch_sampler, "sampler", None))
-        chain.append(getattr(self.batch_sampler, "batch_sampler", None))
+        batches: Any = _batch_sampler(self)
+        chain: list[Any] = [batches, self.dataset]
+        chain += [getattr(batches, name, None) for name in ("sampler", "batch_sampler")]
         for link in chain:
             if hasattr(link, "set_epoch"):
                 link.set_epoch(epoch)
@@ -249,15 +252,28 @@ def _shard(
         parts = {"dataset": shard, "batch_size": own, "drop_last": dataloader.drop_last}
         return parts, generator if isinstance(generator, torch.Generator) else None
     generator = _generator(sampler, layout.world_size)
-    sharded = BatchSamplerShard(
+    read: Any = dataloader.sampler if batch_sampler is None else batch_sampler
+    if layout.world_size > 1:
+        read = _dealt(batch_sampler, layout)
+    if dataloader.batch_sampler is None:  # the dataset is asked for whole batches at once
+        return {"dataset": dataset, "sampler": read, "batch_size": None}, generator
+    return {"dataset": dataset, "batch_sampler": read}, generator
+
+
+def _dealt(batch_sampler: Any, layout: Layout) -> BatchSamplerShard:
+    if batch_sampler is None:
+        sentence = (
+            f"a data loader with batch_size=None needs a BatchSampler as its sampler, so that its "
+            f"batches can be dealt to {layout.world_size} processes"
+        )
+        raise ValueError(sentence)
+    return BatchSamplerShard(
         batch_sampler,
         num_processes=layout.world_size,
         process_index=layout.rank,
         split_batches=layout.split,
         even_batches=layout.even,
     )
-    alone = layout.world_size == 1
-    return {"dataset": dataset, "batch_sampler": batch_sampler if alone else sharded}, generator
 
 
 def _generator(sampler: Any, world_size: int) -> torch.Generator | None:

@@ -1,6 +1,7 @@
 """What is put around a model: a device, DistributedDataParallel, autocast."""
 
 import functools
+import types
 from typing import Any
 
 import torch
@@ -42,17 +43,20 @@ def prepare_model(
 
 def _autocast_forward(model: nn.Module, state: AcceleratorState) -> None:
     """Compute in lower precision, and give the loss what it expects: float32."""
+    if ORIGINAL_FORWARD in model.__dict__:
+        return
     original = model.forward
     autocast = torch.autocast(state.device.type, dtype=DTYPES[state.mixed_precision])
 
-    @functools.wraps(original)
-    def forward(*args: Any, **kwargs: Any) -> Any:
+    @functools.wraps(getattr(original, "__func__", original))
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         with autocast:
-            outputs = original(*args, **kwargs)
+            outputs = self.__dict__[ORIGINAL_FORWARD](*args, **kwargs)
         return map_tensors(_as_float32, outputs)
 
-    model.forward = forward
     model.__dict__[ORIGINAL_FORWARD] = original
+    # Bound, so that a deep copy of the model computes with the copy's weights.
+    model.forward = types.MethodType(forward, model)
 
 
 def _as_float32(tensor: torch.Tensor) -> torch.Tensor:
@@ -70,4 +74,6 @@ def unwrap_model(model: nn.Module, keep_fp32_wrapper: bool = True) -> nn.Module:
     original = inner.__dict__.get(ORIGINAL_FORWARD)
     if not keep_fp32_wrapper and original is not None:
         del inner.__dict__["forward"], inner.__dict__[ORIGINAL_FORWARD]
+        if getattr(original, "__func__", None) is not type(inner).forward:
+            inner.forward = original  # the script had set it on this very model
     return inner

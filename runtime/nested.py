@@ -14,12 +14,17 @@ def map_tensors(function: Callable[[torch.Tensor], Any], data: Any) -> Any:
     """
     if isinstance(data, torch.Tensor):
         return function(data)
+    return map_items(lambda item: map_tensors(function, item), data)
+
+
+def map_items(function: Callable[[Any], Any], data: Any) -> Any:
+    """Apply a function to each item of a list, tuple or dict; anything else stays as it is."""
     if isinstance(data, tuple) and hasattr(data, "_fields"):
-        return type(data)(*(map_tensors(function, item) for item in data))
+        return type(data)(*map(function, data))
     if isinstance(data, list | tuple):
-        return type(data)(map_tensors(function, item) for item in data)
+        return type(data)(map(function, data))
     if isinstance(data, Mapping):
-        return type(data)({key: map_tensors(function, item) for key, item in data.items()})  # type: ignore[call-arg]  # as dict and its kin take it
+        return type(data)({key: function(item) for key, item in data.items()})  # type: ignore[call-arg]  # as dict and its kin take it
     return data
 
 
@@ -37,8 +42,15 @@ def leaves(data: Any) -> list[Any]:
 
 
 def send_to_device(data: Any, device: torch.device | str, non_blocking: bool = False) -> Any:
-    """The same data with every tensor on a device; tensors that are there are not copied."""
-    return map_tensors(lambda tensor: tensor.to(device, non_blocking=non_blocking), data)
+    """The same data with every tensor on a device; tensors that are there are not copied.
+
+    An object with a method `to` of its own, such as a graph or a tokenizer's output, goes by that.
+    """
+    if isinstance(data, torch.Tensor):
+        return data.to(device, non_blocking=non_blocking)
+    if hasattr(data, "to"):
+        return data.to(device)
+    return map_items(lambda item: send_to_device(item, device, non_blocking), data)
 
 
 def find_batch_size(data: Any) -> int | None:

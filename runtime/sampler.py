@@ -68,6 +68,7 @@ class BatchSamplerShard(BatchSampler):
         self.even_batches = even_batches
         self.batch_size = getattr(batch_sampler, "batch_size", None)  # type: ignore[assignment]  # None: batches of any size
         self.drop_last = getattr(batch_sampler, "drop_last", False)
+        self.seen: int | None = None  # samples of all ranks in this epoch; None: cannot be told
         if split_batches and self.batch_size is None:
             sentence = "split_batches needs a batch sampler with a batch_size"
             raise ValueError(sentence)
@@ -125,7 +126,7 @@ class BatchSamplerShard(BatchSampler):
             if type(self.sampler) is SequentialSampler
             else list(self.sampler)
         )
-        n = len(order)
+        n = self.seen = len(order)
         for span in spans(n, self.layout):
             if span.stop <= n:
                 yield list(order[span.start : span.stop])
@@ -135,6 +136,7 @@ class BatchSamplerShard(BatchSampler):
     def _by_position(self) -> Iterator[list[Any]]:
         """A batch sampler of its own kind: its batches in a row are the order."""
         order = [index for batch in self.batch_sampler for index in batch]
+        self.seen = len(order)
         for span in spans(len(order), self.layout):
             yield [order[position % len(order)] for position in span]
 

@@ -43,7 +43,8 @@ class AcceleratedScheduler:
         if not self.gradient_state.sync_gradients:
             # torch warns of a scheduler that steps before its optimizer by this count; batches
             # that are accumulated count as seen.
-            self.scheduler._step_count += 1  # noqa: SLF001
+            if hasattr(self.scheduler, "_step_count"):  # ReduceLROnPlateau has none
+                self.scheduler._step_count += 1  # noqa: SLF001
             return
         if any(optimizer.step_was_skipped for optimizer in self.optimizers):
             return

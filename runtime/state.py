@@ -172,7 +172,7 @@ class AcceleratorState(_Shared):
         """
         super().__init__()
         if self.initialized:
-            self._check_same(mixed_precision)
+            self._check_same(mixed_precision, cpu)
             return
         wanted = mixed_precision or Settings.from_env(os.environ).mixed_precision or "no"
         if wanted not in PRECISIONS:
@@ -191,7 +191,10 @@ class AcceleratorState(_Shared):
             raise AttributeError(name)
         return getattr(self._shared_state["_partial"], name)
 
-    def _check_same(self, mixed_precision: str | None) -> None:
+    def _check_same(self, mixed_precision: str | None, cpu: bool) -> None:
+        if cpu and self.device.type != "cpu":
+            sentence = f"the device is {self.device} since the first Accelerator; cpu=True is late"
+            raise ValueError(sentence)
         if mixed_precision not in (None, self.mixed_precision):
             sentence = (
                 f"mixed_precision is {self.mixed_precision} since the first Accelerator, "
@@ -222,7 +225,14 @@ class GradientState(_Shared):
     dataloader_references: list[Any]
 
     def __init__(self, num_steps: int | None = None) -> None:
-        """Make the state, the first time; `num_steps` changes it at any time."""
+        """Make the state, the first time; `num_steps` changes it at any time.
+
+        Raises:
+            ValueError: no batch at all for a step.
+        """
+        if num_steps is not None and num_steps < 1:
+            sentence = f"gradient_accumulation_steps must be at least 1, got {num_steps}"
+            raise ValueError(sentence)
         super().__init__()
         if not self.initialized:
             self.sync_gradients = True
@@ -252,6 +262,15 @@ class GradientState(_Shared):
         """Real samples in the active loader's last global batch; 0: it is whole, -1: unknown."""
         loader = self.active_dataloader
         return -1 if loader is None else loader.remainder
+
+    def _add_dataloader(self, dataloader: Any) -> None:
+        self.dataloader_references.append(dataloader)
+
+    def _remove_dataloader(self, dataloader: Any) -> None:
+        """The loader is left; that may be after the state was forgotten."""
+        references = self._shared_state.get("dataloader_references", [])
+        if dataloader in references:
+            references.remove(dataloader)
 
     def _set_sync_gradients(self, sync_gradients: bool) -> None:
         self.sync_gradients = sync_gradients

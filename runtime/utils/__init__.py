@@ -1,6 +1,5 @@
 """Accelerate's `utils`, so that imports move unchanged; everything lives in a room with a name."""
 
-from runtime.accelerator import DataLoaderConfiguration
 from runtime.collectives import (
     broadcast,
     broadcast_object_list,
@@ -9,6 +8,7 @@ from runtime.collectives import (
     pad_across_processes,
     reduce,
 )
+from runtime.configuration import DataLoaderConfiguration
 from runtime.device import DistributedType
 from runtime.nested import find_batch_size, send_to_device
 from runtime.rng import set_seed, synchronize_rng_state, synchronize_rng_states
