@@ -6,6 +6,9 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 # Torch without CUDA is a tenth of the size; where an index has it, set TORCH_INDEX to its address.
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
+# What the tests' real node and image are made of.
+NODE := containerd runc containernetworking-plugins iproute2 iptables conntrack debootstrap buildah zstd openssl
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check clean
 
@@ -25,10 +28,18 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.demo
 	$(UV) $(INDEX) --constraint constraints.txt --group dev
 	@touch $@
 
+$(VENV)/.node: Makefile | $(BIN)/uv
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "installing what a node needs, for the tests: $(NODE)"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install --yes -qq --no-install-recommends $(NODE) >/dev/null; \
+	else echo "not root on Debian: the tests that need a node will be skipped"; fi
+	@touch $@
+
 demo: $(VENV)/.demo ## train the digits job with two replicas on this machine
 	$(BIN)/acceleratedjob run examples/digits/job.yaml
 
-test: check ## install all that the tests need, and pass them
+test: check $(VENV)/.node ## install all that the tests need, and pass them
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 check: $(VENV)/.dev ## lint, types and walls

@@ -1,0 +1,129 @@
+"""Fixtures that give a test a real cluster: one test bed for the whole run, whatever its workers.
+
+With `ACCELERATEDJOB_TEST_CLUSTER=existing` the tests use the cluster of `KUBECONFIG` instead.
+Where a test bed cannot be had, the tests skip and say why; on CI (`CI=true`) they fail.
+"""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from tests.cluster.testbed import beds, binaries, kwok
+from tests.cluster.testbed.cluster import Cluster
+from tests.cluster.testbed.controlplane import ControlPlane
+from tests.cluster.testbed.node import Node, require
+from tests.cluster.testbed.places import PROJECT, Place
+from tests.cluster.testbed.processes import TestbedUnavailable
+
+CRD = PROJECT / "charts/acceleratedjob/files/acceleratedjobs.accelerated.dev.yaml"
+FAKE_NODES = 4
+Kubectl = Callable[..., str]
+_HERE = Path(__file__).parent
+_FIRST_START = 3600  # seconds; building from source takes minutes, and an image as well
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of the node on one worker, and let the first test wait for a build."""
+    is_slow = not all(map(binaries.is_at_hand, binaries.PACKAGES))
+    for item in items:
+        if item.path.is_relative_to(_HERE) and item.get_closest_marker("node"):
+            item.add_marker(pytest.mark.xdist_group("node"))
+        if item.path.is_relative_to(_HERE) and is_slow:
+            item.add_marker(pytest.mark.timeout(_FIRST_START))
+
+
+@pytest.fixture(scope="session")
+def report(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Tell a person at once, past pytest's capture, what takes minutes."""
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+    terminal = pytestconfig.pluginmanager.getplugin("terminalreporter")
+
+    def write(line: str) -> None:
+        if capture and terminal:  # a worker has no terminal
+            with capture.global_and_fixture_disabled():
+                terminal.write_line(line)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def control_plane(report: Callable[[str], None]) -> Iterator[ControlPlane]:
+    """The test bed's own control plane, shared by every worker of this run."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"{os.getpid()}")
+    try:
+        beds.prepare(report=report)
+    except TestbedUnavailable as reason:
+        _unavailable(reason)
+    with beds.control_plane(Place(f"run-{run}"), fake_nodes=FAKE_NODES) as plane:
+        yield plane
+
+
+@pytest.fixture(scope="session")
+def testbed(request: pytest.FixtureRequest) -> Cluster:
+    """A cluster with fake nodes: the test bed's, or the one that is there."""
+    if os.environ.get("ACCELERATEDJOB_TEST_CLUSTER") == "existing":
+        return Cluster(Path(os.environ["KUBECONFIG"]))
+    plane: ControlPlane = request.getfixturevalue("control_plane")
+    return plane.cluster
+
+
+@pytest.fixture(scope="session")
+def fake_nodes(testbed: Cluster) -> list[str]:
+    """The names of the fake nodes; an existing cluster may have none."""
+    found = testbed.kubectl("get", "nodes", "--selector", kwok.LABEL, "--output=name").split()
+    return found or _unavailable(f"a cluster with kwok nodes (labelled {kwok.LABEL}) is needed")
+
+
+@pytest.fixture(scope="session")
+def node_possible() -> None:
+    """This machine can have a real node."""
+    try:
+        require()
+    except TestbedUnavailable as reason:
+        _unavailable(reason)
+
+
+@pytest.fixture(scope="session")
+def node(control_plane: ControlPlane, node_possible: None) -> Iterator[Node]:  # noqa: ARG001
+    """A real node in the test bed: kubelet, containerd, pods with addresses and DNS."""
+    with beds.real_node(control_plane) as real:
+        yield real
+
+
+@pytest.fixture(scope="session")
+def kubeconfig(testbed: Cluster) -> Path:
+    """The administrator's kubeconfig."""
+    return testbed.kubeconfig
+
+
+@pytest.fixture(scope="session")
+def kubectl(testbed: Cluster) -> Kubectl:
+    """Run kubectl: returns what it prints, raises with what it complains of."""
+    return testbed.kubectl
+
+
+@pytest.fixture(scope="session")
+def crd(kubectl: Kubectl) -> str:
+    """The name of the job's CRD, which the API server serves from here on."""
+    kubectl("apply", "--server-side", "--filename", CRD)
+    kubectl("wait", "--for=condition=Established", "--timeout=30s", "--filename", CRD)
+    return CRD.stem
+
+
+@pytest.fixture
+def namespace(kubectl: Kubectl) -> Iterator[str]:
+    """A fresh namespace, deleted after the test."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    kubectl("create", "namespace", name)
+    yield name
+    kubectl("delete", "namespace", name, "--wait=false")
+
+
+def _unavailable(reason: object) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"on CI a test bed must be there: {reason}")
+    pytest.skip(f"NO TEST BED: {reason}")

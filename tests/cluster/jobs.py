@@ -1,0 +1,69 @@
+"""AcceleratedJobs on a real API server, as tests write and read them."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from acceleratedjob.api import API_VERSION, KIND
+from tests.cluster.testbed.cluster import Cluster
+from tests.cluster.testbed.processes import TestbedFailed
+
+
+def fake_job(namespace: str, name: str = "digits", **spec: Any) -> dict[str, Any]:
+    """A job whose pods run on fake nodes."""
+    container = {"name": "trainer", "image": "train:1", "command": ["train"]}
+    pod = {
+        "containers": [container],
+        "nodeSelector": {"type": "kwok"},
+        "tolerations": [{"key": "kwok", "operator": "Exists"}],
+    }
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"replicas": 2, "template": {"spec": pod}} | spec,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job in a namespace."""
+
+    cluster: Cluster
+    namespace: str
+    name: str = "digits"
+
+    def apply(self, manifest: dict[str, Any]) -> str:
+        """Apply a manifest, strictly."""
+        text = json.dumps(manifest)
+        return self.kubectl("apply", "--validate=strict", "--filename=-", stdin=text)
+
+    def patch(self, spec: dict[str, Any]) -> str:
+        """Change fields of the job's spec."""
+        change = json.dumps({"spec": spec})
+        return self.kubectl("patch", f"aj/{self.name}", "--type=merge", "--patch", change)
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl in the job's namespace."""
+        return self.cluster.kubectl("--namespace", self.namespace, *arguments, stdin=stdin)
+
+    def wait(self, condition: str, seconds: int = 60) -> None:
+        """Wait for a condition of the job; what it is instead is in the error."""
+        flags = (f"--for={condition}", f"--timeout={seconds}s")
+        try:
+            self.kubectl("wait", f"aj/{self.name}", *flags)
+        except TestbedFailed as error:
+            error.add_note(self.kubectl("get", "aj,pods", "--output=yaml"))
+            raise
+
+    def wait_gone(self, *what: str, seconds: int = 60) -> None:
+        """Wait until objects are no more."""
+        self.kubectl("wait", *what, "--for=delete", f"--timeout={seconds}s")
+
+    def get(self, path: str) -> str:
+        """A field of the job, by JSONPath."""
+        return self.kubectl("get", f"aj/{self.name}", f"--output=jsonpath={{{path}}}")
+
+    def names(self, kind: str) -> list[str]:
+        """Names of the namespace's objects of a kind."""
+        return self.kubectl("get", kind, "--output=jsonpath={.items[*].metadata.name}").split()

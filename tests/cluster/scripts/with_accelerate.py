@@ -1,0 +1,19 @@
+"""A script of Hugging Face Accelerate: it fails unless it is one of as many as it is told."""
+
+import sys
+
+import torch
+from accelerate import Accelerator
+
+
+def main() -> int:
+    accelerator = Accelerator()
+    ranks = accelerator.gather(torch.tensor([accelerator.process_index + 1]))
+    expected = int(sys.argv[1])
+    sys.stdout.write(f"rank {accelerator.process_index} of {accelerator.num_processes}\n")
+    accelerator.end_training()
+    return 0 if sorted(ranks.tolist()) == list(range(1, expected + 1)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""What the API server refuses, with the sentence that the author of a manifest sees."""
+
+import json
+
+import pytest
+
+from acceleratedjob.api import Manifest
+from tests.cluster.jobs import Job
+from tests.cluster.testbed.cluster import Cluster
+from tests.cluster.testbed.processes import TestbedFailed
+from tests.contract.manifests import API, BAD, GOOD, OPERATOR
+from tests.operator.builders import job
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("crd")]
+
+
+@pytest.fixture
+def digits(testbed: Cluster, namespace: str) -> Job:
+    return Job(testbed, namespace)
+
+
+def apply(digits: Job, manifest: Manifest) -> str:
+    """Apply strictly; returns what kubectl says, also of a refusal."""
+    metadata = {"name": manifest["metadata"]["name"], "namespace": digits.namespace}
+    try:
+        return digits.apply(manifest | {"metadata": metadata})
+    except TestbedFailed as error:
+        return str(error)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "field"), [pytest.param(row[1], row[2], id=row[0]) for row in BAD if row[3] == API]
+)
+def test_the_api_server_refuses_with_the_field(digits: Job, manifest: Manifest, field: str) -> None:
+    told = apply(digits, manifest)
+    assert "created" not in told
+    assert field.removesuffix(".name") in told or field.removeprefix("spec.") in told, told
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [pytest.param(row[1], id=row[0]) for row in GOOD]
+    + [pytest.param(row[1], id=row[0]) for row in BAD if row[3] == OPERATOR],
+)
+def test_the_api_server_takes(digits: Job, manifest: Manifest) -> None:
+    assert "created" in apply(digits, manifest)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        pytest.param({"replicas": 3}, "spec.replicas", id="another size"),
+        pytest.param({"processesPerReplica": 2}, "spec.processesPerReplica", id="more processes"),
+        pytest.param(
+            {"template": {"spec": {"nodeSelector": {"a": "b"}}}}, "spec.template", id="another pod"
+        ),
+        pytest.param({"runtime": {"seed": 1}}, "spec.runtime", id="another seed"),
+        pytest.param({"network": {"port": 3000}}, "spec.network", id="another port"),
+        pytest.param({"sharedMemory": {"sizeLimit": "1Gi"}}, "spec.sharedMemory", id="more memory"),
+    ],
+)
+def test_what_pods_depend_on_changes_only_while_suspended(
+    digits: Job, change: Manifest, field: str
+) -> None:
+    apply(digits, job())
+    with pytest.raises(TestbedFailed) as refusal:
+        digits.patch(change)
+    assert field in str(refusal.value)
+    assert "may change only while the job is suspended" in str(refusal.value)
+    digits.patch({"suspend": True})
+    # A queue changes the template and resumes the job in one write.
+    assert "patched" in digits.patch(change | {"suspend": False})
+
+
+def test_defaults_are_shown(digits: Job) -> None:
+    apply(digits, job())
+    shown = json.loads(digits.kubectl("get", "aj/digits", "-o", "json"))["spec"]
+    del shown["template"]
+    assert shown == {
+        "replicas": 2,
+        "processesPerReplica": "auto",
+        "suspend": False,
+        "failurePolicy": {"maxRestarts": 3, "backoff": {"initialSeconds": 1, "maxSeconds": 300}},
+        "cleanPodPolicy": "Running",
+        "network": {"port": 29500},
+    }
+
+
+def test_every_field_is_explained(digits: Job) -> None:
+    told = digits.kubectl("explain", "aj.spec", "--recursive")
+    assert "maxRestarts" in told
+    assert "gradientAccumulationSteps" in told

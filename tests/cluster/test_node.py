@@ -1,0 +1,160 @@
+"""Jobs whose pods are real: they find each other by name, train over gloo, fail and come back."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster.jobs import Job
+from tests.cluster.operators import operator
+from tests.cluster.testbed import images
+from tests.cluster.testbed.node import Node
+from tests.cluster.testbed.places import PROJECT
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.node,
+    pytest.mark.slow,
+    pytest.mark.usefixtures("crd"),
+]
+
+DIGITS = PROJECT / "examples" / "digits"
+SCRIPTS = PROJECT / "tests" / "cluster" / "scripts"
+PYTHON = sys.executable
+TRAINING_SECONDS = 240  # takes 15 on a quiet machine
+
+
+@pytest.fixture
+def job(node: Node, namespace: str, tmp_path: Path) -> Iterator[Job]:
+    """A job's name in a namespace of its own, and an operator that serves it."""
+    cluster = node.plane.cluster
+    with operator(cluster.kubeconfig, tmp_path / "operator.log", namespace):
+        yield Job(cluster, namespace)
+
+
+def on_the_node(namespace: str, command: list[str], **spec: Any) -> dict[str, Any]:
+    """The digits job, in a small image that sees this machine's Python and this project."""
+    manifest: dict[str, Any] = yaml.safe_load((DIGITS / "job.yaml").read_text())
+    manifest["metadata"]["namespace"] = namespace
+    folders = {"venv": sys.prefix, "python": sys.base_prefix, "project": str(PROJECT)}
+    pod = manifest["spec"]["template"]["spec"]
+    pod["volumes"] = [{"name": n, "hostPath": {"path": path}} for n, path in folders.items()]
+    pod["containers"][0] |= {
+        "image": images.BASE,
+        "imagePullPolicy": "Never",
+        "command": command,
+        "workingDir": str(DIGITS),
+        "volumeMounts": [
+            {"name": n, "mountPath": path, "readOnly": True} for n, path in folders.items()
+        ],
+    }
+    manifest["spec"] |= spec
+    return manifest
+
+
+def process_in(pod: str) -> int:
+    """The process id, on this machine, of a pod's training."""
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            seen = environ.read_bytes().split(b"\0")
+        except OSError:  # it has ended
+            continue
+        if f"HOSTNAME={pod}".encode() in seen and any(v.startswith(b"RANK=") for v in seen):
+            return int(environ.parent.name)
+    raise AssertionError(f"no process of {pod}")
+
+
+def test_the_digits_train_in_pods_that_find_each_other_by_name(job: Job) -> None:
+    job.apply(on_the_node(job.namespace, [PYTHON, "train.py"]))
+    job.wait("condition=Complete", seconds=TRAINING_SECONDS)
+    accuracy = float(job.kubectl("logs", "digits-0-0").split()[-1])
+    assert accuracy >= 0.95
+    assert job.get(".status.worldSize") == "2"
+
+
+def test_a_process_sees_exactly_the_contract(job: Job) -> None:
+    show = "import json, os; print(json.dumps(dict(os.environ)))"
+    manifest = on_the_node(job.namespace, ["python3", "-c", show], runtime={"seed": 7})
+    job.apply(manifest)
+    job.wait("condition=Complete", seconds=60)
+    address = f"digits-0-0.digits.{job.namespace}.svc"
+    uid = job.get(".metadata.uid")
+    for index in range(2):
+        seen = json.loads(job.kubectl("logs", f"digits-0-{index}"))
+        # What the kubelet adds for every container of every pod, and what the image says.
+        others = {name for name in seen if name.startswith("KUBERNETES_")}
+        others |= {"PATH", "HOME", "HOSTNAME"} | ({"LC_CTYPE"} & set(seen))
+        assert {name: seen[name] for name in seen.keys() - others} == {
+            "ACCELERATEDJOB_NAME": "digits",
+            "ACCELERATEDJOB_NAMESPACE": job.namespace,
+            "ACCELERATEDJOB_UID": uid,
+            "ACCELERATEDJOB_ATTEMPT": "0",
+            "ACCELERATEDJOB_REPLICAS": "2",
+            "ACCELERATEDJOB_REPLICA_INDEX": f"{index}",
+            "ACCELERATEDJOB_PROCESSES_PER_REPLICA": "1",
+            "RANK": f"{index}",
+            "WORLD_SIZE": "2",
+            "LOCAL_RANK": "0",
+            "LOCAL_WORLD_SIZE": "1",
+            "GROUP_RANK": f"{index}",
+            "GROUP_WORLD_SIZE": "2",
+            "MASTER_ADDR": address,
+            "MASTER_PORT": "29500",
+            "PET_NNODES": "2",
+            "PET_NPROC_PER_NODE": "1",
+            "PET_NODE_RANK": f"{index}",
+            "PET_MASTER_ADDR": address,
+            "PET_MASTER_PORT": "29500",
+            "ACCELERATE_SEED": "7",
+            "ACCELERATE_USE_CPU": "true",
+        }
+
+
+@pytest.mark.parametrize(
+    ("processes", "start", "script"),
+    [
+        pytest.param(1, [PYTHON], "torch_distributed.py", id="plain torch, one process each"),
+        pytest.param(
+            2,
+            [PYTHON, "-m", "torch.distributed.run"],
+            "torch_distributed.py",
+            id="torchrun, two processes each",
+        ),
+        pytest.param(1, [PYTHON], "with_accelerate.py", id="accelerate, one process each"),
+        pytest.param(
+            2,
+            [PYTHON, "-m", "runtime.launch"],
+            "with_accelerate.py",
+            id="accelerate, two processes each by our launcher",
+        ),
+    ],
+)
+def test_others_scripts_find_the_same_world(
+    job: Job, processes: int, start: list[str], script: str
+) -> None:
+    world = 2 * processes
+    command = [*start, str(SCRIPTS / script), str(world)]
+    job.apply(on_the_node(job.namespace, command, processesPerReplica=processes))
+    job.wait("condition=Complete", seconds=TRAINING_SECONDS)
+    told = "".join(job.kubectl("logs", f"digits-0-{index}") for index in range(2))
+    assert sorted(line for line in told.splitlines() if line.startswith("rank ")) == [
+        f"rank {rank} of {world}" for rank in range(world)
+    ]
+
+
+def test_a_killed_process_brings_one_new_attempt_of_the_whole_gang(job: Job) -> None:
+    at_once = {"backoff": {"initialSeconds": 0}}
+    job.apply(on_the_node(job.namespace, [PYTHON, "train.py"], failurePolicy=at_once))
+    job.wait("jsonpath={.status.phase}=Running", seconds=TRAINING_SECONDS)
+    os.kill(process_in("digits-0-1"), signal.SIGKILL)
+    job.wait("condition=Complete", seconds=TRAINING_SECONDS)
+    assert job.names("pods") == ["digits-1-0", "digits-1-1"]
+    assert job.get(".status.restarts") == "1"
+    failure = json.loads(job.get(".status.failures[0]"))
+    assert (failure["replica"], failure["exitCode"]) == (1, 137)

@@ -1,0 +1,129 @@
+"""The operator as a process, against a real API server, with pods on fake nodes."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.jobs import Job, fake_job
+from tests.cluster.operators import connection, end_pod, operator
+from tests.cluster.testbed.cluster import Cluster
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("crd", "fake_nodes")]
+
+AT_ONCE = {"backoff": {"initialSeconds": 0}}
+
+
+@pytest.fixture
+def job(testbed: Cluster, namespace: str, tmp_path: Path) -> Iterator[Job]:
+    """A job's name in a namespace of its own, and an operator that serves it."""
+    with operator(testbed.kubeconfig, tmp_path / "operator.log", namespace):
+        yield Job(testbed, namespace)
+
+
+def end(job: Job, pod: str, code: int) -> None:
+    """Let a fake pod's training container end."""
+
+    async def go() -> None:
+        async with connection(job.cluster.kubeconfig) as link:
+            await end_pod(link, job.namespace, pod, code)
+
+    asyncio.run(go())
+
+
+def test_a_job_runs_from_apply_to_succeeded_and_leaves_nothing(job: Job) -> None:
+    job.apply(fake_job(job.namespace, replicas=3))
+    job.wait("jsonpath={.status.phase}=Running")
+    assert job.names("pods") == ["digits-0-0", "digits-0-1", "digits-0-2"]
+    for index in range(3):
+        end(job, f"digits-0-{index}", 0)
+    job.wait("condition=Complete")
+    assert job.get(".status.readyRatio") == "3/3"
+    job.kubectl("delete", "aj/digits")
+    job.wait_gone("pods,services", "--selector=accelerated.dev/job-name=digits")
+
+
+def test_nothing_is_written_to_the_job_but_its_status(job: Job) -> None:
+    job.apply(fake_job(job.namespace))
+    job.wait("jsonpath={.status.phase}=Running")
+    found = json.loads(job.kubectl("get", "aj/digits", "--output=json"))["metadata"]
+    assert "finalizers" not in found
+    assert set(found["annotations"]) == {"kubectl.kubernetes.io/last-applied-configuration"}
+
+
+def test_a_deleted_pod_brings_one_new_attempt_that_does_not_count(job: Job) -> None:
+    job.apply(fake_job(job.namespace))
+    job.wait("jsonpath={.status.phase}=Running")
+    job.kubectl("delete", "pod/digits-0-1")
+    job.wait("jsonpath={.status.attempt}=1")
+    job.wait("jsonpath={.status.phase}=Running")
+    assert job.names("pods") == ["digits-1-0", "digits-1-1"]
+    assert job.get(".status.restarts") == "0"
+    assert job.get(".status.failures[0].reason") == "PodDeleted"
+
+
+def test_restarts_used_up_tell_which_replica_and_why(job: Job) -> None:
+    job.apply(fake_job(job.namespace, failurePolicy=AT_ONCE | {"maxRestarts": 1}))
+    for attempt in range(2):
+        job.wait(f"jsonpath={{.status.attempt}}={attempt}")
+        job.wait("jsonpath={.status.phase}=Running")
+        end(job, f"digits-{attempt}-1", 3)
+    job.wait("condition=Failed")
+    job.wait_gone("pod/digits-1-0")
+    assert job.names("pods") == ["digits-1-1"]
+    told = job.get(".status.conditions[?(@.type=='Failed')].message")
+    assert told.startswith("Replica 1 (pod digits-1-1 on node kwok-")
+    assert told.endswith("exited with code 3; maxRestarts is 1")
+
+
+def test_suspend_and_resume(job: Job) -> None:
+    job.apply(fake_job(job.namespace))
+    job.wait("jsonpath={.status.phase}=Running")
+    job.patch({"suspend": True})
+    job.wait("condition=Suspended")
+    job.wait_gone("pods", "--all")
+    job.patch({"suspend": False})
+    job.wait("jsonpath={.status.phase}=Running")
+    assert job.names("pods") == ["digits-1-0", "digits-1-1"]
+    assert job.get(".status.restarts") == "0"
+
+
+@pytest.mark.parametrize(
+    ("pod", "message"),
+    [
+        pytest.param({"dnsPolicy": "Sometimes"}, "dnsPolicy", id="a pod that is no pod"),
+        pytest.param({"containers": [{"name": "UPPER", "image": "x"}]}, "UPPER", id="a bad name"),
+    ],
+)
+def test_a_pod_that_the_api_server_refuses_fails_the_job(
+    job: Job, pod: dict[str, object], message: str
+) -> None:
+    manifest = fake_job(job.namespace)
+    manifest["spec"]["template"]["spec"] |= pod
+    job.apply(manifest)
+    job.wait("condition=Failed")
+    told = job.get(".status.conditions[?(@.type=='Failed')]")
+    assert "InvalidSpec" in told
+    assert message in told
+    job.wait_gone("service/digits")
+    assert job.names("pods") == []
+
+
+def test_a_pod_that_a_policy_forbids_fails_the_job(job: Job) -> None:
+    label = "pod-security.kubernetes.io/enforce=restricted"
+    job.kubectl("label", "namespace", job.namespace, label)
+    job.apply(fake_job(job.namespace))
+    job.wait("condition=Failed")
+    told = job.get(".status.conditions[?(@.type=='Failed')].message")
+    assert 'violates PodSecurity "restricted' in told
+
+
+def test_a_quota_is_told_and_waited_for(job: Job) -> None:
+    job.kubectl("create", "quota", "few", "--hard=pods=1")
+    job.apply(fake_job(job.namespace))
+    job.wait("jsonpath={.status.pending[0].reason}=Refused")
+    assert "exceeded quota: few" in job.get(".status.pending[0].message")
+    job.kubectl("delete", "quota", "few")
+    job.wait("jsonpath={.status.phase}=Running", seconds=90)

@@ -1,0 +1,116 @@
+"""The test bed itself: what it gives, and that it leaves nothing behind."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.conftest import FAKE_NODES, Kubectl
+from tests.cluster.testbed import beds, kwok
+from tests.cluster.testbed.holding import is_served
+from tests.cluster.testbed.places import PROJECT, Place
+from tests.cluster.testbed.processes import wait_until
+
+pytestmark = pytest.mark.cluster
+
+
+def pod(name: str, **spec: Any) -> str:
+    container = {"name": "main", "image": "testbed.local/base:1", "imagePullPolicy": "Never"}
+    body = {"containers": [container | spec.pop("container", {})], "restartPolicy": "Never"} | spec
+    metadata = {"name": name, "labels": {"app": "testbed"}}
+    return json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": body})
+
+
+def test_the_control_plane_answers(kubectl: Kubectl) -> None:
+    assert kubectl("get", "--raw", "/readyz") == "ok"
+
+
+def test_the_fake_nodes_are_there(fake_nodes: list[str]) -> None:
+    assert len(fake_nodes) == FAKE_NODES
+
+
+@pytest.mark.usefixtures("fake_nodes")
+def test_a_pod_on_a_fake_node_runs(kubectl: Kubectl, namespace: str) -> None:
+    key, value = kwok.LABEL.split("=")
+    placed = pod("fake", nodeSelector={key: value}, tolerations=[{"operator": "Exists"}])
+    kubectl("--namespace", namespace, "apply", "--filename=-", stdin=placed)
+    phase = "--for=jsonpath={.status.phase}=Running"
+    kubectl("--namespace", namespace, "wait", phase, "--timeout=30s", "pod/fake")
+
+
+def test_the_job_is_a_kind_the_cluster_knows(kubectl: Kubectl, crd: str) -> None:
+    assert crd in kubectl("get", "crd", "--output=name")
+
+
+LISTED = r"""
+from pathlib import Path
+from tests.cluster.testbed import beds
+from tests.cluster.testbed.places import Place
+import os, sys
+with beds.control_plane(Place(sys.argv[1]), fake_nodes=0) as plane:
+    print(plane.place.folder, flush=True)
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_killed_holder_leaves_no_process_and_no_folder() -> None:
+    name = f"killed-{uuid.uuid4().hex[:8]}"
+    holder = subprocess.run(
+        [sys.executable, "-c", LISTED, name],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert holder.returncode == -signal.SIGKILL, holder.stderr
+    place = Place(name)
+    assert holder.stdout.strip() == str(place.folder)
+    wait_until(lambda: not is_served(place), what="the end of the bed", seconds=30)
+    assert not place.folder.exists()
+    assert processes_of(place) == []
+
+
+@pytest.mark.node
+@pytest.mark.usefixtures("node_possible")
+def test_a_killed_supervisor_of_a_node_leaves_no_process_and_is_swept() -> None:
+    place = Place(f"killed-{uuid.uuid4().hex[:8]}")
+    beds.keep_up(place, fake_nodes=0, with_node=True)
+    try:
+        for pid in supervisors_of(place.node):
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: processes_of(place.node) == [], what="the end of the node", seconds=30)
+    finally:
+        beds.bring_down(place)
+    assert processes_of(place) == []
+    assert [path for path in place.node.cgroups() if path.exists()] == []
+    assert not place.node.folder.exists()
+
+
+def processes_of(place: Place) -> list[str]:
+    """The command lines that name the place's folder."""
+    return [line for _, line in command_lines() if f"{place.folder}/" in line]
+
+
+def supervisors_of(place: Place) -> list[int]:
+    return [
+        pid
+        for pid, line in command_lines()
+        if "serve-node" in line and place.name.removesuffix(".node") in line
+    ]
+
+
+def command_lines() -> Iterator[tuple[int, str]]:
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended
+            yield (
+                int(file.parent.name),
+                file.read_bytes().replace(b"\0", b" ").decode(errors="replace"),
+            )

@@ -1,0 +1,168 @@
+"""A control plane on this machine, as any user: etcd, API server, controllers, scheduler.
+
+It listens on free ports, so several live side by side. The API server also answers at the host's
+end of the link to a node, whether or not a node is ever added.
+"""
+
+import json
+import socket
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster.testbed import binaries, kwok
+from tests.cluster.testbed.cluster import Cluster
+from tests.cluster.testbed.holding import serving
+from tests.cluster.testbed.pki import Authority
+from tests.cluster.testbed.places import SERVICE_NETWORK, Link, Place
+from tests.cluster.testbed.processes import Components
+
+_START = 60.0  # seconds; takes 6 on a quiet machine
+_TUNED = ("--kube-api-qps=2000", "--kube-api-burst=4000", "--leader-elect=false")
+_NAMES = "DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc"
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPlane:
+    """Where a control plane's files are, and how to speak to it."""
+
+    place: Place
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's."""
+        return self.place.folder / "admin.conf"
+
+    @property
+    def programs(self) -> Path:
+        """A folder for PATH: kubectl, helm, kube."""
+        return self.place.folder / "bin"
+
+    @property
+    def authority(self) -> Authority:
+        """What signs for this control plane."""
+        return Authority(self.place.folder / "pki")
+
+    @property
+    def link(self) -> Link:
+        """The wire to the node, this control plane's own."""
+        return Link(json.loads((self.place.folder / "port").read_text(encoding="utf-8")))
+
+    @property
+    def cluster(self) -> Cluster:
+        """What its users need."""
+        return Cluster(self.kubeconfig, program=str(self.programs / "kubectl"))
+
+
+def serve(place: Place, *, fake_nodes: int) -> None:
+    """Be the supervisor of a control plane with some fake nodes until nobody needs it."""
+    plane = ControlPlane(place)
+    with serving(place) as components:
+        _link_programs(plane)
+        etcd, peer, port = _free_ports(3)
+        _certify(plane, port)
+        kube = plane.programs / "kube"
+        components.start("etcd", _etcd(plane, etcd, peer))
+        components.start("kube-apiserver", _api_server(plane, etcd))
+        ready = "the API server"
+        components.wait_until(
+            lambda: plane.cluster.answers("get", "--raw", "/readyz"), what=ready, seconds=_START
+        )
+        components.start("kube-controller-manager", _controllers(plane))
+        as_admin = ("--kubeconfig", plane.kubeconfig)
+        scheduler: list[str | Path] = [
+            kube,
+            "kube-scheduler",
+            *as_admin,
+            "--secure-port=0",
+            *_TUNED,
+        ]
+        components.start("kube-scheduler", scheduler)
+        _add_fake_nodes(plane, components, fake_nodes)
+        components.wait_until(
+            lambda: plane.cluster.answers("get", "serviceaccount", "default"),
+            what="the default service account",
+            seconds=_START,
+        )
+
+
+def _link_programs(plane: ControlPlane) -> None:
+    plane.programs.mkdir()
+    for name in binaries.PACKAGES:
+        (plane.programs / name).symlink_to(binaries.program(name))
+    kubectl = plane.programs / "kubectl"
+    kubectl.write_text(f'#!/bin/sh\nexec "{plane.programs}/kube" kubectl "$@"\n', encoding="utf-8")
+    kubectl.chmod(0o755)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports nobody listens on, all different: they are held at the same time, then let go."""
+    with ExitStack() as stack:
+        listeners = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
+        return [listener.getsockname()[1] for listener in listeners]
+
+
+def _certify(plane: ControlPlane, port: int) -> None:
+    (plane.place.folder / "port").write_text(json.dumps(port), encoding="utf-8")
+    authority = Authority.create(plane.place.folder / "pki")
+    first_service = SERVICE_NETWORK.replace(".0/16", ".1")
+    addresses = ",".join(f"IP:{ip}" for ip in ("127.0.0.1", plane.link.host, first_service))
+    authority.sign("server", subject="/CN=kube-apiserver", alternatives=f"{_NAMES},{addresses}")
+    authority.sign("admin", subject="/O=system:masters/CN=admin")
+    server = f"https://127.0.0.1:{port}"
+    authority.write_kubeconfig(plane.kubeconfig, name="admin", server=server)
+
+
+def _etcd(plane: ControlPlane, port: int, peer: int) -> list[str | Path]:
+    client = f"http://127.0.0.1:{port}"
+    return [
+        *(plane.programs / "kube", "etcd", "--data-dir", plane.place.folder / "etcd"),
+        *("--listen-client-urls", client, "--advertise-client-urls", client),
+        *("--listen-peer-urls", f"http://127.0.0.1:{peer}"),
+        *("--unsafe-no-fsync", "--quota-backend-bytes=4294967296"),  # lost with the bed anyway
+    ]
+
+
+def _api_server(plane: ControlPlane, etcd: int) -> list[str | Path]:
+    authority, link = plane.authority, plane.link
+    files = {
+        "tls-cert-file": authority.certificate("server"),
+        "tls-private-key-file": authority.key("server"),
+        "client-ca-file": authority.certificate("ca"),
+        "service-account-key-file": authority.key("sa"),
+        "service-account-signing-key-file": authority.key("sa"),
+        "kubelet-client-certificate": authority.certificate("admin"),
+        "kubelet-client-key": authority.key("admin"),
+    }
+    return [
+        *(plane.programs / "kube", "kube-apiserver", f"--secure-port={link.port}"),
+        *(f"--{flag}={file}" for flag, file in files.items()),
+        f"--etcd-servers=http://127.0.0.1:{etcd}",
+        f"--advertise-address={link.host}",
+        f"--service-cluster-ip-range={SERVICE_NETWORK}",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        "--kubelet-preferred-address-types=InternalIP",
+        "--authorization-mode=Node,RBAC",
+        "--allow-privileged=true",
+    ]
+
+
+def _controllers(plane: ControlPlane) -> list[str | Path]:
+    authority = plane.authority
+    return [
+        *(plane.programs / "kube", "kube-controller-manager", "--kubeconfig", plane.kubeconfig),
+        f"--service-account-private-key-file={authority.key('sa')}",
+        f"--root-ca-file={authority.certificate('ca')}",
+        *("--secure-port=0", *_TUNED),
+    ]
+
+
+def _add_fake_nodes(plane: ControlPlane, components: Components, count: int) -> None:
+    if count == 0:
+        return
+    plane.cluster.kubectl("apply", "--filename=-", stdin=kwok.nodes(count))
+    components.start("kwok", kwok.command(plane.programs / "kwok", plane.kubeconfig))
+    ready = ("wait", "--for=condition=Ready", "--timeout=1s", "node", "--selector", kwok.LABEL)
+    components.wait_until(lambda: plane.cluster.answers(*ready), what="fake nodes", seconds=_START)

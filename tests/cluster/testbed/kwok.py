@@ -1,0 +1,34 @@
+"""Fake nodes: the scheduler fills them as any other, and kwok says that their pods run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+LABEL = "type=kwok"  # a nodeSelector for pods that belong on fake nodes
+_ANNOTATION = "kwok.x-k8s.io/node"
+_SIZE = {"cpu": "512", "memory": "4Ti", "pods": "4000", "nvidia.com/gpu": "4096"}
+
+
+def node(index: int) -> dict[str, Any]:
+    """A fake node, tainted so that only pods that tolerate `kwok` land on it."""
+    name = f"kwok-{index}"
+    key, value = LABEL.split("=")
+    labels = {key: value, "kubernetes.io/hostname": name, "kubernetes.io/os": "linux"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "annotations": {_ANNOTATION: "fake"}, "labels": labels},
+        "spec": {"taints": [{"key": "kwok", "value": "true", "effect": "NoSchedule"}]},
+        "status": {"allocatable": _SIZE, "capacity": _SIZE},
+    }
+
+
+def nodes(count: int) -> str:
+    """A manifest of fake nodes."""
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": [*map(node, range(count))]})
+
+
+def command(program: Path, kubeconfig: Path) -> list[str | Path]:
+    """Kwok, which touches no node that does not carry its annotation."""
+    selector = f"--manage-nodes-with-annotation-selector={_ANNOTATION}=fake"
+    return [program, "--kubeconfig", kubeconfig, "--manage-all-nodes=false", selector]
