@@ -58,14 +58,15 @@ def on_the_node(namespace: str, command: list[str], **spec: Any) -> dict[str, An
     return manifest
 
 
-def process_in(pod: str) -> int:
+def process_in(namespace: str, pod: str) -> int:
     """The process id, on this machine, of a pod's training."""
+    sought = {f"HOSTNAME={pod}".encode(), f"ACCELERATEDJOB_NAMESPACE={namespace}".encode()}
     for environ in Path("/proc").glob("[0-9]*/environ"):
         try:
             seen = environ.read_bytes().split(b"\0")
         except OSError:  # it has ended
             continue
-        if f"HOSTNAME={pod}".encode() in seen and any(v.startswith(b"RANK=") for v in seen):
+        if sought <= set(seen):
             return int(environ.parent.name)
     raise AssertionError(f"no process of {pod}")
 
@@ -142,7 +143,7 @@ def test_others_scripts_find_the_same_world(
     command = [*start, str(SCRIPTS / script), str(world)]
     job.apply(on_the_node(job.namespace, command, processesPerReplica=processes))
     job.wait("condition=Complete", seconds=TRAINING_SECONDS)
-    told = "".join(job.kubectl("logs", f"digits-0-{index}") for index in range(2))
+    told = "".join(job.kubectl("logs", pod) for pod in job.names("pods"))
     assert sorted(line for line in told.splitlines() if line.startswith("rank ")) == [
         f"rank {rank} of {world}" for rank in range(world)
     ]
@@ -152,7 +153,7 @@ def test_a_killed_process_brings_one_new_attempt_of_the_whole_gang(job: Job) -> 
     at_once = {"backoff": {"initialSeconds": 0}}
     job.apply(on_the_node(job.namespace, [PYTHON, "train.py"], failurePolicy=at_once))
     job.wait("jsonpath={.status.phase}=Running", seconds=TRAINING_SECONDS)
-    os.kill(process_in("digits-0-1"), signal.SIGKILL)
+    os.kill(process_in(job.namespace, "digits-0-1"), signal.SIGKILL)
     job.wait("condition=Complete", seconds=TRAINING_SECONDS)
     assert job.names("pods") == ["digits-1-0", "digits-1-1"]
     assert job.get(".status.restarts") == "1"

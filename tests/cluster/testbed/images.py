@@ -13,7 +13,7 @@ from tests.cluster.testbed.processes import run
 
 BASE = "testbed.local/base:1"
 _SUITE = "bookworm"
-_PACKAGES = "python3,python3-venv,ca-certificates"
+_PACKAGES = "python3,python3-venv,python3-pip,ca-certificates"
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
