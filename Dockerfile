@@ -13,6 +13,8 @@ RUN python3 -m venv /opt/acceleratedjob \
 
 FROM ${BASE} AS operator
 COPY --from=build /opt/acceleratedjob /opt/acceleratedjob
+# kopf asks for a user name, which this number has not; USER answers it, for any number.
+ENV USER=acceleratedjob
 USER 65532:65532
 ENTRYPOINT ["/opt/acceleratedjob/bin/python", "-m", "acceleratedjob"]
 CMD ["operator"]
