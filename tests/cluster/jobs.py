@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from acceleratedjob.api import API_VERSION, KIND
+from tests.cluster.testbed import kwok
 from tests.cluster.testbed.cluster import Cluster
 from tests.cluster.testbed.processes import TestbedFailed
 
@@ -12,11 +13,7 @@ from tests.cluster.testbed.processes import TestbedFailed
 def fake_job(namespace: str, name: str = "digits", **spec: Any) -> dict[str, Any]:
     """A job whose pods run on fake nodes."""
     container = {"name": "trainer", "image": "train:1", "command": ["train"]}
-    pod = {
-        "containers": [container],
-        "nodeSelector": {"type": "kwok"},
-        "tolerations": [{"key": "kwok", "operator": "Exists"}],
-    }
+    pod = {"containers": [container], **kwok.PLACEMENT}
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,

@@ -143,7 +143,8 @@ def test_others_scripts_find_the_same_world(
     command = [*start, str(SCRIPTS / script), str(world)]
     job.apply(on_the_node(job.namespace, command, processesPerReplica=processes))
     job.wait("condition=Complete", seconds=TRAINING_SECONDS)
-    told = "".join(job.kubectl("logs", pod) for pod in job.names("pods"))
+    assert job.get(".status.failures") == ""
+    told = "".join(job.kubectl("logs", f"digits-0-{index}") for index in range(2))
     assert sorted(line for line in told.splitlines() if line.startswith("rank ")) == [
         f"rank {rank} of {world}" for rank in range(world)
     ]

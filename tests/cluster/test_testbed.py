@@ -9,24 +9,16 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.cluster.conftest import FAKE_NODES, Kubectl
-from tests.cluster.testbed import beds, kwok
+from tests.cluster.testbed import beds, images, kwok
 from tests.cluster.testbed.holding import is_served
 from tests.cluster.testbed.places import PROJECT, Place
 from tests.cluster.testbed.processes import wait_until
 
 pytestmark = pytest.mark.cluster
-
-
-def pod(name: str, **spec: Any) -> str:
-    container = {"name": "main", "image": "testbed.local/base:1", "imagePullPolicy": "Never"}
-    body = {"containers": [container | spec.pop("container", {})], "restartPolicy": "Never"} | spec
-    metadata = {"name": name, "labels": {"app": "testbed"}}
-    return json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": body})
 
 
 def test_the_control_plane_answers(kubectl: Kubectl) -> None:
@@ -39,9 +31,14 @@ def test_the_fake_nodes_are_there(fake_nodes: list[str]) -> None:
 
 @pytest.mark.usefixtures("fake_nodes")
 def test_a_pod_on_a_fake_node_runs(kubectl: Kubectl, namespace: str) -> None:
-    key, value = kwok.LABEL.split("=")
-    placed = pod("fake", nodeSelector={key: value}, tolerations=[{"operator": "Exists"}])
-    kubectl("--namespace", namespace, "apply", "--filename=-", stdin=placed)
+    container = {"name": "main", "image": images.BASE}
+    fake = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "fake"},
+        "spec": {"containers": [container], **kwok.PLACEMENT},
+    }
+    kubectl("--namespace", namespace, "apply", "--filename=-", stdin=json.dumps(fake))
     phase = "--for=jsonpath={.status.phase}=Running"
     kubectl("--namespace", namespace, "wait", phase, "--timeout=30s", "pod/fake")
 
@@ -50,11 +47,10 @@ def test_the_job_is_a_kind_the_cluster_knows(kubectl: Kubectl, crd: str) -> None
     assert crd in kubectl("get", "crd", "--output=name")
 
 
-LISTED = r"""
-from pathlib import Path
+KILLED_HOLDER = r"""
+import os, sys
 from tests.cluster.testbed import beds
 from tests.cluster.testbed.places import Place
-import os, sys
 with beds.control_plane(Place(sys.argv[1]), fake_nodes=0) as plane:
     print(plane.place.folder, flush=True)
     os.kill(os.getpid(), 9)
@@ -64,7 +60,7 @@ with beds.control_plane(Place(sys.argv[1]), fake_nodes=0) as plane:
 def test_a_killed_holder_leaves_no_process_and_no_folder() -> None:
     name = f"killed-{uuid.uuid4().hex[:8]}"
     holder = subprocess.run(
-        [sys.executable, "-c", LISTED, name],
+        [sys.executable, "-c", KILLED_HOLDER, name],
         cwd=PROJECT,
         capture_output=True,
         text=True,

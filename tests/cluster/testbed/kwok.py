@@ -4,7 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-LABEL = "type=kwok"  # a nodeSelector for pods that belong on fake nodes
+LABEL = "type=kwok"
+_KEY, _VALUE = LABEL.split("=")
+PLACEMENT = {  # fields of a pod's spec, for a pod that belongs on a fake node
+    "nodeSelector": {_KEY: _VALUE},
+    "tolerations": [{"key": "kwok", "operator": "Exists"}],
+}
 _ANNOTATION = "kwok.x-k8s.io/node"
 _SIZE = {"cpu": "512", "memory": "4Ti", "pods": "4000", "nvidia.com/gpu": "4096"}
 
@@ -12,8 +17,7 @@ _SIZE = {"cpu": "512", "memory": "4Ti", "pods": "4000", "nvidia.com/gpu": "4096"
 def node(index: int) -> dict[str, Any]:
     """A fake node, tainted so that only pods that tolerate `kwok` land on it."""
     name = f"kwok-{index}"
-    key, value = LABEL.split("=")
-    labels = {key: value, "kubernetes.io/hostname": name, "kubernetes.io/os": "linux"}
+    labels = {_KEY: _VALUE, "kubernetes.io/hostname": name, "kubernetes.io/os": "linux"}
     return {
         "apiVersion": "v1",
         "kind": "Node",
