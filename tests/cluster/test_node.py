@@ -156,7 +156,7 @@ def test_a_killed_process_brings_one_new_attempt_of_the_whole_gang(job: Job) -> 
     job.wait("jsonpath={.status.phase}=Running", seconds=TRAINING_SECONDS)
     os.kill(process_in(job.namespace, "digits-0-1"), signal.SIGKILL)
     job.wait("condition=Complete", seconds=TRAINING_SECONDS)
-    assert job.names("pods") == ["digits-1-0", "digits-1-1"]
+    assert job.names("pods") == ["digits-1-0", "digits-1-1"], job.get(".status.failures")
     assert job.get(".status.restarts") == "1"
     failure = json.loads(job.get(".status.failures[0]"))
     assert (failure["replica"], failure["exitCode"]) == (1, 137)
