@@ -12,6 +12,8 @@ from typing import NoReturn
 
 import pytest
 
+from tests.cluster.jobs import Job
+from tests.cluster.operators import operator
 from tests.cluster.testbed import beds, binaries, kwok
 from tests.cluster.testbed.cluster import Cluster
 from tests.cluster.testbed.controlplane import ControlPlane
@@ -65,7 +67,7 @@ def control_plane(report: Callable[[str], None]) -> Iterator[ControlPlane]:
 @pytest.fixture(scope="session")
 def testbed(request: pytest.FixtureRequest) -> Cluster:
     """A cluster with fake nodes: the test bed's, or the one that is there."""
-    if os.environ.get("ACCELERATEDJOB_TEST_CLUSTER") == "existing":
+    if _has_existing_cluster():
         return Cluster(Path(os.environ["KUBECONFIG"]))
     plane: ControlPlane = request.getfixturevalue("control_plane")
     return plane.cluster
@@ -80,7 +82,9 @@ def fake_nodes(testbed: Cluster) -> list[str]:
 
 @pytest.fixture(scope="session")
 def node_possible() -> None:
-    """This machine can have a real node."""
+    """This machine can have a real node, and the test bed is what the tests use."""
+    if _has_existing_cluster():
+        pytest.skip("an existing cluster's nodes see neither this machine's files nor its images")
     try:
         require()
     except TestbedUnavailable as reason:
@@ -121,6 +125,17 @@ def namespace(kubectl: Kubectl) -> Iterator[str]:
     kubectl("create", "namespace", name)
     yield name
     kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def job(testbed: Cluster, namespace: str, tmp_path: Path) -> Iterator[Job]:
+    """A job's name in a namespace of its own, and an operator that serves it."""
+    with operator(testbed.kubeconfig, tmp_path / "operator.log", namespace):
+        yield Job(testbed, namespace)
+
+
+def _has_existing_cluster() -> bool:
+    return os.environ.get("ACCELERATEDJOB_TEST_CLUSTER") == "existing"
 
 
 def _unavailable(reason: object) -> NoReturn:

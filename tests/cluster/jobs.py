@@ -1,13 +1,20 @@
 """AcceleratedJobs on a real API server, as tests write and read them."""
 
 import json
+import sys
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
+
 from acceleratedjob.api import API_VERSION, KIND
-from tests.cluster.testbed import kwok
+from tests.cluster.testbed import images, kwok
 from tests.cluster.testbed.cluster import Cluster
+from tests.cluster.testbed.places import PROJECT
 from tests.cluster.testbed.processes import TestbedFailed
+
+DIGITS = PROJECT / "examples" / "digits"
+PYTHON = sys.executable
 
 
 def fake_job(namespace: str, name: str = "digits", **spec: Any) -> dict[str, Any]:
@@ -20,6 +27,26 @@ def fake_job(namespace: str, name: str = "digits", **spec: Any) -> dict[str, Any
         "metadata": {"name": name, "namespace": namespace},
         "spec": {"replicas": 2, "template": {"spec": pod}} | spec,
     }
+
+
+def real_job(namespace: str, command: list[str], **spec: Any) -> dict[str, Any]:
+    """The digits job, in a small image that sees this machine's Python and this project."""
+    manifest: dict[str, Any] = yaml.safe_load((DIGITS / "job.yaml").read_text())
+    manifest["metadata"]["namespace"] = namespace
+    folders = {"venv": sys.prefix, "python": sys.base_prefix, "project": str(PROJECT)}
+    pod = manifest["spec"]["template"]["spec"]
+    pod["volumes"] = [{"name": n, "hostPath": {"path": path}} for n, path in folders.items()]
+    pod["containers"][0] |= {
+        "image": images.BASE,
+        "imagePullPolicy": "Never",
+        "command": command,
+        "workingDir": str(DIGITS),
+        "volumeMounts": [
+            {"name": n, "mountPath": path, "readOnly": True} for n, path in folders.items()
+        ],
+    }
+    manifest["spec"] |= spec
+    return manifest
 
 
 @dataclass(frozen=True, slots=True)

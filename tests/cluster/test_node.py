@@ -3,59 +3,22 @@
 import json
 import os
 import signal
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from tests.cluster.jobs import Job
-from tests.cluster.operators import operator
-from tests.cluster.testbed import images
-from tests.cluster.testbed.node import Node
+from tests.cluster.jobs import PYTHON, Job, real_job
 from tests.cluster.testbed.places import PROJECT
 
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.node,
     pytest.mark.slow,
-    pytest.mark.usefixtures("crd"),
+    pytest.mark.usefixtures("crd", "node"),
 ]
 
-DIGITS = PROJECT / "examples" / "digits"
 SCRIPTS = PROJECT / "tests" / "cluster" / "scripts"
-PYTHON = sys.executable
 TRAINING_SECONDS = 240  # takes 15 on a quiet machine
-
-
-@pytest.fixture
-def job(node: Node, namespace: str, tmp_path: Path) -> Iterator[Job]:
-    """A job's name in a namespace of its own, and an operator that serves it."""
-    cluster = node.plane.cluster
-    with operator(cluster.kubeconfig, tmp_path / "operator.log", namespace):
-        yield Job(cluster, namespace)
-
-
-def on_the_node(namespace: str, command: list[str], **spec: Any) -> dict[str, Any]:
-    """The digits job, in a small image that sees this machine's Python and this project."""
-    manifest: dict[str, Any] = yaml.safe_load((DIGITS / "job.yaml").read_text())
-    manifest["metadata"]["namespace"] = namespace
-    folders = {"venv": sys.prefix, "python": sys.base_prefix, "project": str(PROJECT)}
-    pod = manifest["spec"]["template"]["spec"]
-    pod["volumes"] = [{"name": n, "hostPath": {"path": path}} for n, path in folders.items()]
-    pod["containers"][0] |= {
-        "image": images.BASE,
-        "imagePullPolicy": "Never",
-        "command": command,
-        "workingDir": str(DIGITS),
-        "volumeMounts": [
-            {"name": n, "mountPath": path, "readOnly": True} for n, path in folders.items()
-        ],
-    }
-    manifest["spec"] |= spec
-    return manifest
 
 
 def process_in(namespace: str, pod: str) -> int:
@@ -72,7 +35,7 @@ def process_in(namespace: str, pod: str) -> int:
 
 
 def test_the_digits_train_in_pods_that_find_each_other_by_name(job: Job) -> None:
-    job.apply(on_the_node(job.namespace, [PYTHON, "train.py"]))
+    job.apply(real_job(job.namespace, [PYTHON, "train.py"]))
     job.wait("condition=Complete", seconds=TRAINING_SECONDS)
     accuracy = float(job.kubectl("logs", "digits-0-0").split()[-1])
     assert accuracy >= 0.95
@@ -81,7 +44,7 @@ def test_the_digits_train_in_pods_that_find_each_other_by_name(job: Job) -> None
 
 def test_a_process_sees_exactly_the_contract(job: Job) -> None:
     show = "import json, os; print(json.dumps(dict(os.environ)))"
-    manifest = on_the_node(job.namespace, ["python3", "-c", show], runtime={"seed": 7})
+    manifest = real_job(job.namespace, ["python3", "-c", show], runtime={"seed": 7})
     job.apply(manifest)
     job.wait("condition=Complete", seconds=60)
     address = f"digits-0-0.digits.{job.namespace}.svc"
@@ -141,7 +104,7 @@ def test_others_scripts_find_the_same_world(
 ) -> None:
     world = 2 * processes
     command = [*start, str(SCRIPTS / script), str(world)]
-    job.apply(on_the_node(job.namespace, command, processesPerReplica=processes))
+    job.apply(real_job(job.namespace, command, processesPerReplica=processes))
     job.wait("condition=Complete", seconds=TRAINING_SECONDS)
     assert job.get(".status.failures") == ""
     told = "".join(job.kubectl("logs", f"digits-0-{index}") for index in range(2))
@@ -152,7 +115,7 @@ def test_others_scripts_find_the_same_world(
 
 def test_a_killed_process_brings_one_new_attempt_of_the_whole_gang(job: Job) -> None:
     at_once = {"backoff": {"initialSeconds": 0}}
-    job.apply(on_the_node(job.namespace, [PYTHON, "train.py"], failurePolicy=at_once))
+    job.apply(real_job(job.namespace, [PYTHON, "train.py"], failurePolicy=at_once))
     job.wait("jsonpath={.status.phase}=Running", seconds=TRAINING_SECONDS)
     os.kill(process_in(job.namespace, "digits-0-1"), signal.SIGKILL)
     job.wait("condition=Complete", seconds=TRAINING_SECONDS)

@@ -2,25 +2,15 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.cluster.jobs import Job, fake_job
-from tests.cluster.operators import connection, end_pod, operator
-from tests.cluster.testbed.cluster import Cluster
+from tests.cluster.operators import connection, end_pod
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("crd", "fake_nodes")]
 
 AT_ONCE = {"backoff": {"initialSeconds": 0}}
-
-
-@pytest.fixture
-def job(testbed: Cluster, namespace: str, tmp_path: Path) -> Iterator[Job]:
-    """A job's name in a namespace of its own, and an operator that serves it."""
-    with operator(testbed.kubeconfig, tmp_path / "operator.log", namespace):
-        yield Job(testbed, namespace)
 
 
 def end(job: Job, pod: str, code: int) -> None:
