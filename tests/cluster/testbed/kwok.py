@@ -33,6 +33,10 @@ def nodes(count: int) -> str:
 
 
 def command(program: Path, kubeconfig: Path) -> list[str | Path]:
-    """Kwok, which touches no node that does not carry its annotation."""
+    """Kwok, which touches no node that does not carry its annotation.
+
+    Without leases it would say only every minute that its nodes live: they would come and go.
+    """
     selector = f"--manage-nodes-with-annotation-selector={_ANNOTATION}=fake"
-    return [program, "--kubeconfig", kubeconfig, "--manage-all-nodes=false", selector]
+    leases = "--node-lease-duration-seconds=40"
+    return [program, "--kubeconfig", kubeconfig, "--manage-all-nodes=false", selector, leases]
