@@ -1,7 +1,7 @@
 """What the operator asks of a cluster, and nothing more.
 
 `kube.KubernetesCluster` asks an API server, `local.LocalCluster` keeps objects in memory and runs
-pods as processes. Both pass tests/contract/test_clusters.py.
+pods as processes. Both pass tests/cluster/test_clusters.py.
 """
 
 from collections.abc import AsyncIterator

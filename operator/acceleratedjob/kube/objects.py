@@ -28,6 +28,15 @@ def collection(kind: str, namespace: str | None) -> str:
     return f"{prefix}/namespaces/{namespace}/{plural}" if namespace else f"{prefix}/{plural}"
 
 
+def _stays(deleted: Manifest) -> bool:
+    """Whether an object is still there after its deletion, which is answered with its last state.
+
+    Only time that its containers have left, or a finalizer, keeps it.
+    """
+    metadata = deleted.get("metadata", {})
+    return bool(metadata.get("deletionGracePeriodSeconds") or metadata.get("finalizers"))
+
+
 def _path(ref: Ref) -> str:
     return f"{collection(ref.kind, ref.namespace)}/{ref.name}"
 
@@ -66,7 +75,7 @@ class KubernetesCluster:
             left: Manifest = await self.connection.request("DELETE", _path(ref), options)
         except Conflict as error:  # the name has another's uid by now
             raise NotFound(str(error)) from error
-        return left if left.get("kind") == ref.kind else None
+        return left if _stays(left) else None
 
     async def write_status(
         self, ref: Ref, status: Manifest, *, uid: str, resource_version: str

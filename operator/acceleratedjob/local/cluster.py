@@ -1,7 +1,7 @@
 """Objects in memory, with the API server's rules: `cluster.Cluster` without a server.
 
 It serves `acceleratedjob run`, and it is what the tests put in the place of a real cluster: both
-pass tests/contract/test_clusters.py. What a node does is not here but in `local.kubelet`.
+pass tests/cluster/test_clusters.py. What a node does is not here but in `local.kubelet`.
 """
 
 import asyncio
