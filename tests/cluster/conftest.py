@@ -53,13 +53,18 @@ def report(pytestconfig: pytest.Config) -> Callable[[str], None]:
 
 
 @pytest.fixture(scope="session")
-def control_plane(report: Callable[[str], None]) -> Iterator[ControlPlane]:
-    """The test bed's own control plane, shared by every worker of this run."""
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"{os.getpid()}")
+def programs(report: Callable[[str], None]) -> None:
+    """The test bed's programs are at hand."""
     try:
         beds.prepare(report=report)
     except TestbedUnavailable as reason:
         _unavailable(reason)
+
+
+@pytest.fixture(scope="session")
+def control_plane(programs: None) -> Iterator[ControlPlane]:  # noqa: ARG001
+    """The test bed's own control plane, shared by every worker of this run."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"{os.getpid()}")
     with beds.control_plane(Place(f"run-{run}"), fake_nodes=FAKE_NODES) as plane:
         yield plane
 

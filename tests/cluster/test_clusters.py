@@ -98,18 +98,23 @@ def test_only_the_object_that_was_meant_is_deleted(holds: Callable[[Case], None]
         made = await cluster.create(service_of(await a_job(cluster, namespace)))
         with pytest.raises(NotFound):
             await cluster.delete(Ref.of(made), uid="another's")
-        await cluster.read(Ref.of(made))
-        assert await cluster.delete(Ref.of(made), uid=uid_of(made)) is None
-        with pytest.raises(NotFound):
-            await cluster.read(Ref.of(made))
+        assert await cluster.read(Ref.of(made)) == made
 
     holds(case)
 
 
-def test_a_pod_that_no_node_has_goes_at_once(holds: Callable[[Case], None]) -> None:
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(service_of, id="a Service"),
+        pytest.param(lambda job: pod_of(job, nodeSelector={"no": "node"}), id="a pod on no node"),
+    ],
+)
+def test_what_nothing_keeps_goes_at_once(
+    holds: Callable[[Case], None], make: Callable[[Manifest], Manifest]
+) -> None:
     async def case(cluster: Cluster, namespace: str) -> None:
-        job = await a_job(cluster, namespace)
-        made = await cluster.create(pod_of(job, nodeSelector={"no": "node"}))
+        made = await cluster.create(make(await a_job(cluster, namespace)))
         assert await cluster.delete(Ref.of(made), uid=uid_of(made)) is None
         with pytest.raises(NotFound):
             await cluster.read(Ref.of(made))
