@@ -1,0 +1,114 @@
+"""The cache: facts come twice, late and out of order, and what went unseen must be missed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from acceleratedjob import pods, services
+from acceleratedjob.api import Manifest
+from acceleratedjob.cache import Cache
+from acceleratedjob.cluster import Change, Changed, Gone, Listed
+from tests.operator.builders import UID, job, spec
+
+
+def pod(index: int = 0, *, at: int = 1, uid: str = "", phase: str = "Pending") -> Manifest:
+    """The manifest of a pod of the first attempt, at a resource version."""
+    made: dict[str, Any] = pods.pod(spec(), attempt=0, index=index)
+    made["metadata"] |= {"uid": uid or f"u{index}", "resourceVersion": f"{at}"}
+    return made | {"status": {"phase": phase}}
+
+
+def service(*, uid: str = "s") -> Manifest:
+    """The manifest of the job's Service."""
+    made: dict[str, Any] = services.service(spec())
+    made["metadata"] |= {"uid": uid, "resourceVersion": "1"}
+    return made
+
+
+def cache_after(kind: str, changes: Sequence[Change]) -> Cache:
+    """A cache that knows the job, and has taken changes in order."""
+    cache = Cache()
+    cache.keep_job(job())
+    for change in changes:
+        cache.take(kind, change)
+    return cache
+
+
+@pytest.mark.parametrize(
+    ("changes", "present", "lost"),
+    [
+        pytest.param([Listed((pod(0), pod(1)))], {"u0", "u1"}, set(), id="a list is taken whole"),
+        pytest.param([Changed(pod(0)), Changed(pod(0))], {"u0"}, set(), id="an echo adds nothing"),
+        pytest.param([Changed(pod(0)), Gone(pod(0, at=2))], set(), {"u0"}, id="one goes"),
+        pytest.param(
+            [Changed(pod(0)), Gone(pod(0, at=2)), Changed(pod(0))],
+            set(),
+            {"u0"},
+            id="a late echo brings no pod back",
+        ),
+        pytest.param(
+            [Changed(pod(0)), Changed(pod(0, at=5, uid="new")), Gone(pod(0, at=4))],
+            {"new"},
+            {"u0"},
+            id="the end of a pod is not the end of the next of its name",
+        ),
+        pytest.param(
+            [Listed((pod(0), pod(1))), Listed((pod(1),))],
+            {"u1"},
+            {"u0"},
+            id="what a second list lacks has gone unseen",
+        ),
+    ],
+)
+def test_the_pods_that_are_there_and_those_that_are_lost(
+    changes: Sequence[Change], present: set[str], lost: set[str]
+) -> None:
+    cache = cache_after("Pod", changes)
+    assert {pod.uid for pod in cache.pods(UID)} == present
+    assert {pod.uid for pod in cache.lost(UID)} == lost
+
+
+@pytest.mark.parametrize(
+    ("changes", "known"),
+    [
+        pytest.param([Changed(service())], {UID: "s"}, id="it is made"),
+        pytest.param([Changed(service()), Gone(service())], {}, id="it goes"),
+        pytest.param([Changed(service()), Listed(())], {}, id="it has gone unseen"),
+        pytest.param(
+            [Changed(service(uid="new")), Gone(service())], {UID: "new"}, id="an older one goes"
+        ),
+    ],
+)
+def test_the_service_that_is_there(changes: Sequence[Change], known: dict[str, str]) -> None:
+    assert cache_after("Service", changes).services == known
+
+
+def test_an_older_job_does_not_replace_a_newer() -> None:
+    cache = Cache()
+    for version in (2, 1):
+        manifest = job(replicas=version)
+        manifest["metadata"]["resourceVersion"] = f"{version}"
+        cache.keep_job(manifest)
+    assert cache.jobs[UID]["spec"]["replicas"] == 2
+
+
+def test_only_the_pods_of_past_attempts_are_forgotten() -> None:
+    cache = cache_after("Pod", [Changed(pod(0)), Gone(pod(0, at=2))])
+    cache.forget_lost(UID, before=0)
+    assert [pod.uid for pod in cache.lost(UID)] == ["u0"]
+    cache.forget_lost(UID, before=1)
+    assert cache.lost(UID) == ()
+
+
+def test_a_job_that_is_gone_leaves_nothing() -> None:
+    cache = cache_after("Pod", [Changed(pod(0)), Gone(pod(0, at=2)), Changed(pod(1))])
+    cache.forget(UID)
+    cache.take("Pod", Gone(pod(1, at=3)))
+    assert (cache.jobs, cache.pods(UID), cache.lost(UID)) == ({}, (), ())
+
+
+def test_a_pod_of_nobodys_concerns_no_job() -> None:
+    stray = pod(0)
+    del stray["metadata"]["ownerReferences"]
+    assert Cache().take("Pod", Changed(stray)) == set()
