@@ -1,6 +1,6 @@
 """How fast a job's pods come into being, and how many writes it takes, against a real API server.
 
-    python -m bench.creation [--pods 512] [--runs 3]
+    python -m bench.creation [--pods 64 512] [--runs 3]
 
 Each shape (one large job, many jobs of 8) is made three ways in the same run: by the operator, as
 Indexed Jobs by the controller manager with raised limits, and by plain POSTs of the same pods, 64
@@ -9,28 +9,28 @@ side by side. The nodes are kwok's, so that nothing but the control plane is mea
 
 import argparse
 import asyncio
+import contextlib
 import itertools
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from acceleratedjob.api import KIND, Manifest
+from acceleratedjob.api import COMPONENT, KIND, Manifest
 from acceleratedjob.kube.connection import Connection
 from acceleratedjob.kube.objects import collection
 from acceleratedjob.pods import pod
 from acceleratedjob.spec import JobSpec
-from tests.cluster.jobs import Job, fake_job
+from tests.cluster.jobs import Job, fake_job, install_crd
 from tests.cluster.operators import connection, end_pod, list_objects, operator
 from tests.cluster.testbed import beds
 from tests.cluster.testbed.cluster import Cluster
-from tests.cluster.testbed.places import PROJECT, Place
+from tests.cluster.testbed.places import Place
 
-CRD = PROJECT / "charts/acceleratedjob/files/acceleratedjobs.accelerated.dev.yaml"
 FAKE_NODES = 8
 SMALL = 8  # pods of a small job
 POLL = 0.01  # seconds between two counts
@@ -43,6 +43,11 @@ class Shape:
 
     jobs: int
     replicas: int
+
+    @property
+    def pods(self) -> int:
+        """How many there are in all."""
+        return self.jobs * self.replicas
 
     def __str__(self) -> str:
         return f"{self.jobs} x {self.replicas}"
@@ -79,7 +84,7 @@ async def by_posts(link: Connection, namespace: str, shape: Shape) -> None:
     await post(link, collection("Pod", namespace), pods)
 
 
-Way = Callable[[Connection, str, Shape], Awaitable[None]]
+Way = Callable[[Connection, str, Shape], Coroutine[Any, Any, None]]
 WAYS: dict[str, Way] = {
     "operator": by_operator,
     "indexed job": by_job_controller,
@@ -89,7 +94,7 @@ WAYS: dict[str, Way] = {
 
 def indexed_job(manifest: Manifest) -> Manifest:
     """The Indexed Job of the same pods."""
-    count = manifest["spec"]["replicas"]
+    pods = manifest["spec"]["replicas"]
     template = manifest["spec"]["template"]
     template["spec"]["restartPolicy"] = "Never"
     return {
@@ -98,8 +103,8 @@ def indexed_job(manifest: Manifest) -> Manifest:
         "metadata": manifest["metadata"],
         "spec": {
             "completionMode": "Indexed",
-            "completions": count,
-            "parallelism": count,
+            "completions": pods,
+            "parallelism": pods,
             "template": template,
         },
     }
@@ -123,22 +128,27 @@ async def until(link: Connection, namespace: str, pods: int) -> None:
         await asyncio.sleep(POLL)
 
 
-async def rate(cluster: Cluster, folder: Path, shape: Shape, way: str) -> float:
+@contextlib.contextmanager
+def fresh_namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace of its own, which is gone with all that is in it at the end."""
+    name = f"bench-{next(_numbers)}"
+    cluster.kubectl("create", "namespace", name)
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--timeout=300s")
+
+
+async def rate(cluster: Cluster, log: Path, shape: Shape, way: Way) -> float:
     """Pods per second, from the first request until the last pod exists."""
-    namespace = f"bench-{next(_numbers)}"
-    cluster.kubectl("create", "namespace", namespace)
-    total = shape.jobs * shape.replicas
     config = cluster.kubeconfig
-    async with connection(config) as link, connection(config) as eye:
-        with operator(config, folder / "operator.log", namespace):
-            await settled(link, namespace)
-            began = time.perf_counter()
-            work = asyncio.ensure_future(WAYS[way](link, namespace, shape))
-            await until(eye, namespace, total)
-            seconds = time.perf_counter() - began
-            await work
-    cluster.kubectl("delete", "namespace", namespace, "--timeout=300s")
-    return total / seconds
+    with fresh_namespace(cluster) as namespace:
+        async with connection(config) as link, connection(config) as eye:
+            with operator(config, log, namespace):
+                await settled(link, namespace)
+                began = time.perf_counter()
+                async with asyncio.TaskGroup() as group:  # so that a refused request ends the wait
+                    group.create_task(way(link, namespace, shape))
+                    group.create_task(until(eye, namespace, shape.pods))
+                return shape.pods / (time.perf_counter() - began)
 
 
 async def settled(link: Connection, namespace: str) -> None:
@@ -150,25 +160,26 @@ async def settled(link: Connection, namespace: str) -> None:
     await until(link, namespace, 0)
 
 
-async def writes(cluster: Cluster, folder: Path) -> dict[str, int]:
+async def writes(cluster: Cluster, log: Path) -> dict[str, int]:
     """What one job of 8 pods costs in writes, from its creation to Succeeded."""
-    namespace = f"bench-{next(_numbers)}"
-    cluster.kubectl("create", "namespace", namespace)
     before = await requests(cluster)
-    async with connection(cluster.kubeconfig) as link:
-        with operator(cluster.kubeconfig, folder / "operator.log", namespace):
-            job = Job(cluster, namespace)
-            await by_operator(link, namespace, Shape(1, SMALL))
-            one = Job(cluster, namespace, "job0")
-            await asyncio.to_thread(one.wait, "jsonpath={.status.phase}=Running")
-            for name in job.names("pods"):
-                await end_pod(link, namespace, name, 0)
-            await asyncio.to_thread(one.wait, "condition=Complete")
-        events = await list_objects(link, "Event", namespace)
-    after = await requests(cluster)
-    ours = sum(event["source"].get("component", "").startswith("accel") for event in events)
-    cluster.kubectl("delete", "namespace", namespace, "--timeout=300s")
+    with fresh_namespace(cluster) as namespace:
+        async with connection(cluster.kubeconfig) as link:
+            with operator(cluster.kubeconfig, log, namespace):
+                await train(link, Job(cluster, namespace, "job0"))
+            events = await list_objects(link, "Event", namespace)
+        after = await requests(cluster)
+    ours = sum(event["source"].get("component") == COMPONENT for event in events)
     return {name: after[name] - before[name] for name in after} | {"events": ours}
+
+
+async def train(link: Connection, job: Job) -> None:
+    """Take a small job from its creation to Succeeded."""
+    await by_operator(link, job.namespace, Shape(1, SMALL))
+    await asyncio.to_thread(job.wait, "jsonpath={.status.phase}=Running")
+    for name in job.names("pods"):
+        await end_pod(link, job.namespace, name, 0)
+    await asyncio.to_thread(job.wait, "condition=Complete")
 
 
 WRITES = {  # what to count -> how the API server's own metrics label it
@@ -194,21 +205,17 @@ async def requests(cluster: Cluster) -> dict[str, int]:
     }
 
 
-async def measure(cluster: Cluster, folder: Path, sizes: Sequence[int], runs: int) -> None:
+async def measure(cluster: Cluster, log: Path, sizes: Sequence[int], runs: int) -> None:
     """Print a line for each shape, as it is measured."""
-    cost = await writes(cluster, folder)
+    cost = await writes(cluster, log)
     say(f"writes for a job of {SMALL} pods: {', '.join(f'{n} {name}' for name, n in cost.items())}")
     say(f"pods per second, median of {runs}:")
-    say(
-        f"{'jobs x pods':>12} {'operator':>12} {'indexed job':>12} {'raw posts':>12}   of raw posts"
-    )
-    shapes = [Shape(*pair) for size in sizes for pair in ((1, size), (size // SMALL, SMALL))]
-    for shape in shapes:
-        found: dict[str, list[float]] = {way: [] for way in WAYS}
-        for _ in range(runs):
-            for way, rates in found.items():
-                rates.append(await rate(cluster, folder, shape, way))
-        medians = {way: statistics.median(rates) for way, rates in found.items()}
+    say(" ".join(f"{name:>12}" for name in ("jobs x pods", *WAYS)) + "   of raw posts")
+    for shape in (Shape(*pair) for size in sizes for pair in ((1, size), (size // SMALL, SMALL))):
+        found: dict[str, list[float]] = {name: [] for name in WAYS}
+        for _, (name, way) in itertools.product(range(runs), WAYS.items()):
+            found[name].append(await rate(cluster, log, shape, way))
+        medians = {name: statistics.median(rates) for name, rates in found.items()}
         columns = " ".join(f"{median:12.0f}" for median in medians.values())
         say(f"{shape!s:>12} {columns}   {medians['operator'] / medians['raw posts']:.2f}")
 
@@ -224,7 +231,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    text = "pods in all; may be given more than once (default: 64 256 512)"
+    text = "pods in all, one size or more (default: 64 256 512)"
     parser.add_argument("--pods", type=int, nargs="+", default=[64, 256, 512], help=text)
     parser.add_argument("--runs", type=int, default=3, help="of each (default: %(default)s)")
     options = parser.parse_args()
@@ -233,10 +240,9 @@ def main() -> None:
         beds.control_plane(Place("bench"), fake_nodes=FAKE_NODES) as plane,
         tempfile.TemporaryDirectory() as folder,
     ):
-        plane.cluster.kubectl("apply", "--server-side", "--filename", str(CRD))
-        wait = ("wait", "--for=condition=Established", "--timeout=30s", "--filename", str(CRD))
-        plane.cluster.kubectl(*wait)
-        asyncio.run(measure(plane.cluster, Path(folder), options.pods, options.runs))
+        install_crd(plane.cluster)
+        log = Path(folder, "operator.log")
+        asyncio.run(measure(plane.cluster, log, options.pods, options.runs))
 
 
 if __name__ == "__main__":

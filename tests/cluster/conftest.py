@@ -12,16 +12,15 @@ from typing import NoReturn
 
 import pytest
 
-from tests.cluster.jobs import Job
+from tests.cluster.jobs import Job, install_crd
 from tests.cluster.operators import operator
 from tests.cluster.testbed import beds, binaries, kwok
 from tests.cluster.testbed.cluster import Cluster
 from tests.cluster.testbed.controlplane import ControlPlane
 from tests.cluster.testbed.node import Node, require
-from tests.cluster.testbed.places import PROJECT, Place
+from tests.cluster.testbed.places import Place
 from tests.cluster.testbed.processes import TestbedUnavailable
 
-CRD = PROJECT / "charts/acceleratedjob/files/acceleratedjobs.accelerated.dev.yaml"
 FAKE_NODES = 4
 Kubectl = Callable[..., str]
 _HERE = Path(__file__).parent
@@ -116,11 +115,9 @@ def kubectl(testbed: Cluster) -> Kubectl:
 
 
 @pytest.fixture(scope="session")
-def crd(kubectl: Kubectl) -> str:
+def crd(testbed: Cluster) -> str:
     """The name of the job's CRD, which the API server serves from here on."""
-    kubectl("apply", "--server-side", "--filename", CRD)
-    kubectl("wait", "--for=condition=Established", "--timeout=30s", "--filename", CRD)
-    return CRD.stem
+    return install_crd(testbed)
 
 
 @pytest.fixture

@@ -13,8 +13,18 @@ from tests.cluster.testbed.cluster import Cluster
 from tests.cluster.testbed.places import PROJECT
 from tests.cluster.testbed.processes import TestbedFailed
 
+CHART = PROJECT / "charts" / "acceleratedjob"
+CRD = CHART / "files" / "acceleratedjobs.accelerated.dev.yaml"
 DIGITS = PROJECT / "examples" / "digits"
 PYTHON = sys.executable
+
+
+def install_crd(cluster: Cluster) -> str:
+    """Have the job's definition served from here on; its name."""
+    cluster.kubectl("apply", "--server-side", "--filename", str(CRD))
+    established = ("--for=condition=Established", "--timeout=30s")
+    cluster.kubectl("wait", *established, "--filename", str(CRD))
+    return CRD.stem
 
 
 def fake_job(namespace: str, name: str = "digits", **spec: Any) -> dict[str, Any]:

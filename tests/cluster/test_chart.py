@@ -5,13 +5,11 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.cluster.jobs import CHART
 from tests.cluster.testbed import binaries
-from tests.cluster.testbed.places import PROJECT
 from tests.cluster.testbed.processes import TestbedFailed, run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("programs")]
-
-CHART = PROJECT / "charts" / "acceleratedjob"
 
 
 def render(*settings: str) -> list[dict[str, Any]]:

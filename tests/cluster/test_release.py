@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.jobs import PYTHON, Job, real_job
+from tests.cluster.jobs import CHART, PYTHON, Job, real_job
 from tests.cluster.testbed import images
 from tests.cluster.testbed.cluster import Cluster
 from tests.cluster.testbed.node import Node
@@ -23,7 +23,6 @@ pytestmark = [
 
 OPERATOR = "testbed.local/acceleratedjob-operator"
 RUNTIME = "testbed.local/acceleratedjob-runtime:v1"
-CHART = PROJECT / "charts" / "acceleratedjob"
 CERTIFICATES = Path("/etc/ssl/certs")
 OWNED = "deployments,pods,serviceaccounts,clusterroles,clusterrolebindings,roles,rolebindings"
 

@@ -3,7 +3,6 @@
 import dataclasses
 import typing
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -16,10 +15,10 @@ from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.schema import key
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Status
+from tests.cluster.jobs import CRD
 from tests.contract.manifests import BAD, GOOD
 from tests.operator import test_plan
 
-CRD = Path(__file__).parents[2] / "charts/acceleratedjob/files/acceleratedjobs.accelerated.dev.yaml"
 SCHEMA: dict[str, Any] = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]["schema"][
     "openAPIV3Schema"
 ]
