@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from runtime.accelerator import Accelerator
     from runtime.configuration import DataLoaderConfiguration
     from runtime.data_loader import prepare_data_loader
-    from runtime.device import DistributedType
+    from runtime.enums import DistributedType
     from runtime.state import AcceleratorState, GradientState, PartialState
 
 __version__ = "0.1.0"
@@ -23,7 +23,7 @@ _HOMES = {  # name -> the module that has it, and that imports torch
     "Accelerator": "accelerator",
     "DataLoaderConfiguration": "configuration",
     "prepare_data_loader": "data_loader",
-    "DistributedType": "device",
+    "DistributedType": "enums",
     "AcceleratorState": "state",
     "GradientState": "state",
     "PartialState": "state",

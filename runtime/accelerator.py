@@ -3,29 +3,59 @@
 Names, arguments and defaults are those of Accelerate 1.15.
 """
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
-from runtime import collectives, metrics
-from runtime.configuration import DataLoaderConfiguration, first
-from runtime.control import StateView
-from runtime.data_loader import DataLoaderShard, prepare_data_loader
-from runtime.model import DTYPES, prepare_model, unwrap_model
+from runtime.compilation import TorchDynamoPlugin, compile_model
+from runtime.configuration import (
+    DataLoaderConfiguration,
+    GradientAccumulationPlugin,
+    ProjectConfiguration,
+    first,
+)
+from runtime.data_loader import (
+    DataLoaderDispatcher,
+    DataLoaderShard,
+    prepare_data_loader,
+    skip_first_batches,
+)
+from runtime.gathering import Gathering
+from runtime.handlers import (
+    AutocastKwargs,
+    DistributedDataParallelKwargs,
+    GradScalerKwargs,
+    InitProcessGroupKwargs,
+    KwargsHandler,
+    ProfileKwargs,
+)
+from runtime.model import extract_model_from_parallel, prepare_model
 from runtime.optimizer import AcceleratedOptimizer
+from runtime.reporting import Reporting
 from runtime.rng import GENERATOR, check_rng_types, set_seed
 from runtime.scheduler import AcceleratedScheduler
 from runtime.settings import Settings
 from runtime.state import AcceleratorState, GradientState
+from runtime.stepping import Stepping
+from runtime.tracking import filter_trackers
+from runtime.warn import warn_once
+
+Prepared = TypeVar("Prepared")
+PREPARED = "_is_accelerate_prepared"  # Accelerate's mark on what was prepared
+_HANDLERS: dict[type[KwargsHandler], str] = {  # what a handler is for -> the attribute that has it
+    AutocastKwargs: "autocast_handler",
+    DistributedDataParallelKwargs: "ddp_handler",
+    GradScalerKwargs: "scaler_handler",
+    InitProcessGroupKwargs: "init_handler",
+    ProfileKwargs: "profile_handler",
+}
 
 
-class Accelerator(StateView):
+class Accelerator(Stepping, Gathering, Reporting):
     """Prepares a script's objects for the world that it runs in."""
 
     def __init__(
@@ -33,14 +63,26 @@ class Accelerator(StateView):
         device_placement: bool = True,
         split_batches: bool | None = None,
         mixed_precision: str | None = None,
-        gradient_accumulation_steps: int | None = None,
+        gradient_accumulation_steps: int = 1,
         cpu: bool = False,
         dataloader_config: DataLoaderConfiguration | None = None,
-        *,
-        rng_types: list[str] | None = None,
+        deepspeed_plugin: Any = None,
+        fsdp_plugin: Any = None,
+        torch_tp_plugin: Any = None,
+        megatron_lm_plugin: Any = None,
+        rng_types: list[Any] | None = None,
+        log_with: Any = None,
+        project_dir: Any = None,
+        project_config: ProjectConfiguration | None = None,
+        gradient_accumulation_plugin: GradientAccumulationPlugin | None = None,
         step_scheduler_with_optimizer: bool = True,
+        kwargs_handlers: list[KwargsHandler] | None = None,
+        dynamo_backend: Any = None,
+        dynamo_plugin: Any = None,
+        deepspeed_plugins: Any = None,
+        parallelism_config: Any = None,
     ) -> None:
-        """Join the world. What is not given here is the job's, by its environment, or a default.
+        """Join the world. What is left at its default here is the job's, by its environment.
 
         Args:
             device_placement: put models and batches on this process' device.
@@ -49,72 +91,143 @@ class Accelerator(StateView):
             gradient_accumulation_steps: batches for each optimizer step.
             cpu: compute on the CPU whatever else there is.
             dataloader_config: how data loaders are prepared.
+            deepspeed_plugin: refused; that engine is left out.
+            fsdp_plugin: how models are sharded.
+            torch_tp_plugin: refused.
+            megatron_lm_plugin: refused.
             rng_types: random generators that all processes set alike at the start of each epoch.
+            log_with: trackers.
+            project_dir: where checkpoints and logs go.
+            project_config: the same, in detail.
+            gradient_accumulation_plugin: the same as `gradient_accumulation_steps`, in detail.
             step_scheduler_with_optimizer: schedulers follow their optimizers.
+            kwargs_handlers: for torch's own objects; one of a kind.
+            dynamo_backend: what torch.compile compiles models with.
+            dynamo_plugin: the same, in detail.
+            deepspeed_plugins: refused.
+            parallelism_config: how the world is laid out.
 
         Raises:
             WorldError: the environment does not describe a world, or it cannot be joined.
             ValueError: an argument or a variable of the environment is wrong.
+            NotImplementedError: an engine that this runtime leaves out.
         """
         settings = Settings.from_env(os.environ)
+        self._set_handlers(kwargs_handlers or [])
         is_first = not AcceleratorState.is_made()
-        self.state = AcceleratorState(mixed_precision, cpu)
+        self.state = AcceleratorState(
+            mixed_precision,
+            cpu,
+            _dynamo(dynamo_backend, dynamo_plugin),
+            first(deepspeed_plugin, deepspeed_plugins, False) or None,
+            fsdp_plugin,
+            torch_tp_plugin,
+            megatron_lm_plugin,
+            parallelism_config,
+            _from_accelerator=True,
+            **(self.init_handler.to_kwargs() if self.init_handler else {}),
+        )
         if is_first and settings.seed is not None:
             set_seed(settings.seed)
         config = dataloader_config or DataLoaderConfiguration()
-        self.dataloader_config = config.filled(settings, split_batches)
+        self.dataloader_config = config.filled(settings)
+        if split_batches is not None:
+            self.dataloader_config.split_batches = split_batches
+        self.project_configuration = project_config or ProjectConfiguration(project_dir)
+        if project_dir is not None and self.project_dir is None:
+            self.project_configuration.set_directories(project_dir)
+        self.trackers = []
+        self.log_with = filter_trackers(log_with, self.logging_dir)
+        if log_with is not None and not self.log_with:
+            warn_once(f"`log_with={log_with}` was passed but no supported tracker is installed.")
         self.device_placement = device_placement
-        self.rng_types = check_rng_types(first(rng_types, settings.rng_types, (GENERATOR,)))
+        self.rng_types = check_rng_types(first(rng_types, settings.rng_types, [GENERATOR]))
         self.step_scheduler_with_optimizer = step_scheduler_with_optimizer
         self.gradient_state = GradientState(
-            first(gradient_accumulation_steps, settings.gradient_accumulation_steps, 1)
+            _accumulation(gradient_accumulation_steps, gradient_accumulation_plugin, settings)
         )
-        self.step = 0  # batches since the last synchronisation
-        self.scaler = (
-            torch.amp.GradScaler(self.device.type) if self.mixed_precision == "fp16" else None
-        )
+        self.step = 0
+        self.scaler = self._scaler()
         self._models: list[nn.Module] = []
         self._optimizers: list[AcceleratedOptimizer] = []
         self._schedulers: list[AcceleratedScheduler] = []
-        self._dataloaders: list[DataLoaderShard] = []
+        self._dataloaders: list[DataLoaderShard | DataLoaderDispatcher] = []
+
+    def _set_handlers(self, handlers: list[KwargsHandler]) -> None:
+        self.autocast_handler: AutocastKwargs | None = None
+        self.ddp_handler: DistributedDataParallelKwargs | None = None
+        self.scaler_handler: GradScalerKwargs | None = None
+        self.init_handler: InitProcessGroupKwargs | None = None
+        self.profile_handler: ProfileKwargs | None = None
+        kinds = [type(handler) for handler in handlers]
+        for kind, handler in zip(kinds, handlers, strict=True):
+            if kind not in _HANDLERS:
+                sentence = f"Unsupported kwargs handler passed: {handler}"
+                raise ValueError(sentence)
+            if kinds.count(kind) > 1:
+                sentence = f"You can only pass one {kind} in `kwargs_handlers`."
+                raise ValueError(sentence)
+            setattr(self, _HANDLERS[kind], handler)
+
+    def _scaler(self) -> torch.amp.GradScaler | None:
+        if self.mixed_precision != "fp16":
+            return None
+        options = self.scaler_handler.to_kwargs() if self.scaler_handler else {}
+        return torch.amp.GradScaler(self.device.type, **options)
+
+    @property
+    def project_dir(self) -> Any:
+        """Where checkpoints go."""
+        return self.project_configuration.project_dir
+
+    @property
+    def logging_dir(self) -> Any:
+        """Where trackers write."""
+        return self.project_configuration.logging_dir
+
+    @property
+    def save_iteration(self) -> int:
+        """The next checkpoint's number."""
+        return self.project_configuration.iteration
 
     @property
     def split_batches(self) -> bool:
         """Whether the script's batch size is that of all processes together."""
-        return bool(self.dataloader_config.split_batches)
+        return self.dataloader_config.split_batches
+
+    @property
+    def dispatch_batches(self) -> bool | None:
+        """Whether rank 0 reads for all."""
+        return self.dataloader_config.dispatch_batches
 
     @property
     def even_batches(self) -> bool:
         """Whether the last batches are filled, so that all processes have as many."""
-        return bool(self.dataloader_config.even_batches)
+        return self.dataloader_config.even_batches
 
     @even_batches.setter
     def even_batches(self, even_batches: bool) -> None:
         self.dataloader_config.even_batches = even_batches
 
     @property
+    def use_seedable_sampler(self) -> bool:
+        """Whether orders are drawn from seed and epoch alone."""
+        return self.dataloader_config.use_seedable_sampler
+
+    @property
+    def non_blocking(self) -> bool:
+        """Whether batches are copied to the device without waiting."""
+        return self.dataloader_config.non_blocking
+
+    @property
+    def use_stateful_dataloader(self) -> bool:
+        """What the configuration says; each prepared loader has its state."""
+        return self.dataloader_config.use_stateful_dataloader
+
+    @property
     def mixed_precision(self) -> str:
         """`no`, `fp16` or `bf16`."""
         return str(self.state.mixed_precision)
-
-    @property
-    def gradient_accumulation_steps(self) -> int:
-        """Batches for each optimizer step."""
-        return self.gradient_state.num_steps
-
-    @gradient_accumulation_steps.setter
-    def gradient_accumulation_steps(self, steps: int) -> None:
-        GradientState(steps)
-
-    @property
-    def sync_gradients(self) -> bool:
-        """Whether this batch ends an accumulation."""
-        return self.gradient_state.sync_gradients
-
-    @property
-    def optimizer_step_was_skipped(self) -> bool:
-        """Whether an optimizer left its last step out because a gradient was not finite."""
-        return any(optimizer.step_was_skipped for optimizer in self._optimizers)
 
     def prepare(self, *args: Any, device_placement: list[bool] | None = None) -> Any:
         """Prepare models, optimizers, schedulers and data loaders; return them in the same order.
@@ -124,8 +237,14 @@ class Accelerator(StateView):
         Args:
             *args: the script's objects, each once; an optimizer's model with or before it.
             device_placement: for each object, instead of the Accelerator's own.
+
+        Raises:
+            ValueError: as many places as objects are needed.
         """
         places = device_placement or [self.device_placement] * len(args)
+        if len(places) != len(args):
+            sentence = f"device_placement must be given for {len(args)} objects, got {len(places)}"
+            raise ValueError(sentence)
         # Schedulers last: they look for their optimizer among the prepared ones.
         prepared = [self._prepare_one(one, place) for one, place in zip(args, places, strict=True)]
         prepared = [
@@ -139,7 +258,7 @@ class Accelerator(StateView):
         if isinstance(one, nn.Module):
             return self.prepare_model(one, device_placement)
         if isinstance(one, torch.optim.Optimizer):
-            return self.prepare_optimizer(one)
+            return self.prepare_optimizer(one, device_placement)
         return one
 
     def prepare_model(
@@ -149,22 +268,28 @@ class Accelerator(StateView):
         evaluation_mode: bool = False,
     ) -> nn.Module:
         """Place a model and average its gradients over all processes."""
-        if model in self._models:
+        if _is_prepared(model):
             return model
         prepared = prepare_model(
             model,
             state=self.state,
             device_placement=first(device_placement, self.device_placement),
             evaluation_mode=evaluation_mode,
+            autocast_handler=self.autocast_handler,
+            ddp_handler=self.ddp_handler,
         )
-        self._models.append(prepared)
-        return prepared
+        return _marked(compile_model(prepared, self.state.dynamo_plugin), self._models)
 
     def prepare_data_loader(
-        self, data_loader: DataLoader[Any], device_placement: bool | None = None
-    ) -> DataLoaderShard:
+        self,
+        data_loader: DataLoader[Any],
+        device_placement: bool | None = None,
+        slice_fn_for_dispatch: Any = None,
+    ) -> DataLoaderShard | DataLoaderDispatcher:
         """Make a data loader that gives this process its own batches."""
-        if isinstance(data_loader, DataLoaderShard):
+        if isinstance(data_loader, DataLoaderShard | DataLoaderDispatcher) and _is_prepared(
+            data_loader
+        ):
             return data_loader
         config = self.dataloader_config
         prepared = prepare_data_loader(
@@ -172,22 +297,26 @@ class Accelerator(StateView):
             self.device,
             split_batches=self.split_batches,
             put_on_device=first(device_placement, self.device_placement),
-            rng_types=self.rng_types,
+            rng_types=list(self.rng_types),
+            dispatch_batches=config.dispatch_batches,
             even_batches=self.even_batches,
-            use_seedable_sampler=bool(config.use_seedable_sampler),
+            slice_fn_for_dispatch=slice_fn_for_dispatch,
+            use_seedable_sampler=config.use_seedable_sampler,
             data_seed=config.data_seed,
             non_blocking=config.non_blocking,
+            use_stateful_dataloader=config.use_stateful_dataloader,
+            shuffle=config.shuffle,
         )
-        self._dataloaders.append(prepared)
-        return prepared
+        return _marked(prepared, self._dataloaders)
 
-    def prepare_optimizer(self, optimizer: torch.optim.Optimizer) -> AcceleratedOptimizer:
+    def prepare_optimizer(
+        self, optimizer: torch.optim.Optimizer, device_placement: bool | None = None
+    ) -> AcceleratedOptimizer:
         """Make an optimizer that steps when an accumulation ends."""
         if isinstance(optimizer, AcceleratedOptimizer):
             return optimizer
-        prepared = AcceleratedOptimizer(optimizer, self.scaler)
-        self._optimizers.append(prepared)
-        return prepared
+        place = first(device_placement, self.device_placement)
+        return _marked(AcceleratedOptimizer(optimizer, place, self.scaler), self._optimizers)
 
     def prepare_scheduler(self, scheduler: Any) -> AcceleratedScheduler:
         """Make a scheduler that follows its optimizer."""
@@ -200,87 +329,20 @@ class Accelerator(StateView):
             step_with_optimizer=self.step_scheduler_with_optimizer,
             split_batches=self.split_batches,
         )
-        self._schedulers.append(prepared)
-        return prepared
+        return _marked(prepared, self._schedulers)
 
-    def backward(self, loss: torch.Tensor, **kwargs: Any) -> None:
-        """Compute gradients; with accumulation, of the loss' share of an optimizer step."""
-        if self.gradient_state.num_steps > 1:
-            loss = loss / self.gradient_state.num_steps
-        if self.scaler is not None:
-            loss = self.scaler.scale(loss)
-        loss.backward(**kwargs)  # type: ignore[no-untyped-call]  # torch has not typed it
+    def skip_first_batches(self, dataloader: Any, num_batches: int = 0) -> Any:
+        """See `data_loader.skip_first_batches`."""
+        return skip_first_batches(dataloader, num_batches)
 
-    @contextlib.contextmanager
-    def accumulate(self, *models: nn.Module) -> Iterator[None]:
-        """Around one batch: gradients are reduced, and optimizers step, each so many batches.
-
-        The last batch of a data loader always ends an accumulation.
-
-        Args:
-            *models: prepared models whose gradients are accumulated.
-        """
-        at_end = self.gradient_state.end_of_dataloader
-        self.step = 0 if at_end else self.step + 1
-        sync = at_end or self.step % self.gradient_state.num_steps == 0
-        self.gradient_state.sync_gradients = sync
-        with contextlib.ExitStack() as stack:
-            for model in () if sync else models:
-                stack.enter_context(self.no_sync(model))
-            yield
-
-    def no_sync(self, model: nn.Module) -> contextlib.AbstractContextManager[None]:
-        """Within, gradients stay on this process."""
-        no_sync: Callable[[], contextlib.AbstractContextManager[None]]
-        no_sync = getattr(model, "no_sync", contextlib.nullcontext)
-        return no_sync()
-
-    def unscale_gradients(self) -> None:
-        """Take the fp16 scaler's factor out of the gradients, when they are complete."""
-        if self.scaler is not None and self.sync_gradients:
-            for optimizer in self._optimizers:
-                self.scaler.unscale_(optimizer.optimizer)
-
-    def clip_grad_norm_(
-        self, parameters: Any, max_norm: float, norm_type: float = 2
-    ) -> torch.Tensor:
-        """Scale the gradients down to a norm; returns the norm that they had."""
-        self.unscale_gradients()
-        return nn.utils.clip_grad_norm_(parameters, max_norm, norm_type)
-
-    def clip_grad_value_(self, parameters: Any, clip_value: float) -> None:
-        """Cut each gradient to a range."""
-        self.unscale_gradients()
-        nn.utils.clip_grad_value_(parameters, clip_value)
-
-    @contextlib.contextmanager
-    def autocast(self) -> Iterator[None]:
-        """Compute in the precision that was asked for."""
-        dtype = DTYPES.get(self.mixed_precision)
-        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
-            yield
-
-    def gather(self, tensor: Any) -> Any:
-        """See `collectives.gather`."""
-        return collectives.gather(tensor)
-
-    def gather_for_metrics(self, input_data: Any, use_gather_object: bool = False) -> Any:
-        """See `metrics.gather_for_metrics`."""
-        return metrics.gather_for_metrics(input_data, use_gather_object)
-
-    def reduce(self, tensor: Any, reduction: str = "sum") -> Any:
-        """See `collectives.reduce`."""
-        return collectives.reduce(tensor, reduction)
-
-    def pad_across_processes(
-        self, tensor: Any, dim: int = 0, pad_index: int = 0, pad_first: bool = False
-    ) -> Any:
-        """See `collectives.pad_across_processes`."""
-        return collectives.pad_across_processes(tensor, dim, pad_index, pad_first)
-
-    def unwrap_model(self, model: nn.Module, keep_fp32_wrapper: bool = True) -> nn.Module:
+    def unwrap_model(
+        self,
+        model: nn.Module,
+        keep_fp32_wrapper: bool = True,
+        keep_torch_compile: bool = True,
+    ) -> nn.Module:
         """The script's own model out of a prepared one."""
-        return unwrap_model(model, keep_fp32_wrapper)
+        return extract_model_from_parallel(model, keep_fp32_wrapper, keep_torch_compile)
 
     def save(self, obj: Any, f: Any) -> None:
         """torch.save on the main process only."""
@@ -293,3 +355,40 @@ class Accelerator(StateView):
             prepared.clear()
         self.step = 0
         return [None] * len(objects)
+
+    def clear(self, *objects: Any) -> list[None]:
+        """The same as `free_memory`."""
+        return self.free_memory(*objects)
+
+
+def _dynamo(backend: Any, plugin: TorchDynamoPlugin | None) -> TorchDynamoPlugin:
+    if backend is not None and plugin is not None:
+        sentence = "You cannot pass in both `dynamo_plugin` and `dynamo_backend`."
+        raise ValueError(sentence)
+    return plugin or TorchDynamoPlugin(backend=backend)
+
+
+def _accumulation(
+    steps: int, plugin: GradientAccumulationPlugin | None, settings: Settings
+) -> GradientAccumulationPlugin:
+    if plugin is not None and steps != 1:
+        sentence = (
+            "You can only pass one of `gradient_accumulation_steps` and "
+            "`gradient_accumulation_plugin`."
+        )
+        raise ValueError(sentence)
+    if plugin is not None:
+        return plugin
+    answer = settings.gradient_accumulation_steps if steps == 1 else None
+    return GradientAccumulationPlugin(num_steps=first(answer, steps))
+
+
+def _is_prepared(one: Any) -> bool:
+    return bool(getattr(one, PREPARED, False))
+
+
+def _marked(one: Prepared, kept: list[Any]) -> Prepared:
+    """Remember that this was prepared."""
+    setattr(one, PREPARED, True)
+    kept.append(one)
+    return one

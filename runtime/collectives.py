@@ -1,130 +1,222 @@
-"""What all processes do together with tensors and objects, nested as they may be.
+"""What all processes do together with tensors, nested as they may be.
 
-In a world of one each of them returns what it was given.
+A structure costs one message, not one for each of its tensors. In a world of one each function
+returns what it was given.
 """
 
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import distributed
 
-from runtime.nested import leaves, map_tensors
+from runtime.nested import find_device, leaves, map_tensors, recursively_apply
+from runtime.objects import each_object
+from runtime.packing import pack, unpack
 from runtime.state import PartialState
+from runtime.verification import chained_operation, verify_operation
+
+# "none" leaves out the division only, as accelerate 1.15's does.
+REDUCTIONS = {"sum": "SUM", "mean": "SUM", "max": "MAX", "none": "SUM"}
 
 
-def gather(data: Any) -> Any:
+class CannotPadNestedTensorWarning(UserWarning):
+    """A nested tensor was left as it is."""
+
+
+def _tensors(data: Any, name: str) -> list[torch.Tensor]:
+    """All tensors of nested data, which has nothing else."""
+    found = leaves(data)
+    for leaf in found:
+        if not isinstance(leaf, torch.Tensor):
+            sentence = f"{name} takes tensors in lists, tuples and dicts, got {type(leaf).__name__}"
+            raise TypeError(sentence)
+    return found
+
+
+def _rebuilt(data: Any, tensors: Sequence[torch.Tensor]) -> Any:
+    """The same structure with other tensors, in order."""
+    replacements: Iterator[torch.Tensor] = iter(tensors)
+    return map_tensors(lambda _: next(replacements), data)
+
+
+def _grouped(
+    tensors: Sequence[torch.Tensor], key: Callable[[torch.Tensor], Any]
+) -> list[list[int]]:
+    """Positions of the tensors that may travel together."""
+    groups: dict[Any, list[int]] = defaultdict(list)
+    for position, tensor in enumerate(tensors):
+        groups[key(tensor)].append(position)
+    return list(groups.values())
+
+
+@verify_operation
+def gather(tensor: Any) -> Any:
     """Concatenate every tensor of all processes along dimension 0, in order of rank.
 
     Tensors must have one shape on all processes; without a dimension they become one-dimensional.
 
     Raises:
-        TypeError: something in `data` is not a tensor.
+        TypeError: something in `tensor` is not a tensor.
     """
-    _check_tensors(data, "gather")
-    return map_tensors(_gather_tensor, data)
-
-
-def _gather_tensor(tensor: torch.Tensor) -> torch.Tensor:
-    state = PartialState()
-    if state.num_processes == 1:
+    if PartialState().num_processes == 1:
         return tensor
-    own = tensor.detach().reshape(1) if tensor.ndim == 0 else tensor.detach().contiguous()
-    received = own.new_empty((state.num_processes * len(own), *own.shape[1:]))
-    distributed.all_gather_into_tensor(received, own)
-    return received
+    own = [one.reshape(1) if one.ndim == 0 else one for one in _tensors(tensor, "gather")]
+    gathered: dict[int, torch.Tensor] = {}
+    for group in _grouped(own, lambda one: one.device):
+        gathered |= zip(group, _gather_packed([own[i] for i in group]), strict=True)
+    return _rebuilt(tensor, [gathered[i] for i in range(len(own))])
 
 
-def gather_object(data: Any) -> Any:
-    """Concatenate a list of any objects of all processes, in order of rank."""
-    state = PartialState()
-    if state.num_processes == 1:
-        return data
-    received: list[Any] = [None] * state.num_processes
-    distributed.all_gather_object(received, data)
-    return [item for items in received for item in items]
+def _gather_packed(own: list[torch.Tensor]) -> list[torch.Tensor]:
+    size = PartialState().num_processes
+    if len(own) == 1:  # no copy needed
+        sent = own[0].detach().contiguous()
+        received = sent.new_empty((size * len(sent), *sent.shape[1:]))
+        distributed.all_gather_into_tensor(received, sent)
+        return [received]
+    sent = pack(own)
+    received = sent.new_empty(size * len(sent))
+    distributed.all_gather_into_tensor(received, sent)
+    return unpack(received.view(size, -1), own)
 
 
-def reduce(data: Any, reduction: str = "mean") -> Any:
-    """Sum every tensor over all processes (`sum`), and divide by their number (`mean`).
+@verify_operation
+def reduce(tensor: Any, reduction: str = "mean", scale: float = 1.0) -> Any:  # noqa: ARG001
+    """Sum every tensor over all processes, divide by their number, or take the largest.
+
+    Args:
+        tensor: tensors, however nested; of one shape on all processes.
+        reduction: `sum`, `mean` or `max`.
+        scale: ignored, as Accelerate does on all devices but XLA.
 
     Raises:
         ValueError: another reduction.
-        TypeError: something in `data` is not a tensor.
+        TypeError: something in `tensor` is not a tensor.
     """
-    if reduction not in ("sum", "mean"):
-        sentence = f"reduction must be sum or mean, got {reduction!r}"
+    if reduction not in REDUCTIONS:
+        sentence = f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}"
         raise ValueError(sentence)
-    _check_tensors(data, "reduce")
-    return map_tensors(lambda tensor: _reduce_tensor(tensor, reduction), data)
+    own = _tensors(tensor, "reduce")
+    reduced: dict[int, torch.Tensor] = {}
+    for group in _grouped(own, lambda one: (one.device, one.dtype)):
+        reduced |= zip(group, _reduce_packed([own[i] for i in group], reduction), strict=True)
+    return _rebuilt(tensor, [reduced[i] for i in range(len(own))])
 
 
-def _reduce_tensor(tensor: torch.Tensor, reduction: str) -> torch.Tensor:
-    state, result = PartialState(), tensor.detach().clone()
-    if state.num_processes > 1:
-        distributed.all_reduce(result)
+def _reduce_packed(own: list[torch.Tensor], reduction: str) -> list[torch.Tensor]:
+    """Tensors of one dtype, in one message."""
+    size = PartialState().num_processes
+    flat = torch.cat([one.reshape(-1) for one in own])
+    if size > 1:
+        distributed.all_reduce(flat.detach(), getattr(distributed.ReduceOp, REDUCTIONS[reduction]))
         if reduction == "mean":
-            result /= state.num_processes
-    return result
+            flat /= size
+    parts = torch.split(flat, [one.numel() for one in own])
+    return [part.view(one.shape) for part, one in zip(parts, own, strict=True)]
 
 
-def broadcast(data: Any, from_process: int = 0) -> Any:
-    """Give every process the tensors of one."""
-    return map_tensors(lambda tensor: _broadcast_tensor(tensor, from_process), data)
+@verify_operation
+def broadcast(tensor: Any, from_process: int = 0) -> Any:
+    """Overwrite every process' tensors with those of one, and return them.
 
-
-def _broadcast_tensor(tensor: torch.Tensor, from_process: int) -> torch.Tensor:
-    if PartialState().num_processes > 1:
-        distributed.broadcast(tensor, from_process)
+    Raises:
+        TypeError: something in `tensor` is not a tensor.
+    """
+    if PartialState().num_processes == 1:
+        return tensor
+    own = _tensors(tensor, "broadcast")
+    for group in _grouped(own, lambda one: one.device):
+        _broadcast_packed([own[i] for i in group], from_process)
     return tensor
 
 
-def broadcast_state(state: torch.Tensor) -> torch.Tensor:
-    """Rank 0's state of a random generator, on the CPU, for all."""
-    here = PartialState()
-    if here.num_processes == 1:
-        return state
-    sent = state.to(here.communication_device)
-    distributed.broadcast(sent, 0)
-    return sent.cpu()
+def _broadcast_packed(own: list[torch.Tensor], source: int) -> None:
+    sent = pack(own)
+    distributed.broadcast(sent, source)
+    flat = [one.detach().reshape(-1) for one in own]
+    for one, received in zip(own, unpack(sent.view(1, -1), flat), strict=True):
+        one.detach().copy_(received.view(one.shape))
 
 
-def broadcast_object_list(objects: list[Any], from_process: int = 0) -> list[Any]:
-    """Replace the objects in a list by those of one process, in place."""
-    if PartialState().num_processes > 1:
-        distributed.broadcast_object_list(objects, src=from_process)
-    return objects
+def copy_tensor_to_devices(tensor: torch.Tensor | None = None) -> torch.Tensor:
+    """Give all processes a tensor that only one of them has; the others give None.
+
+    Raises:
+        ValueError: none has it, or several.
+    """
+    state = PartialState()
+    known = each_object(None if tensor is None else (tensor.shape, tensor.dtype))
+    sources = [rank for rank, found in enumerate(known) if found is not None]
+    if len(sources) != 1:
+        sentence = f"exactly one process must have the tensor, got those of ranks {sources}"
+        raise ValueError(sentence)
+    shape, dtype = known[sources[0]]
+    sent = torch.empty(shape, dtype=dtype, device=state.device) if tensor is None else tensor
+    sent = sent.to(state.device).contiguous()
+    if state.num_processes > 1:
+        distributed.broadcast(sent, sources[0])
+    return sent
 
 
+@chained_operation
 def pad_across_processes(
-    data: Any, dim: int = 0, pad_index: int = 0, pad_first: bool = False
+    tensor: Any, dim: int = 0, pad_index: int = 0, pad_first: bool = False
 ) -> Any:
     """Make every tensor as long in one dimension as the longest of all processes.
 
     Args:
-        data: tensors; those without the dimension stay as they are.
+        tensor: tensors, however nested; those without the dimension stay as they are.
         dim: the dimension; may be negative.
         pad_index: the value to fill with.
         pad_first: fill at the beginning.
+
+    Raises:
+        TypeError: something in `tensor` is not a tensor.
     """
-    return map_tensors(lambda tensor: _pad_tensor(tensor, dim, pad_index, pad_first), data)
+    own = _tensors(tensor, "pad_across_processes")
+    lengths = torch.tensor([_length(one, dim) for one in own], device=find_device(tensor))
+    longest = gather(lengths[None]).amax(0).tolist() if len(own) else []
+    return _rebuilt(
+        tensor,
+        [_padded(one, dim, length, pad_index, pad_first) for one, length in zip(own, longest)],  # noqa: B905  # both are `own`'s
+    )
 
 
-def _pad_tensor(tensor: torch.Tensor, dim: int, pad_index: int, pad_first: bool) -> torch.Tensor:
-    if not -tensor.ndim <= dim < tensor.ndim:
-        return tensor
-    own = torch.tensor([tensor.shape[dim]], device=tensor.device)
-    missing = int(_gather_tensor(own).max()) - tensor.shape[dim]
-    if missing == 0:
+def _length(tensor: torch.Tensor, dim: int) -> int:
+    """Of a dimension; -1 if there is none to be padded."""
+    if tensor.is_nested:
+        sentence = "Cannot pad nested tensors without more information. Leaving unprocessed."
+        warnings.warn(sentence, CannotPadNestedTensorWarning, stacklevel=4)
+        return -1
+    return tensor.shape[dim] if -tensor.ndim <= dim < tensor.ndim else -1
+
+
+def _padded(
+    tensor: torch.Tensor, dim: int, length: int, pad_index: int, pad_first: bool
+) -> torch.Tensor:
+    if length < 0 or length == tensor.shape[dim]:
         return tensor
     shape = list(tensor.shape)
-    shape[dim] = missing
+    shape[dim] = length - tensor.shape[dim]
     padding = tensor.new_full(shape, pad_index)
     return torch.cat([padding, tensor] if pad_first else [tensor, padding], dim)
 
 
-def _check_tensors(data: Any, name: str) -> None:
-    for leaf in leaves(data):
-        if isinstance(leaf, torch.Tensor):
-            continue
-        sentence = f"{name} takes tensors in lists, tuples and dicts, got {type(leaf).__name__}"
-        raise TypeError(sentence)
+def pad_input_tensors(tensor: Any, batch_size: int, num_processes: int, dim: int = 0) -> Any:
+    """Add zeros to every tensor until its length can be divided among the processes.
+
+    Args:
+        tensor: tensors, however nested, `batch_size` long in `dim`.
+        batch_size: that length.
+        num_processes: to divide by.
+        dim: the dimension.
+    """
+    missing = -batch_size % num_processes
+
+    def pad_one(one: torch.Tensor) -> torch.Tensor:
+        return _padded(one, dim, one.shape[dim] + missing, 0, False)
+
+    return recursively_apply(pad_one, tensor, error_on_other_type=True)

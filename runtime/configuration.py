@@ -1,56 +1,88 @@
-"""How data loaders are prepared: what the script says, else the job's environment, else a default.
+"""How an Accelerator is set up: the dataclasses that a script passes to it, as Accelerate has them.
 
-The class has Accelerate's name and fields. A field that is not honoured yet is refused by name.
+What a script leaves at its default the job's environment may answer (`settings`).
 """
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from runtime.handlers import KwargsHandler
 from runtime.settings import Settings
 
 
-@dataclass(kw_only=True)
+@dataclass
 class DataLoaderConfiguration:
-    """How data loaders are prepared; None leaves it to the job's environment, then the default.
+    """How data loaders are prepared."""
 
-    Raises:
-        ValueError: `dispatch_batches=True`, which is not implemented.
-    """
+    split_batches: bool = False  # the script's batch size is that of all processes together
+    dispatch_batches: bool | None = None  # rank 0 reads for all; None: for iterable datasets
+    even_batches: bool = True  # the last global batch is filled by wrapping around
+    use_seedable_sampler: bool = False  # the order is a function of seed and epoch alone
+    data_seed: int | None = None  # that seed; None: rank 0's torch seed
+    non_blocking: bool = False  # copy to the device without waiting; needs pinned memory
+    use_stateful_dataloader: bool = False  # accepted: every prepared data loader has its state
+    # `torch`: random orders are torch's; `keyed`: others, in constant time and memory an index.
+    shuffle: str = "torch"
 
-    split_batches: bool | None = None  # default False
-    dispatch_batches: bool | None = None  # each process reads for itself; True is refused
-    even_batches: bool | None = None  # default True
-    use_seedable_sampler: bool | None = None  # default False
-    data_seed: int | None = None  # default: rank 0's torch seed
-    non_blocking: bool = False
+    def filled(self, settings: Settings) -> "DataLoaderConfiguration":
+        """The same; what was left at its default is the job's to say.
+
+        >>> DataLoaderConfiguration().filled(Settings(split_batches=True)).split_batches
+        True
+        """
+        answers = {
+            field.name: answer
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) == field.default
+            and (answer := getattr(settings, field.name, None)) is not None
+        }
+        return dataclasses.replace(self, **answers)
+
+
+@dataclass
+class ProjectConfiguration:
+    """Where a project's files lie."""
+
+    project_dir: Any = None
+    logging_dir: Any = None  # of trackers; default: project_dir
+    automatic_checkpoint_naming: bool = False  # project_dir/checkpoints/checkpoint_0, _1, ...
+    total_limit: int | None = None  # checkpoints to keep, >= 1; needs automatic naming
+    iteration: int = 0  # of the next checkpoint
+    save_on_each_node: bool = False  # where machines do not share a file system
 
     def __post_init__(self) -> None:
-        """Refuse what is not implemented."""
-        if self.dispatch_batches:
-            sentence = (
-                "dispatch_batches=True is not implemented: every process reads its own batches; "
-                "leave it out, or set it to False"
-            )
+        """Fill the logging directory."""
+        self.set_directories(self.project_dir)
+
+    def set_directories(self, project_dir: Any = None) -> None:
+        """Set the project's directory, and the logging directory if there is none yet."""
+        self.project_dir = project_dir
+        if self.logging_dir is None:
+            self.logging_dir = project_dir
+
+
+@dataclass
+class GradientAccumulationPlugin(KwargsHandler):
+    """How gradients are accumulated.
+
+    Raises:
+        ValueError: less than one batch for a step.
+    """
+
+    num_steps: int | None = None  # batches for each optimizer step, >= 1
+    adjust_scheduler: bool = True
+    sync_with_dataloader: bool = True  # the end of a data loader ends an accumulation
+    sync_each_batch: bool = False  # reduce gradients at each batch: less memory, more traffic
+    # An accumulation that a data loader's end cuts short gives the mean over the batches that it
+    # has. False divides by num_steps, as Accelerate 1.15 always does.
+    mean_of_last_window: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the number of batches."""
+        if self.num_steps is not None and self.num_steps < 1:
+            sentence = f"gradient_accumulation_steps must be at least 1, got {self.num_steps}"
             raise ValueError(sentence)
-
-    def filled(
-        self, settings: Settings, split_batches: bool | None = None
-    ) -> "DataLoaderConfiguration":
-        """The same with every open question answered.
-
-        Args:
-            settings: what the job's environment says.
-            split_batches: Accelerator's own argument, which comes before the configuration's.
-        """
-        return DataLoaderConfiguration(
-            split_batches=first(split_batches, self.split_batches, settings.split_batches, False),
-            even_batches=first(self.even_batches, settings.even_batches, True),
-            use_seedable_sampler=first(
-                self.use_seedable_sampler, settings.use_seedable_sampler, False
-            ),
-            data_seed=self.data_seed,
-            non_blocking=self.non_blocking,
-        )
 
 
 def first(*values: Any) -> Any:

@@ -7,8 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from runtime.device import DistributedType
-from runtime.nested import concatenate_padding
+from runtime.enums import DistributedType
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -19,7 +18,6 @@ class ProcessControl:
     num_processes: int
     process_index: int
     local_process_index: int
-    _local_size: int
 
     def wait_for_everyone(self) -> None:
         """Return when all processes have come here."""
@@ -64,11 +62,11 @@ class ProcessControl:
             if first:
                 self.wait_for_everyone()
 
-    def on_main_process(self, function: Function) -> Function:
+    def on_main_process(self, function: Function | None = None) -> Function:
         """Run a function on rank 0 only; elsewhere it returns None."""
         return self._only(function, lambda: self.is_main_process)
 
-    def on_local_main_process(self, function: Function) -> Function:
+    def on_local_main_process(self, function: Function | None = None) -> Function:
         """Run a function on the first process of each machine only."""
         return self._only(function, lambda: self.is_local_main_process)
 
@@ -94,7 +92,11 @@ class ProcessControl:
             )
         return self._only(function, lambda: self.local_process_index == local_process_index)
 
-    def _only(self, function: Function, here: Callable[[], bool]) -> Function:
+    def _only(self, function: Function | None, here: Callable[[], bool]) -> Function:
+        if function is None:
+            sentence = "this decorator must be called with a function: use it without brackets"
+            raise ValueError(sentence)
+
         @functools.wraps(function)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             return function(*args, **kwargs) if here() else None
@@ -128,15 +130,14 @@ class ProcessControl:
             return {name: self._share(value, padded) for name, value in inputs.items()}
         each, more = divmod(len(inputs), self.num_processes)
         start = self.process_index * each + min(self.process_index, more)
-        share = inputs[start : start + each + (self.process_index < more)]
-        longest = each + (more > 0)
-        if (
-            not padded
-            or len(share) == longest
-            or not isinstance(inputs, list | tuple | torch.Tensor)
-        ):
-            return share
-        return concatenate_padding(share, inputs[-1:], longest - len(share))
+        stop = start + each + (self.process_index < more)
+        missing = each + (more > 0) - (stop - start) if padded else 0
+        if isinstance(inputs, torch.Tensor):
+            return torch.cat([inputs[start:stop], *[inputs[-1:]] * missing])
+        if hasattr(inputs, "select"):  # a dataset of Hugging Face's, which slices into columns
+            return inputs.select([*range(start, stop), *[len(inputs) - 1] * missing])
+        share = inputs[start:stop]
+        return share + inputs[-1:] * missing if missing else share
 
 
 class StateView(ProcessControl):

@@ -1,28 +1,36 @@
-"""Data loaders of which each process reads its own part, on its own device."""
+"""Making this process' data loader out of the script's."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler
 
-from runtime.collectives import broadcast_object_list
-from runtime.nested import send_to_device
-from runtime.rng import GENERATOR, synchronize_rng_states
-from runtime.sampler import BatchSamplerShard, IterableDatasetShard, SeedableRandomSampler
-from runtime.shard import Layout, remainder
-from runtime.state import GradientState, PartialState
+from runtime.adapter import DataLoaderAdapter, batch_sampler_of, get_sampler
+from runtime.dispatcher import DataLoaderDispatcher
+from runtime.enums import RNGType
+from runtime.iterable import IterableDatasetShard, MarkingCollate
+from runtime.loader import DataLoaderShard, DataLoaderStateMixin, SkipDataLoader
+from runtime.objects import broadcast_object_list
+from runtime.order import KeyedRandomSampler, SeedableRandomSampler
+from runtime.rng import GENERATOR, check_rng_types
+from runtime.sampler import BatchSamplerShard, SkipBatchSampler
+from runtime.state import PartialState
 
 __all__ = [
     "BatchSamplerShard",
+    "DataLoaderAdapter",
+    "DataLoaderDispatcher",
     "DataLoaderShard",
+    "DataLoaderStateMixin",
     "IterableDatasetShard",
+    "KeyedRandomSampler",
     "SeedableRandomSampler",
+    "SkipBatchSampler",
+    "SkipDataLoader",
+    "get_sampler",
     "prepare_data_loader",
+    "skip_first_batches",
 ]
-
-_NOTHING = object()
-UNKNOWN = -1  # a remainder that cannot be told
 
 # What a loader takes over from the script's own, as torch.utils.data.DataLoader names it.
 _COPIED = (
@@ -32,116 +40,6 @@ _COPIED = (
 )
 
 
-class DataLoaderShard(DataLoader[Any]):
-    """A data loader that gives this process its own batches, on its device.
-
-    While it is iterated it is `GradientState`'s active data loader, and tells when its last batch
-    has been given; also after a `break`, when an outer one is active again.
-    """
-
-    def __init__(
-        self,
-        dataset: Any,
-        *,
-        device: torch.device | None = None,
-        rng_types: tuple[str, ...] = (),
-        synchronized_generator: torch.Generator | None = None,
-        layout: Layout,
-        non_blocking: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        """Make a data loader.
-
-        Args:
-            dataset: the script's, or one rank's shard of it.
-            device: where batches go; None leaves them.
-            rng_types: random generators that all processes set alike at each new iteration.
-            synchronized_generator: the one that `generator` among them means.
-            layout: how samples are dealt.
-            non_blocking: copy to the device without waiting; needs pinned memory.
-            **kwargs: for torch's DataLoader.
-        """
-        super().__init__(dataset, **kwargs)
-        self.device = device
-        self.rng_types = rng_types
-        self.synchronized_generator = synchronized_generator
-        self.layout = layout
-        self.non_blocking = non_blocking
-        self.iteration = 0  # epochs begun and ended here
-        self.end_of_dataloader = False
-        self.remainder = UNKNOWN
-        self.gradient_state = GradientState()
-
-    @property
-    def total_batch_size(self) -> int:
-        """Samples of all processes in one step."""
-        return self.layout.global_batch
-
-    @property
-    def total_dataset_length(self) -> int:
-        """Samples of the whole dataset."""
-        dataset: Any = self.dataset
-        inner = dataset.dataset if isinstance(dataset, IterableDatasetShard) else dataset
-        return len(inner)
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch's own iterator class
-        synchronize_rng_states(self.rng_types, self.synchronized_generator)
-        self._begin()
-        try:
-            yield from self._batches()
-            self.iteration += 1
-        finally:  # also when the loop was left early
-            self.gradient_state._remove_dataloader(self)  # noqa: SLF001  # its counterpart
-
-    def _batches(self) -> Iterator[Any]:
-        """One batch ahead, so that the last one is known as such when it is given."""
-        batches: Iterator[Any] = super().__iter__()
-        current = next(batches, _NOTHING)
-        if current is _NOTHING:
-            return
-        for following in batches:
-            yield self._placed(current)
-            current = following
-        self._reach_end()
-        yield self._placed(current)
-
-    def _placed(self, batch: Any) -> Any:
-        if self.device is None:
-            return batch
-        return send_to_device(batch, self.device, self.non_blocking)
-
-    def _begin(self) -> None:
-        self.end_of_dataloader = False
-        self.remainder = UNKNOWN
-        self.set_epoch(self.iteration)
-        self.gradient_state._add_dataloader(self)  # noqa: SLF001  # Accelerate's name
-
-    def _reach_end(self) -> None:
-        self.end_of_dataloader = True
-        n = self._samples()
-        self.remainder = UNKNOWN if n is None else remainder(n, self.layout)
-
-    def _samples(self) -> int | None:
-        """Samples of this epoch over all processes: what the sampler gives, not the dataset's."""
-        if isinstance(self.dataset, IterableDatasetShard):
-            return self.dataset.seen or None
-        batch_sampler = _batch_sampler(self)
-        if isinstance(batch_sampler, BatchSamplerShard):
-            return batch_sampler.seen
-        sampler: Any = getattr(batch_sampler, "sampler", None)
-        return len(sampler) if hasattr(sampler, "__len__") else None
-
-    def set_epoch(self, epoch: int) -> None:
-        """Tell the sampler and the dataset which epoch comes next."""
-        self.iteration = epoch
-        batches: Any = _batch_sampler(self)
-        chain: list[Any] = [batches, self.dataset]
-        chain += [getattr(batches, name, None) for name in ("sampler", "batch_sampler")]
-        for link in chain:
-            if hasattr(link, "set_epoch"):
-                link.set_epoch(epoch)
-
-
 def prepare_data_loader(
     dataloader: DataLoader[Any],
     device: torch.device | None = None,
@@ -149,12 +47,18 @@ def prepare_data_loader(
     process_index: int | None = None,
     split_batches: bool = False,
     put_on_device: bool = False,
-    rng_types: tuple[str, ...] = (GENERATOR,),
+    rng_types: list[str | RNGType] | None = None,
+    dispatch_batches: bool | None = None,
     even_batches: bool = True,
+    slice_fn_for_dispatch: Any = None,
     use_seedable_sampler: bool = False,
     data_seed: int | None = None,
     non_blocking: bool = False,
-) -> DataLoaderShard:
+    use_stateful_dataloader: bool = False,
+    torch_device_mesh: Any = None,
+    *,
+    shuffle: str = "torch",
+) -> DataLoaderShard | DataLoaderDispatcher:
     """Make this process' data loader out of the script's.
 
     Args:
@@ -165,125 +69,223 @@ def prepare_data_loader(
         split_batches: the script's batch size is that of all processes together.
         put_on_device: whether batches go to the device.
         rng_types: random generators that are set alike at each new iteration.
+        dispatch_batches: rank 0 reads for all; by default for an iterable dataset whose batches
+            go to the device.
         even_batches: wrap around at the end, so that all processes have as many batches.
+        slice_fn_for_dispatch: how rank 0 divides a batch.
         use_seedable_sampler: draw the order from the seed and the epoch alone.
         data_seed: that seed; by default rank 0's torch seed.
         non_blocking: copy to the device without waiting.
+        use_stateful_dataloader: accepted; each prepared loader has its state.
+        torch_device_mesh: accepted where it is one of data parallelism alone.
+        shuffle: `torch` draws random orders as torch does; `keyed` computes others, in constant
+            time and memory.
 
     Raises:
-        ValueError: batches cannot be split evenly.
+        ValueError: batches cannot be split evenly, or arguments contradict each other.
     """
     state = PartialState()
     size = state.num_processes if num_processes is None else num_processes
     rank = state.process_index if process_index is None else process_index
-    sampler = get_sampler(dataloader)
-    if use_seedable_sampler and isinstance(sampler, RandomSampler):
-        sampler = _set_sampler(dataloader, _seedable(sampler, data_seed))
-    layout = _layout(dataloader, size, rank, split=split_batches, even=even_batches)
-    parts, generator = _shard(dataloader, sampler, layout)
-    kept = tuple(kind for kind in rng_types if kind != GENERATOR or generator is not None)
+    if dispatch_batches is None:
+        dispatch_batches = put_on_device and isinstance(dataloader.dataset, IterableDataset)
+    if dispatch_batches and not put_on_device:
+        sentence = "Using `dispatch_batches=True` requires `put_on_device=True`."
+        raise ValueError(sentence)
+    if split_batches:
+        _check_split(dataloader, size)
+    sampler = _sampler(dataloader, seedable=use_seedable_sampler, seed=data_seed, shuffle=shuffle)
     copied = {name: getattr(dataloader, name) for name in _COPIED if hasattr(dataloader, name)}
+    common = {
+        "use_stateful_dataloader": use_stateful_dataloader,
+        "_drop_last": dataloader.drop_last,
+        "_non_blocking": non_blocking,
+        "torch_device_mesh": torch_device_mesh,
+    }
+    if dispatch_batches:
+        del copied["generator"]  # as Accelerate: all processes draw from their default one
+        parts = _parts(dataloader, copied, size=1, rank=0, split=False, even=False, marks=False)
+        more = {"split_batches": split_batches, "slice_fn": slice_fn_for_dispatch}
+        return DataLoaderDispatcher(**(copied | parts | common | more))
+    generator = _generator(dataloader, sampler, size)
+    parts = _parts(dataloader, copied, size=size, rank=rank, split=split_batches, even=even_batches)
     return DataLoaderShard(
         device=device if put_on_device else None,
-        rng_types=kept if size > 1 else (),
+        rng_types=_kept(rng_types, generator),
         synchronized_generator=generator,
-        layout=layout,
-        non_blocking=non_blocking,
-        **(copied | parts),
+        **(copied | parts | common),
     )
 
 
-def _layout(
-    dataloader: DataLoader[Any], size: int, rank: int, *, split: bool, even: bool
-) -> Layout:
-    batch_sampler: Any = _batch_sampler(dataloader)
-    batch_size = dataloader.batch_size or getattr(batch_sampler, "batch_size", None)
-    if split and batch_size is None:
-        sentence = "split_batches needs a batch_size on the data loader or its batch sampler"
+def _check_split(dataloader: DataLoader[Any], size: int) -> None:
+    batch_size = dataloader.batch_size or getattr(batch_sampler_of(dataloader), "batch_size", None)
+    if batch_size is None:
+        sentence = (
+            "In order to use `split_batches==True` you must have a `batch_size` attribute either "
+            "in the passed `dataloader` or `dataloader.batch_sampler` objects"
+        )
         raise ValueError(sentence)
-    drop_last = dataloader.drop_last or getattr(batch_sampler, "drop_last", False)
-    return Layout(
-        batch_size=batch_size or 1,
-        world_size=size,
-        rank=rank,
-        split=split,
-        even=even,
-        drop_last=drop_last,
-    )
+    if batch_size % size:
+        sentence = (
+            f"To use a `DataLoader` in `split_batches` mode, the batch size ({batch_size}) needs "
+            f"to be a round multiple of the number of processes ({size})."
+        )
+        raise ValueError(sentence)
 
 
-def _batch_sampler(dataloader: DataLoader[Any]) -> Any:
-    """What gives batches of indices: a batch sampler may also stand in the sampler's place."""
-    is_batches = isinstance(dataloader.sampler, BatchSampler)
-    return dataloader.sampler if is_batches else dataloader.batch_sampler
+def _sampler(dataloader: DataLoader[Any], *, seedable: bool, seed: int | None, shuffle: str) -> Any:
+    """The sampler whose order is followed; put in the script's loader if it is another one."""
+    sampler = get_sampler(dataloader)
+    if shuffle not in ("torch", "keyed"):
+        sentence = f"shuffle must be torch or keyed, got {shuffle!r}"
+        raise ValueError(sentence)
+    if not isinstance(sampler, RandomSampler) or not (seedable or shuffle == "keyed"):
+        return sampler
+    # Agreed on, even if the processes were seeded differently.
+    seed = broadcast_object_list([torch.initial_seed() if seed is None else seed])[0]
+    made = _keyed(sampler, seed) if shuffle == "keyed" else _seedable(sampler, seed)
+    batch_sampler_of(dataloader).sampler = made
+    return made
 
 
-def get_sampler(dataloader: DataLoader[Any]) -> Any:
-    """The sampler whose order a data loader follows; None for an iterable dataset."""
-    return getattr(_batch_sampler(dataloader), "sampler", None)
-
-
-def _set_sampler(dataloader: DataLoader[Any], sampler: Any) -> Any:
-    _batch_sampler(dataloader).sampler = sampler
-    return sampler
-
-
-def _seedable(sampler: RandomSampler, data_seed: int | None) -> SeedableRandomSampler:
-    """The same sampler with a seed that all processes agree on, even if theirs differ."""
-    seed = torch.initial_seed() if data_seed is None else data_seed
+def _seedable(sampler: RandomSampler, seed: int) -> SeedableRandomSampler:
     return SeedableRandomSampler(
         sampler.data_source,
         replacement=sampler.replacement,
         num_samples=sampler._num_samples,  # noqa: SLF001  # torch keeps it nowhere else
         generator=sampler.generator,
-        data_seed=broadcast_object_list([seed])[0],
+        data_seed=seed,
     )
 
 
-def _shard(
-    dataloader: DataLoader[Any], sampler: Any, layout: Layout
-) -> tuple[dict[str, Any], torch.Generator | None]:
-    """What the new loader reads, and the generator that must be in step for it."""
-    dataset, batch_sampler = dataloader.dataset, _batch_sampler(dataloader)
-    if isinstance(dataset, IterableDataset):
-        shard = dataset if layout.world_size == 1 else IterableDatasetShard(dataset, layout)
-        generator = getattr(dataset, "generator", None)
-        own = layout.own_batch if dataloader.batch_size is not None else None
-        parts = {"dataset": shard, "batch_size": own, "drop_last": dataloader.drop_last}
-        return parts, generator if isinstance(generator, torch.Generator) else None
-    generator = _generator(sampler, layout.world_size)
-    read: Any = dataloader.sampler if batch_sampler is None else batch_sampler
-    if layout.world_size > 1:
-        read = _dealt(batch_sampler, layout)
-    if dataloader.batch_sampler is None:  # the dataset is asked for whole batches at once
-        return {"dataset": dataset, "sampler": read, "batch_size": None}, generator
-    return {"dataset": dataset, "batch_sampler": read}, generator
-
-
-def _dealt(batch_sampler: Any, layout: Layout) -> BatchSamplerShard:
-    if batch_sampler is None:
-        sentence = (
-            f"a data loader with batch_size=None needs a BatchSampler as its sampler, so that its "
-            f"batches can be dealt to {layout.world_size} processes"
-        )
+def _keyed(sampler: RandomSampler, seed: int) -> KeyedRandomSampler:
+    if sampler.replacement or len(sampler) != len(sampler.data_source):
+        sentence = "shuffle='keyed' needs a sampler that draws every sample once"
         raise ValueError(sentence)
-    return BatchSamplerShard(
-        batch_sampler,
-        num_processes=layout.world_size,
-        process_index=layout.rank,
-        split_batches=layout.split,
-        even_batches=layout.even,
-    )
+    return KeyedRandomSampler(sampler.data_source, data_seed=seed)
 
 
-def _generator(sampler: Any, world_size: int) -> torch.Generator | None:
-    """The sampler's own generator; a random sampler without one gets one, to be kept in step."""
-    if isinstance(sampler, SeedableRandomSampler) or not hasattr(sampler, "generator"):
+def _generator(dataloader: DataLoader[Any], sampler: Any, size: int) -> torch.Generator | None:
+    """The generator that must be in step: an order's, or an iterable dataset's own.
+
+    A random sampler without one gets one.
+    """
+    if size == 1:
         return None
-    if sampler.generator is None and world_size > 1:
-        sampler.generator = torch.Generator()
+    if isinstance(dataloader.dataset, IterableDataset):
+        own = getattr(dataloader.dataset, "generator", None)
+        return own if isinstance(own, torch.Generator) else None
+    holder = _with_generator(dataloader, sampler)
+    if holder is None:
+        return None
+    if holder.generator is None:
         # Drawn from torch's default generator, as Accelerate 1.15 does: one seed, one order.
         seed = int(torch.empty((), dtype=torch.int64).random_().item())
-        sampler.generator.manual_seed(seed)
-    generator: torch.Generator | None = sampler.generator
+        holder.generator = torch.Generator().manual_seed(seed)
+    generator: torch.Generator = holder.generator
     return generator
+
+
+def _with_generator(dataloader: DataLoader[Any], sampler: Any) -> Any:
+    """What an order is drawn by: the sampler, or a batch sampler of the script's own kind."""
+    if isinstance(sampler, SeedableRandomSampler):
+        return None
+    holders = (one for one in (sampler, batch_sampler_of(dataloader)) if hasattr(one, "generator"))
+    return next(holders, None)
+
+
+def _kept(
+    rng_types: list[str | RNGType] | None, generator: torch.Generator | None
+) -> list[str] | None:
+    if rng_types is None:
+        return None
+    types = check_rng_types(rng_types)
+    return [kind for kind in types if kind != GENERATOR or generator is not None]
+
+
+def _parts(
+    dataloader: DataLoader[Any],
+    copied: dict[str, Any],
+    *,
+    size: int,
+    rank: int,
+    split: bool,
+    even: bool,
+    marks: bool = True,
+) -> dict[str, Any]:
+    """What the new loader reads: a rank's part of what the script's loader does.
+
+    `marks`: whether a batch of an iterable dataset says so if it is filled.
+    """
+    dataset, collate_fn = dataloader.dataset, copied["collate_fn"]
+    if isinstance(dataset, IterableDataset):
+        batch_size = dataloader.batch_size
+        drop_last = dataloader.drop_last
+        shard = IterableDatasetShard(
+            dataset, batch_size, drop_last, size, rank, split, even=size > 1
+        )
+        shard.marks_short = marks
+        return {
+            "dataset": shard,
+            "batch_size": None if batch_size is None else shard.layout.own_batch,
+            "drop_last": drop_last,
+            "collate_fn": MarkingCollate(collate_fn) if marks else collate_fn,
+        }
+    read = dataloader.sampler if dataloader.batch_sampler is None else dataloader.batch_sampler
+    if size > 1:
+        batches = batch_sampler_of(dataloader)
+        if batches is None:
+            sentence = (
+                f"a data loader with batch_size=None needs a BatchSampler as its sampler, so that "
+                f"its batches can be dealt to {size} processes"
+            )
+            raise ValueError(sentence)
+        read = BatchSamplerShard(batches, size, rank, split, even)
+    if isinstance(dataloader.sampler, BatchSampler) or dataloader.batch_sampler is None:
+        return {"dataset": dataset, "sampler": read, "batch_size": None}
+    return {"dataset": dataset, "batch_sampler": read}
+
+
+def skip_first_batches(dataloader: DataLoader[Any], num_batches: int = 0) -> DataLoader[Any]:
+    """A data loader like another, without its first batches in each pass.
+
+    Nothing is read to get there, unless the dataset can only be gone through.
+
+    Args:
+        dataloader: prepared, or not.
+        num_batches: batches of this process to leave out.
+    """
+    copied = {name: getattr(dataloader, name) for name in _COPIED if hasattr(dataloader, name)}
+    copied |= {"dataset": dataloader.dataset} | _without_first(dataloader, num_batches)
+    if isinstance(dataloader, DataLoaderDispatcher):
+        own = {"split_batches": dataloader.split_batches, "slice_fn": dataloader.slice_fn}
+        return DataLoaderDispatcher(**(copied | _kept_settings(dataloader) | own))
+    if isinstance(dataloader, DataLoaderShard):
+        return DataLoaderShard(
+            device=dataloader.device,
+            rng_types=dataloader.rng_types,
+            synchronized_generator=dataloader.synchronized_generator,
+            **(copied | _kept_settings(dataloader)),
+        )
+    return (SkipDataLoader if "skip_batches" in copied else DataLoader)(**copied)
+
+
+def _without_first(dataloader: DataLoader[Any], num_batches: int) -> dict[str, Any]:
+    """How torch's DataLoader is told to read the same without its first batches."""
+    if isinstance(dataloader.dataset, IterableDataset):
+        size = {"batch_size": dataloader.batch_size, "drop_last": dataloader.drop_last}
+        return size | {"skip_batches": num_batches}
+    width = dataloader.width if isinstance(dataloader, DataLoaderDispatcher) else 1
+    skipping = SkipBatchSampler(batch_sampler_of(dataloader), num_batches * width)
+    if dataloader.batch_sampler is None:
+        return {"sampler": skipping, "batch_size": None}
+    return {"batch_sampler": skipping}
+
+
+def _kept_settings(dataloader: DataLoaderShard | DataLoaderDispatcher) -> dict[str, Any]:
+    return {
+        "use_stateful_dataloader": dataloader.use_stateful_dataloader,
+        "_drop_last": dataloader._drop_last,  # noqa: SLF001  # Accelerate's names
+        "_non_blocking": dataloader._non_blocking,  # noqa: SLF001
+        "iteration": dataloader.iteration,
+    }

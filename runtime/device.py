@@ -1,19 +1,12 @@
 """Which device a process computes on and how it talks to the others: one table."""
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 
 import torch
 
-
-class DistributedType(StrEnum):
-    """What kind of world this is, in Accelerate's words."""
-
-    NO = "NO"
-    MULTI_CPU = "MULTI_CPU"
-    MULTI_GPU = "MULTI_GPU"
-    MULTI_XPU = "MULTI_XPU"
+from runtime.enums import DistributedType
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +19,33 @@ class Kind:
     is_available: Callable[[], bool]
 
 
+def _plugged_in(name: str) -> Callable[[], bool]:
+    """Whether a vendor's module has put itself into torch, and finds its device."""
+
+    def is_available() -> bool:
+        return hasattr(torch, name) and bool(getattr(torch, name).is_available())
+
+    return is_available
+
+
+def _vendor(name: str, backend: str) -> Kind:
+    kind = DistributedType[f"MULTI_{name.upper()}"]
+    return Kind(name, f"cpu:gloo,{name}:{backend}", kind, _plugged_in(name))
+
+
 CPU = Kind("cpu", "gloo", DistributedType.MULTI_CPU, lambda: True)
 # The first that is available is used. gloo stands beside an accelerator's backend so that
 # tensors on the CPU (states of random generators) can be sent as well.
 KINDS = (
+    Kind("xla", "xla", DistributedType.XLA, lambda: bool(importlib.util.find_spec("torch_xla"))),
+    _vendor("mlu", "cncl"),
+    _vendor("sdaa", "tccl"),
+    _vendor("musa", "mccl"),
+    _vendor("npu", "hccl"),
+    _vendor("hpu", "hccl"),
     Kind("cuda", "cpu:gloo,cuda:nccl", DistributedType.MULTI_GPU, torch.cuda.is_available),
-    Kind("xpu", "cpu:gloo,xpu:xccl", DistributedType.MULTI_XPU, torch.xpu.is_available),
+    _vendor("xpu", "xccl"),
+    _vendor("neuron", "neuron"),
     Kind("mps", None, DistributedType.NO, torch.backends.mps.is_available),
     CPU,
 )
@@ -50,7 +64,7 @@ def choose(*, cpu: bool, distributed: bool) -> Kind:
 
 def place(kind: Kind, local_rank: int) -> torch.device:
     """This process' own device of a kind; accelerators are dealt by local rank."""
-    if kind.name in ("cpu", "mps"):
+    if kind.name in ("cpu", "mps", "xla"):
         return torch.device(kind.name)
     index = local_rank % torch.get_device_module(kind.name).device_count()
     torch.get_device_module(kind.name).set_device(index)

@@ -3,3 +3,10 @@
 
 class WorldError(RuntimeError):
     """The environment does not describe a world that can train; the message says what to change."""
+
+
+class DistributedOperationException(Exception):
+    """Processes have called a collective with tensors that do not fit; found in debug mode only.
+
+    The message says which process has which shapes.
+    """

@@ -6,54 +6,67 @@ from typing import Any
 import torch
 
 from runtime import collectives
-from runtime.nested import leaves, map_tensors
-from runtime.state import GradientState, PartialState
+from runtime.gradient import GradientState
+from runtime.nested import honor_type, leaves, map_tensors
+from runtime.objects import each_object
+from runtime.state import PartialState
 
 
 def gather_for_metrics(data: Any, as_objects: bool = False) -> Any:
     """Gather, and leave out what was added to the last batch to even it out.
 
     Args:
-        data: tensors, however nested; or a list of any objects, one a sample; or a dict of both.
+        data: tensors, however nested; or a list of any objects, one a sample; or lists, tuples and
+            dicts of both.
         as_objects: treat tensors as objects, too: they may differ in shape.
 
     Raises:
         TypeError: an object that is neither a tensor nor a list of samples.
     """
-    if not PartialState().use_distributed:
+    state = PartialState()
+    if not state.use_distributed:
         return data
-    as_tensors = not as_objects and all(isinstance(leaf, torch.Tensor) for leaf in leaves(data))
-    gathered = collectives.gather(data) if as_tensors else _gather_objects(data)
-    progress = GradientState()
-    keep = progress.remainder
-    if not progress.end_of_dataloader or keep <= 0:
-        return gathered
-    if as_tensors:
-        return map_tensors(lambda tensor: tensor[:keep], gathered)
-    return _head(gathered, keep)
+    loader = GradientState().active_dataloader
+    is_last = loader is not None and loader.end_of_dataloader
+    ranks = state.num_processes - (loader.padding_ranks if is_last else 0)
+    real = max(loader.remainder, 0) if is_last else 0  # 0: all
+    if as_objects or not all(isinstance(leaf, torch.Tensor) for leaf in leaves(data)):
+        return _joined(each_object(data)[:ranks], real or None)
+    kept = _Kept(ranks, state.num_processes, real)
+    return map_tensors(kept, collectives.gather(data))
 
 
-def _gather_objects(data: Any) -> Any:
-    return _joined(collectives.gather_object([data]))
+class _Kept:
+    """The rows of a gathered tensor that stand for samples."""
+
+    def __init__(self, ranks: int, world_size: int, real: int) -> None:
+        self.ranks, self.world_size, self.real = ranks, world_size, real
+
+    def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
+        if self.ranks < self.world_size:
+            tensor = tensor[: len(tensor) // self.world_size * self.ranks]
+        return tensor[: self.real] if self.real else tensor
 
 
-def _joined(shares: list[Any]) -> Any:
-    """The samples of all processes, in order of rank; a dict key by key."""
+def _joined(shares: list[Any], keep: int | None) -> Any:
+    """The samples of all processes, in order of rank, as many as are to be kept.
+
+    Dicts are joined key by key, and tuples of tensors and lists item by item.
+    """
     sample = shares[0]
     if isinstance(sample, Mapping):
-        return {key: _joined([share[key] for share in shares]) for key in sample}
+        joined = {key: _joined([share[key] for share in shares], keep) for key in sample}
+        return type(sample)(joined)  # type: ignore[call-arg]  # as dict and its kin take it
     if isinstance(sample, torch.Tensor):
-        return torch.cat([share.reshape(1) if share.ndim == 0 else share for share in shares])
+        rows = [share.reshape(1) if share.ndim == 0 else share for share in shares]
+        return torch.cat([row.to(rows[0].device) for row in rows])[:keep]
+    if isinstance(sample, tuple) and all(isinstance(one, torch.Tensor | list) for one in sample):
+        columns = zip(*shares, strict=True)
+        return honor_type(sample, (_joined(list(column), keep) for column in columns))
     if isinstance(sample, Sequence) and not isinstance(sample, str | bytes):
-        return [item for share in shares for item in share]
+        return [item for share in shares for item in share][:keep]
     sentence = (
-        f"gather_for_metrics takes tensors, lists with one object a sample, and dicts of these, "
-        f"got {type(sample).__name__}"
+        f"gather_for_metrics takes tensors, lists with one object a sample, and dicts and tuples "
+        f"of these, got {type(sample).__name__}"
     )
     raise TypeError(sentence)
-
-
-def _head(gathered: Any, keep: int) -> Any:
-    if isinstance(gathered, Mapping):
-        return {key: _head(value, keep) for key, value in gathered.items()}
-    return gathered[:keep]

@@ -1,18 +1,31 @@
 """What is put around a model: a device, DistributedDataParallel, autocast."""
 
+import contextlib
 import functools
 import types
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from runtime.nested import map_tensors
+from runtime.handlers import AutocastKwargs, DistributedDataParallelKwargs
+from runtime.nested import convert_to_fp32
 from runtime.state import AcceleratorState
 
 ORIGINAL_FORWARD = "_original_forward"  # Accelerate's name for it
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(
+    state: AcceleratorState, handler: AutocastKwargs | None
+) -> contextlib.AbstractContextManager[Any]:
+    """Compute in the precision that was asked for, unless the handler says not to."""
+    dtype = DTYPES.get(state.mixed_precision)
+    if dtype is None:
+        return contextlib.nullcontext()
+    return torch.autocast(state.device.type, dtype, **(handler or AutocastKwargs()).to_dict())
 
 
 def prepare_model(
@@ -21,6 +34,8 @@ def prepare_model(
     state: AcceleratorState,
     device_placement: bool,
     evaluation_mode: bool = False,
+    autocast_handler: AutocastKwargs | None = None,
+    ddp_handler: DistributedDataParallelKwargs | None = None,
 ) -> nn.Module:
     """Place a model, run its forward under autocast, and average its gradients over all processes.
 
@@ -29,51 +44,91 @@ def prepare_model(
         state: of this process.
         device_placement: whether the model goes to the process' device.
         evaluation_mode: no gradients will be needed.
+        autocast_handler: for torch.autocast.
+        ddp_handler: for DistributedDataParallel.
     """
     if state.mixed_precision != "no":
-        _autocast_forward(model, state)
+        _autocast_forward(model, autocast(state, autocast_handler))
     if device_placement:
         model = model.to(state.device)
     trains = any(parameter.requires_grad for parameter in model.parameters())
     if not state.use_distributed or evaluation_mode or not trains:
         return model
-    on_device = state.device.type != "cpu"
-    return DistributedDataParallel(model, device_ids=[state.device.index] if on_device else None)
+    handler = ddp_handler or DistributedDataParallelKwargs()
+    ids = None if state.device.type == "cpu" else [state.device.index]
+    prepared = DistributedDataParallel(model, device_ids=ids, **handler.to_kwargs())
+    handler.register_comm_hook(prepared)
+    return prepared
 
 
-def _autocast_forward(model: nn.Module, state: AcceleratorState) -> None:
+def _autocast_forward(model: nn.Module, context: Any) -> None:
     """Compute in lower precision, and give the loss what it expects: float32."""
     if ORIGINAL_FORWARD in model.__dict__:
         return
     original = model.forward
-    autocast = torch.autocast(state.device.type, dtype=DTYPES[state.mixed_precision])
 
     @functools.wraps(getattr(original, "__func__", original))
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        with autocast:
+        with context:
             outputs = self.__dict__[ORIGINAL_FORWARD](*args, **kwargs)
-        return map_tensors(_as_float32, outputs)
+        return convert_to_fp32(outputs)
 
     model.__dict__[ORIGINAL_FORWARD] = original
     # Bound, so that a deep copy of the model computes with the copy's weights.
     model.forward = types.MethodType(forward, model)
 
 
-def _as_float32(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.float() if tensor.dtype in DTYPES.values() else tensor
+def convert_outputs_to_fp32(model_forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A function whose half-precision outputs are float32."""
+
+    @functools.wraps(model_forward)
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return convert_to_fp32(model_forward(*args, **kwargs))
+
+    return forward
 
 
-def unwrap_model(model: nn.Module, keep_fp32_wrapper: bool = True) -> nn.Module:
+def is_compiled_module(module: Any) -> bool:
+    """Whether torch.compile has made it."""
+    return isinstance(module, torch._dynamo.eval_frame.OptimizedModule)  # noqa: SLF001  # torch has no public name for it
+
+
+def extract_model_from_parallel(
+    model: nn.Module,
+    keep_fp32_wrapper: bool = True,
+    keep_torch_compile: bool = True,
+    recursive: bool = False,
+) -> nn.Module:
     """The script's own model, out of what `prepare_model` has put around it.
 
     Args:
         model: prepared, or not.
         keep_fp32_wrapper: whether its forward stays under autocast.
+        keep_torch_compile: whether it stays compiled, if it is.
+        recursive: also unwrap modules inside of it.
     """
-    inner = model.module if isinstance(model, DistributedDataParallel) else model
-    original = inner.__dict__.get(ORIGINAL_FORWARD)
-    if not keep_fp32_wrapper and original is not None:
-        del inner.__dict__["forward"], inner.__dict__[ORIGINAL_FORWARD]
-        if getattr(original, "__func__", None) is not type(inner).forward:
-            inner.forward = original  # the script had set it on this very model
-    return inner
+    compiled = model if is_compiled_module(model) else None
+    inner: Any = model if compiled is None else compiled._orig_mod  # noqa: SLF001
+    if isinstance(inner, DistributedDataParallel | nn.DataParallel):
+        inner = inner.module
+    if recursive:
+        for name, child in inner.named_children():
+            setattr(inner, name, extract_model_from_parallel(child, keep_fp32_wrapper, True, True))
+    if is_compiled_module(inner) and not keep_torch_compile:
+        inner = inner._orig_mod  # noqa: SLF001
+    if not keep_fp32_wrapper:
+        _restore_forward(inner)
+    if compiled is not None and keep_torch_compile:
+        compiled._orig_mod = inner  # noqa: SLF001
+        return compiled
+    unwrapped: nn.Module = inner
+    return unwrapped
+
+
+def _restore_forward(model: nn.Module) -> None:
+    original = model.__dict__.get(ORIGINAL_FORWARD)
+    if original is None:
+        return
+    del model.__dict__["forward"], model.__dict__[ORIGINAL_FORWARD]
+    if getattr(original, "__func__", None) is not type(model).forward:
+        model.forward = original  # the script had set it on this very model

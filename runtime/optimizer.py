@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from runtime.state import GradientState
+from runtime.gradient import GradientState
+from runtime.nested import send_to_device
 
 
 class AcceleratedOptimizer(Optimizer):
@@ -15,27 +16,55 @@ class AcceleratedOptimizer(Optimizer):
     It is an Optimizer so that schedulers take it; its state is the wrapped one's.
     """
 
-    def __init__(self, optimizer: Optimizer, scaler: torch.amp.GradScaler | None = None) -> None:
-        """Args: optimizer: the wrapped one; scaler: of gradients, with fp16."""
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        device_placement: bool = True,
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> None:
+        """Wrap an optimizer.
+
+        Args:
+            optimizer: the script's.
+            device_placement: whether a state that it has already follows its parameters.
+            scaler: of gradients, with fp16.
+        """
         self.optimizer = optimizer
         self.scaler = scaler
         self.gradient_state = GradientState()
+        self.device_placement = device_placement
         self._step_was_skipped = False
+        self._is_scaled_for: float = 1.0  # the window's factor that the gradients have already
+        if device_placement:
+            for parameter, values in optimizer.state.items():
+                optimizer.state[parameter] = send_to_device(values, parameter.device)
 
     @property
-    def state(self) -> Any:  # type: ignore[override]  # an attribute there
+    def state(self) -> Any:
         """The wrapped optimizer's state."""
         return self.optimizer.state
 
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.optimizer.state = state
+
     @property
-    def param_groups(self) -> Any:  # type: ignore[override]  # an attribute there
+    def param_groups(self) -> Any:
         """The wrapped optimizer's parameter groups."""
         return self.optimizer.param_groups
 
+    @param_groups.setter
+    def param_groups(self, param_groups: Any) -> None:
+        self.optimizer.param_groups = param_groups
+
     @property
-    def defaults(self) -> Any:  # type: ignore[override]  # an attribute there
+    def defaults(self) -> Any:
         """The wrapped optimizer's defaults."""
         return self.optimizer.defaults
+
+    @defaults.setter
+    def defaults(self, defaults: Any) -> None:
+        self.optimizer.defaults = defaults
 
     @property
     def step_was_skipped(self) -> bool:
@@ -54,15 +83,31 @@ class AcceleratedOptimizer(Optimizer):
         """Load into the wrapped optimizer."""
         self.optimizer.load_state_dict(state_dict)
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
+    def zero_grad(self, set_to_none: bool | None = None) -> None:
         """Clear the gradients, unless they are being accumulated."""
         if self.gradient_state.sync_gradients:
-            self.optimizer.zero_grad(set_to_none)
+            self._is_scaled_for = 1.0
+            self.optimizer.zero_grad(
+                **({} if set_to_none is None else {"set_to_none": set_to_none})
+            )
+
+    def complete_gradients(self) -> None:
+        """Give an accumulation that a loader's end has cut short the mean of what it has; once."""
+        factor = self.gradient_state.window_scale / self._is_scaled_for
+        if factor == 1.0:
+            return
+        self._is_scaled_for = self.gradient_state.window_scale
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(factor)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Step, unless gradients are being accumulated."""
         if not self.gradient_state.sync_gradients:
             return None
+        self.complete_gradients()
+        self._is_scaled_for = 1.0
         if self.scaler is None:
             return self.optimizer.step() if closure is None else self.optimizer.step(closure)
         before = self.scaler.get_scale()
@@ -85,6 +130,11 @@ class AcceleratedOptimizer(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Those that are not None: some optimizers take none."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _nothing() -> None:

@@ -5,16 +5,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch import distributed
 
-from runtime.collectives import broadcast_state
+from runtime.enums import RNGType, text
 from runtime.state import PartialState
 
-GENERATOR = "generator"  # the data loader's own torch.Generator
-CPU = "torch"
-# accelerate 1.15, utils/dataclasses.py, RNGType; each but the first two names a module of torch.
-RNG_TYPES = (
-    *(CPU, GENERATOR, "cuda", "mlu", "musa", "npu", "xla", "xpu", "hpu", "sdaa", "neuron"),
-)
+GENERATOR = RNGType.GENERATOR.value  # the data loader's own torch.Generator
 
 
 def set_seed(seed: int, device_specific: bool = False, deterministic: bool = False) -> None:
@@ -42,44 +38,65 @@ def _seed_numpy(seed: int) -> None:
     np.random.seed(seed)  # noqa: NPY002  # the generator that old code draws from
 
 
-def check_rng_types(rng_types: Iterable[str]) -> tuple[str, ...]:
-    """The types as a tuple.
+def check_rng_types(rng_types: Iterable[RNGType | str]) -> list[str]:
+    """The types' names.
 
     Raises:
         ValueError: one of them is unknown.
     """
-    types = tuple(str(getattr(entry, "value", entry)) for entry in rng_types)
+    types = [text(entry) for entry in rng_types]
     for entry in types:
-        if entry not in RNG_TYPES:
-            sentence = f"rng_types must be of {', '.join(RNG_TYPES)}, got {entry!r}"
+        if entry not in RNGType:
+            sentence = f"rng_types must be of {', '.join(RNGType.list())}, got {entry!r}"
             raise ValueError(sentence)
     return types
 
 
 def synchronize_rng_states(
-    rng_types: Iterable[str], generator: torch.Generator | None = None
+    rng_types: Iterable[RNGType | str], generator: torch.Generator | None = None
 ) -> None:
-    """Give all processes rank 0's state of each kind of generator.
+    """Give all processes rank 0's state of each kind of generator, in one message for all.
 
     Args:
-        rng_types: of RNG_TYPES.
+        rng_types: which kinds.
         generator: which one `generator` means.
-    """
-    for rng_type in rng_types:
-        synchronize_rng_state(rng_type, generator)
-
-
-def synchronize_rng_state(rng_type: str, generator: torch.Generator | None = None) -> None:
-    """Give all processes rank 0's state of one kind of generator.
 
     Raises:
-        ValueError: `generator` is asked for and there is none.
+        ValueError: a kind is unknown, or `generator` is asked for and there is none.
     """
-    if rng_type == GENERATOR:
-        if generator is None:
-            sentence = "rng_types has `generator`, and this data loader has no torch.Generator"
-            raise ValueError(sentence)
-        generator.set_state(broadcast_state(generator.get_state()))
+    types = check_rng_types(rng_types)
+    if GENERATOR in types and generator is None:
+        sentence = "rng_types has `generator`, and this data loader has no torch.Generator"
+        raise ValueError(sentence)
+    if not types or PartialState().num_processes == 1:
         return
-    module: Any = torch if rng_type == CPU else getattr(torch, rng_type)
-    module.set_rng_state(broadcast_state(module.get_rng_state()))
+    doors = [generator if name == GENERATOR else _module(name) for name in types]
+    states = [_get_state(door) for door in doors]
+    sent = torch.cat(states).to(PartialState().communication_device)
+    distributed.broadcast(sent, 0)
+    agreed = torch.split(sent.cpu(), [len(state) for state in states])
+    for door, state in zip(doors, agreed, strict=True):
+        _set_state(door, state)
+
+
+def synchronize_rng_state(
+    rng_type: RNGType | str | None = None, generator: torch.Generator | None = None
+) -> None:
+    """Give all processes rank 0's state of one kind of generator."""
+    synchronize_rng_states([] if rng_type is None else [rng_type], generator)
+
+
+def _module(name: str) -> Any:
+    """The module of torch that has a kind's default generator."""
+    return torch if name == RNGType.TORCH.value else getattr(torch, name)
+
+
+def _get_state(door: Any) -> torch.Tensor:
+    state: torch.Tensor
+    state = door.get_state() if isinstance(door, torch.Generator) else door.get_rng_state()
+    return state
+
+
+def _set_state(door: Any, state: torch.Tensor) -> None:
+    set_state = door.set_state if isinstance(door, torch.Generator) else door.set_rng_state
+    set_state(state.clone())  # torch wants it to begin where its storage does

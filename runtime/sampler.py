@@ -1,44 +1,30 @@
-"""Samplers that give each rank its own part of an order that all ranks share."""
+"""Batch samplers that give each rank its own part of an order that all ranks share."""
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterator
+from itertools import chain, cycle, islice
 from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, IterableDataset, RandomSampler, SequentialSampler
+from torch.utils.data import BatchSampler
 
-from runtime.shard import Layout, count, spans
+from runtime.order import Order, is_known, order_of
+from runtime.shard import Layout, count, deal, remainder, step_span, tail_span, whole_steps
 
-
-class SeedableRandomSampler(RandomSampler):
-    """A random order that is a function of a seed and the epoch, and of nothing else.
-
-    After each full pass the epoch is the next one.
-    """
-
-    def __init__(self, *args: Any, data_seed: int, **kwargs: Any) -> None:
-        """Args: data_seed: the same on all processes; the rest is for RandomSampler."""
-        super().__init__(*args, **kwargs)
-        self.initial_seed = data_seed
-        self.epoch = 0
-
-    def __iter__(self) -> Iterator[int]:
-        if self.generator is None:
-            self.generator = torch.Generator()
-        self.generator.manual_seed(self.epoch + self.initial_seed)
-        yield from super().__iter__()
-        self.set_epoch(self.epoch + 1)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order comes next."""
-        self.epoch = epoch
+UNKNOWN = -1  # a remainder that cannot be told
+_CHUNK = 2**14  # indices that are computed at a time, once the first batches are out
 
 
 class BatchSamplerShard(BatchSampler):
     """One rank's batches of a batch sampler.
 
-    torch's own BatchSampler over a sampler of known length is dealt by arithmetic (`shard`); any
-    other is gone through, batch by batch. The results are those of Accelerate 1.15.
+    torch's own BatchSampler over a sampler whose order is known is dealt by arithmetic (`shard`);
+    any other is gone through, batch by batch. The results are those of Accelerate 1.15.
+
+    Attributes:
+        remainder: after a full pass, real samples in the last global batch; 0 if it is whole.
+        padding_ranks: after a full pass, how many of the last ranks had no real sample in it,
+            where batches are dealt whole.
+        order_state: what this pass' order was drawn from; None if nothing was drawn.
     """
 
     def __init__(
@@ -68,10 +54,14 @@ class BatchSamplerShard(BatchSampler):
         self.even_batches = even_batches
         self.batch_size = getattr(batch_sampler, "batch_size", None)  # type: ignore[assignment]  # None: batches of any size
         self.drop_last = getattr(batch_sampler, "drop_last", False)
-        self.seen: int | None = None  # samples of all ranks in this epoch; None: cannot be told
+        self.remainder = UNKNOWN
+        self.padding_ranks = 0
+        self.order_state: torch.Tensor | None = None
         if split_batches and self.batch_size is None:
             sentence = "split_batches needs a batch sampler with a batch_size"
             raise ValueError(sentence)
+        if self.batch_size is not None:
+            _ = self.layout  # which checks that batches can be split
 
     @property
     def sampler(self) -> Any:
@@ -99,8 +89,15 @@ class BatchSamplerShard(BatchSampler):
             drop_last=self.drop_last,
         )
 
+    @property
+    def expected_remainder(self) -> int:
+        """The remainder of a whole pass, as far as it can be told before."""
+        if type(self.batch_sampler) is BatchSampler and hasattr(self.sampler, "__len__"):
+            return remainder(len(self.sampler), self.layout)
+        return UNKNOWN
+
     def __len__(self) -> int:
-        if self._is_plain():
+        if type(self.batch_sampler) is BatchSampler:
             return count(len(self.sampler), self.layout)
         if self.split_batches:
             return len(self.batch_sampler)
@@ -109,85 +106,147 @@ class BatchSamplerShard(BatchSampler):
             return each
         return each + (self.even_batches or self.process_index < more)
 
-    def _is_plain(self) -> bool:
-        """Whether batches are consecutive pieces of a sampler's order, which has a length."""
-        return type(self.batch_sampler) is BatchSampler and hasattr(self.sampler, "__len__")
+    def __iter__(self) -> Iterator[list[Any]]:
+        return self.iter_from(0)
+
+    def iter_from(self, start: int, order_state: torch.Tensor | None = None) -> Iterator[list[Any]]:
+        """This rank's batches, without the first samples of all ranks together.
+
+        Where the order is known nothing is gone through to get there.
+
+        Args:
+            start: how many samples to leave out.
+            order_state: of the pass that is to be repeated.
+        """
+        self.remainder, self.padding_ranks = UNKNOWN, 0
+        if type(self.batch_sampler) is not BatchSampler:
+            return self._whole_batches(start)
+        if is_known(self.sampler):
+            return self._by_arithmetic(start, order_state)
+        return self._one_by_one(start)
+
+    def _by_arithmetic(self, start: int, order_state: torch.Tensor | None) -> Iterator[list[Any]]:
+        order = order_of(self.sampler, order_state)
+        self.order_state = order.state()
+        ended = False
+        try:
+            yield from _rows(order, self.layout, start)
+            self.remainder = remainder(len(order), self.layout, start)
+            ended = True
+        finally:
+            order.settle(ended=ended)
+
+    def _one_by_one(self, start: int) -> Iterator[list[Any]]:
+        """A sampler of another kind: its indices, as they come."""
+        real = 0
+        for piece in deal(self.sampler, self.layout, start):
+            real = piece.real
+            yield piece.items
+        self.remainder = real % self.layout.global_batch
+
+    def _whole_batches(self, start: int) -> Iterator[list[Any]]:
+        """A batch sampler of another kind: its batches are dealt as they are.
+
+        Only at the end is a batch filled, or divided by samples.
+        """
+        batches = iter(self.batch_sampler)
+        first = list(islice(batches, self._width))
+        left = islice(chain(first, batches), self._passed(start), None)
+        group = list(islice(left, self._width))
+        while group:
+            following = list(islice(left, self._width))
+            yield from self._shares(group, first, is_last=not following)
+            group = following
+
+    @property
+    def _has_size(self) -> bool:
+        """Whether batches are all of one size, which is known."""
+        return getattr(self, "batch_size", None) is not None
+
+    @property
+    def _width(self) -> int:
+        """Batches of the batch sampler in one step."""
+        return 1 if self.split_batches else self.num_processes
+
+    def _passed(self, start: int) -> int:
+        """Batches in the first `start` samples."""
+        return start // self.batch_size if self.batch_size else start
+
+    def _shares(
+        self, group: list[list[Any]], first: list[list[Any]], *, is_last: bool
+    ) -> Iterator[list[Any]]:
+        """This rank's share of one step, if it has one."""
+        if self._has_size and (is_last or self.split_batches):
+            yield from self._filled(list(chain(*group)), list(chain(*first)))
+            return
+        missing = self._width - len(group)
+        if missing and self.drop_last:
+            return
+        if is_last:
+            self.padding_ranks = missing
+        if missing and self.even_batches:
+            group = group + list(islice(cycle(first), missing))
+        if self.process_index < len(group):
+            yield group[self.process_index]
+
+    def _filled(self, indices: list[Any], first: list[Any]) -> Iterator[list[Any]]:
+        """A rank's share of the samples of one step, which may be too few."""
+        layout = self.layout
+        self.remainder = len(indices) % layout.global_batch
+        if self.remainder and self.drop_last:
+            self.remainder = 0
+            return
+        missing = layout.global_batch - len(indices) if layout.even else 0
+        indices = indices + list(islice(cycle(first), missing))
+        own = indices[layout.rank * layout.own_batch : (layout.rank + 1) * layout.own_batch]
+        if own:
+            yield own
+
+
+def _rows(order: Order, layout: Layout, start: int) -> Iterator[list[int]]:
+    """One rank's batches by arithmetic: the first alone, then more and more at a time."""
+    step, steps = 0, whole_steps(len(order), layout, start)
+    rows = 1
+    own = torch.arange(layout.own_batch)
+    while step < steps:
+        rows = min(rows, steps - step)
+        firsts = step_span(step, layout, start).start + layout.global_batch * torch.arange(rows)
+        positions = firsts[:, None] + own  # (rows, own batch)
+        yield from order.take(positions.flatten()).view(positions.shape).tolist()
+        step += rows
+        rows = min(2 * rows, max(_CHUNK // layout.own_batch, 1))
+    tail = tail_span(len(order), layout, start)
+    if tail is not None:
+        yield order.take(torch.arange(tail.start, tail.stop) % len(order)).tolist()
+
+
+class SkipBatchSampler(BatchSampler):
+    """A batch sampler without its first batches; one that can begin anywhere does so at once."""
+
+    def __init__(self, batch_sampler: Any, skip_batches: int = 0) -> None:
+        """Args: batch_sampler: of any kind; skip_batches: to leave out in each pass."""
+        self.batch_sampler = batch_sampler
+        self.skip_batches = skip_batches
+
+    def __getattr__(self, name: str) -> Any:
+        """Batch size, sampler and all else are the inner one's."""
+        if name in ("batch_sampler", "skip_batches") or name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.batch_sampler, name)
 
     def __iter__(self) -> Iterator[list[Any]]:
-        if self._is_plain():
-            return self._by_arithmetic()
-        if self.batch_size is None:
-            return self._whole_batches()
-        return self._by_position()
+        if type(self.batch_sampler) is BatchSampler and is_known(self.batch_sampler.sampler):
+            whole = BatchSamplerShard(self.batch_sampler, even_batches=False)
+            return whole.iter_from(self.skip_batches * whole.layout.global_batch)
+        if isinstance(self.batch_sampler, BatchSamplerShard) and self.batch_sampler.batch_size:
+            inner = self.batch_sampler
+            return inner.iter_from(self.skip_batches * inner.layout.global_batch)
+        return islice(self.batch_sampler, self.skip_batches, None)
 
-    def _by_arithmetic(self) -> Iterator[list[Any]]:
-        order: Sequence[Any] = (
-            range(len(self.sampler))
-            if type(self.sampler) is SequentialSampler
-            else list(self.sampler)
-        )
-        n = self.seen = len(order)
-        for span in spans(n, self.layout):
-            if span.stop <= n:
-                yield list(order[span.start : span.stop])
-            else:
-                yield [order[position % n] for position in span]
-
-    def _by_position(self) -> Iterator[list[Any]]:
-        """A batch sampler of its own kind: its batches in a row are the order."""
-        order = [index for batch in self.batch_sampler for index in batch]
-        self.seen = len(order)
-        for span in spans(len(order), self.layout):
-            yield [order[position % len(order)] for position in span]
-
-    def _whole_batches(self) -> Iterator[list[Any]]:
-        """Batches of any size are dealt as they are, and the first ones again to even out."""
-        first: list[list[Any]] = []
-        batches = iter(self.batch_sampler)
-        while group := list(islice(batches, self.num_processes)):
-            first = first or group
-            missing = self.num_processes - len(group)
-            if missing and self.drop_last:
-                return
-            if missing and self.even_batches:
-                group += [first[i % len(first)] for i in range(missing)]
-            if self.process_index < len(group):
-                yield group[self.process_index]
-
-
-class IterableDatasetShard(IterableDataset[Any]):
-    """One rank's elements of an iterable dataset that is the same on all ranks."""
-
-    def __init__(self, dataset: Any, layout: Layout) -> None:
-        """Args: dataset: gives the same elements on all ranks; layout: how they are dealt."""
-        self.dataset = dataset
-        self.layout = layout
-        self.epoch = 0
-        self.seen = 0  # elements of the whole dataset in the last full pass of this process
-
-    def set_epoch(self, epoch: int) -> None:
-        """Tell the dataset the epoch, if it wants to know."""
-        self.epoch = epoch
-        if hasattr(self.dataset, "set_epoch"):
-            self.dataset.set_epoch(epoch)
+    @property
+    def total_length(self) -> int:
+        """Batches of the inner batch sampler."""
+        return len(self.batch_sampler)
 
     def __len__(self) -> int:
-        whole, tail = divmod(len(self.dataset), self.layout.global_batch)
-        return (whole + (tail > 0 and not self.layout.drop_last)) * self.layout.own_batch
-
-    def __iter__(self) -> Iterator[Any]:
-        generator = getattr(self.dataset, "generator", None)
-        if isinstance(generator, torch.Generator) and not hasattr(self.dataset, "set_epoch"):
-            generator.manual_seed(self.epoch)
-        size, own = self.layout.global_batch, self.layout.own_batch
-        mine = slice(self.layout.rank * own, (self.layout.rank + 1) * own)
-        elements, self.seen = iter(self.dataset), 0
-        first: list[Any] = []
-        while group := list(islice(elements, size)):
-            first = first or group
-            self.seen += len(group)
-            if len(group) < size:
-                if self.layout.drop_last:
-                    return
-                group += [first[i % len(first)] for i in range(size - len(group))]
-            yield from group[mine]
+        return len(self.batch_sampler) - self.skip_batches

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from runtime.gradient import GradientState
 from runtime.optimizer import AcceleratedOptimizer
-from runtime.state import GradientState, PartialState
+from runtime.state import PartialState
 
 
 class AcceleratedScheduler:

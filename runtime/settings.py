@@ -1,6 +1,6 @@
 """What the job tells every script by ACCELERATE_ variables; what the script says itself wins.
 
-The names are Accelerate's where it has one (it reads the first three, too). The operator sets them
+The names are Accelerate's where it has one. The operator sets them
 from spec.runtime, and ACCELERATE_USE_CPU when the pod asks for no accelerator.
 """
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _TRUE = ("1", "true", "yes", "y", "on", "t")
+_NAMES = {"fork_launched": "FORK_LAUNCHED"}  # accelerate names it so
 _FALSE = ("0", "false", "no", "n", "off", "f")
 
 
@@ -21,10 +22,21 @@ class Settings:
     use_cpu: bool | None = None
     rng_types: tuple[str, ...] | None = None
     split_batches: bool | None = None
+    dispatch_batches: bool | None = None
     even_batches: bool | None = None
     use_seedable_sampler: bool | None = None
     seed: int | None = None  # of all generators, set once by the first Accelerator
     distributed_backend: str | None = None
+    torch_device: str | None = None  # instead of the one that would be found
+    fork_launched: bool | None = None  # a notebook's launcher has started this process
+    debug_mode: bool | None = None  # compare shapes before each collective
+    log_level: str | None = None
+    use_fsdp: bool | None = None
+    dynamo_backend: str | None = None
+    dynamo_mode: str | None = None
+    dynamo_use_fullgraph: bool | None = None
+    dynamo_use_dynamic: bool | None = None
+    dynamo_use_regional_compilation: bool | None = None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Settings":
@@ -47,7 +59,7 @@ def env_name(field: str) -> str:
     >>> env_name("use_cpu")
     'ACCELERATE_USE_CPU'
     """
-    return f"ACCELERATE_{field.upper()}"
+    return _NAMES.get(field, f"ACCELERATE_{field.upper()}")
 
 
 def _text(_name: str, text: str) -> str:
@@ -78,6 +90,13 @@ _READERS = {
     "use_cpu": _boolean,
     "rng_types": _words,
     "split_batches": _boolean,
+    "dispatch_batches": _boolean,
+    "debug_mode": _boolean,
+    "fork_launched": _boolean,
+    "use_fsdp": _boolean,
+    "dynamo_use_fullgraph": _boolean,
+    "dynamo_use_dynamic": _boolean,
+    "dynamo_use_regional_compilation": _boolean,
     "even_batches": _boolean,
     "use_seedable_sampler": _boolean,
     "seed": _integer,

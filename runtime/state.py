@@ -1,55 +1,36 @@
-"""The state of this process: its world, its device, and where it is in the training loop.
-
-`PartialState`, `AcceleratorState` and `GradientState` may be made anywhere, as often as one likes:
-all instances of a class are views of one state, which the first one made. This is Accelerate's
-contract, and the only global state of this package.
-"""
+"""The state of this process: its world, its device, and the precision that it computes in."""
 
 import atexit
 import os
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import distributed
 
 from runtime.control import ProcessControl
-from runtime.device import DistributedType, choose, place
+from runtime.device import choose, place
+from runtime.enums import DistributedType, PrecisionType
 from runtime.errors import WorldError
+from runtime.gradient import GradientState
 from runtime.settings import Settings
+from runtime.shared import Shared
 from runtime.world import MASTER_ADDR, MASTER_PORT, World
 
-PRECISIONS = ("no", "fp16", "bf16")
+__all__ = ["AcceleratorState", "GradientState", "PartialState", "is_initialized"]
+
+_OUT = {  # arguments of Accelerate that stand for what this runtime leaves out
+    "deepspeed_plugin": "DeepSpeed",
+    "megatron_lm_plugin": "Megatron-LM",
+    "torch_tp_plugin": "TorchTensorParallelPlugin (deprecated in Accelerate)",
+}
 
 
-class _Shared:
-    """A class whose instances share one state."""
-
-    _shared_state: ClassVar[dict[str, Any]]
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        cls._shared_state = {}
-
-    def __init__(self) -> None:
-        self.__dict__ = self._shared_state
-
-    @property
-    def initialized(self) -> bool:
-        """Whether the state is there."""
-        return bool(self._shared_state)
-
-    @classmethod
-    def is_made(cls) -> bool:
-        """Whether the state is there; does not make it."""
-        return bool(cls._shared_state)
-
-    @classmethod
-    def _reset_state(cls) -> None:
-        """Forget the state: the next instance makes a new one (for tests and notebooks)."""
-        cls._shared_state.clear()
+def is_initialized() -> bool:
+    """Whether an Accelerator has made the state."""
+    return AcceleratorState.is_made()
 
 
-class PartialState(_Shared, ProcessControl):
+class PartialState(Shared, ProcessControl):
     """The world and the device.
 
     Attributes:
@@ -59,7 +40,15 @@ class PartialState(_Shared, ProcessControl):
         num_processes: of the world.
         process_index: this process' rank.
         local_process_index: its rank on this machine, or in this pod.
+        debug: whether shapes are compared before collectives.
+        fork_launched: whether a notebook's launcher has started this process.
     """
+
+    _known_attrs = (
+        *("_cpu", "_mixed_precision", "_shared_state", "backend", "debug", "device"),
+        *("distributed_type", "fork_launched", "local_process_index", "num_processes"),
+        "process_index",
+    )
 
     device: torch.device
     distributed_type: DistributedType
@@ -81,9 +70,10 @@ class PartialState(_Shared, ProcessControl):
         super().__init__()
         if self.initialized:
             return
-        world, settings = World.from_env(os.environ), Settings.from_env(os.environ)
+        world, settings = _world(), Settings.from_env(os.environ)
         kind = choose(cpu=cpu or bool(settings.use_cpu), distributed=world.size > 1)
-        device = place(kind, world.local_rank)
+        wanted = settings.torch_device
+        device = torch.device(wanted) if wanted else place(kind, world.local_rank)
         backend = kwargs.pop("backend", None) or settings.distributed_backend or kind.backend
         if world.size > 1:
             _join(world, backend, kwargs)
@@ -94,14 +84,25 @@ class PartialState(_Shared, ProcessControl):
         self.num_processes = world.size
         self.process_index = world.rank
         self.local_process_index = world.local_rank
-        self._local_size = world.local_size
+        self.debug = bool(settings.debug_mode)
+        self.fork_launched = bool(settings.fork_launched)
+        self._cpu = cpu
 
     def __repr__(self) -> str:
+        backend = f"  Backend: {self.backend}" if self.backend else ""
         return (
-            f"Distributed environment: {self.distributed_type}\n"
+            f"Distributed environment: {self.distributed_type}{backend}\n"
             f"Num processes: {self.num_processes}\nProcess index: {self.process_index}\n"
             f"Local process index: {self.local_process_index}\nDevice: {self.device}\n"
         )
+
+    @property
+    def default_device(self) -> torch.device:
+        """The device that a process alone would compute on."""
+        return torch.device(choose(cpu=False, distributed=False).name)
+
+    def set_device(self) -> None:
+        """Do nothing: the device is set when the world is joined."""
 
     @property
     def communication_device(self) -> torch.device:
@@ -111,25 +112,33 @@ class PartialState(_Shared, ProcessControl):
     def wait_for_everyone(self) -> None:
         """Return when all processes have come here."""
         if self.num_processes > 1:
-            distributed.barrier()
+            on_cpu = self.device.type == "cpu"
+            distributed.barrier(device_ids=None if on_cpu else [self.device.index])
 
-    def destroy_process_group(self) -> None:
-        """Leave the world."""
-        leave()
+    def destroy_process_group(self, group: Any = None) -> None:
+        """Leave the world, or a group; a notebook's process leaves the world at its end only."""
+        if group is None and not self.fork_launched:
+            leave()
+        elif group is not None:
+            distributed.destroy_process_group(group)
+
+
+def _world() -> World:
+    """The environment's; if a script has joined by itself, without one, that which it joined."""
+    world = World.from_env(os.environ)
+    if world.size > 1 or not distributed.is_initialized():
+        return world
+    rank, size = distributed.get_rank(), distributed.get_world_size()
+    return World(rank=rank, size=size, local_rank=rank, local_size=size)
 
 
 def _join(world: World, backend: str | None, options: dict[str, Any]) -> None:
     """Make the process group, unless the script has one already."""
     if distributed.is_initialized():
         return
+    options = {"init_method": f"tcp://{_host(world.master_addr)}:{world.master_port}"} | options
     try:
-        distributed.init_process_group(
-            backend,
-            init_method=f"tcp://{_host(world.master_addr)}:{world.master_port}",
-            rank=world.rank,
-            world_size=world.size,
-            **options,
-        )
+        distributed.init_process_group(backend, rank=world.rank, world_size=world.size, **options)
     except distributed.DistError as error:
         sentence = (
             f"rank {world.rank} of {world.size} cannot join at {MASTER_ADDR}={world.master_addr} "
@@ -151,56 +160,102 @@ def leave() -> None:
         distributed.destroy_process_group()
 
 
-class AcceleratorState(_Shared):
-    """The process' state and what the Accelerator was asked for.
+class AcceleratorState(Shared):
+    """The process' state, and what the first Accelerator was asked for.
 
     Attributes:
         mixed_precision: `no`, `fp16` or `bf16`.
+        dynamo_plugin: how models are compiled.
+        fsdp_plugin: how models are sharded; None: they are not.
+        parallelism_config: how the world is laid out; None: for data parallelism alone.
     """
+
+    _known_attrs = (
+        *PartialState._known_attrs,  # noqa: SLF001  # its sister's
+        *("deepspeed_plugin", "fsdp_plugin", "megatron_lm_plugin", "dynamo_plugin"),
+    )
 
     mixed_precision: str
 
-    def __init__(self, mixed_precision: str | None = None, cpu: bool = False) -> None:
-        """Make the state, the first time.
-
-        Args:
-            mixed_precision: None for what the environment says, and else `no`.
-            cpu: compute on the CPU whatever else there is.
+    def __init__(
+        self,
+        mixed_precision: str | None = None,
+        cpu: bool = False,
+        dynamo_plugin: Any = None,
+        deepspeed_plugin: Any = None,
+        fsdp_plugin: Any = None,
+        torch_tp_plugin: Any = None,
+        megatron_lm_plugin: Any = None,
+        parallelism_config: Any = None,
+        _from_accelerator: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Make the state, the first time; later only what agrees with it is taken.
 
         Raises:
-            ValueError: no such precision, another one than before, or not on this device.
+            ValueError: it asks for something else than the first one, or for what cannot be had;
+                or no Accelerator was made yet.
+            NotImplementedError: a plugin for an engine that this runtime leaves out.
         """
         super().__init__()
+        given = (deepspeed_plugin, megatron_lm_plugin, torch_tp_plugin)
+        for engine, plugin in zip(_OUT.values(), given, strict=True):
+            if plugin is not None:
+                sentence = f"{engine} is not supported by this runtime: see docs/migration.md"
+                raise NotImplementedError(sentence)
+        wanted = None if mixed_precision is None else str(mixed_precision).lower()
         if self.initialized:
-            self._check_same(mixed_precision, cpu)
+            self._check_same(wanted, cpu)
             return
-        wanted = mixed_precision or Settings.from_env(os.environ).mixed_precision or "no"
-        if wanted not in PRECISIONS:
-            sentence = f"mixed_precision must be one of {', '.join(PRECISIONS)}, got {wanted!r}"
+        if not _from_accelerator:
+            sentence = (
+                "Please make sure to properly initialize your accelerator via "
+                "`accelerator = Accelerator()` before using any functionality of this library."
+            )
             raise ValueError(sentence)
-        state = PartialState(cpu=cpu)
-        if wanted == "fp16" and state.device.type == "cpu":
-            sentence = "mixed_precision fp16 needs an accelerator, and this is a cpu; use bf16"
-            raise ValueError(sentence)
-        self._partial = state
-        self.mixed_precision = wanted
+        partial = PartialState(cpu, **kwargs)
+        self.mixed_precision = _precision(wanted, partial.device)
+        self.dynamo_plugin = dynamo_plugin
+        self.fsdp_plugin = fsdp_plugin
+        self.parallelism_config = parallelism_config
+        self.device_mesh = None
+        self._partial = partial
+        if fsdp_plugin is not None and partial.use_distributed:
+            partial.distributed_type = DistributedType.FSDP
 
     def __getattr__(self, name: str) -> Any:
         """Everything else is the process' state."""
         if name.startswith("__") or "_partial" not in self._shared_state:
-            raise AttributeError(name)
-        return getattr(self._shared_state["_partial"], name)
+            self._refuse(name)
+        try:
+            return getattr(self._shared_state["_partial"], name)
+        except AttributeError:
+            self._refuse(name)
+
+    def __repr__(self) -> str:
+        return f"{self._partial!r}\nMixed precision type: {self.mixed_precision}\n"
+
+    @property
+    def deepspeed_plugin(self) -> None:
+        """None: there is no DeepSpeed here."""
+
+    @property
+    def is_fsdp2(self) -> bool:
+        """Whether models are sharded."""
+        return bool(self.distributed_type == DistributedType.FSDP)
 
     def _check_same(self, mixed_precision: str | None, cpu: bool) -> None:
+        flag = f"mixed_precision={mixed_precision!r}"
         if cpu and self.device.type != "cpu":
-            sentence = f"the device is {self.device} since the first Accelerator; cpu=True is late"
-            raise ValueError(sentence)
-        if mixed_precision not in (None, self.mixed_precision):
-            sentence = (
-                f"mixed_precision is {self.mixed_precision} since the first Accelerator, "
-                f"and cannot become {mixed_precision}"
-            )
-            raise ValueError(sentence)
+            flag = "cpu=True"
+        elif mixed_precision in (None, self.mixed_precision):
+            return
+        sentence = (
+            "AcceleratorState has already been initialized and cannot be changed, restart your "
+            f"runtime completely and pass `{flag}` to `Accelerator()`. It has "
+            f"mixed_precision={self.mixed_precision!r} and computes on {self.device}."
+        )
+        raise ValueError(sentence)
 
     @classmethod
     def _reset_state(cls, reset_partial_state: bool = False) -> None:
@@ -210,67 +265,22 @@ class AcceleratorState(_Shared):
             PartialState._reset_state()  # noqa: SLF001  # its sister's
 
 
-class GradientState(_Shared):
-    """Where the training loop is: in which data loader, and whether gradients are synchronised.
+def _precision(wanted: str | None, device: torch.device) -> str:
+    """What models compute in.
 
-    Attributes:
-        sync_gradients: whether this batch ends an accumulation: gradients are reduced, the
-            optimizer steps.
-        num_steps: batches that an accumulation has.
-        dataloader_references: prepared data loaders that are being iterated, outermost first.
+    Raises:
+        ValueError: it is unknown, or cannot be had here.
     """
-
-    sync_gradients: bool
-    num_steps: int
-    dataloader_references: list[Any]
-
-    def __init__(self, num_steps: int | None = None) -> None:
-        """Make the state, the first time; `num_steps` changes it at any time.
-
-        Raises:
-            ValueError: no batch at all for a step.
-        """
-        if num_steps is not None and num_steps < 1:
-            sentence = f"gradient_accumulation_steps must be at least 1, got {num_steps}"
-            raise ValueError(sentence)
-        super().__init__()
-        if not self.initialized:
-            self.sync_gradients = True
-            self.num_steps = 1
-            self.dataloader_references = []
-        if num_steps is not None:
-            self.num_steps = num_steps
-
-    @property
-    def active_dataloader(self) -> Any:
-        """The innermost data loader that is being iterated; None outside of all."""
-        return self.dataloader_references[-1] if self.dataloader_references else None
-
-    @property
-    def in_dataloader(self) -> bool:
-        """Whether a prepared data loader is being iterated."""
-        return bool(self.dataloader_references)
-
-    @property
-    def end_of_dataloader(self) -> bool:
-        """Whether the active data loader has given its last batch."""
-        loader = self.active_dataloader
-        return loader is not None and loader.end_of_dataloader
-
-    @property
-    def remainder(self) -> int:
-        """Real samples in the active loader's last global batch; 0: it is whole, -1: unknown."""
-        loader = self.active_dataloader
-        return -1 if loader is None else loader.remainder
-
-    def _add_dataloader(self, dataloader: Any) -> None:
-        self.dataloader_references.append(dataloader)
-
-    def _remove_dataloader(self, dataloader: Any) -> None:
-        """The loader is left; that may be after the state was forgotten."""
-        references = self._shared_state.get("dataloader_references", [])
-        if dataloader in references:
-            references.remove(dataloader)
-
-    def _set_sync_gradients(self, sync_gradients: bool) -> None:
-        self.sync_gradients = sync_gradients
+    precision = wanted or Settings.from_env(os.environ).mixed_precision or "no"
+    if precision not in PrecisionType:
+        sentence = (
+            f"Unknown mixed_precision mode: {precision}. Choose between {PrecisionType.list()}."
+        )
+        raise ValueError(sentence)
+    if precision == "fp8":
+        sentence = "mixed_precision fp8 is not supported by this runtime; use bf16"
+        raise ValueError(sentence)
+    if precision == "fp16" and device.type == "cpu":
+        sentence = f"fp16 mixed precision requires a GPU (not {device.type!r}); use bf16"
+        raise ValueError(sentence)
+    return precision

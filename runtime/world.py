@@ -87,10 +87,6 @@ class World:
         """Check the numbers."""
         _check_range(RANK, self.rank, WORLD_SIZE, self.size)
         _check_range(LOCAL_RANK, self.local_rank, LOCAL_WORLD_SIZE, self.local_size)
-        if self.size > 1 and (self.master_addr is None or self.master_port is None):
-            missing = MASTER_ADDR if self.master_addr is None else MASTER_PORT
-            sentence = f"{missing} must be set for {self.size} processes to find rank 0; {_LAUNCH}"
-            raise WorldError(sentence)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "World":
@@ -118,7 +114,15 @@ class World:
             master_port=_number(env, MASTER_PORT, 0) or None,
         )
         _check_declared(job, world)
+        _check_address(world)
         return world
+
+
+def _check_address(world: World) -> None:
+    if world.size > 1 and (world.master_addr is None or world.master_port is None):
+        missing = MASTER_ADDR if world.master_addr is None else MASTER_PORT
+        sentence = f"{missing} must be set for {world.size} processes to find rank 0; {_LAUNCH}"
+        raise WorldError(sentence)
 
 
 def _number(env: Mapping[str, str], name: str, default: int) -> int:

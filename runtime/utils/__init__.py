@@ -1,30 +1,111 @@
 """Accelerate's `utils`, so that imports move unchanged; everything lives in a room with a name."""
 
 from runtime.collectives import (
+    CannotPadNestedTensorWarning,
     broadcast,
-    broadcast_object_list,
+    copy_tensor_to_devices,
     gather,
-    gather_object,
     pad_across_processes,
+    pad_input_tensors,
     reduce,
 )
-from runtime.configuration import DataLoaderConfiguration
-from runtime.device import DistributedType
-from runtime.nested import find_batch_size, send_to_device
+from runtime.compilation import TorchDynamoPlugin, compile_regions
+from runtime.configuration import (
+    DataLoaderConfiguration,
+    GradientAccumulationPlugin,
+    ProjectConfiguration,
+)
+from runtime.enums import (
+    DDPCommunicationHookType,
+    DistributedType,
+    DynamoBackend,
+    LoggerType,
+    PrecisionType,
+    RNGType,
+)
+from runtime.errors import DistributedOperationException
+from runtime.handlers import (
+    AutocastKwargs,
+    DistributedDataParallelKwargs,
+    GradScalerKwargs,
+    InitProcessGroupKwargs,
+    KwargsHandler,
+    ProfileKwargs,
+)
+from runtime.model import (
+    convert_outputs_to_fp32,
+    extract_model_from_parallel,
+    is_compiled_module,
+)
+from runtime.nested import (
+    TensorInformation,
+    concatenate,
+    convert_to_fp32,
+    find_batch_size,
+    find_device,
+    get_data_structure,
+    honor_type,
+    ignorant_find_batch_size,
+    initialize_tensors,
+    is_namedtuple,
+    is_tensor_information,
+    is_torch_tensor,
+    listify,
+    recursively_apply,
+    send_to_device,
+    slice_tensors,
+)
+from runtime.objects import broadcast_object_list, gather_object
 from runtime.rng import set_seed, synchronize_rng_state, synchronize_rng_states
 
 __all__ = [
+    "AutocastKwargs",
+    "CannotPadNestedTensorWarning",
+    "DDPCommunicationHookType",
     "DataLoaderConfiguration",
+    "DistributedDataParallelKwargs",
+    "DistributedOperationException",
     "DistributedType",
+    "DynamoBackend",
+    "GradScalerKwargs",
+    "GradientAccumulationPlugin",
+    "InitProcessGroupKwargs",
+    "KwargsHandler",
+    "LoggerType",
+    "PrecisionType",
+    "ProfileKwargs",
+    "ProjectConfiguration",
+    "RNGType",
+    "TensorInformation",
+    "TorchDynamoPlugin",
     "broadcast",
     "broadcast_object_list",
+    "compile_regions",
+    "concatenate",
+    "convert_outputs_to_fp32",
+    "convert_to_fp32",
+    "copy_tensor_to_devices",
+    "extract_model_from_parallel",
     "find_batch_size",
+    "find_device",
     "gather",
     "gather_object",
+    "get_data_structure",
+    "honor_type",
+    "ignorant_find_batch_size",
+    "initialize_tensors",
+    "is_compiled_module",
+    "is_namedtuple",
+    "is_tensor_information",
+    "is_torch_tensor",
+    "listify",
     "pad_across_processes",
+    "pad_input_tensors",
+    "recursively_apply",
     "reduce",
     "send_to_device",
     "set_seed",
+    "slice_tensors",
     "synchronize_rng_state",
     "synchronize_rng_states",
 ]

@@ -74,4 +74,4 @@ def test_every_setting_of_the_spec_is_read_back(field: str, value: object, read:
 
 def test_no_setting_is_sent_that_nobody_reads() -> None:
     sent = {*operator_side.RUNTIME_ENV.values(), "ACCELERATE_USE_CPU"}
-    assert sent == {env_name(field) for field in Settings.__dataclass_fields__}
+    assert sent <= {env_name(field) for field in Settings.__dataclass_fields__}

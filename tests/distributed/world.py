@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,18 @@ def start(command: list[str], env: dict[str, str]) -> "subprocess.Popen[str]":
 
 
 def finish(processes: list["subprocess.Popen[str]"]) -> list[str]:
-    """Wait for all; if one fails or hangs, end all and show what each has said."""
-    outputs: list[str] = []
-    try:
-        outputs.extend(process.communicate(timeout=SECONDS)[0] for process in processes)
-    finally:
+    """Wait for all; as soon as one fails, or all hang, end all and show what each has said."""
+    with ThreadPoolExecutor(len(processes)) as pool:
+        waiting = [pool.submit(one.communicate) for one in processes]
+        try:
+            for done in as_completed(waiting, timeout=SECONDS):
+                if processes[waiting.index(done)].returncode:
+                    break
+        except TimeoutError:
+            pass  # shown below, as the exit code of the kill
         for process in processes:
             process.kill()
-            process.wait()
+        outputs = [one.result()[0] for one in waiting]
     codes = [process.returncode for process in processes]
     assert not any(codes), f"exit codes {codes}\n" + "\n".join(
         f"--- rank {rank}\n{output[-3000:]}" for rank, output in enumerate(outputs)
@@ -55,19 +60,23 @@ def finish(processes: list["subprocess.Popen[str]"]) -> list[str]:
     return outputs
 
 
-@functools.cache
 def results(library: str, size: int) -> list[dict[str, Any]]:
     """What each rank of a world has found for every case of `programs.CASES`."""
+    found = _world(library, size)
+    if isinstance(found, AssertionError):
+        raise found
+    return found
+
+
+@functools.cache
+def _world(library: str, size: int) -> list[dict[str, Any]] | AssertionError:
+    """One run for all tests, also if it fails."""
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder, str(rank)) for rank in range(size)]
         port = free_port()
-        finish(
-            [
-                start(
-                    [sys.executable, str(PROGRAMS), library, str(file)],
-                    environment(rank, size, port),
-                )
-                for rank, file in enumerate(files)
-            ]
-        )
+        commands = [[sys.executable, str(PROGRAMS), library, str(file)] for file in files]
+        try:
+            finish([start(one, environment(r, size, port)) for r, one in enumerate(commands)])
+        except AssertionError as error:
+            return error
         return [json.loads(file.read_text()) for file in files]

@@ -1,0 +1,215 @@
+"""A data loader that knows how far it is, and can begin there again.
+
+The position is in samples of all processes: it holds for as many processes as before, and for
+others.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset
+
+from runtime.gradient import GradientState
+from runtime.iterable import IterableDatasetShard
+from runtime.order import is_known
+from runtime.sampler import BatchSamplerShard, SkipBatchSampler
+
+
+class _Indices:
+    """What a loader reads: its batches of indices, from where the next pass is to begin."""
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+        self.start = 0  # samples of all processes to leave out
+        self.order_state: torch.Tensor | None = None
+        self.shard: BatchSamplerShard | None = None  # what deals them, if it can begin anywhere
+        inner = source.batch_sampler if isinstance(source, SkipBatchSampler) else source
+        if type(inner) is BatchSampler and is_known(inner.sampler):
+            inner = BatchSamplerShard(inner, even_batches=False)
+        if isinstance(inner, BatchSamplerShard):
+            self.shard = inner
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __iter__(self) -> Iterator[Any]:
+        start, self.start = self.start, 0
+        state, self.order_state = self.order_state, None
+        if self.shard is not None:
+            return self.shard.iter_from(start, state)
+        return islice(iter(self.source), start // self.unit, None)
+
+    @property
+    def unit(self) -> int:
+        """Samples of all processes in one batch of each; batches, where they are of any size."""
+        if self.shard is not None:
+            has_size = self.shard.batch_size is not None
+            return self.shard.layout.global_batch if has_size else self.shard.num_processes
+        return getattr(self.source, "batch_size", None) or 1
+
+    @property
+    def skipped(self) -> int:
+        """Samples that every pass leaves out."""
+        return getattr(self.source, "skip_batches", 0) * self.unit
+
+
+class DataLoaderAdapter(DataLoader[Any]):
+    """A torch data loader that knows its position, and can begin there again."""
+
+    def __init__(
+        self,
+        dataset: Any,
+        use_stateful_dataloader: bool = False,
+        batch_sampler: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Args: use_stateful_dataloader: each is; the rest is for torch's DataLoader."""
+        super().__init__(dataset, batch_sampler=batch_sampler, **kwargs)
+        self.use_stateful_dataloader = use_stateful_dataloader
+        self.gradient_state = GradientState()
+        self.skip_batches = 0
+        self.iteration = 0
+        self._indices = _Indices(super()._index_sampler)
+        self._position = 0  # samples of all processes that were given in this epoch
+        self._dataset_state: Any = None  # where it stands behind the batch that was given
+        self._base_state: torch.Tensor | None = None  # what the workers' seed was drawn from
+        self._resumed: dict[str, Any] | None = None
+
+    @property
+    def base_dataloader(self) -> "DataLoaderAdapter":
+        """This; in Accelerate it is another object."""
+        return self
+
+    @property
+    def _index_sampler(self) -> Any:
+        if isinstance(self.dataset, IterableDataset):
+            return super()._index_sampler
+        return self._indices
+
+    def get_sampler(self) -> Any:
+        """The sampler whose order is followed; None for an iterable dataset."""
+        return get_sampler(self)
+
+    def set_sampler(self, sampler: Any) -> None:
+        """Follow the order of another sampler."""
+        batches = batch_sampler_of(self)
+        batches.sampler = sampler
+        if hasattr(batches, "batch_sampler"):
+            batches.batch_sampler.sampler = sampler
+        self._indices = _Indices(super()._index_sampler)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the samplers and the dataset which epoch comes next."""
+        self.iteration = epoch
+        for link in {id(link): link for link in _links(self)}.values():
+            if hasattr(link, "set_epoch"):
+                link.set_epoch(epoch)
+
+    @property
+    def total_batch_size(self) -> int:
+        """Samples of all processes in one step."""
+        if isinstance(self.dataset, IterableDatasetShard):
+            return self.dataset.layout.global_batch
+        return self._indices.unit
+
+    @property
+    def total_dataset_length(self) -> int:
+        """Samples of the whole dataset."""
+        dataset: Any = self.dataset
+        inner = dataset.dataset if isinstance(dataset, IterableDatasetShard) else dataset
+        return int(getattr(inner, "total_length", None) or len(inner))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where this loader is: behind the batch that it gave last.
+
+        It holds for any number of processes, if the samples of a step stay as many.
+        """
+        if getattr(self, "end_of_dataloader", False):
+            return {"epoch": self.iteration + 1, "position": 0}
+        shard = self._indices.shard
+        return {
+            "epoch": self.iteration,
+            "position": self._position,
+            "order": None if shard is None else shard.order_state,
+            "workers": self._base_state,
+            "dataset": self._dataset_state,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Have the next pass begin where another loader was."""
+        self._resumed = state_dict
+        self.set_epoch(state_dict["epoch"])
+
+    def _begin_at(self) -> dict[str, Any]:
+        """Set the position where this pass begins; the state that it begins from, if any."""
+        resumed, self._resumed = self._resumed or {}, None
+        skipped = self.skip_batches * self.total_batch_size + self._indices.skipped
+        self._position = resumed.get("position") or skipped
+        return resumed
+
+    def _started(self) -> Iterator[Any]:
+        """Torch's own iterator, from where this pass is to begin."""
+        resumed = self._begin_at()
+        self._seek(resumed)
+        own, seeds = self.generator, _copy_of(self.generator)
+        if "workers" in resumed:
+            # The seed was drawn when the epoch began, and must not be drawn again.
+            if resumed["workers"] is not None:
+                seeds.set_state(resumed["workers"])
+            self.generator = seeds
+        self._base_state = seeds.get_state()
+        try:
+            return islice(super().__iter__(), self._unread(), None)
+        finally:
+            self.generator = own
+
+    def _pass_by(self) -> None:
+        """Do as if this process had read, too: its random generator stays in step."""
+        if "workers" not in self._begin_at():
+            torch.empty((), dtype=torch.int64).random_(generator=self.generator)
+
+    def _unread(self) -> int:
+        """Batches that have to be read to get where the pass begins."""
+        is_plain = not isinstance(self.dataset, IterableDatasetShard)
+        is_stream = is_plain and isinstance(self.dataset, IterableDataset)
+        return self._position // self.total_batch_size if is_stream else 0
+
+    def _seek(self, resumed: dict[str, Any]) -> None:
+        self._indices.start = self._position
+        self._indices.order_state = resumed.get("order")
+        if not isinstance(self.dataset, IterableDatasetShard):
+            return
+        self.dataset.start = self._position
+        if resumed.get("dataset") is not None:
+            self.dataset.load_state_dict(resumed["dataset"])
+        if self._position:
+            self._iterator = None  # workers that live on would not hear of it
+
+
+def _copy_of(generator: torch.Generator | None) -> torch.Generator:
+    """One in the same state; without any, torch's default one."""
+    copy = torch.Generator()
+    copy.set_state(torch.get_rng_state() if generator is None else generator.get_state())
+    return copy
+
+
+def _links(thing: Any) -> Iterator[Any]:
+    """Everything that a loader reads from, through all wrappers."""
+    for name in ("batch_sampler", "sampler", "dataset"):
+        inner = getattr(thing, name, None)
+        if inner is not None:
+            yield inner
+            yield from _links(inner)
+
+
+def batch_sampler_of(dataloader: DataLoader[Any]) -> Any:
+    """What gives batches of indices: a batch sampler may also stand in the sampler's place."""
+    is_batches = isinstance(dataloader.sampler, BatchSampler)
+    return dataloader.sampler if is_batches else dataloader.batch_sampler
+
+
+def get_sampler(dataloader: DataLoader[Any]) -> Any:
+    """The sampler whose order a data loader follows; None for an iterable dataset."""
+    return getattr(batch_sampler_of(dataloader), "sampler", None)

@@ -1,0 +1,82 @@
+"""Compiling models with torch.compile."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from runtime.enums import DynamoBackend
+from runtime.handlers import KwargsHandler
+from runtime.settings import Settings
+
+
+@dataclass
+class TorchDynamoPlugin(KwargsHandler):
+    """How models are compiled; what is not said is the job's to say (ACCELERATE_DYNAMO_...)."""
+
+    backend: Any = None  # a DynamoBackend or its name, in any case; NO compiles nothing
+    mode: str | None = None  # `default`, `reduce-overhead`, `max-autotune`
+    fullgraph: bool | None = None
+    dynamic: bool | None = None
+    options: Any = None
+    disable: bool = False
+    use_regional_compilation: bool | None = None  # each block of a repeated kind, compiled once
+
+    def __post_init__(self) -> None:
+        """Fill what is not said.
+
+        Raises:
+            ValueError: the backend is unknown.
+        """
+        settings = Settings.from_env(os.environ)
+        backend = self.backend or settings.dynamo_backend or "no"
+        self.backend = DynamoBackend(str(backend).upper())
+        self.mode = self.mode or settings.dynamo_mode or "default"
+        if self.fullgraph is None:
+            self.fullgraph = bool(settings.dynamo_use_fullgraph)
+        if self.dynamic is None:
+            self.dynamic = settings.dynamo_use_dynamic
+        if self.use_regional_compilation is None:
+            self.use_regional_compilation = bool(settings.dynamo_use_regional_compilation)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The arguments of torch.compile."""
+        options = super().to_dict() | {"backend": self.backend.value.lower()}
+        del options["use_regional_compilation"]
+        return options
+
+    def to_kwargs(self) -> dict[str, Any]:
+        """Those that differ from this class' defaults."""
+        default = TorchDynamoPlugin.__dataclass_fields__
+        fixed = {"backend": "no", "mode": "default", "fullgraph": False}
+        known = {name: fixed.get(name, default[name].default) for name in self.to_dict()}
+        return {name: value for name, value in self.to_dict().items() if value != known[name]}
+
+
+def compile_model(model: nn.Module, plugin: TorchDynamoPlugin) -> nn.Module:
+    """The model, compiled as the plugin says; as it is if that says NO."""
+    if plugin.backend == DynamoBackend.NO:
+        return model
+    if plugin.use_regional_compilation:
+        return compile_regions(model, **plugin.to_kwargs())
+    compiled: nn.Module = torch.compile(model, **plugin.to_kwargs())  # type: ignore[assignment]  # of a module it makes one
+    return compiled
+
+
+def compile_regions(module: nn.Module, **compile_kwargs: Any) -> nn.Module:
+    """Compile the blocks of a model that has many of one kind, in place of the whole model.
+
+    The compiler sees the kind once. A model without such blocks is compiled as a whole.
+    """
+    found = False
+    for child in module.modules():
+        if not isinstance(child, nn.ModuleList) or len({type(block) for block in child}) != 1:
+            continue
+        for block in child:
+            block.compile(**compile_kwargs)
+        found = True
+    if not found:
+        module.compile(**compile_kwargs)
+    return module

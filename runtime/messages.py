@@ -1,0 +1,149 @@
+"""What a dispatcher sends: one message for each rank and step, with nothing that is not its own.
+
+A message is the length of the next one, the structure of the part, and its tensors side by side.
+"""
+
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate, cycle, islice, pairwise
+from typing import Any
+
+import torch
+
+from runtime.nested import (
+    concatenate,
+    find_batch_size,
+    get_data_structure,
+    ignorant_find_batch_size,
+    is_tensor_information,
+    leaves,
+    recursively_apply,
+    slice_tensors,
+)
+from runtime.packing import ALIGNMENT, pack, size
+
+NOTHING_FOLLOWS, READING_FAILED = 0, -1  # in place of the next message's length
+_PREFIX = ALIGNMENT  # bytes: two int64, the next message's length and the header's
+SliceFn = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What rank 0 has read for one step: a part for each rank."""
+
+    parts: list[Any]
+    is_last: bool
+    real: int | None  # samples; None: they cannot be counted
+    padding_ranks: int = 0  # how many of the last ranks have a part that another one has, too
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one rank has received."""
+
+    batch: Any
+    real: int | None
+    padding_ranks: int
+    following: int  # bytes of the next message, or one of the two words
+
+
+def by_batches(
+    batches: list[Any],
+    world_size: int,
+    first: list[Any],
+    *,
+    is_last: bool,
+    slice_fn: SliceFn = slice_tensors,
+) -> Step:
+    """Divide as many batches as there are ranks; at the end there may be fewer.
+
+    Batches of one size go to a rank each, whatever they are made of. Else their samples are put
+    together and divided evenly; if they cannot be put together, batches go to the ranks as they
+    are, and the first step's again to ranks without one.
+
+    Args:
+        batches: read for this step.
+        world_size: ranks.
+        first: the batches of the first step, which fill the last one.
+        is_last: whether this is the last one.
+        slice_fn: takes a batch, a slice, a rank and the world's size.
+    """
+    sizes = [ignorant_find_batch_size(batch) for batch in batches]
+    if len(batches) == world_size and len(set(sizes)) == 1 and slice_fn is slice_tensors:
+        real = None if sizes[0] is None else world_size * sizes[0]
+        return Step(batches, is_last, real)
+    try:
+        return by_samples(batches, world_size, first, is_last=is_last, slice_fn=slice_fn)
+    except (RuntimeError, TypeError, ValueError):
+        missing = world_size - len(batches)
+        return Step([*batches, *islice(cycle(first), missing)], is_last, None, missing)
+
+
+def by_samples(
+    batches: list[Any],
+    world_size: int,
+    first: list[Any],
+    *,
+    is_last: bool,
+    slice_fn: SliceFn = slice_tensors,
+) -> Step:
+    """Put batches together and divide their samples; the last ones are filled to be even.
+
+    Raises:
+        RuntimeError: tensors of shapes that do not go together.
+        TypeError: batches of something else than tensors.
+    """
+    whole = concatenate(batches)
+    real = find_batch_size(whole)
+    shares = [real // world_size + (rank < real % world_size) for rank in range(world_size)]
+    if is_last and real % world_size:
+        head = slice_tensors(concatenate(first), slice(0, world_size))
+        repeats = -(-world_size // find_batch_size(head))
+        whole = concatenate([whole, *[head] * repeats])
+        shares = [shares[0]] * world_size
+    edges = pairwise([0, *accumulate(shares)])
+    parts = [
+        slice_fn(whole, slice(*edge), process_index=rank, num_processes=world_size)
+        for rank, edge in enumerate(edges)
+    ]
+    return Step(parts, is_last, real)
+
+
+def encoded(step: Step) -> list[torch.Tensor]:
+    """The messages of all ranks, of one length: uint8 (bytes,); what follows is not set yet."""
+    messages = [_encoded(part, step) for part in step.parts]
+    length = max(len(message) for message in messages)
+    return [torch.nn.functional.pad(one, (0, length - len(one))) for one in messages]
+
+
+def _encoded(part: Any, step: Step) -> torch.Tensor:
+    header = pickle.dumps((get_data_structure(part), step.real, step.padding_ranks))
+    prefix = torch.tensor([NOTHING_FOLLOWS, len(header)])
+    tensors = [one.cpu() for one in leaves(part) if isinstance(one, torch.Tensor)]
+    return pack([prefix, torch.frombuffer(bytearray(header), dtype=torch.uint8), *tensors])
+
+
+def set_following(messages: list[torch.Tensor], following: int) -> None:
+    """Write into all messages how long the next ones are."""
+    for message in messages:
+        message[:_PREFIX].view(torch.int64)[0] = following
+
+
+def decoded(message: torch.Tensor) -> Part:
+    """What a message says; its tensors are views of it."""
+    following, header_bytes = message[:_PREFIX].view(torch.int64).tolist()
+    header = message[_PREFIX : _PREFIX + header_bytes]
+    # Only rank 0 of this very world can have sent it.
+    structure, real, padding_ranks = pickle.loads(bytes(header.tolist()))  # noqa: S301
+    start = _PREFIX + size(header)
+
+    def take(info: Any) -> torch.Tensor:
+        nonlocal start
+        bytes_ = info.shape.numel() * info.dtype.itemsize
+        one = message[start : start + bytes_].view(info.dtype).view(info.shape)
+        start += -(-bytes_ // ALIGNMENT) * ALIGNMENT
+        return one
+
+    batch = recursively_apply(take, structure, test_type=is_tensor_information)
+    return Part(batch, real, padding_ranks, following)

@@ -1,0 +1,196 @@
+"""Random orders that are not written out: what is asked for is computed when it is asked for.
+
+`LazyPermutation` is torch.randperm's own order, bit for bit. `KeyedPermutation` is another order,
+in constant time and memory for each index.
+"""
+
+import threading
+from collections.abc import Iterator
+
+import torch
+
+PREFIX = 2**16  # positions that are computed one by one before the whole order is needed
+# torch's randperm draws a 32-bit word for each position of a set smaller than this, from the front
+# (aten/src/ATen/native/TensorFactories.cpp, randperm_cpu); above, it goes from the back.
+FORWARD_LIMIT = (2**32 - 1) // 20
+_WORDS = 2**10  # pairs of words that are drawn at a time
+
+
+class LazyPermutation:
+    """The order that torch.randperm(n, generator=generator) has, without its start-up cost.
+
+    randperm exchanges position i with one drawn from i to n-1, for i from 0: the first positions
+    are final at once. They are computed alone, while a thread lets torch make the whole order.
+    """
+
+    def __init__(self, n: int, generator: torch.Generator) -> None:
+        """Args: n: length, >= 0; generator: its state is read, and moved by `settle` only."""
+        self._n = n
+        self._generator = generator
+        self._start = generator.get_state()
+        self._whole: torch.Tensor | None = None
+        self._after: torch.Tensor | None = None  # the generator's state behind the whole order
+        self._thread: threading.Thread | None = None
+        self._prefix: list[int] = []
+        self._growth = self._grow()
+
+    def __len__(self) -> int:
+        return self._n
+
+    def take(self, positions: torch.Tensor) -> torch.Tensor:
+        """The indices at some positions: int64 (positions,) to int64 (positions,)."""
+        if self._whole is None and self._is_prefix(int(positions.max()) + 1):
+            return torch.tensor(self._prefix)[positions]
+        return self._all()[positions].long()
+
+    def _is_prefix(self, stop: int) -> bool:
+        """Whether the positions before `stop` are there, or can be had one by one."""
+        if self._n <= PREFIX or self._n >= FORWARD_LIMIT or stop > PREFIX:
+            return False
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._make, daemon=True)
+            self._thread.start()
+        while len(self._prefix) < stop:
+            self._prefix.append(next(self._growth))
+        return True
+
+    def _grow(self) -> Iterator[int]:
+        moved: dict[int, int] = {}  # position -> the index there, where it is not its own
+        for position, word in enumerate(words(_cloned(self._start))):
+            other = word % (self._n - position) + position
+            yield moved.get(other, other)
+            moved[other] = moved.pop(position, position)
+
+    def _all(self) -> torch.Tensor:
+        if self._thread is not None:
+            self._thread.join()
+        if self._whole is None:
+            self._make()
+        assert self._whole is not None  # noqa: S101  # for mypy
+        return self._whole
+
+    def _make(self) -> None:
+        generator = _cloned(self._start)
+        small = torch.int32 if self._n < 2**31 else torch.int64  # the order is the same
+        whole = torch.randperm(self._n, generator=generator, dtype=small)
+        self._after = generator.get_state()
+        self._whole = whole
+
+    def state(self) -> torch.Tensor:
+        """The generator's, from which this order follows."""
+        return self._start
+
+    def settle(self, *, ended: bool) -> None:
+        """Move the generator to where torch's RandomSampler leaves it.
+
+        Args:
+            ended: whether its order was gone through to the end: it then draws a second one.
+        """
+        if self._after is None:
+            self._all()
+        state = self._after
+        assert state is not None  # noqa: S101  # for mypy
+        if ended:
+            later = _cloned(state)
+            torch.randperm(self._n, generator=later, dtype=torch.int32)
+            state = later.get_state()
+        self._generator.set_state(state)
+
+
+def _cloned(state: torch.Tensor) -> torch.Generator:
+    generator = torch.Generator()
+    generator.set_state(state)
+    return generator
+
+
+def words(generator: torch.Generator) -> Iterator[int]:
+    """The 32-bit words of torch's Mersenne twister, in order."""
+    while True:
+        # A 64-bit number is two words, the first on top.
+        drawn = torch.empty(_WORDS, dtype=torch.int64)
+        for pair in drawn.random_(-(2**63), None, generator=generator).tolist():
+            yield (pair >> 32) & 0xFFFFFFFF
+            yield pair & 0xFFFFFFFF
+
+
+SMALL = (
+    2**16
+)  # below, a keyed order is torch's own from a keyed seed: exactly uniform, 4 ms at most
+ROUNDS = 8
+
+
+class KeyedPermutation:
+    """A random order of n in which index p costs the same whatever n, p and the world are.
+
+    A Feistel network on the bits of the position, with the splitmix64 finalizer (Steele et al.,
+    2014) as its round function, walked until it falls below n (Black and Rogaway, 2002): a
+    bijection whatever the round function. Four rounds with random round functions cannot be told
+    from a random permutation (Luby and Rackoff, 1988); these are not quite random, so there are
+    twice as many. Sets with few bits would show patterns and are cheap to write out: they are.
+    """
+
+    def __init__(self, n: int, *, seed: int, epoch: int) -> None:
+        """Args: n: length, >= 0; seed and epoch: any two numbers; another pair, another order."""
+        self._n = n
+        key = _mix_number(_mix_number(seed) ^ epoch)
+        self._whole: torch.Tensor | None = None
+        if n <= SMALL:
+            generator = torch.Generator().manual_seed(key & (2**63 - 1))
+            self._whole = torch.randperm(n, generator=generator)
+        bits = max(n - 1, 1).bit_length()
+        self._low, self._high = bits // 2, bits - bits // 2  # bits of the two halves
+        self._keys = [_signed(_mix_number(key + round_)) for round_ in range(ROUNDS)]
+
+    def __len__(self) -> int:
+        return self._n
+
+    def take(self, positions: torch.Tensor) -> torch.Tensor:
+        """The indices at some positions: int64 (positions,) to int64 (positions,)."""
+        if self._whole is not None:
+            return self._whole[positions]
+        found = self._permuted(positions)
+        while (outside := found >= self._n).any():
+            found[outside] = self._permuted(found[outside])
+        return found
+
+    def state(self) -> None:
+        """Seed and epoch say all."""
+
+    def settle(self, *, ended: bool) -> None:
+        """Nothing is left behind."""
+
+    def _permuted(self, positions: torch.Tensor) -> torch.Tensor:
+        """A bijection of [0, 2**bits): int64 (positions,) to int64 (positions,)."""
+        low = positions & ((1 << self._low) - 1)
+        high = positions >> self._low
+        for round_ in range(0, ROUNDS, 2):
+            high ^= _mix(low ^ self._keys[round_]) & ((1 << self._high) - 1)
+            low ^= _mix(high ^ self._keys[round_ + 1]) & ((1 << self._low) - 1)
+        return (high << self._low) | low
+
+
+_MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # of splitmix64
+_SHIFTS = (30, 27, 31)
+
+
+def _mix(x: torch.Tensor) -> torch.Tensor:
+    """The splitmix64 finalizer of 64-bit numbers, which torch holds as signed ones."""
+    for shift, multiplier in zip(_SHIFTS, _MULTIPLIERS, strict=False):
+        x = (x ^ _shifted(x, shift)) * _signed(multiplier)
+    return x ^ _shifted(x, _SHIFTS[-1])
+
+
+def _shifted(x: torch.Tensor, shift: int) -> torch.Tensor:
+    """To the right, with zeros coming in."""
+    return (x >> shift) & ((1 << (64 - shift)) - 1)
+
+
+def _mix_number(x: int) -> int:
+    """The same finalizer of one number, after the generator's own step; in [0, 2**64)."""
+    mixed = _mix(torch.tensor([_signed((x + 0x9E3779B97F4A7C15) % 2**64)]))
+    return int(mixed.item()) % 2**64
+
+
+def _signed(x: int) -> int:
+    """A 64-bit number as two's complement reads it."""
+    return x - 2**64 if x >= 2**63 else x

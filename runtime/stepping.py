@@ -1,0 +1,204 @@
+"""What an Accelerator does in one step of training."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.algorithms.join import Join
+
+from runtime.control import StateView
+from runtime.dispatcher import DataLoaderDispatcher
+from runtime.gradient import GradientState
+from runtime.handlers import AutocastKwargs
+from runtime.model import autocast
+from runtime.optimizer import AcceleratedOptimizer
+from runtime.warn import warn_once
+
+Context = contextlib.AbstractContextManager[None]
+
+
+class Stepping(StateView):
+    """Mixed into the Accelerator.
+
+    Attributes:
+        step: batches since the last synchronisation.
+        scaler: of gradients, with fp16.
+    """
+
+    gradient_state: GradientState
+    scaler: torch.amp.GradScaler | None
+    autocast_handler: AutocastKwargs | None
+    step: int
+    even_batches: bool
+    _optimizers: list[AcceleratedOptimizer]
+    _dataloaders: list[Any]
+
+    @property
+    def gradient_accumulation_steps(self) -> int:
+        """Batches for each optimizer step."""
+        return self.gradient_state.num_steps
+
+    @gradient_accumulation_steps.setter
+    def gradient_accumulation_steps(self, steps: int) -> None:
+        self.gradient_state.plugin_kwargs["num_steps"] = steps
+
+    @property
+    def sync_gradients(self) -> bool:
+        """Whether this batch ends an accumulation."""
+        return self.gradient_state.sync_gradients
+
+    @sync_gradients.setter
+    def sync_gradients(self, sync_gradients: bool) -> None:
+        self.gradient_state.sync_gradients = sync_gradients
+
+    @property
+    def optimizer_step_was_skipped(self) -> bool:
+        """Whether an optimizer left its last step out because a gradient was not finite."""
+        return any(optimizer.step_was_skipped for optimizer in self._optimizers)
+
+    def backward(self, loss: torch.Tensor, **kwargs: Any) -> None:
+        """Compute gradients; with accumulation, of the loss' share of an optimizer step."""
+        if self.gradient_state.num_steps > 1:
+            loss = loss / self.gradient_state.num_steps
+        if self.scaler is not None:
+            loss = self.scaler.scale(loss)
+        loss.backward(**kwargs)  # type: ignore[no-untyped-call]  # torch has not typed it
+
+    def _do_sync(self) -> None:
+        """Decide whether this batch ends an accumulation."""
+        state = self.gradient_state
+        self.step += 1
+        window = (self.step - 1) % state.num_steps + 1  # batches of this accumulation so far
+        at_end = state.sync_with_dataloader and state.end_of_dataloader
+        state.sync_gradients = at_end or window == state.num_steps
+        is_short = at_end and state.mean_of_last_window
+        state.window_scale = state.num_steps / window if is_short else 1.0
+        if at_end:
+            self.step = 0
+
+    @contextlib.contextmanager
+    def accumulate(self, *models: nn.Module) -> Iterator[None]:
+        """Around one batch: gradients are reduced, and optimizers step, each so many batches.
+
+        The last batch of a data loader always ends an accumulation.
+
+        Args:
+            *models: prepared models whose gradients are accumulated.
+        """
+        self._do_sync()
+        state = self.gradient_state
+        if state.sync_gradients or state.sync_each_batch:
+            yield
+            return
+        with contextlib.ExitStack() as stack:
+            for model in models:
+                stack.enter_context(self.no_sync(model))
+            yield
+
+    @contextlib.contextmanager
+    def no_sync(self, model: nn.Module) -> Iterator[None]:
+        """Within, gradients stay on this process."""
+        with getattr(model, "no_sync", contextlib.nullcontext)():
+            yield
+
+    @staticmethod
+    @contextlib.contextmanager
+    def trigger_sync_in_backward(model: nn.Module) -> Iterator[None]:
+        """Reduce gradients in the next backward, though forward ran under `no_sync`.
+
+        Args:
+            model: prepared; one that is not DistributedDataParallel stays as it is.
+        """
+        if not isinstance(model, nn.parallel.DistributedDataParallel):
+            yield
+            return
+        before = model.require_backward_grad_sync, model.require_forward_param_sync
+        model.require_backward_grad_sync = model.require_forward_param_sync = True
+        # What DistributedDataParallel.forward does at its end, where gradients are to be reduced.
+        model.reducer.prepare_for_backward([])
+        try:
+            yield
+        finally:
+            model.require_backward_grad_sync, model.require_forward_param_sync = before
+
+    def unscale_gradients(self, optimizer: Any = None) -> None:
+        """Take the fp16 scaler's factor out of the gradients.
+
+        Args:
+            optimizer: one, or a list of them; by default all that are prepared.
+        """
+        if self.scaler is None:
+            return
+        chosen = self._optimizers if optimizer is None else optimizer
+        for one in chosen if isinstance(chosen, list | tuple) else [chosen]:
+            inner = one.optimizer if isinstance(one, AcceleratedOptimizer) else one
+            self.scaler.unscale_(inner)
+
+    def _complete_gradients(self) -> None:
+        for optimizer in self._optimizers:
+            optimizer.complete_gradients()
+        self.unscale_gradients()
+
+    def clip_grad_norm_(
+        self, parameters: Any, max_norm: float, norm_type: float = 2
+    ) -> torch.Tensor:
+        """Scale the gradients down to a norm, when they are complete; returns what they had."""
+        if self.sync_gradients:
+            self._complete_gradients()
+        norm = nn.utils.clip_grad_norm_(parameters, max_norm, norm_type)
+        full: Callable[[], torch.Tensor] | None = getattr(norm, "full_tensor", None)
+        return norm if full is None else full()
+
+    def clip_grad_value_(self, parameters: Any, clip_value: float) -> None:
+        """Cut each gradient to a range."""
+        if self.sync_gradients:
+            self._complete_gradients()
+        nn.utils.clip_grad_value_(parameters, clip_value)
+
+    @contextlib.contextmanager
+    def autocast(self, autocast_handler: AutocastKwargs | None = None) -> Iterator[None]:
+        """Compute in the precision that was asked for.
+
+        Args:
+            autocast_handler: instead of the one that the Accelerator was given.
+        """
+        with autocast(self.state, autocast_handler or self.autocast_handler):
+            yield
+
+    @contextlib.contextmanager
+    def join_uneven_inputs(
+        self, joinables: list[Any], even_batches: bool | None = None
+    ) -> Iterator[None]:
+        """Within, processes may have different numbers of batches: none waits for a missing one.
+
+        Args:
+            joinables: prepared models, which are DistributedDataParallel in a world of several.
+            even_batches: for the prepared data loaders, as long as this lasts.
+        """
+        if not self.use_distributed:
+            yield
+            return
+        dealt = [one for one in self._dataloaders if not isinstance(one, DataLoaderDispatcher)]
+        if even_batches is not None and len(dealt) < len(self._dataloaders):
+            warn_once("even_batches has no effect on data loaders that rank 0 reads for all")
+        even = self.even_batches if even_batches is None else even_batches
+        with contextlib.ExitStack() as stack:
+            for loader in dealt if even_batches is not None else []:
+                stack.enter_context(_even_batches(loader, even))
+            with Join(joinables, enable=not even, throw_on_early_termination=False):
+                yield
+
+
+@contextlib.contextmanager
+def _even_batches(loader: Any, even_batches: bool) -> Iterator[None]:
+    shard = loader.batch_sampler if hasattr(loader.batch_sampler, "even_batches") else None
+    if shard is None:
+        yield
+        return
+    before, shard.even_batches = shard.even_batches, even_batches
+    try:
+        yield
+    finally:
+        shard.even_batches = before
