@@ -13,33 +13,65 @@ from runtime.world import Job, World
 if TYPE_CHECKING:
     from runtime.accelerator import Accelerator
     from runtime.configuration import DataLoaderConfiguration
-    from runtime.data_loader import prepare_data_loader
-    from runtime.enums import DistributedType
+    from runtime.data_loader import prepare_data_loader, skip_first_batches
+    from runtime.enums import DDPCommunicationHookType, DistributedType
+    from runtime.handlers import (
+        AutocastKwargs,
+        DistributedDataParallelKwargs,
+        GradScalerKwargs,
+        InitProcessGroupKwargs,
+        ProfileKwargs,
+    )
+    from runtime.launchers import debug_launcher, notebook_launcher
+    from runtime.memory import find_executable_batch_size
+    from runtime.rng import synchronize_rng_states
     from runtime.state import AcceleratorState, GradientState, PartialState
 
 __version__ = "0.1.0"
 
 _HOMES = {  # name -> the module that has it, and that imports torch
     "Accelerator": "accelerator",
-    "DataLoaderConfiguration": "configuration",
-    "prepare_data_loader": "data_loader",
-    "DistributedType": "enums",
     "AcceleratorState": "state",
+    "AutocastKwargs": "handlers",
+    "DDPCommunicationHookType": "enums",
+    "DataLoaderConfiguration": "configuration",
+    "DistributedDataParallelKwargs": "handlers",
+    "DistributedType": "enums",
+    "GradScalerKwargs": "handlers",
     "GradientState": "state",
+    "InitProcessGroupKwargs": "handlers",
     "PartialState": "state",
+    "ProfileKwargs": "handlers",
+    "debug_launcher": "launchers",
+    "find_executable_batch_size": "memory",
+    "notebook_launcher": "launchers",
+    "prepare_data_loader": "data_loader",
+    "skip_first_batches": "data_loader",
+    "synchronize_rng_states": "rng",
 }
 
 __all__ = [
     "Accelerator",
     "AcceleratorState",
+    "AutocastKwargs",
+    "DDPCommunicationHookType",
     "DataLoaderConfiguration",
+    "DistributedDataParallelKwargs",
     "DistributedType",
+    "GradScalerKwargs",
     "GradientState",
+    "InitProcessGroupKwargs",
     "Job",
     "PartialState",
+    "ProfileKwargs",
     "World",
     "WorldError",
+    "debug_launcher",
+    "find_executable_batch_size",
+    "notebook_launcher",
     "prepare_data_loader",
+    "skip_first_batches",
+    "synchronize_rng_states",
 ]
 
 

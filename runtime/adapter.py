@@ -26,6 +26,7 @@ class _Indices:
         self.order_state: torch.Tensor | None = None
         self.shard: BatchSamplerShard | None = None  # what deals them, if it can begin anywhere
         inner = source.batch_sampler if isinstance(source, SkipBatchSampler) else source
+        self.inner = inner  # what is read; what a source skips is in `start`
         if type(inner) is BatchSampler and is_known(inner.sampler):
             inner = BatchSamplerShard(inner, even_batches=False)
         if isinstance(inner, BatchSamplerShard):
@@ -39,7 +40,7 @@ class _Indices:
         state, self.order_state = self.order_state, None
         if self.shard is not None:
             return self.shard.iter_from(start, state)
-        return islice(iter(self.source), start // self.unit, None)
+        return islice(iter(self.inner), start // self.unit, None)
 
     @property
     def unit(self) -> int:
@@ -77,10 +78,12 @@ class DataLoaderAdapter(DataLoader[Any]):
         self._base_state: torch.Tensor | None = None  # what the workers' seed was drawn from
         self._resumed: dict[str, Any] | None = None
 
-    @property
-    def base_dataloader(self) -> "DataLoaderAdapter":
-        """This; in Accelerate it is another object."""
-        return self
+    def __getattr__(self, name: str) -> Any:
+        """`base_dataloader` is this; in Accelerate it is another object."""
+        if name == "base_dataloader":
+            return self
+        sentence = f"{type(self).__name__!r} object has no attribute {name!r}"
+        raise AttributeError(sentence)
 
     @property
     def _index_sampler(self) -> Any:

@@ -80,7 +80,8 @@ def recursively_apply(
     if error_on_other_type:
         sentence = (
             f"Unsupported types ({type(data)}) passed to `{func.__name__}`. Only nested "
-            f"list/tuple/dicts of objects that are valid for `{test_type.__name__}` are taken."
+            "list/tuple/dicts of objects that are valid for "
+            f"`{test_type.__name__}` should be passed."
         )
         raise TypeError(sentence)
     return data

@@ -30,8 +30,8 @@ class Layout:
         """Check that a batch can be split."""
         if self.split and self.batch_size % self.world_size:
             sentence = (
-                f"with split_batches the batch size must be a multiple of the number of processes, "
-                f"got {self.batch_size} and {self.world_size}"
+                f"with split_batches the batch size must be a round multiple of the number of "
+                f"processes, got {self.batch_size} and {self.world_size}"
             )
             raise ValueError(sentence)
 

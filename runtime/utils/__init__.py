@@ -1,49 +1,58 @@
 """Accelerate's `utils`, so that imports move unchanged; everything lives in a room with a name."""
 
-from runtime.collectives import (
-    CannotPadNestedTensorWarning,
-    broadcast,
-    copy_tensor_to_devices,
-    gather,
-    pad_across_processes,
-    pad_input_tensors,
-    reduce,
-)
-from runtime.compilation import TorchDynamoPlugin, compile_regions
-from runtime.configuration import (
+from runtime.utils import imports
+from runtime.utils.dataclasses import (
+    AutocastKwargs,
+    BaseEnum,
     DataLoaderConfiguration,
-    GradientAccumulationPlugin,
-    ProjectConfiguration,
-)
-from runtime.enums import (
     DDPCommunicationHookType,
+    DistributedDataParallelKwargs,
     DistributedType,
     DynamoBackend,
-    LoggerType,
-    PrecisionType,
-    RNGType,
-)
-from runtime.errors import DistributedOperationException
-from runtime.handlers import (
-    AutocastKwargs,
-    DistributedDataParallelKwargs,
+    GradientAccumulationPlugin,
     GradScalerKwargs,
     InitProcessGroupKwargs,
     KwargsHandler,
+    LoggerType,
+    PrecisionType,
     ProfileKwargs,
+    ProjectConfiguration,
+    RNGType,
+    TorchDynamoPlugin,
 )
-from runtime.model import (
-    convert_outputs_to_fp32,
-    extract_model_from_parallel,
-    is_compiled_module,
+from runtime.utils.environment import (
+    clear_environment,
+    get_int_from_env,
+    parse_choice_from_env,
+    parse_flag_from_env,
+    patch_environment,
+    str_to_bool,
 )
-from runtime.nested import (
+from runtime.utils.imports import is_bf16_available, is_fp16_available
+from runtime.utils.launch import PrepareForLaunch
+from runtime.utils.memory import (
+    clear_device_cache,
+    find_executable_batch_size,
+    release_memory,
+    should_reduce_batch_size,
+)
+from runtime.utils.operations import (
+    CannotPadNestedTensorWarning,
+    DistributedOperationException,
     TensorInformation,
+    broadcast,
+    broadcast_object_list,
+    chained_operation,
     concatenate,
+    convert_outputs_to_fp32,
     convert_to_fp32,
+    copy_tensor_to_devices,
     find_batch_size,
     find_device,
+    gather,
+    gather_object,
     get_data_structure,
+    get_shape,
     honor_type,
     ignorant_find_batch_size,
     initialize_tensors,
@@ -51,15 +60,27 @@ from runtime.nested import (
     is_tensor_information,
     is_torch_tensor,
     listify,
+    pad_across_processes,
+    pad_input_tensors,
     recursively_apply,
+    reduce,
     send_to_device,
     slice_tensors,
+    verify_operation,
 )
-from runtime.objects import broadcast_object_list, gather_object
-from runtime.rng import set_seed, synchronize_rng_state, synchronize_rng_states
+from runtime.utils.other import (
+    compile_regions,
+    extract_model_from_parallel,
+    get_free_port,
+    is_compiled_module,
+    is_port_in_use,
+)
+from runtime.utils.random import set_seed, synchronize_rng_state, synchronize_rng_states
+from runtime.utils.versions import compare_versions, is_torch_version
 
 __all__ = [
     "AutocastKwargs",
+    "BaseEnum",
     "CannotPadNestedTensorWarning",
     "DDPCommunicationHookType",
     "DataLoaderConfiguration",
@@ -73,6 +94,7 @@ __all__ = [
     "KwargsHandler",
     "LoggerType",
     "PrecisionType",
+    "PrepareForLaunch",
     "ProfileKwargs",
     "ProjectConfiguration",
     "RNGType",
@@ -80,6 +102,10 @@ __all__ = [
     "TorchDynamoPlugin",
     "broadcast",
     "broadcast_object_list",
+    "chained_operation",
+    "clear_device_cache",
+    "clear_environment",
+    "compare_versions",
     "compile_regions",
     "concatenate",
     "convert_outputs_to_fp32",
@@ -88,24 +114,41 @@ __all__ = [
     "extract_model_from_parallel",
     "find_batch_size",
     "find_device",
+    "find_executable_batch_size",
     "gather",
     "gather_object",
     "get_data_structure",
+    "get_free_port",
+    "get_int_from_env",
+    "get_shape",
     "honor_type",
     "ignorant_find_batch_size",
     "initialize_tensors",
+    "is_bf16_available",
     "is_compiled_module",
+    "is_fp16_available",
     "is_namedtuple",
+    "is_port_in_use",
     "is_tensor_information",
     "is_torch_tensor",
+    "is_torch_version",
     "listify",
     "pad_across_processes",
     "pad_input_tensors",
+    "parse_choice_from_env",
+    "parse_flag_from_env",
+    "patch_environment",
     "recursively_apply",
     "reduce",
+    "release_memory",
     "send_to_device",
     "set_seed",
+    "should_reduce_batch_size",
     "slice_tensors",
+    "str_to_bool",
     "synchronize_rng_state",
     "synchronize_rng_states",
+    "verify_operation",
 ]
+
+__getattr__ = imports.__getattr__

@@ -125,5 +125,7 @@ def test_iterable_datasets_are_dealt_as_accelerate_does() -> None:
 
 
 def test_a_batch_that_cannot_be_split_is_refused() -> None:
-    with pytest.raises(ValueError, match="must be a multiple of the number of processes, got 5"):
+    with pytest.raises(
+        ValueError, match="must be a round multiple of the number of processes, got 5"
+    ):
         Layout(batch_size=5, world_size=2, rank=0, split=True)
