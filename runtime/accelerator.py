@@ -37,6 +37,7 @@ from runtime.model import extract_model_from_parallel, prepare_model
 from runtime.optimizer import AcceleratedOptimizer
 from runtime.reporting import Reporting
 from runtime.rng import GENERATOR, check_rng_types, set_seed
+from runtime.saving import Saving
 from runtime.scheduler import AcceleratedScheduler
 from runtime.settings import Settings
 from runtime.state import AcceleratorState, GradientState
@@ -55,7 +56,7 @@ _HANDLERS: dict[type[KwargsHandler], str] = {  # what a handler is for -> the at
 }
 
 
-class Accelerator(Stepping, Gathering, Reporting):
+class Accelerator(Stepping, Gathering, Reporting, Saving):
     """Prepares a script's objects for the world that it runs in."""
 
     def __init__(
@@ -148,6 +149,7 @@ class Accelerator(Stepping, Gathering, Reporting):
         )
         self.step = 0
         self.scaler = self._scaler()
+        self._begin_saving()
         self._models: list[nn.Module] = []
         self._optimizers: list[AcceleratedOptimizer] = []
         self._schedulers: list[AcceleratedScheduler] = []
@@ -343,11 +345,6 @@ class Accelerator(Stepping, Gathering, Reporting):
     ) -> nn.Module:
         """The script's own model out of a prepared one."""
         return extract_model_from_parallel(model, keep_fp32_wrapper, keep_torch_compile)
-
-    def save(self, obj: Any, f: Any) -> None:
-        """torch.save on the main process only."""
-        if self.is_main_process:
-            torch.save(obj, f)
 
     def free_memory(self, *objects: Any) -> list[None]:
         """Forget all prepared objects; returns as many Nones as objects were given."""

@@ -36,11 +36,13 @@ class _Indices:
         return len(self.source)
 
     def __iter__(self) -> Iterator[Any]:
+        # A generator: torch makes two iterators where there are workers, and uses the second.
         start, self.start = self.start, 0
         state, self.order_state = self.order_state, None
         if self.shard is not None:
-            return self.shard.iter_from(start, state)
-        return islice(iter(self.inner), start // self.unit, None)
+            yield from self.shard.iter_from(start, state)
+        else:
+            yield from islice(iter(self.inner), start // self.unit, None)
 
     @property
     def unit(self) -> int:
@@ -129,6 +131,10 @@ class DataLoaderAdapter(DataLoader[Any]):
 
         It holds for any number of processes, if the samples of a step stay as many.
         """
+        if self._resumed is not None:
+            return self._resumed
+        if not self._position:
+            return {"epoch": self.iteration, "position": 0}
         if getattr(self, "end_of_dataloader", False):
             return {"epoch": self.iteration + 1, "position": 0}
         shard = self._indices.shard
@@ -144,6 +150,11 @@ class DataLoaderAdapter(DataLoader[Any]):
         """Have the next pass begin where another loader was."""
         self._resumed = state_dict
         self.set_epoch(state_dict["epoch"])
+
+    def _end_epoch(self) -> None:
+        """All batches were given, and taken."""
+        self.iteration += 1
+        self._position = 0
 
     def _begin_at(self) -> dict[str, Any]:
         """Set the position where this pass begins; the state that it begins from, if any."""

@@ -177,27 +177,30 @@ def pad_across_processes(
         TypeError: something in `tensor` is not a tensor.
     """
     own = _tensors(tensor, "pad_across_processes")
-    lengths = torch.tensor([_length(one, dim) for one in own], device=find_device(tensor))
-    longest = gather(lengths[None]).amax(0).tolist() if len(own) else []
-    return _rebuilt(
-        tensor,
-        [_padded(one, dim, length, pad_index, pad_first) for one, length in zip(own, longest)],  # noqa: B905  # both are `own`'s
-    )
+    shapes = [_shape(one) for one in own]
+    sizes = torch.tensor([length for shape in shapes for length in shape], device=find_device(own))
+    longest = iter(gather(sizes[None]).amax(0).tolist())
+    padded = []
+    for one, shape in zip(own, shapes, strict=True):
+        lengths = [next(longest) for _ in shape]
+        is_there = -len(shape) <= dim < len(shape)
+        padded.append(_padded(one, dim, lengths[dim], pad_index, pad_first) if is_there else one)
+    return _rebuilt(tensor, padded)
 
 
-def _length(tensor: torch.Tensor, dim: int) -> int:
-    """Of a dimension; -1 if there is none to be padded."""
-    if tensor.is_nested:
-        sentence = "Cannot pad nested tensors without more information. Leaving unprocessed."
-        warnings.warn(sentence, CannotPadNestedTensorWarning, stacklevel=4)
-        return -1
-    return tensor.shape[dim] if -tensor.ndim <= dim < tensor.ndim else -1
+def _shape(tensor: torch.Tensor) -> list[int]:
+    """Of a tensor that can be padded; a nested one has none."""
+    if not tensor.is_nested:
+        return [*tensor.shape]
+    sentence = "Cannot pad nested tensors without more information. Leaving unprocessed."
+    warnings.warn(sentence, CannotPadNestedTensorWarning, stacklevel=4)
+    return []
 
 
 def _padded(
     tensor: torch.Tensor, dim: int, length: int, pad_index: int, pad_first: bool
 ) -> torch.Tensor:
-    if length < 0 or length == tensor.shape[dim]:
+    if length == tensor.shape[dim]:
         return tensor
     shape = list(tensor.shape)
     shape[dim] = length - tensor.shape[dim]

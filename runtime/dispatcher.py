@@ -91,7 +91,7 @@ class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
                     self.remainder = -1 if part.real is None else part.real
                     self.padding_ranks = part.padding_ranks
                 yield send_to_device(part.batch, self.state.device, self._non_blocking)
-            self.iteration += 1
+            self._end_epoch()
         finally:  # also when the loop was left early
             self.end()
 

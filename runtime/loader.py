@@ -97,7 +97,7 @@ class DataLoaderShard(DataLoaderAdapter, DataLoaderStateMixin):
         try:
             self.set_epoch(self.iteration)
             yield from self._batches()
-            self.iteration += 1
+            self._end_epoch()
         finally:  # also when the loop was left early
             self.end()
 

@@ -33,7 +33,7 @@ class AcceleratedOptimizer(Optimizer):
         self.scaler = scaler
         self.gradient_state = GradientState()
         self.device_placement = device_placement
-        self._step_was_skipped = False
+        self._is_overflow = False  # Accelerate's name for it
         self._is_scaled_for: float = 1.0  # the window's factor that the gradients have already
         if device_placement:
             for parameter, values in optimizer.state.items():
@@ -69,7 +69,7 @@ class AcceleratedOptimizer(Optimizer):
     @property
     def step_was_skipped(self) -> bool:
         """Whether the last step was left out because a scaled gradient was not finite."""
-        return self._step_was_skipped
+        return self._is_overflow
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters to the wrapped optimizer."""
@@ -93,10 +93,12 @@ class AcceleratedOptimizer(Optimizer):
 
     def complete_gradients(self) -> None:
         """Give an accumulation that a loader's end has cut short the mean of what it has; once."""
-        factor = self.gradient_state.window_scale / self._is_scaled_for
+        self._scale_gradients(self.gradient_state.window_scale)
+
+    def _scale_gradients(self, wanted: float) -> None:
+        factor, self._is_scaled_for = wanted / self._is_scaled_for, wanted
         if factor == 1.0:
             return
-        self._is_scaled_for = self.gradient_state.window_scale
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -107,14 +109,18 @@ class AcceleratedOptimizer(Optimizer):
         if not self.gradient_state.sync_gradients:
             return None
         self.complete_gradients()
-        self._is_scaled_for = 1.0
+        result = self._step(closure)
+        self._scale_gradients(1.0)  # what a script reads afterwards is what backward gave
+        return result
+
+    def _step(self, closure: Callable[[], Any] | None) -> Any:
         if self.scaler is None:
             return self.optimizer.step() if closure is None else self.optimizer.step(closure)
         before = self.scaler.get_scale()
         result = self.scaler.step(self.optimizer, *([] if closure is None else [closure]))
         self.scaler.update()
         # The scale falls if, and only if, a gradient was not finite (torch.amp.GradScaler).
-        self._step_was_skipped = self.scaler.get_scale() < before
+        self._is_overflow = self.scaler.get_scale() < before
         return result
 
     def train(self) -> Any:

@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 
+from runtime.constants import PROFILE_PATTERN_NAME
 from runtime.control import StateView
 from runtime.handlers import ProfileKwargs
 from runtime.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
-
-TRACE = "profile_{suffix}.json"  # a rank's trace; Accelerate's name for it
 
 
 class Reporting(StateView):
@@ -116,5 +115,7 @@ class Reporting(StateView):
             return
         folder = Path(handler.output_trace_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        profiler.export_chrome_trace(str(folder / TRACE.format(suffix=self.process_index)))
+        profiler.export_chrome_trace(
+            str(folder / PROFILE_PATTERN_NAME.format(suffix=self.process_index))
+        )
         self.wait_for_everyone()

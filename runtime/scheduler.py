@@ -42,9 +42,7 @@ class AcceleratedScheduler:
             self.scheduler.step(*args, **kwargs)
             return
         if not self.gradient_state.sync_gradients:
-            # torch warns of a scheduler that steps before its optimizer by this count; batches
-            # that are accumulated count as seen.
-            if hasattr(self.scheduler, "_step_count"):  # ReduceLROnPlateau has none
+            if self.gradient_state.adjust_scheduler:
                 self.scheduler._step_count += 1  # noqa: SLF001
             return
         if any(optimizer.step_was_skipped for optimizer in self.optimizers):

@@ -173,6 +173,7 @@ class AcceleratorState(Shared):
     _known_attrs = (
         *PartialState._known_attrs,  # noqa: SLF001  # its sister's
         *("deepspeed_plugin", "fsdp_plugin", "megatron_lm_plugin", "dynamo_plugin"),
+        "mixed_precision",
     )
 
     mixed_precision: str
@@ -234,6 +235,10 @@ class AcceleratorState(Shared):
 
     def __repr__(self) -> str:
         return f"{self._partial!r}\nMixed precision type: {self.mixed_precision}\n"
+
+    def destroy_process_group(self, group: Any = None) -> None:
+        """Leave the world, or a group; also after this state was forgotten."""
+        PartialState().destroy_process_group(group)
 
     @property
     def deepspeed_plugin(self) -> None:

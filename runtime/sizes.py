@@ -1,0 +1,41 @@
+"""Sizes in words, and weights divided by them."""
+
+import re
+from typing import Any
+
+_UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+def size_in_bytes(size: int | str) -> int:
+    """Bytes of a size such as `5GB` (powers of 1000) or `200MiB` (of 1024).
+
+    >>> size_in_bytes("5GB"), size_in_bytes("1KiB"), size_in_bytes(100)
+    (5000000000, 1024, 100)
+
+    Raises:
+        ValueError: it is not such a size.
+    """
+    if isinstance(size, int):
+        return size
+    found = re.fullmatch(r"(\d+)\s*([KMGT]?)(i?)B", size, re.IGNORECASE)
+    if found is None:
+        sentence = f"a size must be a number of bytes, or as 5GB or 200MiB, got {size!r}"
+        raise ValueError(sentence)
+    digits, unit, binary = found.groups()
+    return int(digits) * int((1024 if binary else 1000) ** _UNITS[unit.upper()])
+
+
+def by_size(weights: dict[str, Any], limit: int) -> list[dict[str, Any]]:
+    """Weights in their order, divided so that no part is larger than allowed.
+
+    A single weight that is larger is a part of its own.
+    """
+    shards: list[dict[str, Any]] = [{}]
+    filled = 0
+    for name, tensor in weights.items():
+        if shards[-1] and filled + tensor.nbytes > limit:
+            shards.append({})
+            filled = 0
+        shards[-1][name] = tensor
+        filled += tensor.nbytes
+    return shards
