@@ -163,6 +163,26 @@ def uneven(library: Library) -> Any:
     return {"steps": steps, "weights": [p.tolist() for p in model.parameters()]}
 
 
+def local_sgd(library: Library) -> Any:
+    """Weights of a training whose processes meet at every second step."""
+    torch.manual_seed(2)
+    accelerator = configured(library)
+    model = nn.Linear(6, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    home = importlib.import_module(f"{library.__name__}.local_sgd")
+    found = []
+    with home.LocalSGD(accelerator, model, local_sgd_steps=2) as local:
+        for step in range(5):
+            x = torch.full((2, 6), float(accelerator.process_index + step))
+            accelerator.backward(model(x).square().mean())
+            optimizer.step()
+            optimizer.zero_grad()
+            local.step()
+            found.append([p.tolist() for p in model.parameters()])
+    return [*found, [p.tolist() for p in model.parameters()]]
+
+
 def late_sync(library: Library) -> Any:
     """Gradients reduced by one backward although its forward ran without."""
     torch.manual_seed(2)
@@ -370,6 +390,7 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "batches of any size": (ragged, {}),
     "structures": (structures, {}),
     "uneven, joined": (uneven, {}),
+    "local SGD": (local_sgd, {}),
     "late sync": (late_sync, {}),
     "trigger": (trigger, {}),
     "subset of 30": (subset, {"n": 30, "batch": 8}),
@@ -382,6 +403,7 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
 
 
 HANGS = {"uneven, joined"}  # under accelerate 1.15 on gloo: it does not join, and a rank waits
+SUMS = {"local SGD"}  # equal up to the order in which a message's parts are summed
 OURS = {"train, accumulate 4 of 6, old rule"}  # by an argument that accelerate does not have
 
 

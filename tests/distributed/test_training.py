@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.distributed.programs import CASES, HANGS, OURS, read
+from tests.distributed.programs import CASES, HANGS, OURS, SUMS, read
 from tests.distributed.world import results
 
 pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("gloo")]
@@ -33,11 +33,18 @@ def found(case: str, world: int, library: str = "runtime") -> list[Any]:
 
 @pytest.mark.parametrize("world", [2, 3])
 @pytest.mark.parametrize(
-    "case", sorted(CASES.keys() - RIGHT_WHERE_ACCELERATE_IS_NOT - HANGS - OURS)
+    "case", sorted(CASES.keys() - RIGHT_WHERE_ACCELERATE_IS_NOT - HANGS - OURS - SUMS)
 )
 def test_every_rank_finds_what_it_finds_under_accelerate(case: str, world: int) -> None:
     """Batches, weights, losses, learning rates, collectives: equal bit by bit."""
     assert found(case, world) == found(case, world, "accelerate")
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("case", SUMS)
+def test_sums_are_those_of_accelerate_in_another_order(case: str, world: int) -> None:
+    theirs = found(case, world, "accelerate")
+    assert flat(found(case, world)) == pytest.approx(flat(theirs), rel=1e-6)
 
 
 @pytest.mark.parametrize("case", RIGHT_WHERE_ACCELERATE_IS_NOT)

@@ -8,6 +8,7 @@ under a digest of what it was made from, so that a new pin is never served an ol
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -53,8 +54,16 @@ def is_at_hand(name: str) -> bool:
 def built(name: str) -> Path:
     """Where the cache keeps what is built from the sources as they are now."""
     sources = sorted(path for path in (SOURCES / name).iterdir() if path.is_file())
-    digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources))
+    parts = [*(path.read_bytes() for path in sources), " ".join(flags(name)).encode()]
+    digest = hashlib.sha256(b"\0".join(parts))
     return cache() / "bin" / digest.hexdigest()[:16] / name
+
+
+def flags(name: str) -> tuple[str, ...]:
+    """How the Go compiler is called. Without a version charts find Kubernetes to be too old."""
+    pin = re.search(r"k8s.io/kubernetes (v\S+)", (SOURCES / name / "go.mod").read_text())
+    version = f" -X k8s.io/component-base/version.gitVersion={pin[1]}" if pin else ""
+    return ("-buildvcs=false", "-trimpath", f"-ldflags=-s -w{version}", "-mod=readonly")
 
 
 def build(name: str, target: Path, *, report: Callable[[str], None]) -> None:
@@ -65,13 +74,10 @@ def build(name: str, target: Path, *, report: Callable[[str], None]) -> None:
             "(1.24 or later) must be there to build it: install Go"
         )
     report(f"test bed: building {name} from source; this takes minutes, once")
-    flags = ("-buildvcs=false", "-trimpath", "-ldflags=-s -w", "-mod=readonly")
     folder = str(SOURCES / name)
     environment = {"CGO_ENABLED": "0"}
-    run(
-        *("go", "-C", folder, "build", *flags, "-o", target, PACKAGES[name]),
-        environment=environment,
-    )
+    command = ("go", "-C", folder, "build", *flags(name), "-o", str(target), PACKAGES[name])
+    run(*command, environment=environment)
 
 
 def _folder() -> Path | None:
