@@ -7,11 +7,13 @@ imports. Importing this package imports no torch: that happens when a name that 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from runtime import left_out
 from runtime.errors import WorldError
 from runtime.world import Job, World
 
 if TYPE_CHECKING:
     from runtime.accelerator import Accelerator
+    from runtime.big_modeling import init_empty_weights, init_on_device
     from runtime.configuration import DataLoaderConfiguration
     from runtime.data_loader import prepare_data_loader, skip_first_batches
     from runtime.enums import DDPCommunicationHookType, DistributedType
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from runtime.memory import find_executable_batch_size
     from runtime.rng import synchronize_rng_states
     from runtime.state import AcceleratorState, GradientState, PartialState
+    from runtime.weights import load_checkpoint_in_model
 
 __version__ = "0.1.0"
 
@@ -44,6 +47,9 @@ _HOMES = {  # name -> the module that has it, and that imports torch
     "ProfileKwargs": "handlers",
     "debug_launcher": "launchers",
     "find_executable_batch_size": "memory",
+    "init_empty_weights": "big_modeling",
+    "init_on_device": "big_modeling",
+    "load_checkpoint_in_model": "weights",
     "notebook_launcher": "launchers",
     "prepare_data_loader": "data_loader",
     "skip_first_batches": "data_loader",
@@ -68,6 +74,9 @@ __all__ = [
     "WorldError",
     "debug_launcher",
     "find_executable_batch_size",
+    "init_empty_weights",
+    "init_on_device",
+    "load_checkpoint_in_model",
     "notebook_launcher",
     "prepare_data_loader",
     "skip_first_batches",
@@ -77,10 +86,13 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a name's module when the name is first used (PEP 562)."""
-    if name not in _HOMES:
+    if name in left_out.NAMES:
+        value: Any = left_out.stand_in(name)
+    elif name in _HOMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    else:
         sentence = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(sentence)
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 

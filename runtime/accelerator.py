@@ -35,6 +35,7 @@ from runtime.handlers import (
 )
 from runtime.model import extract_model_from_parallel, prepare_model
 from runtime.optimizer import AcceleratedOptimizer
+from runtime.options import Options
 from runtime.reporting import Reporting
 from runtime.rng import GENERATOR, check_rng_types, set_seed
 from runtime.saving import Saving
@@ -56,7 +57,7 @@ _HANDLERS: dict[type[KwargsHandler], str] = {  # what a handler is for -> the at
 }
 
 
-class Accelerator(Stepping, Gathering, Reporting, Saving):
+class Accelerator(Stepping, Gathering, Reporting, Saving, Options):
     """Prepares a script's objects for the world that it runs in."""
 
     def __init__(
@@ -147,6 +148,7 @@ class Accelerator(Stepping, Gathering, Reporting, Saving):
         self.gradient_state = GradientState(
             _accumulation(gradient_accumulation_steps, gradient_accumulation_plugin, settings)
         )
+        self._bypasses_device_map = bool(settings.bypass_device_map)
         self.step = 0
         self.scaler = self._scaler()
         self._begin_saving()
@@ -154,6 +156,10 @@ class Accelerator(Stepping, Gathering, Reporting, Saving):
         self._optimizers: list[AcceleratedOptimizer] = []
         self._schedulers: list[AcceleratedScheduler] = []
         self._dataloaders: list[DataLoaderShard | DataLoaderDispatcher] = []
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> "Accelerator":
+        """Itself: there is one state, and the models and loaders are the script's."""
+        return self
 
     def _set_handlers(self, handlers: list[KwargsHandler]) -> None:
         self.autocast_handler: AutocastKwargs | None = None
@@ -176,60 +182,6 @@ class Accelerator(Stepping, Gathering, Reporting, Saving):
             return None
         options = self.scaler_handler.to_kwargs() if self.scaler_handler else {}
         return torch.amp.GradScaler(self.device.type, **options)
-
-    @property
-    def project_dir(self) -> Any:
-        """Where checkpoints go."""
-        return self.project_configuration.project_dir
-
-    @property
-    def logging_dir(self) -> Any:
-        """Where trackers write."""
-        return self.project_configuration.logging_dir
-
-    @property
-    def save_iteration(self) -> int:
-        """The next checkpoint's number."""
-        return self.project_configuration.iteration
-
-    @property
-    def split_batches(self) -> bool:
-        """Whether the script's batch size is that of all processes together."""
-        return self.dataloader_config.split_batches
-
-    @property
-    def dispatch_batches(self) -> bool | None:
-        """Whether rank 0 reads for all."""
-        return self.dataloader_config.dispatch_batches
-
-    @property
-    def even_batches(self) -> bool:
-        """Whether the last batches are filled, so that all processes have as many."""
-        return self.dataloader_config.even_batches
-
-    @even_batches.setter
-    def even_batches(self, even_batches: bool) -> None:
-        self.dataloader_config.even_batches = even_batches
-
-    @property
-    def use_seedable_sampler(self) -> bool:
-        """Whether orders are drawn from seed and epoch alone."""
-        return self.dataloader_config.use_seedable_sampler
-
-    @property
-    def non_blocking(self) -> bool:
-        """Whether batches are copied to the device without waiting."""
-        return self.dataloader_config.non_blocking
-
-    @property
-    def use_stateful_dataloader(self) -> bool:
-        """What the configuration says; each prepared loader has its state."""
-        return self.dataloader_config.use_stateful_dataloader
-
-    @property
-    def mixed_precision(self) -> str:
-        """`no`, `fp16` or `bf16`."""
-        return str(self.state.mixed_precision)
 
     def prepare(self, *args: Any, device_placement: list[bool] | None = None) -> Any:
         """Prepare models, optimizers, schedulers and data loaders; return them in the same order.
@@ -269,13 +221,24 @@ class Accelerator(Stepping, Gathering, Reporting, Saving):
         device_placement: bool | None = None,
         evaluation_mode: bool = False,
     ) -> nn.Module:
-        """Place a model and average its gradients over all processes."""
+        """Place a model and average its gradients over all processes.
+
+        Raises:
+            ValueError: it was placed on several devices already, in a world of several processes.
+        """
         if _is_prepared(model):
             return model
+        is_placed = self.verify_device_map(model)
+        if is_placed and self.use_distributed and not self._bypasses_device_map:
+            sentence = (
+                "You can't train a model that has been loaded with `device_map='auto'` in any "
+                "distributed mode: load it without `device_map`."
+            )
+            raise ValueError(sentence)
         prepared = prepare_model(
             model,
             state=self.state,
-            device_placement=first(device_placement, self.device_placement),
+            device_placement=first(device_placement, self.device_placement) and not is_placed,
             evaluation_mode=evaluation_mode,
             autocast_handler=self.autocast_handler,
             ddp_handler=self.ddp_handler,

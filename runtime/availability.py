@@ -32,6 +32,7 @@ _PACKAGES = {  # what they are called -> what is imported
     "transformer_engine": "transformer_engine",
 }
 _ALWAYS = {"fp8": False, "weights_only": True}
+_FP8_CAPABILITY = (8, 9)  # of NVIDIA's devices, from Ada on
 
 
 def is_bf16_available(ignore_tpu: bool = False) -> bool:  # noqa: ARG001  # accelerate's signature
@@ -42,6 +43,16 @@ def is_bf16_available(ignore_tpu: bool = False) -> bool:  # noqa: ARG001  # acce
 def is_fp16_available() -> bool:
     """Whether there is an accelerator that computes in float16."""
     return is_present("cuda") or is_present("xpu") or is_present("mps")
+
+
+def is_habana_gaudi1() -> bool:
+    """False: that device's own software is not asked."""
+    return False
+
+
+def check_cuda_fp8_capability() -> bool:
+    """Whether the first CUDA device computes in fp8."""
+    return torch.cuda.is_available() and torch.cuda.get_device_capability() >= _FP8_CAPABILITY
 
 
 def is_present(name: str) -> bool:

@@ -223,3 +223,8 @@ def pad_input_tensors(tensor: Any, batch_size: int, num_processes: int, dim: int
         return _padded(one, dim, one.shape[dim] + missing, 0, False)
 
     return recursively_apply(pad_one, tensor, error_on_other_type=True)
+
+
+def wait_for_everyone() -> None:
+    """Return when all processes have come here."""
+    PartialState().wait_for_everyone()

@@ -119,7 +119,7 @@ class ProcessControl:
             apply_padding: repeat the last element so that all shares are of one length.
         """
         if isinstance(inputs, dict) and len({len(value) for value in inputs.values()}) > 1:
-            sentence = "all values of the dict must be of one length"
+            sentence = "All values in the dictionary must have the same length"
             raise ValueError(sentence)
         yield self._share(inputs, apply_padding)
 

@@ -1,10 +1,18 @@
 """Environment variables for a while, and the questions that are asked of them."""
 
 import contextlib
+import functools
+import logging
 import os
+import platform
+import re
 import socket
-from collections.abc import Iterator, Sequence
-from typing import Any
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+logger = logging.getLogger(__name__)
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 _TRUE = ("y", "yes", "t", "true", "on", "1")
 _FALSE = ("n", "no", "f", "false", "off", "0")
@@ -76,3 +84,83 @@ def get_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("", 0))
         return int(probe.getsockname()[1])
+
+
+def convert_dict_to_env_variables(current_env: Mapping[str, str]) -> list[str]:
+    r"""Lines for a file of variables; what such a file cannot hold is left out, with a warning.
+
+    >>> convert_dict_to_env_variables({"ACCELERATE_DEBUG_MODE": "1"})
+    ['ACCELERATE_DEBUG_MODE=1\n']
+    """
+    fit = {key: value for key, value in current_env.items() if _fits_a_line(key, value)}
+    for key in current_env.keys() - fit:
+        logger.warning("left out %s: it is empty, or has a blank or one of ; < >", key)
+    return [f"{key}={value}\n" for key, value in fit.items()]
+
+
+def _fits_a_line(key: str, value: str) -> bool:
+    return bool(key and value) and not re.search(r"[;<>\n ]", key + value)
+
+
+_OURS = "ACCELERATE_"  # what a script's configuration may leave behind
+
+
+@contextlib.contextmanager
+def _own_variables() -> Iterator[None]:
+    """Afterwards the ACCELERATE_ variables are those of before."""
+    before = {name: value for name, value in os.environ.items() if name.startswith(_OURS)}
+    try:
+        yield
+    finally:
+        for name in [name for name in os.environ if name.startswith(_OURS)]:
+            del os.environ[name]
+        os.environ.update(before)
+
+
+def purge_accelerate_environment(func_or_cls: Decorated) -> Decorated:
+    """Decorate a function, or a class of tests, whose ACCELERATE_ variables are not to stay."""
+    if not isinstance(func_or_cls, type):
+        return _purged(func_or_cls)
+
+    def purge_tests(kind: type, /, **_options: Any) -> None:
+        for name in [name for name in dir(kind) if name.startswith("test")]:
+            method = getattr(kind, name)
+            if callable(method) and not hasattr(method, "_leaves_no_variables"):
+                setattr(kind, name, _purged(method))
+
+    purge_tests(func_or_cls)
+    func_or_cls.__init_subclass__ = classmethod(purge_tests)  # type: ignore[assignment]  # as Python calls it
+    return func_or_cls
+
+
+def _purged(function: Decorated) -> Decorated:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        with _own_variables():
+            return function(*args, **kwargs)
+
+    wrapper._leaves_no_variables = True  # type: ignore[attr-defined]  # noqa: SLF001  # its mark
+    return wrapper  # type: ignore[return-value]  # the same signature
+
+
+def are_libraries_initialized(*library_names: str) -> list[str]:
+    """Those of some packages that were imported."""
+    return [name for name in library_names if name in sys.modules]
+
+
+OLDEST_KERNEL = (5, 5)  # before it, training processes have hung (huggingface/accelerate#1929)
+
+
+def check_os_kernel() -> None:
+    """Warn of a Linux kernel on which training processes have hung."""
+    system = platform.uname()
+    found = re.match(r"(\d+)\.(\d+)", system.release)
+    if system.system != "Linux" or found is None:
+        return
+    if (int(found[1]), int(found[2])) < OLDEST_KERNEL:
+        sentence = (
+            f"Detected kernel version {system.release}, which is below the recommended minimum of "
+            "5.5.0; this can cause the process to hang. It is recommended to upgrade the kernel to "
+            "the minimum version or higher."
+        )
+        logger.warning(sentence)

@@ -238,3 +238,17 @@ def find_device(data: Any) -> torch.device | None:
 def convert_to_fp32(tensor: Any) -> Any:
     """The same data with every half-precision tensor in float32."""
     return map_tensors(lambda one: one.float() if one.dtype in HALVES else one, tensor)
+
+
+def merge_dicts(source: Mapping[str, Any], destination: dict[str, Any]) -> dict[str, Any]:
+    """Put one dict into another, dicts in it likewise; returns the other one.
+
+    >>> merge_dicts({"a": {"b": 1}}, {"a": {"c": 2}})
+    {'a': {'c': 2, 'b': 1}}
+    """
+    for key, value in source.items():
+        if isinstance(value, dict):
+            merge_dicts(value, destination.setdefault(key, {}))
+        else:
+            destination[key] = value
+    return destination

@@ -30,6 +30,8 @@ class Settings:
     torch_device: str | None = None  # instead of the one that would be found
     fork_launched: bool | None = None  # a notebook's launcher has started this process
     debug_mode: bool | None = None  # compare shapes before each collective
+    bypass_device_map: bool | None = None  # train what `device_map` has placed all the same
+    init_include_buffers: bool | None = None  # models without memory have none for buffers either
     log_level: str | None = None
     use_fsdp: bool | None = None
     dynamo_backend: str | None = None
@@ -92,6 +94,8 @@ _READERS = {
     "split_batches": _boolean,
     "dispatch_batches": _boolean,
     "debug_mode": _boolean,
+    "bypass_device_map": _boolean,
+    "init_include_buffers": _boolean,
     "fork_launched": _boolean,
     "use_fsdp": _boolean,
     "dynamo_use_fullgraph": _boolean,

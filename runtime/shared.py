@@ -21,6 +21,10 @@ class Shared:
     def __init__(self) -> None:
         self.__dict__ = self._shared_state
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, or what is unpickled, is a view of the state of the process that it is in."""
+        return _view, (type(self),)
+
     @property
     def initialized(self) -> bool:
         """Whether the state is there."""
@@ -51,3 +55,9 @@ class Shared:
             raise AttributeError(sentence)
         sentence = f"'{kind}' object has no attribute '{name}'"
         raise AttributeError(sentence)
+
+
+def _view(kind: type[Shared]) -> Shared:
+    view = kind.__new__(kind)
+    Shared.__init__(view)
+    return view

@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+import torch
+
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
@@ -39,3 +41,27 @@ def by_size(weights: dict[str, Any], limit: int) -> list[dict[str, Any]]:
         shards[-1][name] = tensor
         filled += tensor.nbytes
     return shards
+
+
+def convert_bytes(size: float) -> str:
+    """A number of bytes in words, in powers of 1024.
+
+    >>> convert_bytes(1536)
+    '1.5 KB'
+    """
+    units = ["bytes", "KB", "MB", "GB", "TB", "PB"]
+    while size >= 1024 and len(units) > 1:  # noqa: PLR2004  # as said
+        size /= 1024
+        units.pop(0)
+    return f"{round(size, 2)} {units[0]}"
+
+
+def dtype_byte_size(dtype: torch.dtype) -> float:
+    """Bytes that a number takes; a bool counts as an eighth, as Accelerate counts it."""
+    return 1 / 8 if dtype == torch.bool else dtype.itemsize
+
+
+def id_tensor_storage(tensor: torch.Tensor) -> tuple[torch.device, int, int]:
+    """Where a tensor's memory is and how much: the same for tensors that share it."""
+    storage = tensor.untyped_storage()
+    return tensor.device, storage.data_ptr(), storage.nbytes()

@@ -207,6 +207,8 @@ class AcceleratorState(Shared):
         wanted = None if mixed_precision is None else str(mixed_precision).lower()
         if self.initialized:
             self._check_same(wanted, cpu)
+            if not PartialState.is_made():  # it alone was forgotten
+                self._partial = PartialState(cpu, **kwargs)
             return
         if not _from_accelerator:
             sentence = (

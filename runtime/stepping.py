@@ -1,6 +1,7 @@
 """What an Accelerator does in one step of training."""
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,11 +11,11 @@ from torch.distributed.algorithms.join import Join
 
 from runtime.control import StateView
 from runtime.dispatcher import DataLoaderDispatcher
+from runtime.enums import DistributedType
 from runtime.gradient import GradientState
 from runtime.handlers import AutocastKwargs
 from runtime.model import autocast
 from runtime.optimizer import AcceleratedOptimizer
-from runtime.warn import warn_once
 
 Context = contextlib.AbstractContextManager[None]
 
@@ -180,9 +181,21 @@ class Stepping(StateView):
         if not self.use_distributed:
             yield
             return
+        if self.distributed_type == DistributedType.FSDP:
+            sentence = (
+                "Joining uneven inputs is only supported for multi-GPU and multi-CPU training with "
+                "DistributedDataParallel; it has no effect on models that are sharded."
+            )
+            warnings.warn(sentence, stacklevel=3)
+            yield
+            return
         dealt = [one for one in self._dataloaders if not isinstance(one, DataLoaderDispatcher)]
         if even_batches is not None and len(dealt) < len(self._dataloaders):
-            warn_once("even_batches has no effect on data loaders that rank 0 reads for all")
+            sentence = (
+                "Overriding even_batches is only supported for map-style datasets, yet some "
+                "dataloaders given were iterable, or are read by rank 0 for all"
+            )
+            warnings.warn(sentence, stacklevel=3)
         even = self.even_batches if even_batches is None else even_batches
         with contextlib.ExitStack() as stack:
             for loader in dealt if even_batches is not None else []:

@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from runtime.environment import str_to_bool
 from runtime.nested import listify
 from runtime.tracker import GeneralTracker, on_main_process
 
@@ -145,15 +146,16 @@ class MLflowTracker(GeneralTracker):
         run_name: str | None = None,
         description: str | None = None,
     ) -> None:
-        """Args: as for mlflow.start_run; MLFLOW_EXPERIMENT_NAME, _RUN_ID and _TAGS come first."""
+        """Args: for mlflow.start_run; MLFLOW_EXPERIMENT_NAME, _RUN_ID, _TAGS, _NESTED_RUN win."""
         super().__init__()
+        nested = os.environ.get("MLFLOW_NESTED_RUN")
         self.experiment_name = os.environ.get("MLFLOW_EXPERIMENT_NAME", experiment_name)
         self.logging_dir = logging_dir
         tags = os.environ.get("MLFLOW_TAGS", tags)
         self.run_options = {
             "run_id": os.environ.get("MLFLOW_RUN_ID", run_id),
             "run_name": run_name,
-            "nested": nested_run,
+            "nested": nested_run if nested is None else bool(str_to_bool(nested)),
             "tags": json.loads(tags) if isinstance(tags, str) else tags,
             "description": description,
         }

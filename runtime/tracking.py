@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from runtime import left_out
 from runtime.enums import LoggerType, text
 from runtime.tracker import GeneralTracker, on_main_process
 from runtime.trackers import MLflowTracker, TensorBoardTracker, WandBTracker
@@ -96,3 +97,8 @@ def _can_be_had(name: str, logging_dir: Any) -> bool:
         sentence = f"Logging with `{name}` requires a `logging_dir` to be passed in."
         raise ValueError(sentence)
     return True
+
+
+def __getattr__(name: str) -> Any:
+    """Trackers that are left out."""
+    return left_out.stand_in(name)

@@ -1,6 +1,26 @@
 """Accelerate's `utils`, so that imports move unchanged; everything lives in a room with a name."""
 
+from typing import Any
+
+from runtime import left_out
 from runtime.utils import imports
+from runtime.utils.constants import (
+    MODEL_NAME,
+    OPTIMIZER_NAME,
+    PROFILE_PATTERN_NAME,
+    RNG_STATE_NAME,
+    SAFE_MODEL_NAME,
+    SAFE_WEIGHTS_INDEX_NAME,
+    SAFE_WEIGHTS_NAME,
+    SAFE_WEIGHTS_PATTERN_NAME,
+    SAMPLER_NAME,
+    SCALER_NAME,
+    SCHEDULER_NAME,
+    STR_OPERATION_TO_FUNC,
+    WEIGHTS_INDEX_NAME,
+    WEIGHTS_NAME,
+    WEIGHTS_PATTERN_NAME,
+)
 from runtime.utils.dataclasses import (
     AutocastKwargs,
     BaseEnum,
@@ -18,28 +38,47 @@ from runtime.utils.dataclasses import (
     ProfileKwargs,
     ProjectConfiguration,
     RNGType,
+    TensorInformation,
     TorchDynamoPlugin,
 )
 from runtime.utils.environment import (
+    are_libraries_initialized,
     clear_environment,
+    convert_dict_to_env_variables,
     get_int_from_env,
     parse_choice_from_env,
     parse_flag_from_env,
     patch_environment,
+    purge_accelerate_environment,
     str_to_bool,
 )
-from runtime.utils.imports import is_bf16_available, is_fp16_available
-from runtime.utils.launch import PrepareForLaunch
+from runtime.utils.imports import (
+    check_cuda_fp8_capability,
+    is_bf16_available,
+    is_fp16_available,
+    is_habana_gaudi1,
+)
+from runtime.utils.launch import (
+    PrepareForLaunch,
+)
 from runtime.utils.memory import (
     clear_device_cache,
     find_executable_batch_size,
     release_memory,
     should_reduce_batch_size,
 )
+from runtime.utils.modeling import (
+    convert_file_size_to_int,
+    dtype_byte_size,
+    find_tied_parameters,
+    id_tensor_storage,
+    load_checkpoint_in_model,
+    load_state_dict,
+    retie_parameters,
+)
 from runtime.utils.operations import (
     CannotPadNestedTensorWarning,
     DistributedOperationException,
-    TensorInformation,
     broadcast,
     broadcast_object_list,
     chained_operation,
@@ -69,16 +108,50 @@ from runtime.utils.operations import (
     verify_operation,
 )
 from runtime.utils.other import (
+    check_os_kernel,
+    clean_state_dict_for_safetensors,
     compile_regions,
+    convert_bytes,
     extract_model_from_parallel,
     get_free_port,
+    get_pretty_name,
     is_compiled_module,
     is_port_in_use,
+    load,
+    merge_dicts,
+    recursive_getattr,
+    save,
+    wait_for_everyone,
 )
-from runtime.utils.random import set_seed, synchronize_rng_state, synchronize_rng_states
-from runtime.utils.versions import compare_versions, is_torch_version
+from runtime.utils.random import (
+    set_seed,
+    synchronize_rng_state,
+    synchronize_rng_states,
+)
+from runtime.utils.tqdm import (
+    tqdm,
+)
+from runtime.utils.versions import (
+    compare_versions,
+    is_torch_version,
+)
 
 __all__ = [
+    "MODEL_NAME",
+    "OPTIMIZER_NAME",
+    "PROFILE_PATTERN_NAME",
+    "RNG_STATE_NAME",
+    "SAFE_MODEL_NAME",
+    "SAFE_WEIGHTS_INDEX_NAME",
+    "SAFE_WEIGHTS_NAME",
+    "SAFE_WEIGHTS_PATTERN_NAME",
+    "SAMPLER_NAME",
+    "SCALER_NAME",
+    "SCHEDULER_NAME",
+    "STR_OPERATION_TO_FUNC",
+    "WEIGHTS_INDEX_NAME",
+    "WEIGHTS_NAME",
+    "WEIGHTS_PATTERN_NAME",
     "AutocastKwargs",
     "BaseEnum",
     "CannotPadNestedTensorWarning",
@@ -100,47 +173,67 @@ __all__ = [
     "RNGType",
     "TensorInformation",
     "TorchDynamoPlugin",
+    "are_libraries_initialized",
     "broadcast",
     "broadcast_object_list",
     "chained_operation",
+    "check_cuda_fp8_capability",
+    "check_os_kernel",
+    "clean_state_dict_for_safetensors",
     "clear_device_cache",
     "clear_environment",
     "compare_versions",
     "compile_regions",
     "concatenate",
+    "convert_bytes",
+    "convert_dict_to_env_variables",
+    "convert_file_size_to_int",
     "convert_outputs_to_fp32",
     "convert_to_fp32",
     "copy_tensor_to_devices",
+    "dtype_byte_size",
     "extract_model_from_parallel",
     "find_batch_size",
     "find_device",
     "find_executable_batch_size",
+    "find_tied_parameters",
     "gather",
     "gather_object",
     "get_data_structure",
     "get_free_port",
     "get_int_from_env",
+    "get_pretty_name",
     "get_shape",
     "honor_type",
+    "id_tensor_storage",
     "ignorant_find_batch_size",
     "initialize_tensors",
     "is_bf16_available",
     "is_compiled_module",
     "is_fp16_available",
+    "is_habana_gaudi1",
     "is_namedtuple",
     "is_port_in_use",
     "is_tensor_information",
     "is_torch_tensor",
     "is_torch_version",
     "listify",
+    "load",
+    "load_checkpoint_in_model",
+    "load_state_dict",
+    "merge_dicts",
     "pad_across_processes",
     "pad_input_tensors",
     "parse_choice_from_env",
     "parse_flag_from_env",
     "patch_environment",
+    "purge_accelerate_environment",
+    "recursive_getattr",
     "recursively_apply",
     "reduce",
     "release_memory",
+    "retie_parameters",
+    "save",
     "send_to_device",
     "set_seed",
     "should_reduce_batch_size",
@@ -148,7 +241,12 @@ __all__ = [
     "str_to_bool",
     "synchronize_rng_state",
     "synchronize_rng_states",
+    "tqdm",
     "verify_operation",
+    "wait_for_everyone",
 ]
 
-__getattr__ = imports.__getattr__
+
+def __getattr__(name: str) -> Any:
+    """`is_..._available`, and names of what is left out."""
+    return left_out.stand_in(name) if name in left_out.NAMES else imports.__getattr__(name)

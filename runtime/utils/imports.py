@@ -1,8 +1,18 @@
 """Accelerate's `utils.imports`: which packages and devices there are."""
 
 from runtime import availability
-from runtime.availability import is_bf16_available, is_fp16_available
+from runtime.availability import (
+    check_cuda_fp8_capability,
+    is_bf16_available,
+    is_fp16_available,
+    is_habana_gaudi1,
+)
 
-__all__ = ["is_bf16_available", "is_fp16_available"]
+__all__ = [
+    "check_cuda_fp8_capability",
+    "is_bf16_available",
+    "is_fp16_available",
+    "is_habana_gaudi1",
+]
 
 __getattr__ = availability.__getattr__

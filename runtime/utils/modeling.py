@@ -1,0 +1,28 @@
+"""Accelerate's `utils.modeling`, as far as it is about models on one device."""
+
+from typing import Any
+
+from runtime import left_out
+from runtime.sizes import dtype_byte_size, id_tensor_storage
+from runtime.sizes import size_in_bytes as convert_file_size_to_int
+from runtime.weights import (
+    find_tied_parameters,
+    load_checkpoint_in_model,
+    load_state_dict,
+    retie_parameters,
+)
+
+__all__ = [
+    "convert_file_size_to_int",
+    "dtype_byte_size",
+    "find_tied_parameters",
+    "id_tensor_storage",
+    "load_checkpoint_in_model",
+    "load_state_dict",
+    "retie_parameters",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """What places models on several devices is left out."""
+    return left_out.stand_in(name)
