@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from runtime.configuration import DataLoaderConfiguration
     from runtime.data_loader import prepare_data_loader, skip_first_batches
     from runtime.enums import DDPCommunicationHookType, DistributedType
+    from runtime.fsdp_plugin import FullyShardedDataParallelPlugin
     from runtime.handlers import (
         AutocastKwargs,
         DistributedDataParallelKwargs,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     )
     from runtime.launchers import debug_launcher, notebook_launcher
     from runtime.memory import find_executable_batch_size
+    from runtime.parallelism_config import ParallelismConfig
     from runtime.rng import synchronize_rng_states
     from runtime.state import AcceleratorState, GradientState, PartialState
     from runtime.weights import load_checkpoint_in_model
@@ -40,9 +42,11 @@ _HOMES = {  # name -> the module that has it, and that imports torch
     "DataLoaderConfiguration": "configuration",
     "DistributedDataParallelKwargs": "handlers",
     "DistributedType": "enums",
+    "FullyShardedDataParallelPlugin": "fsdp_plugin",
     "GradScalerKwargs": "handlers",
     "GradientState": "state",
     "InitProcessGroupKwargs": "handlers",
+    "ParallelismConfig": "parallelism_config",
     "PartialState": "state",
     "ProfileKwargs": "handlers",
     "debug_launcher": "launchers",
@@ -64,10 +68,12 @@ __all__ = [
     "DataLoaderConfiguration",
     "DistributedDataParallelKwargs",
     "DistributedType",
+    "FullyShardedDataParallelPlugin",
     "GradScalerKwargs",
     "GradientState",
     "InitProcessGroupKwargs",
     "Job",
+    "ParallelismConfig",
     "PartialState",
     "ProfileKwargs",
     "World",

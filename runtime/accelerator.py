@@ -41,6 +41,7 @@ from runtime.rng import GENERATOR, check_rng_types, set_seed
 from runtime.saving import Saving
 from runtime.scheduler import AcceleratedScheduler
 from runtime.settings import Settings
+from runtime.sharding import Sharding, layout_of, plugin_of
 from runtime.state import AcceleratorState, GradientState
 from runtime.stepping import Stepping
 from runtime.tracking import filter_trackers
@@ -57,7 +58,7 @@ _HANDLERS: dict[type[KwargsHandler], str] = {  # what a handler is for -> the at
 }
 
 
-class Accelerator(Stepping, Gathering, Reporting, Saving, Options):
+class Accelerator(Stepping, Gathering, Reporting, Saving, Sharding, Options):
     """Prepares a script's objects for the world that it runs in."""
 
     def __init__(
@@ -122,10 +123,10 @@ class Accelerator(Stepping, Gathering, Reporting, Saving, Options):
             cpu,
             _dynamo(dynamo_backend, dynamo_plugin),
             first(deepspeed_plugin, deepspeed_plugins, False) or None,
-            fsdp_plugin,
+            plugin_of(fsdp_plugin, settings),
             torch_tp_plugin,
             megatron_lm_plugin,
-            parallelism_config,
+            layout_of(parallelism_config, settings),
             _from_accelerator=True,
             **(self.init_handler.to_kwargs() if self.init_handler else {}),
         )
@@ -199,8 +200,11 @@ class Accelerator(Stepping, Gathering, Reporting, Saving, Options):
         if len(places) != len(args):
             sentence = f"device_placement must be given for {len(args)} objects, got {len(places)}"
             raise ValueError(sentence)
+        with self._optimizers_following(args):
+            prepared = [
+                self._prepare_one(one, place) for one, place in zip(args, places, strict=True)
+            ]
         # Schedulers last: they look for their optimizer among the prepared ones.
-        prepared = [self._prepare_one(one, place) for one, place in zip(args, places, strict=True)]
         prepared = [
             self.prepare_scheduler(one) if isinstance(one, LRScheduler) else one for one in prepared
         ]

@@ -40,11 +40,11 @@ def save(
         torch.save(obj, f)
 
 
-def load(f: str | os.PathLike[str], map_location: Any = None, **kwargs: Any) -> Any:
+def load(f: Any, map_location: Any = None, **kwargs: Any) -> Any:
     """Load what `save` has saved; tensors, numbers, texts and containers of these only.
 
     Args:
-        f: the file.
+        f: the file, by name or open.
         map_location: where tensors go.
         **kwargs: for torch.load; `weights_only=False` takes any object, and trusts the file.
     """

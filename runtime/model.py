@@ -1,4 +1,4 @@
-"""What is put around a model: a device, DistributedDataParallel, autocast."""
+"""What `prepare` does with a model, and how the script gets its own back."""
 
 import contextlib
 import functools
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from runtime.containers import container_of
 from runtime.handlers import AutocastKwargs, DistributedDataParallelKwargs
 from runtime.nested import convert_to_fp32
 from runtime.state import AcceleratorState
@@ -37,7 +38,7 @@ def prepare_model(
     autocast_handler: AutocastKwargs | None = None,
     ddp_handler: DistributedDataParallelKwargs | None = None,
 ) -> nn.Module:
-    """Place a model, run its forward under autocast, and average its gradients over all processes.
+    """Place a model, compute in the precision asked for, and make it one over all processes.
 
     Args:
         model: of the script.
@@ -47,18 +48,10 @@ def prepare_model(
         autocast_handler: for torch.autocast.
         ddp_handler: for DistributedDataParallel.
     """
-    if state.mixed_precision != "no":
+    container = container_of(state, handler=ddp_handler, evaluation_mode=evaluation_mode)
+    if state.mixed_precision != "no" and container.autocasts:
         _autocast_forward(model, autocast(state, autocast_handler))
-    if device_placement:
-        model = model.to(state.device)
-    trains = any(parameter.requires_grad for parameter in model.parameters())
-    if not state.use_distributed or evaluation_mode or not trains:
-        return model
-    handler = ddp_handler or DistributedDataParallelKwargs()
-    ids = None if state.device.type == "cpu" else [state.device.index]
-    prepared = DistributedDataParallel(model, device_ids=ids, **handler.to_kwargs())
-    handler.register_comm_hook(prepared)
-    return prepared
+    return container.wrap(container.place(model) if device_placement else model)
 
 
 def _autocast_forward(model: nn.Module, context: Any) -> None:

@@ -25,6 +25,7 @@ from runtime.control import StateView
 from runtime.files import can_be_safetensors, clean_state_dict_for_safetensors, save
 from runtime.logging import get_logger
 from runtime.objects import broadcast_object_list
+from runtime.sharding import full_state_dict, load_sharded, save_sharded
 from runtime.sizes import by_size, size_in_bytes
 
 logger = get_logger(__name__)
@@ -119,13 +120,15 @@ class Saving(StateView):
         """
         target = self._target(output_dir)
         folder = self._on_all(lambda: manifest.begun(target))
-        weights = [bare(model).state_dict() for model in self._models]
+        is_sharded = self.state.fsdp_plugin is not None
+        weights = [] if is_sharded else [bare(model).state_dict() for model in self._models]
         for hook in self._save_model_state_pre_hook.values():
             hook(self._models, weights, str(folder))
+        save_sharded(self.state, folder, self._models, self._optimizers)
         save_accelerator_state(
             folder,
             weights,
-            self._optimizers,
+            [] if is_sharded else self._optimizers,
             self._schedulers,
             self._dataloaders,
             self.process_index,
@@ -201,10 +204,11 @@ class Saving(StateView):
         models = list(self._models)
         for hook in self._load_model_state_pre_hook.values():
             hook(models, str(folder))
+        is_sharded = load_sharded(self.state, folder, models, self._optimizers)
         found = load_accelerator_state(
             folder,
-            models,
-            self._optimizers,
+            [] if is_sharded else models,
+            [] if is_sharded else self._optimizers,
             self._schedulers,
             self._dataloaders,
             self.process_index,
@@ -255,8 +259,13 @@ class Saving(StateView):
 
         Args:
             model: prepared, or not.
-            unwrap: under the names of the script's own model.
+            unwrap: under the names of the script's own model, which a sharded one always has.
+
+        Returns:
+            The whole weights; those of a sharded model are gathered by all ranks, for rank 0 only.
         """
+        if self.state.is_fsdp2:
+            return full_state_dict(model)
         return dict((bare(model) if unwrap else model).state_dict())
 
     def save_model(
@@ -281,7 +290,7 @@ class Saving(StateView):
             sentence = "You can't save the model since some parameters are on the meta device."
             raise RuntimeError(sentence)
         weights = self.get_state_dict(model)
-        if not self._writes:
+        if not self._writes or not weights:
             return
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)

@@ -34,6 +34,7 @@ class Settings:
     init_include_buffers: bool | None = None  # models without memory have none for buffers either
     log_level: str | None = None
     use_fsdp: bool | None = None
+    use_parallelism_config: bool | None = None
     dynamo_backend: str | None = None
     dynamo_mode: str | None = None
     dynamo_use_fullgraph: bool | None = None
@@ -98,6 +99,7 @@ _READERS = {
     "init_include_buffers": _boolean,
     "fork_launched": _boolean,
     "use_fsdp": _boolean,
+    "use_parallelism_config": _boolean,
     "dynamo_use_fullgraph": _boolean,
     "dynamo_use_dynamic": _boolean,
     "dynamo_use_regional_compilation": _boolean,

@@ -223,8 +223,22 @@ class AcceleratorState(Shared):
         self.parallelism_config = parallelism_config
         self.device_mesh = None
         self._partial = partial
-        if fsdp_plugin is not None and partial.use_distributed:
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Make the mesh, and have models sharded, as was asked; a world of one has neither."""
+        partial, plugin, layout = self._partial, self.fsdp_plugin, self.parallelism_config
+        if layout is not None:
+            layout.check(world_size=partial.num_processes, shards=plugin is not None)
+        if not partial.use_distributed:
+            return
+        if layout is not None:
+            self.device_mesh = layout.get_device_mesh(partial.device.type)
+        if plugin is not None:
+            self._whole_type = partial.distributed_type
             partial.distributed_type = DistributedType.FSDP
+            if self.mixed_precision != "no":
+                plugin.set_mixed_precision(self.mixed_precision)
 
     def __getattr__(self, name: str) -> Any:
         """Everything else is the process' state."""
@@ -267,6 +281,9 @@ class AcceleratorState(Shared):
     @classmethod
     def _reset_state(cls, reset_partial_state: bool = False) -> None:
         """Forget the state, and the world as well if asked."""
+        if "_whole_type" in cls._shared_state:  # the next Accelerator may not shard
+            partial = cls._shared_state["_partial"]
+            partial.distributed_type = cls._shared_state["_whole_type"]
         super()._reset_state()
         if reset_partial_state:
             PartialState._reset_state()  # noqa: SLF001  # its sister's

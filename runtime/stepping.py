@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.distributed.algorithms.join import Join
 
+from runtime.containers import container_of
 from runtime.control import StateView
 from runtime.dispatcher import DataLoaderDispatcher
 from runtime.enums import DistributedType
@@ -101,7 +102,7 @@ class Stepping(StateView):
     @contextlib.contextmanager
     def no_sync(self, model: nn.Module) -> Iterator[None]:
         """Within, gradients stay on this process."""
-        with getattr(model, "no_sync", contextlib.nullcontext)():
+        with container_of(self.state).no_sync(model):
             yield
 
     @staticmethod

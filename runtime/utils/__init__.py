@@ -1,8 +1,10 @@
 """Accelerate's `utils`, so that imports move unchanged; everything lives in a room with a name."""
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from runtime import left_out
+from runtime.parallelism_config import ParallelismConfig
 from runtime.utils import imports
 from runtime.utils.constants import (
     MODEL_NAME,
@@ -136,6 +138,16 @@ from runtime.utils.versions import (
     is_torch_version,
 )
 
+if TYPE_CHECKING:
+    from runtime.fsdp_plugin import FullyShardedDataParallelPlugin
+    from runtime.utils.fsdp_utils import (
+        load_fsdp_model,
+        load_fsdp_optimizer,
+        merge_fsdp_weights,
+        save_fsdp_model,
+        save_fsdp_optimizer,
+    )
+
 __all__ = [
     "MODEL_NAME",
     "OPTIMIZER_NAME",
@@ -161,11 +173,13 @@ __all__ = [
     "DistributedOperationException",
     "DistributedType",
     "DynamoBackend",
+    "FullyShardedDataParallelPlugin",
     "GradScalerKwargs",
     "GradientAccumulationPlugin",
     "InitProcessGroupKwargs",
     "KwargsHandler",
     "LoggerType",
+    "ParallelismConfig",
     "PrecisionType",
     "PrepareForLaunch",
     "ProfileKwargs",
@@ -220,8 +234,11 @@ __all__ = [
     "listify",
     "load",
     "load_checkpoint_in_model",
+    "load_fsdp_model",
+    "load_fsdp_optimizer",
     "load_state_dict",
     "merge_dicts",
+    "merge_fsdp_weights",
     "pad_across_processes",
     "pad_input_tensors",
     "parse_choice_from_env",
@@ -234,6 +251,8 @@ __all__ = [
     "release_memory",
     "retie_parameters",
     "save",
+    "save_fsdp_model",
+    "save_fsdp_optimizer",
     "send_to_device",
     "set_seed",
     "should_reduce_batch_size",
@@ -246,7 +265,18 @@ __all__ = [
     "wait_for_everyone",
 ]
 
+_LAZY = {  # names that torch takes long to import -> the submodule that has them
+    "FullyShardedDataParallelPlugin": "dataclasses",
+    "load_fsdp_model": "fsdp_utils",
+    "load_fsdp_optimizer": "fsdp_utils",
+    "merge_fsdp_weights": "fsdp_utils",
+    "save_fsdp_model": "fsdp_utils",
+    "save_fsdp_optimizer": "fsdp_utils",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """`is_..._available`, and names of what is left out."""
+    """What is imported when it is asked for, `is_..._available`, and names of what is left out."""
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
     return left_out.stand_in(name) if name in left_out.NAMES else imports.__getattr__(name)

@@ -1,5 +1,9 @@
 """Accelerate's `utils.dataclasses`: what it has, from the rooms where it lives."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from runtime import left_out
 from runtime.compilation import TorchDynamoPlugin
 from runtime.configuration import (
     DataLoaderConfiguration,
@@ -25,6 +29,9 @@ from runtime.handlers import (
 )
 from runtime.nested import TensorInformation
 
+if TYPE_CHECKING:
+    from runtime.fsdp_plugin import FullyShardedDataParallelPlugin
+
 __all__ = [
     "AutocastKwargs",
     "BaseEnum",
@@ -33,6 +40,7 @@ __all__ = [
     "DistributedDataParallelKwargs",
     "DistributedType",
     "DynamoBackend",
+    "FullyShardedDataParallelPlugin",
     "GradScalerKwargs",
     "GradientAccumulationPlugin",
     "InitProcessGroupKwargs",
@@ -45,3 +53,10 @@ __all__ = [
     "TensorInformation",
     "TorchDynamoPlugin",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What torch takes long to import, when it is asked for; and names of what is left out."""
+    if name == "FullyShardedDataParallelPlugin":
+        return getattr(importlib.import_module("runtime.fsdp_plugin"), name)
+    return left_out.stand_in(name)

@@ -1,0 +1,98 @@
+"""What is put around a model so that all processes train one: nothing, DDP, or FSDP2.
+
+FSDP2 is imported where it is used: torch takes longer for it than for all the rest of this package.
+"""
+
+import contextlib
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from runtime.enums import DistributedType
+from runtime.handlers import DistributedDataParallelKwargs
+from runtime.state import AcceleratorState
+
+Context = contextlib.AbstractContextManager[None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """The model as it is: of a process alone."""
+
+    state: AcceleratorState
+    handler: DistributedDataParallelKwargs | None = None
+    evaluation_mode: bool = False  # no gradients will be needed
+
+    autocasts = True  # whether lower precision is a matter of the model's forward
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """Put a model on this process' device."""
+        return model.to(self.state.device)
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """Make a model one with those of the other processes."""
+        return model
+
+    def no_sync(self, model: nn.Module) -> Context:
+        """Within, gradients stay on this process."""
+        own: Context = getattr(model, "no_sync", contextlib.nullcontext)()
+        return own
+
+
+class Replicated(Plain):
+    """The whole model in each process; DistributedDataParallel averages the gradients."""
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """Put DistributedDataParallel around a model that trains."""
+        trains = any(parameter.requires_grad for parameter in model.parameters())
+        if self.evaluation_mode or not trains:
+            return model
+        handler, device = self.handler or DistributedDataParallelKwargs(), self.state.device
+        ids = None if device.type == "cpu" else [device.index]
+        prepared = DistributedDataParallel(model, device_ids=ids, **handler.to_kwargs())
+        handler.register_comm_hook(prepared)
+        return prepared
+
+
+class Sharded(Plain):
+    """A part of each parameter in each process: FSDP2 gathers weights, and scatters gradients."""
+
+    autocasts = False  # a MixedPrecisionPolicy does it
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """Leave a model where it is: each part goes to the device when it is sharded."""
+        return model
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """Shard a model in place, also one that does not train: it may be as large."""
+        sharded: nn.Module = importlib.import_module("runtime.fsdp").shard(model, self.state)
+        return sharded
+
+    def no_sync(self, model: nn.Module) -> Context:
+        """Within, gradients stay on this process, whole: that is memory for all of them."""
+        switch = getattr(
+            model, "set_requires_gradient_sync", None
+        )  # FSDPModule's, also if compiled
+        return Plain.no_sync(self, model) if switch is None else _switched_off(switch)
+
+
+# Any other kind is of several processes, which each have the whole model.
+_CONTAINERS = {DistributedType.NO: Plain, DistributedType.FSDP: Sharded}
+
+
+def container_of(state: Any, **options: Any) -> Plain:
+    """The container of this kind of world; the options are its fields."""
+    return _CONTAINERS.get(state.distributed_type, Replicated)(state, **options)
+
+
+@contextlib.contextmanager
+def _switched_off(switch: Callable[[bool], None]) -> Iterator[None]:
+    switch(False)
+    try:
+        yield
+    finally:
+        switch(True)

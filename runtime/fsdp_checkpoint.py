@@ -1,0 +1,213 @@
+"""Checkpoints of sharded models: each rank writes its parts, any number of ranks read them.
+
+SHARDED_STATE_DICT is a directory of torch.distributed.checkpoint for each model and optimizer,
+FULL_STATE_DICT one file, written by rank 0. Names and content are Accelerate's. All functions are
+to be called by all ranks; what a file says is never executed (`fsdp_reader`).
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import distributed, nn
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
+from torch.distributed.fsdp import StateDictType
+from torch.optim import Optimizer
+
+from runtime import fsdp_reader
+from runtime.constants import (
+    FSDP_MODEL_NAME,
+    MODEL_NAME,
+    OPTIMIZER_NAME,
+    SAFE_MODEL_NAME,
+    SAFE_WEIGHTS_NAME,
+    WEIGHTS_NAME,
+    numbered,
+)
+from runtime.files import load, load_weights, save
+from runtime.objects import broadcast_object_list
+from runtime.state import PartialState
+
+_ON_RANK_0 = StateDictOptions(full_state_dict=True, cpu_offload=True)
+_MODEL, _OPTIMIZER = "model", "optimizer"  # Accelerate's name for all that a directory has
+
+
+def save_all(
+    plugin: Any, folder: Path, models: Sequence[nn.Module], optimizers: Sequence[Optimizer]
+) -> None:
+    """Write models and optimizers as a plugin says.
+
+    Args:
+        plugin: a FullyShardedDataParallelPlugin.
+        folder: a directory that all ranks see.
+        models: prepared ones.
+        optimizers: theirs.
+    """
+    for index, model in enumerate(models):
+        save_model(plugin, model, folder, index)
+    for index, one in enumerate(optimizers):
+        save_optimizer(plugin, one, _model_of(one, models), folder, index)
+
+
+def load_all(folder: Path, models: Sequence[nn.Module], optimizers: Sequence[Optimizer]) -> None:
+    """Put models and optimizers back, sharded or not, from whatever kind of files there are."""
+    for index, model in enumerate(models):
+        load_model(model, folder, index)
+    for index, one in enumerate(optimizers):
+        load_optimizer(one, _model_of(one, models), folder, index)
+
+
+def full_state_dict(model: nn.Module) -> dict[str, Any]:
+    """The whole weights of a sharded model on rank 0, on the CPU; nothing on the others."""
+    return dict(get_model_state_dict(model, options=_ON_RANK_0))
+
+
+def _model_of(optimizer: Optimizer, models: Sequence[nn.Module]) -> nn.Module:
+    """The model that an optimizer trains; of several, one that has them all."""
+    own = {id(one) for group in optimizer.param_groups for one in group["params"]}
+    trained = [one for one in models if any(id(each) in own for each in one.parameters())]
+    return trained[0] if len(trained) == 1 else nn.ModuleList(trained)
+
+
+def _inner(optimizer: Optimizer) -> Optimizer:
+    """The script's own: torch steps it once to see its state, whatever is being accumulated."""
+    inner: Optimizer = getattr(optimizer, "optimizer", optimizer)
+    return inner
+
+
+def _write(folder: Path, state: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    alone = not distributed.is_initialized()
+    with fsdp_reader.said_alone():
+        dcp_save(state, storage_writer=FileSystemWriter(folder), no_dist=alone)
+
+
+def _is_whole(plugin: Any) -> bool:
+    return bool(plugin.state_dict_type == StateDictType.FULL_STATE_DICT)
+
+
+def save_model(plugin: Any, model: nn.Module, folder: Path, index: int) -> None:
+    """Write a model."""
+    if _is_whole(plugin):
+        save(full_state_dict(model), folder / numbered(FSDP_MODEL_NAME, index, "bin"))
+    else:
+        _write(folder / f"{FSDP_MODEL_NAME}_{index}", {_MODEL: get_model_state_dict(model)})
+
+
+def save_optimizer(
+    plugin: Any, optimizer: Optimizer, model: nn.Module, folder: Path, index: int
+) -> None:
+    """Write the optimizer of a model."""
+    whole = _is_whole(plugin)
+    options = _ON_RANK_0 if whole else None
+    state = get_optimizer_state_dict(model, _inner(optimizer), options=options)
+    if whole:
+        save(state, folder / numbered(OPTIMIZER_NAME, index, "bin"))
+    else:
+        _write(folder / f"{OPTIMIZER_NAME}_{index}", {_OPTIMIZER: state})
+
+
+def load_model(model: nn.Module, folder: Path, index: int) -> Any:
+    """Put a model back; returns what of it was missing, or not expected."""
+    parts = folder / f"{FSDP_MODEL_NAME}_{index}"
+    if parts.is_dir():
+        state: dict[str, Any] = {_MODEL: get_model_state_dict(model)}
+        fsdp_reader.read(parts, state)
+        return set_model_state_dict(model, state[_MODEL])
+    names = (
+        numbered(FSDP_MODEL_NAME, index, "bin"),
+        numbered(SAFE_MODEL_NAME, index, "safetensors"),
+        numbered(MODEL_NAME, index, "bin"),
+    )
+    path = next((folder / name for name in names if (folder / name).exists()), folder / names[0])
+    weights: dict[str, Any] = {}
+    if _is_first():
+        weights |= load_weights(path, "cpu")
+    return set_model_state_dict(model, weights, options=_from_rank_0())
+
+
+def load_optimizer(optimizer: Optimizer, model: nn.Module, folder: Path, index: int) -> None:
+    """Put the optimizer of a model back."""
+    inner, parts = _inner(optimizer), folder / f"{OPTIMIZER_NAME}_{index}"
+    own = get_optimizer_state_dict(model, inner)
+    if parts.is_dir():
+        state: dict[str, Any] = {_OPTIMIZER: own}
+        fsdp_reader.read(parts, state)
+        set_optimizer_state_dict(model, inner, state[_OPTIMIZER])
+        return
+    saved = load(folder / numbered(OPTIMIZER_NAME, index, "bin"), "cpu") if _is_first() else {}
+    if saved:
+        saved = _by_name(saved, own["param_groups"])
+    (groups,) = broadcast_object_list([None if saved.get("state") else saved.get("param_groups")])
+    if groups is not None:  # of an optimizer without any state, which torch does not broadcast
+        set_optimizer_state_dict(model, inner, {"state": {}, "param_groups": groups})
+    else:
+        set_optimizer_state_dict(model, inner, saved, options=_from_rank_0())
+
+
+def _by_name(saved: dict[str, Any], groups: Any) -> dict[str, Any]:
+    """An optimizer's state with parameters by name; unsharded ones have them by position."""
+    names: dict[Any, str] = {}
+    for group, own in zip(saved["param_groups"], groups, strict=True):
+        names |= dict(zip(group["params"], own["params"], strict=True))
+    return {
+        "state": {names[one]: state for one, state in saved["state"].items()},
+        "param_groups": [
+            group | {"params": [names[one] for one in group["params"]]}
+            for group in saved["param_groups"]
+        ],
+    }
+
+
+def _is_first() -> bool:
+    return PartialState().is_main_process
+
+
+def _from_rank_0() -> StateDictOptions:
+    several = distributed.is_initialized()
+    return StateDictOptions(full_state_dict=True, broadcast_from_rank0=several)
+
+
+def merge_fsdp_weights(
+    checkpoint_dir: str,
+    output_path: str,
+    safe_serialization: bool = True,
+    remove_checkpoint_dir: bool = False,
+) -> None:
+    """Make one file of a model's directory; rank 0 does it.
+
+    Args:
+        checkpoint_dir: `pytorch_model_fsdp_0`, in a checkpoint.
+        output_path: the directory for `model.safetensors`.
+        safe_serialization: as safetensors; else `pytorch_model.bin`.
+        remove_checkpoint_dir: remove the directory then.
+
+    Raises:
+        ValueError: it is not the directory of a model.
+    """
+    state, folder, output = PartialState(), Path(checkpoint_dir), Path(output_path)
+    if not (folder / fsdp_reader.METADATA).exists():
+        inside = [one.parent.name for one in folder.glob(f"*/{fsdp_reader.METADATA}")]
+        sentence = f"Tried to load from {folder} but couldn't find a valid metadata file."
+        raise ValueError(f"{sentence} It has: {inside}" if inside else sentence)
+    if state.is_main_process:
+        found = fsdp_reader.tensors(folder)
+        if not all(name.startswith(f"{_MODEL}.") for name in found):
+            sentence = f"{folder} is not of a model; give its {FSDP_MODEL_NAME}_0"
+            raise ValueError(sentence)
+        output.mkdir(parents=True, exist_ok=True)
+        weights = {name.removeprefix(f"{_MODEL}."): tensor for name, tensor in found.items()}
+        name = SAFE_WEIGHTS_NAME if safe_serialization else WEIGHTS_NAME
+        save(weights, output / name, safe_serialization=safe_serialization)
+        if remove_checkpoint_dir:
+            shutil.rmtree(folder)
+    state.wait_for_everyone()

@@ -1,0 +1,101 @@
+"""The words that a script says of sharding, FSDP1's among them, and what they are in FSDP2."""
+
+import functools
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.fsdp import (
+    FullOptimStateDictConfig,
+    FullStateDictConfig,
+    ShardedOptimStateDictConfig,
+    ShardedStateDictConfig,
+    StateDictType,
+)
+from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy, transformer_auto_wrap_policy
+
+from runtime.environment import str_to_bool
+
+Policy = Callable[..., bool]  # policy(module=, recurse=, nonwrapped_numel=), as torch's
+
+_STRATEGIES: dict[str, bool | None] = {  # FSDP1's -> reshard_after_forward; None: not by itself
+    "FULL_SHARD": True,
+    "SHARD_GRAD_OP": False,
+    "NO_SHARD": None,
+    "HYBRID_SHARD": None,
+    "HYBRID_SHARD_ZERO2": None,
+}
+_INSTEAD = (
+    "NO_SHARD is a training without an fsdp_plugin; HYBRID_SHARD is "
+    "ParallelismConfig(dp_replicate_size=..., dp_shard_size=...)"
+)
+POLICIES: dict[str, Policy | None] = {
+    "TRANSFORMER_BASED_WRAP": transformer_auto_wrap_policy,
+    "SIZE_BASED_WRAP": size_based_auto_wrap_policy,
+    "NO_WRAP": None,
+}
+DTYPES = {
+    "fp8": torch.bfloat16,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "fp32": torch.float32,
+}
+PRECISIONS = ("param_dtype", "reduce_dtype", "output_dtype")
+CONFIGS: dict[StateDictType, tuple[Callable[[], Any], Callable[[], Any]]] = {
+    StateDictType.FULL_STATE_DICT: (
+        functools.partial(FullStateDictConfig, offload_to_cpu=True, rank0_only=True),
+        functools.partial(FullOptimStateDictConfig, offload_to_cpu=True, rank0_only=True),
+    ),
+    StateDictType.SHARDED_STATE_DICT: (
+        functools.partial(ShardedStateDictConfig, offload_to_cpu=True),
+        functools.partial(ShardedOptimStateDictConfig, offload_to_cpu=True),
+    ),
+}
+
+
+def reshards(said: Any) -> bool:
+    """What a script says of resharding, in FSDP2's words or FSDP1's.
+
+    >>> reshards("true"), reshards("SHARD_GRAD_OP"), reshards(2)
+    (True, False, False)
+
+    Raises:
+        ValueError: FSDP2 does not do it by this alone.
+    """
+    text = str(getattr(said, "name", said)).upper().lstrip("_")
+    if text.isdigit() and 1 <= int(text) <= len(_STRATEGIES):
+        text = list(_STRATEGIES)[int(text) - 1]
+    if text not in _STRATEGIES:
+        return bool(str_to_bool(text))
+    answer = _STRATEGIES[text]
+    if answer is None:
+        sentence = f"FSDP2 has no {text}: {_INSTEAD}"
+        raise ValueError(sentence)
+    return answer
+
+
+def dtype_of(precision: str | torch.dtype | None) -> torch.dtype:
+    """The dtype of a precision; ValueError: it is none to train in."""
+    dtype = DTYPES.get(precision) if isinstance(precision, str) else precision
+    if dtype not in DTYPES.values():
+        sentence = f"Invalid mixed precision: {precision}. Must be one of {list(DTYPES)}"
+        raise ValueError(sentence)
+    return dtype  # type: ignore[return-value]  # one of the table's
+
+
+def class_of(model: nn.Module, name: str) -> type[nn.Module]:
+    """The class of that name in a model; ValueError: there is none."""
+    for module in model.modules():
+        if type(module).__name__ == name:
+            return type(module)
+    sentence = f"Could not find the transformer layer class {name} in the model."
+    raise ValueError(sentence)
+
+
+def ignored_modules(model: nn.Module, said: Iterable[nn.Module] | str | None) -> list[nn.Module]:
+    """The modules that are not sharded: given, or those whose whole name a pattern matches."""
+    if not isinstance(said, str):
+        return list(said or ())
+    return [module for name, module in model.named_modules() if re.fullmatch(said, name)]
