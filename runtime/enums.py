@@ -60,6 +60,15 @@ class PrecisionType(str, BaseEnum):
     BF16 = "bf16"
 
 
+class FP8BackendType(str, enum.Enum):  # noqa: UP042  # as DistributedType
+    """What computes in fp8; always NO here: scripts compare with the others, and get False."""
+
+    NO = "NO"
+    AO = "AO"
+    TE = "TE"
+    MSAMP = "MSAMP"
+
+
 class RNGType(BaseEnum):
     """A random generator; each but the first and the last names a module of torch."""
 

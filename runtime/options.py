@@ -7,7 +7,7 @@ from torch import nn
 
 from runtime.configuration import DataLoaderConfiguration, ProjectConfiguration
 from runtime.control import StateView
-from runtime.enums import DistributedType
+from runtime.enums import DistributedType, FP8BackendType
 
 _SINGLE = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.FSDP, DistributedType.XLA)
 
@@ -83,8 +83,9 @@ class Options(StateView):
         return self.is_local_main_process
 
     @property
-    def fp8_backend(self) -> None:
-        """None: there is no fp8 here."""
+    def fp8_backend(self) -> FP8BackendType:
+        """NO: there is no fp8 here."""
+        return FP8BackendType.NO
 
     @property
     def deepspeed_plugin(self) -> None:

@@ -31,6 +31,7 @@ from runtime.utils.dataclasses import (
     DistributedDataParallelKwargs,
     DistributedType,
     DynamoBackend,
+    FP8BackendType,
     GradientAccumulationPlugin,
     GradScalerKwargs,
     InitProcessGroupKwargs,
@@ -45,6 +46,7 @@ from runtime.utils.dataclasses import (
 )
 from runtime.utils.environment import (
     are_libraries_initialized,
+    check_cuda_fp8_capability,
     clear_environment,
     convert_dict_to_env_variables,
     get_int_from_env,
@@ -55,7 +57,6 @@ from runtime.utils.environment import (
     str_to_bool,
 )
 from runtime.utils.imports import (
-    check_cuda_fp8_capability,
     is_bf16_available,
     is_fp16_available,
     is_habana_gaudi1,
@@ -173,6 +174,7 @@ __all__ = [
     "DistributedOperationException",
     "DistributedType",
     "DynamoBackend",
+    "FP8BackendType",
     "FullyShardedDataParallelPlugin",
     "GradScalerKwargs",
     "GradientAccumulationPlugin",

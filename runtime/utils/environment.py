@@ -1,5 +1,6 @@
 """Accelerate's `utils.environment`: what it has, from the rooms where it lives."""
 
+from runtime.availability import check_cuda_fp8_capability
 from runtime.environment import (
     are_libraries_initialized,
     clear_environment,
@@ -14,6 +15,7 @@ from runtime.environment import (
 
 __all__ = [
     "are_libraries_initialized",
+    "check_cuda_fp8_capability",
     "clear_environment",
     "convert_dict_to_env_variables",
     "get_int_from_env",

@@ -2,14 +2,12 @@
 
 from runtime import availability
 from runtime.availability import (
-    check_cuda_fp8_capability,
     is_bf16_available,
     is_fp16_available,
     is_habana_gaudi1,
 )
 
 __all__ = [
-    "check_cuda_fp8_capability",
     "is_bf16_available",
     "is_fp16_available",
     "is_habana_gaudi1",
