@@ -1,20 +1,21 @@
 """What a checkpoint has in it, file by file, and how it is put back.
 
 Weights, optimizers, schedulers and loaders' positions are the same for any number of processes;
-random generators are each process' own.
+random generators are each process' own (`streams`).
+
+`parts` is the one place where states become files, `load_accelerator_state` the one where files
+become states.
 """
 
-import importlib
 import os
-import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from runtime.availability import is_present
 from runtime.constants import (
     CUSTOM_STATE_NAME,
     LOADER_STATE_NAME,
@@ -26,18 +27,54 @@ from runtime.constants import (
     SCHEDULER_NAME,
     numbered,
 )
-from runtime.files import can_be_safetensors, load, load_weights, save
+from runtime.files import Part, can_be_safetensors, load, load_mapped, load_weights, save
 from runtime.model import extract_model_from_parallel
+from runtime.nested import leaves
 from runtime.state import PartialState
-from runtime.warn import warn_once
+from runtime.streams import load_random_states, random_states
 
-_ACCELERATORS = ("cuda", "xpu", "npu", "mlu", "sdaa", "musa", "hpu", "neuron")
+_COPIERS = min(os.cpu_count() or 1, 8)
 _PREFIX = "module."  # what DistributedDataParallel puts in front of each name
 
 
 def bare(model: nn.Module) -> nn.Module:
     """The script's own model, whose names are the same for any number of processes."""
     return extract_model_from_parallel(model, keep_torch_compile=False)
+
+
+def parts(
+    model_states: Sequence[dict[str, Any]],
+    optimizers: Sequence[Any],
+    schedulers: Sequence[Any],
+    dataloaders: Sequence[Any],
+    scaler: torch.amp.GradScaler | None = None,
+    custom_objects: Sequence[Any] = (),
+    safe_serialization: bool = True,
+) -> list[Part]:
+    """The files of a checkpoint that are the same for all processes; all are to ask for them."""
+    is_safe = can_be_safetensors(safe_serialization)
+    weights, ending = (SAFE_MODEL_NAME, "safetensors") if is_safe else (MODEL_NAME, "bin")
+    found = [
+        Part(numbered(weights, index, ending), state, is_safe)
+        for index, state in enumerate(model_states)
+    ]
+    for name, objects in (
+        (OPTIMIZER_NAME, optimizers),
+        (SCHEDULER_NAME, schedulers),
+        (LOADER_STATE_NAME, dataloaders),
+    ):
+        for index, one in enumerate(objects):
+            found.append(Part(numbered(name, index, "bin"), one.state_dict()))
+    if scaler is not None:
+        found.append(Part(SCALER_NAME, scaler.state_dict()))
+    for index, one in enumerate(custom_objects):
+        found.append(Part(f"{CUSTOM_STATE_NAME}_{index}.pkl", one.state_dict()))
+    return found
+
+
+def random_part(process_index: int, state: dict[str, Any]) -> Part:
+    """The file of one process' own."""
+    return Part(f"{RNG_STATE_NAME}_{process_index}.pkl", state)
 
 
 def save_accelerator_state(
@@ -52,7 +89,7 @@ def save_accelerator_state(
     save_on_each_node: bool = False,
     safe_serialization: bool = True,
 ) -> Path:
-    """Write all states into a directory; to be called by all processes.
+    """Write all states into a directory, and no manifest; to be called by all processes.
 
     Args:
         output_dir: the directory, which is there.
@@ -70,21 +107,10 @@ def save_accelerator_state(
         The directory.
     """
     folder = Path(output_dir)
-    is_safe = can_be_safetensors(safe_serialization)
-    weights, ending = (SAFE_MODEL_NAME, "safetensors") if is_safe else (MODEL_NAME, "bin")
-    for index, state in enumerate(model_states):
-        save(state, folder / numbered(weights, index, ending), save_on_each_node, is_safe)
-    states = {
-        OPTIMIZER_NAME: [one.state_dict() for one in optimizers],
-        SCHEDULER_NAME: [one.state_dict() for one in schedulers],
-        LOADER_STATE_NAME: [one.state_dict() for one in dataloaders],
-    }
-    for name, found in states.items():
-        for index, state in enumerate(found):
-            save(state, folder / numbered(name, index, "bin"), save_on_each_node)
-    if scaler is not None:
-        save(scaler.state_dict(), folder / SCALER_NAME, save_on_each_node)
-    torch.save({"step": step} | random_states(), folder / f"{RNG_STATE_NAME}_{process_index}.pkl")
+    given = (model_states, optimizers, schedulers, dataloaders, scaler)
+    for part in parts(*given, safe_serialization=safe_serialization):
+        save(part.state, folder / part.name, save_on_each_node, part.is_safe)
+    random_part(process_index, random_states(step)).write(folder)
     return folder
 
 
@@ -131,19 +157,17 @@ def load_accelerator_state(
     folder, options = Path(input_dir), load_kwargs or {}
     for index, model in enumerate(models):
         _load_model(model, folder, index, place, load_model_func_kwargs)
-    for name, objects, where in (
-        (OPTIMIZER_NAME, optimizers, place),
-        (SCHEDULER_NAME, schedulers, None),
-    ):
-        for index, one in enumerate(objects):
-            one.load_state_dict(load(folder / numbered(name, index, "bin"), where, **options))
+    for index, one in enumerate(optimizers):
+        _load_optimizer(one, folder / numbered(OPTIMIZER_NAME, index, "bin"), place, options)
+    for index, one in enumerate(schedulers):
+        one.load_state_dict(load(folder / numbered(SCHEDULER_NAME, index, "bin"), **options))
     for index, loader in enumerate(dataloaders):
         path = folder / numbered(LOADER_STATE_NAME, index, "bin")
         if path.exists():  # Accelerate saves none
             loader.load_state_dict(load(path, **options))
     if scaler is not None:
         scaler.load_state_dict(load(folder / SCALER_NAME))
-    return _load_random_states(folder, process_index)
+    return load_random_states(folder, process_index)
 
 
 def _load_model(
@@ -152,6 +176,8 @@ def _load_model(
     safe = folder / numbered(SAFE_MODEL_NAME, index, "safetensors")
     path = safe if safe.exists() else folder / numbered(MODEL_NAME, index, "bin")
     weights = load_weights(path, place)
+    if options.get("assign"):  # they stay, so they must be this process' own
+        weights = {name: tensor.clone() for name, tensor in weights.items()}
     if all(name.startswith(_PREFIX) for name in weights):  # as Accelerate saves them
         weights = {name.removeprefix(_PREFIX): value for name, value in weights.items()}
     own = bare(model)
@@ -171,42 +197,30 @@ def _with_shared(weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str
     return shared
 
 
-def random_states() -> dict[str, Any]:
-    """The states of all random generators of this process."""
-    states: dict[str, Any] = {
-        "random_state": random.getstate(),
-        "torch_manual_seed": torch.get_rng_state(),
-    }
-    if is_present("numpy"):
-        kind, keys, *rest = importlib.import_module("numpy.random").get_state()
-        states["numpy_random_seed"] = (kind, keys.tolist(), *rest)
-    for name in _ACCELERATORS:
-        if is_present(name):
-            states[f"torch_{name}_manual_seed"] = getattr(torch, name).get_rng_state_all()
-    return states
+def _load_optimizer(optimizer: Any, path: Path, place: Any, options: dict[str, Any]) -> None:
+    """Put an optimizer's state back; what it had before is gone before there are two of it."""
+    state = load_mapped(path, place, **options)
+    mapped = {one.untyped_storage().data_ptr() for one in leaves(state) if _is_mapped(one)}
+    optimizer.load_state_dict(state)
+    _own_all(optimizer.state.values(), mapped)
 
 
-def _load_random_states(folder: Path, process_index: int) -> dict[str, Any]:
-    """This process' generators; in a larger world the new ones have streams of their own."""
-    path = folder / f"{RNG_STATE_NAME}_{process_index}.pkl"
-    if not path.exists():
-        first = load(folder / f"{RNG_STATE_NAME}_0.pkl")
-        warn_once(
-            f"{folder} was saved by fewer processes: rank {process_index} and those above draw "
-            "random numbers of their own, from rank 0's seed and their rank"
-        )
-        torch.manual_seed(int(first["torch_manual_seed"][:8].sum()) + process_index)
-        random.seed(torch.initial_seed())
-        return {"step": first["step"]} if "step" in first else {}
-    states = load(path)
-    random.setstate(states["random_state"])
-    torch.set_rng_state(states["torch_manual_seed"])
-    if "numpy_random_seed" in states and is_present("numpy"):
-        importlib.import_module("numpy.random").set_state(states["numpy_random_seed"])
-    for name in _ACCELERATORS:
-        if is_present(name) and f"torch_{name}_manual_seed" in states:
-            getattr(torch, name).set_rng_state_all(states[f"torch_{name}_manual_seed"])
-    return {"step": states["step"]} if "step" in states else {}
+def _is_mapped(leaf: Any) -> bool:
+    return isinstance(leaf, torch.Tensor) and leaf.device.type == "cpu"
+
+
+def _own_all(states: Iterable[dict[Any, Any]], mapped: set[int]) -> None:
+    """Copy what an optimizer has taken as it lies in the file; several at a time."""
+    found = [
+        (state, name)
+        for state in states
+        for name, one in state.items()
+        if _is_mapped(one) and one.untyped_storage().data_ptr() in mapped
+    ]
+    with ThreadPoolExecutor(_COPIERS) as pool:
+        copies = pool.map(lambda place: place[0][place[1]].clone(), found)
+        for (state, name), copy in zip(found, copies, strict=True):
+            state[name] = copy
 
 
 def save_custom_state(
@@ -217,11 +231,20 @@ def save_custom_state(
     save(obj.state_dict(), Path(path, name), save_on_each_node)
 
 
-def load_custom_state(obj: Any, path: str | os.PathLike[str], index: int = 0) -> None:
+def load_custom_state(
+    obj: Any,
+    path: str | os.PathLike[str],
+    index: int = 0,
+    load_kwargs: dict[str, Any] | None = None,
+) -> None:
     """Put the state of a registered object back.
 
-    Any object may be in it, as the script has put it there: only a checkpoint that was written by
-    this job is to be loaded.
+    Args:
+        obj: registered.
+        path: the checkpoint.
+        index: of the object.
+        load_kwargs: for torch.load. Accelerate makes whatever objects the file asks for; here that
+            takes `{"weights_only": False}`.
     """
     file = Path(path, f"{CUSTOM_STATE_NAME}_{index}.pkl")
-    obj.load_state_dict(load(file, map_location="cpu", weights_only=False))
+    obj.load_state_dict(load(file, **({"map_location": "cpu"} | (load_kwargs or {}))))

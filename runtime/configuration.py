@@ -50,6 +50,13 @@ class ProjectConfiguration:
     total_limit: int | None = None  # checkpoints to keep, >= 1; needs automatic naming
     iteration: int = 0  # of the next checkpoint
     save_on_each_node: bool = False  # where machines do not share a file system
+    # save_state returns when all states are copied to this machine's memory, and threads write them
+    # while the training goes on: see Accelerator.wait_for_checkpoint. Takes as much memory as the
+    # states, on the process that writes.
+    write_behind: bool = False
+    # A checkpoint is on the disk before it counts, and outlasts the machine (fsync); False: it
+    # outlasts the process.
+    durable: bool = True
 
     def __post_init__(self) -> None:
         """Fill the logging directory."""

@@ -10,3 +10,7 @@ class DistributedOperationException(Exception):
 
     The message says which process has which shapes.
     """
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written; the older ones are as they were."""

@@ -1,19 +1,48 @@
 """Saving and loading objects; nothing that a file says is executed when it is loaded."""
 
+import collections
+import datetime as dt
+import decimal
 import importlib
+import logging
 import os
+import pathlib
+import pickle
+import re
+import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from runtime.availability import is_present
-from runtime.nested import map_tensors
 from runtime.state import PartialState
 from runtime.warn import warn_once
 
+logger = logging.getLogger(__name__)
 SAFETENSORS = ".safetensors"
+_VALUES = (  # beside numbers, texts, tensors and containers, which torch.load knows
+    *(bytearray, complex, frozenset, list, dict, range, set, slice, tuple),
+    *(collections.defaultdict, collections.deque, decimal.Decimal),
+    *(dt.date, dt.datetime, dt.time, dt.timedelta, dt.timezone),
+    *(pathlib.PosixPath, pathlib.PurePosixPath),
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of a checkpoint."""
+
+    name: str
+    state: Any
+    is_safe: bool = False  # a model's weights, as safetensors
+
+    def write(self, folder: Path) -> Path:
+        """Write it, on whichever process this is; gives the file."""
+        write(self.state, folder / self.name, self.is_safe)
+        return folder / self.name
 
 
 def save(
@@ -33,6 +62,11 @@ def save(
     state = PartialState()
     if not (state.is_local_main_process if save_on_each_node else state.is_main_process):
         return
+    write(obj, f, safe_serialization)
+
+
+def write(obj: Any, f: str | os.PathLike[str], safe_serialization: bool = False) -> None:
+    """Save an object, on whichever process this is."""
     if safe_serialization:
         safetensors = importlib.import_module("safetensors.torch")
         safetensors.save_file(clean_state_dict_for_safetensors(obj), f, metadata={"format": "pt"})
@@ -41,33 +75,49 @@ def save(
 
 
 def load(f: Any, map_location: Any = None, **kwargs: Any) -> Any:
-    """Load what `save` has saved; tensors, numbers, texts and containers of these only.
+    """Load what `save` has saved: tensors, numbers, texts, dates, numpy's arrays, containers.
 
     Args:
         f: the file, by name or open.
         map_location: where tensors go.
         **kwargs: for torch.load; `weights_only=False` takes any object, and trusts the file.
+
+    Raises:
+        UnpicklingError: the file holds another object, or is damaged.
     """
     kwargs.setdefault("weights_only", True)
     if not kwargs["weights_only"]:
         return torch.load(f, map_location=map_location, **kwargs)
-    with torch.serialization.safe_globals(_harmless()):
-        return torch.load(f, map_location=map_location, **kwargs)
+    try:
+        with torch.serialization.safe_globals([*_VALUES, *_arrays()]):
+            return torch.load(f, map_location=map_location, **kwargs)
+    except pickle.UnpicklingError as error:
+        raise pickle.UnpicklingError(_refusal(f, str(error))) from error
 
 
-def _harmless() -> list[Any]:
-    """What Accelerate's files hold besides: arrays of numpy."""
+def _refusal(f: str | os.PathLike[str], said: str) -> str:
+    found = re.search(r"GLOBAL (\S+)|class (\S+) ", said)
+    if found is None:
+        return f"{f} cannot be read: {said}"
+    kind = found[1] or found[2]
+    return (
+        f"{f} must hold tensors, numbers, texts, and containers of these, and holds {kind}: to "
+        "make one could execute anything. If that file is to be trusted, load it with "
+        f'load_kwargs={{"weights_only": False}}, or name that class to '
+        "torch.serialization.add_safe_globals"
+    )
+
+
+def _arrays() -> list[Any]:
+    """Numpy's arrays and numbers: their pickles hold nothing else."""
     if not is_present("numpy"):
         return []
     numpy = importlib.import_module("numpy")
     core = importlib.import_module("numpy._core.multiarray")
-    return [
-        (core._reconstruct, "numpy.core.multiarray._reconstruct"),  # noqa: SLF001  # as pickles name it
-        core._reconstruct,  # noqa: SLF001
-        numpy.ndarray,
-        numpy.dtype,
-        type(numpy.dtype(numpy.uint32)),
-    ]
+    made = [core._reconstruct, core.scalar]  # noqa: SLF001  # as pickles name it
+    kinds = {type(numpy.dtype(code)) for code in "?bhilqBHILQefdFDSUMm"}
+    older = [(one, f"numpy.core.multiarray.{one.__name__}") for one in made]
+    return [*made, *older, numpy.ndarray, numpy.dtype, *kinds]
 
 
 def can_be_safetensors(wanted: bool) -> bool:
@@ -84,6 +134,11 @@ def clean_state_dict_for_safetensors(state_dict: Mapping[str, Any]) -> dict[str,
     for name, tensor in state_dict.items():
         if isinstance(tensor, torch.Tensor):
             seen.setdefault(_place(name, tensor), name)
+    tensors = {name for name, one in state_dict.items() if isinstance(one, torch.Tensor)}
+    if left := sorted(tensors - set(seen.values())):
+        logger.warning(
+            "Removed shared tensors %s while saving: they are in it by other names", left
+        )
     return {name: state_dict[name].contiguous() for name in seen.values()}
 
 
@@ -95,15 +150,19 @@ def _place(name: str, tensor: torch.Tensor) -> tuple[Any, ...]:
 
 
 def load_weights(path: Path, map_location: Any) -> dict[str, torch.Tensor]:
-    """A model's weights from a file of either kind."""
+    """A model's weights from a file of either kind; see `load_mapped`."""
     if path.suffix == SAFETENSORS:
         safetensors = importlib.import_module("safetensors.torch")
         weights: dict[str, torch.Tensor] = safetensors.load_file(path, device=str(map_location))
         return weights
-    loaded: dict[str, torch.Tensor] = load(path, map_location=map_location)
+    loaded: dict[str, torch.Tensor] = load_mapped(path, map_location)
     return loaded
 
 
-def on_cpu(state: Any) -> Any:
-    """The same with every tensor on the CPU."""
-    return map_tensors(lambda tensor: tensor.detach().cpu(), state)
+def load_mapped(path: Path, map_location: Any, **kwargs: Any) -> Any:
+    """Load without reading: tensors on the CPU are read when they are used, to be copied once.
+
+    They must not be kept: who truncates the file, or removes it on a server, ends this process.
+    """
+    kwargs.setdefault("mmap", zipfile.is_zipfile(path))  # torch.save's old format cannot be
+    return load(os.fspath(path), map_location, **kwargs)

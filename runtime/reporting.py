@@ -1,7 +1,7 @@
 """What an Accelerator tells the outside: metrics to trackers, traces to files."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class Reporting(StateView):
     trackers: list[GeneralTracker]
     logging_dir: Any
     profile_handler: ProfileKwargs | None
+    wait_for_checkpoint: Callable[[], None]
 
     def init_trackers(
         self,
@@ -94,10 +95,13 @@ class Reporting(StateView):
             tracker.log(values, step=step, **(log_kwargs or {}).get(tracker.name, {}))
 
     def end_training(self) -> None:
-        """End all trackers' runs, and leave the world."""
-        for tracker in self._own_trackers():
-            tracker.finish()
-        self.state.destroy_process_group()
+        """Wait for the last checkpoint, end all trackers' runs, and leave the world."""
+        try:
+            self.wait_for_checkpoint()
+        finally:
+            for tracker in self._own_trackers():
+                tracker.finish()
+            self.state.destroy_process_group()
 
     @contextlib.contextmanager
     def profile(

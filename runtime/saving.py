@@ -1,5 +1,6 @@
-"""What an Accelerator does with checkpoints: where they are, which one is taken, what goes."""
+"""What an Accelerator does with checkpoints: it has them written, and loads them."""
 
+import functools
 import json
 import os
 import re
@@ -12,24 +13,25 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from runtime import constants, manifest
+from runtime import constants, manifest, project
 from runtime.checkpointing import (
     bare,
     load_accelerator_state,
     load_custom_state,
-    save_accelerator_state,
-    save_custom_state,
+    parts,
+    random_part,
 )
 from runtime.configuration import ProjectConfiguration
 from runtime.control import StateView
-from runtime.files import can_be_safetensors, clean_state_dict_for_safetensors, save
-from runtime.logging import get_logger
-from runtime.objects import broadcast_object_list
+from runtime.errors import CheckpointError
+from runtime.files import Part, can_be_safetensors, clean_state_dict_for_safetensors, save
+from runtime.objects import each_object
 from runtime.sharding import full_state_dict, load_sharded, save_sharded
 from runtime.sizes import by_size, size_in_bytes
+from runtime.snapshot import Snapshots
+from runtime.streams import random_states
+from runtime.writing import Job, Writer
 
-logger = get_logger(__name__)
-CHECKPOINTS = "checkpoints"  # of a project, in its directory
 Hook = Callable[..., None]
 
 
@@ -50,6 +52,9 @@ class Saving(StateView):
     def _begin_saving(self) -> None:
         """Nothing is registered yet."""
         self._custom_objects = []
+        self._writer = Writer()
+        self._snapshots = Snapshots(self.device)
+        self._is_saving = False  # on all processes alike
         self._save_model_state_pre_hook = OrderedDict()
         self._load_model_state_pre_hook = OrderedDict()
 
@@ -107,46 +112,80 @@ class Saving(StateView):
         until then. With automatic naming the next free number is taken, and old checkpoints go
         when the new one is there.
 
+        It is there on return; with `ProjectConfiguration(write_behind=True)` only its states are,
+        copied, and `wait_for_checkpoint` tells when it is.
+
         Args:
             output_dir: where to; not needed with automatic naming.
             safe_serialization: weights as safetensors, if the package is there.
             **save_model_func_kwargs: accepted.
 
         Returns:
-            Where it is.
+            Where it is, or will be.
 
         Raises:
             ValueError: no directory, and no automatic naming.
+            CheckpointError: it cannot be written, or the one before could not.
         """
-        target = self._target(output_dir)
-        folder = self._on_all(lambda: manifest.begun(target))
+        self.wait_for_checkpoint()
+        config = self.project_configuration
+        target = project.target(config, output_dir)
+        folder = project.from_main(lambda: manifest.begun(target), makes=self._writes)
         is_sharded = self.state.fsdp_plugin is not None
         weights = [] if is_sharded else [bare(model).state_dict() for model in self._models]
         for hook in self._save_model_state_pre_hook.values():
             hook(self._models, weights, str(folder))
         save_sharded(self.state, folder, self._models, self._optimizers)
-        save_accelerator_state(
-            folder,
+        found = self._parts(weights, [] if is_sharded else self._optimizers, safe_serialization)
+        self._is_saving = True
+        if self._writes:
+            if config.write_behind:
+                found = self._snapshots.take(found)
+            facts = {"world_size": self.num_processes}
+            retain = functools.partial(project.retain, config)
+            self._writer.begin(Job(found, folder, target, facts, config.durable, retain))
+        config.iteration += 1
+        if not config.write_behind:
+            del found
+            self.wait_for_checkpoint()
+        return target
+
+    def _parts(
+        self, weights: list[dict[str, Any]], optimizers: list[Any], safe_serialization: bool
+    ) -> list[Part]:
+        """All files, also those of the other processes: who writes needs to wait for nobody."""
+        common = parts(
             weights,
-            [] if is_sharded else self._optimizers,
+            optimizers,
             self._schedulers,
             self._dataloaders,
-            self.process_index,
-            self.step,
             self.scaler,
-            self.project_configuration.save_on_each_node,
+            self._custom_objects,
             safe_serialization,
         )
-        for index, one in enumerate(self._custom_objects):
-            each = self.project_configuration.save_on_each_node
-            save_custom_state(one, folder, index, save_on_each_node=each)
-        self.wait_for_everyone()
-        if self._writes:
-            manifest.finished(folder, target, {"world_size": self.num_processes})
-            self._retain(target.parent)
-        self.wait_for_everyone()
-        self.project_configuration.iteration += 1
-        return target
+        own = each_object(random_states(self.step))
+        return common + [random_part(rank, state) for rank, state in enumerate(own)]
+
+    def wait_for_checkpoint(self) -> None:
+        """Return when what `save_state` has begun is valid; to be called by all processes.
+
+        The next `save_state`, `load_state` and `end_training` do so by themselves; the end of the
+        interpreter does, too, but it only shows an error.
+
+        Raises:
+            CheckpointError: it could not be written; raised by all processes, once.
+        """
+        if not self._is_saving:
+            return
+        self._is_saving = False
+        error = None
+        try:
+            self._writer.wait()
+        except CheckpointError as found:
+            error = found
+        problems = [one for one in each_object(error and str(error)) if one is not None]
+        if problems:
+            raise CheckpointError(problems[0]) from error
 
     @property
     def _writes(self) -> bool:
@@ -154,38 +193,12 @@ class Saving(StateView):
         each = self.project_configuration.save_on_each_node
         return self.is_local_main_process if each else self.is_main_process
 
-    def _on_all(self, make: Callable[[], Path]) -> Path:
-        """Let one process make a directory, which all then see."""
-        made = make() if self._writes else None
-        return Path(broadcast_object_list([made])[0])
-
-    @property
-    def _checkpoints(self) -> Path:
-        return Path(self.project_configuration.project_dir, CHECKPOINTS)
-
-    def _target(self, output_dir: str | os.PathLike[str] | None) -> Path:
-        config = self.project_configuration
-        if not config.automatic_checkpoint_naming:
-            if output_dir is None:
-                sentence = "save_state needs output_dir, or automatic_checkpoint_naming"
-                raise ValueError(sentence)
-            return Path(output_dir).expanduser()
-        known = manifest.numbered(self._checkpoints)
-        taken = manifest.number(known[-1]) + 1 if known else 0
-        config.iteration = broadcast_object_list([max(config.iteration, taken)])[0]
-        return self._checkpoints / f"checkpoint_{config.iteration}"
-
-    def _retain(self, parent: Path) -> None:
-        limit = self.project_configuration.total_limit
-        if not self.project_configuration.automatic_checkpoint_naming or limit is None:
-            return
-        for folder in manifest.retain(parent, limit):
-            logger.info("removed %s, as total_limit is %d", folder, limit)
-
     def load_state(
         self,
         input_dir: str | os.PathLike[str] | None = None,
         load_kwargs: dict[str, Any] | None = None,
+        *,
+        verify: bool | None = None,
         **load_model_func_kwargs: Any,
     ) -> None:
         """Put a checkpoint back; to be called by all processes, as many as saved it or others.
@@ -193,14 +206,21 @@ class Saving(StateView):
         Args:
             input_dir: where it is; with automatic naming by default the newest that is whole.
             load_kwargs: for torch.load.
+            verify: read every byte and compare checksums, or names and sizes only. By default the
+                newest one is verified, as there is another to fall back on; for one that is named
+                it would cost more than to load it.
             **load_model_func_kwargs: for the models' load_state_dict; `map_location`: `cpu` or
                 `on_device`.
 
         Raises:
             ValueError: there is none, or it is damaged.
             RuntimeError: as many objects as were saved must be registered.
+            UnpicklingError: a file holds an object that would have to be made by its own code.
+            CheckpointError: the one before could not be written.
         """
-        folder = self._source(input_dir)
+        self.wait_for_checkpoint()
+        config = self.project_configuration
+        folder = project.source(config, input_dir, reads=verify, looks=self._writes)
         models = list(self._models)
         for hook in self._load_model_state_pre_hook.values():
             hook(models, str(folder))
@@ -218,6 +238,9 @@ class Saving(StateView):
             **load_model_func_kwargs,
         )
         self.step = found.get("step", self.step)
+        self._load_custom(folder, load_kwargs)
+
+    def _load_custom(self, folder: Path, load_kwargs: dict[str, Any] | None) -> None:
         saved = len(list(folder.glob(f"{constants.CUSTOM_STATE_NAME}_*.pkl")))
         if saved != len(self._custom_objects):
             sentence = (
@@ -226,33 +249,7 @@ class Saving(StateView):
             )
             raise RuntimeError(sentence)
         for index, one in enumerate(self._custom_objects):
-            load_custom_state(one, folder, index)
-
-    def _source(self, input_dir: str | os.PathLike[str] | None) -> Path:
-        """The directory to load from; the main process decides, so that all load the same."""
-        chosen: list[Any] = [None]
-        if self.is_main_process:
-            try:
-                chosen = [self._newest() if input_dir is None else _given(Path(input_dir))]
-            except ValueError as error:
-                chosen = [error]
-        (found,) = broadcast_object_list(chosen)
-        if isinstance(found, ValueError):
-            raise found
-        return Path(found)
-
-    def _newest(self) -> Path:
-        if not self.project_configuration.automatic_checkpoint_naming:
-            sentence = "No input_dir provided and automatic checkpoint naming is disabled."
-            raise ValueError(sentence)
-        known = manifest.numbered(self._checkpoints)
-        for folder in reversed(known):
-            problem = manifest.damage(folder)
-            if problem is None:
-                return folder
-            logger.warning("passed over: %s", problem)
-        sentence = f"{self._checkpoints} has no checkpoint that is whole, of {len(known)}"
-        raise ValueError(sentence)
+            load_custom_state(one, folder, index, load_kwargs)
 
     def get_state_dict(self, model: nn.Module, unwrap: bool = True) -> dict[str, Any]:
         """A model's weights.
@@ -298,16 +295,6 @@ class Saving(StateView):
         if is_safe:
             weights = clean_state_dict_for_safetensors(weights)
         _write_shards(self.save, weights, folder, size_in_bytes(max_shard_size), is_safe)
-
-
-def _given(folder: Path) -> Path:
-    folder = folder.expanduser()
-    if not folder.is_dir():
-        sentence = f"Tried to find {folder} but folder does not exist"
-        raise ValueError(sentence)
-    if manifest.read(folder) is not None and (problem := manifest.damage(folder)) is not None:
-        raise ValueError(problem)
-    return folder
 
 
 def _write_shards(

@@ -1,0 +1,64 @@
+"""The states of this process' random generators, in a checkpoint and back.
+
+In a world larger than the one that was saved, ranks r from its size on draw from generators of
+their own: all are seeded with the CRC-32 of rank 0's torch generator's state, plus r.
+"""
+
+import importlib
+import random
+import zlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from runtime.availability import is_present
+from runtime.constants import RNG_STATE_NAME
+from runtime.files import load
+from runtime.rng import set_seed
+from runtime.warn import warn_once
+
+_ACCELERATORS = ("cuda", "xpu", "npu", "mlu", "sdaa", "musa", "hpu", "neuron")
+
+
+def random_states(step: int) -> dict[str, Any]:
+    """The states of all random generators of this process, and how far its accumulation is."""
+    states: dict[str, Any] = {
+        "step": step,
+        "random_state": random.getstate(),
+        "torch_manual_seed": torch.get_rng_state(),
+    }
+    if is_present("numpy"):
+        kind, keys, *rest = importlib.import_module("numpy.random").get_state()
+        states["numpy_random_seed"] = (kind, keys.tolist(), *rest)
+    for name in _ACCELERATORS:
+        if is_present(name):
+            states[f"torch_{name}_manual_seed"] = getattr(torch, name).get_rng_state_all()
+    return states
+
+
+def load_random_states(folder: Path, process_index: int) -> dict[str, Any]:
+    """Put this process' generators back, or seed them; gives `step`, if it was saved."""
+    path = folder / f"{RNG_STATE_NAME}_{process_index}.pkl"
+    is_known = path.exists()
+    states = load(path if is_known else folder / f"{RNG_STATE_NAME}_0.pkl")
+    if is_known:
+        _set_all(states)
+    else:
+        warn_once(
+            f"{folder} was saved by fewer processes: rank {process_index} and those above draw "
+            "random numbers of their own, from rank 0's state and their rank"
+        )
+        drawn = zlib.crc32(bytes(states["torch_manual_seed"].tolist()))
+        set_seed((drawn + process_index) % 2**32)
+    return {"step": states["step"]} if "step" in states else {}
+
+
+def _set_all(states: dict[str, Any]) -> None:
+    random.setstate(states["random_state"])
+    torch.set_rng_state(states["torch_manual_seed"])
+    if "numpy_random_seed" in states and is_present("numpy"):
+        importlib.import_module("numpy.random").set_state(states["numpy_random_seed"])
+    for name in _ACCELERATORS:
+        if is_present(name) and f"torch_{name}_manual_seed" in states:
+            getattr(torch, name).set_rng_state_all(states[f"torch_{name}_manual_seed"])

@@ -1,0 +1,81 @@
+"""Writes a checkpoint's files in threads, and makes it valid when all are there.
+
+No thread speaks with another process: whoever writes has all that is to be written.
+"""
+
+import atexit
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runtime import manifest
+from runtime.errors import CheckpointError
+from runtime.files import Part
+
+_WRITERS = min(
+    os.cpu_count() or 1, 4
+)  # files at a time; neither torch nor safetensors hold the lock
+
+
+@dataclass(frozen=True)
+class Job:
+    """A checkpoint that is to be written."""
+
+    parts: Sequence[Part]
+    folder: Path  # from manifest.begun; what is in it belongs to the checkpoint, too
+    target: Path
+    facts: dict[str, Any]  # for the manifest
+    durable: bool
+    then: Callable[[], None]  # to be done when it is valid
+
+    def write(self, part: Part) -> dict[str, Any]:
+        """Write one file; gives what the manifest says of it."""
+        return {part.name: manifest.checked(part.write(self.folder), self.durable)}
+
+    def finish(self, written: Sequence[Future[dict[str, Any]]]) -> None:
+        """Make it valid, or remove what there is of it."""
+        wait(written)
+        try:
+            known = {name: found for one in written for name, found in one.result().items()}
+            manifest.finished(self.folder, self.target, self.facts, known, durable=self.durable)
+        except BaseException:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+        self.then()
+
+
+class Writer:
+    """Writes one checkpoint at a time.
+
+    The interpreter waits at its end for what is being written: it joins a pool's threads.
+    """
+
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+        self._under_way: tuple[Path, Future[None]] | None = None
+
+    def begin(self, job: Job) -> None:
+        """Have a checkpoint written; the one before is done."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(_WRITERS, "checkpoint")
+            atexit.register(self.wait)  # so that no error is lost
+        # First in, first out: when the last one waits for the others, each of them has a thread.
+        written = [self._pool.submit(job.write, part) for part in job.parts]
+        self._under_way = job.target, self._pool.submit(job.finish, written)
+
+    def wait(self) -> None:
+        """Return when it is there.
+
+        Raises:
+            CheckpointError: it cannot be written; said once.
+        """
+        if self._under_way is None:
+            return
+        (target, future), self._under_way = self._under_way, None
+        if (error := future.exception()) is not None:
+            sentence = f"{target} could not be written: {error!r}; the older checkpoints are there"
+            raise CheckpointError(sentence) from error
