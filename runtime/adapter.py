@@ -13,7 +13,6 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from runtime.gradient import GradientState
 from runtime.iterable import IterableDatasetShard
-from runtime.order import is_known
 from runtime.sampler import BatchSamplerShard, SkipBatchSampler
 
 
@@ -27,7 +26,7 @@ class _Indices:
         self.shard: BatchSamplerShard | None = None  # what deals them, if it can begin anywhere
         inner = source.batch_sampler if isinstance(source, SkipBatchSampler) else source
         self.inner = inner  # what is read; what a source skips is in `start`
-        if type(inner) is BatchSampler and is_known(inner.sampler):
+        if type(inner) is BatchSampler:
             inner = BatchSamplerShard(inner, even_batches=False)
         if isinstance(inner, BatchSamplerShard):
             self.shard = inner

@@ -141,7 +141,8 @@ class BatchSamplerShard(BatchSampler):
         real = 0
         for piece in deal(self.sampler, self.layout, start):
             real = piece.real
-            yield piece.items
+            if piece.items:
+                yield piece.items
         self.remainder = real % self.layout.global_batch
 
     def _whole_batches(self, start: int) -> Iterator[list[Any]]:

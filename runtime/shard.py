@@ -100,7 +100,7 @@ def remainder(n: int, layout: Layout, start: int = 0) -> int:
 class Piece:
     """One rank's share of one step."""
 
-    items: list[Any]
+    items: list[Any]  # none, for a rank that has no part of a last step that is not filled
     real: int  # items of all ranks in this step; fewer than a global batch where it was filled
 
 
@@ -135,5 +135,4 @@ def deal(
             return
         if missing and layout.even and first is not None:
             group += islice(cycle(first()), missing)
-        if group[own]:
-            yield Piece(group[own], real)
+        yield Piece(group[own], real)
