@@ -5,7 +5,7 @@ others.
 """
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 from runtime.gradient import GradientState
 from runtime.iterable import IterableDatasetShard
 from runtime.sampler import BatchSamplerShard, SkipBatchSampler
+from runtime.workers import Given, Progress, must_be_as_before
 
 
 class _Indices:
@@ -26,7 +27,7 @@ class _Indices:
         self.shard: BatchSamplerShard | None = None  # what deals them, if it can begin anywhere
         inner = source.batch_sampler if isinstance(source, SkipBatchSampler) else source
         self.inner = inner  # what is read; what a source skips is in `start`
-        if type(inner) is BatchSampler:
+        if type(inner) is BatchSampler and hasattr(inner.sampler, "__len__"):
             inner = BatchSamplerShard(inner, even_batches=False)
         if isinstance(inner, BatchSamplerShard):
             self.shard = inner
@@ -75,9 +76,12 @@ class DataLoaderAdapter(DataLoader[Any]):
         self.iteration = 0
         self._indices = _Indices(super()._index_sampler)
         self._position = 0  # samples of all processes that were given in this epoch
-        self._dataset_state: Any = None  # where it stands behind the batch that was given
+        self._progress = Progress()  # of a dataset that can only be gone through
         self._base_state: torch.Tensor | None = None  # what the workers' seed was drawn from
         self._resumed: dict[str, Any] | None = None
+        self._moved = False  # the last pass over a stream began elsewhere than at its beginning
+        if self.persistent_workers and isinstance(dataset, IterableDatasetShard):
+            dataset.share_epoch()
 
     def __getattr__(self, name: str) -> Any:
         """`base_dataloader` is this; in Accelerate it is another object."""
@@ -114,6 +118,11 @@ class DataLoaderAdapter(DataLoader[Any]):
     @property
     def total_batch_size(self) -> int:
         """Samples of all processes in one step."""
+        return self._unit
+
+    @property
+    def _unit(self) -> int:
+        """Samples of all processes for each batch that torch's loader reads."""
         if isinstance(self.dataset, IterableDatasetShard):
             return self.dataset.layout.global_batch
         return self._indices.unit
@@ -142,11 +151,18 @@ class DataLoaderAdapter(DataLoader[Any]):
             "position": self._position,
             "order": None if shard is None else shard.order_state,
             "workers": self._base_state,
-            "dataset": self._dataset_state,
+            "dataset": self._progress.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Have the next pass begin where another loader was."""
+        """Have the next pass begin where another loader was.
+
+        Raises:
+            ValueError: the dataset was divided among another number of workers.
+        """
+        before = Progress.of(state_dict.get("dataset")).workers
+        if before:
+            must_be_as_before(before, self.num_workers)
         self._resumed = state_dict
         self.set_epoch(state_dict["epoch"])
 
@@ -174,30 +190,53 @@ class DataLoaderAdapter(DataLoader[Any]):
             self.generator = seeds
         self._base_state = seeds.get_state()
         try:
-            return islice(super().__iter__(), self._unread(), None)
+            batches = super().__iter__()
         finally:
             self.generator = own
+        return self._from_start(batches, is_resumed="dataset" in resumed)
 
     def _pass_by(self) -> None:
         """Do as if this process had read, too: its random generator stays in step."""
         if "workers" not in self._begin_at():
             torch.empty((), dtype=torch.int64).random_(generator=self.generator)
 
-    def _unread(self) -> int:
-        """Batches that have to be read to get where the pass begins."""
-        is_plain = not isinstance(self.dataset, IterableDatasetShard)
-        is_stream = is_plain and isinstance(self.dataset, IterableDataset)
-        return self._position // self.total_batch_size if is_stream else 0
+    def _from_start(self, batches: Iterator[Any], *, is_resumed: bool) -> Iterator[Any]:
+        """Torch's batches from where the pass begins, also if it could not be told to begin there.
+
+        Raises:
+            ValueError: a dataset that was one stream is now divided among workers.
+        """
+        start = self._position // self._unit
+        if not self._position or self._progress.workers or not self._is_stream:
+            return batches
+        if not isinstance(self.dataset, IterableDatasetShard):
+            return islice(batches, start, None)
+        first = next(batches, None)
+        if not isinstance(first, Given) or first.worker is None:
+            return batches if first is None else chain([first], batches)
+        if is_resumed:
+            must_be_as_before(0, self.num_workers)
+        for batch in chain([first], islice(batches, start - 1)):
+            self._noted(batch)
+        return batches
+
+    @property
+    def _is_stream(self) -> bool:
+        return isinstance(self.dataset, IterableDataset)
+
+    def _noted(self, batch: Any) -> Any:
+        """Count a batch as given; what the script is to see of it."""
+        return self._progress.note(batch, self.num_workers)
 
     def _seek(self, resumed: dict[str, Any]) -> None:
         self._indices.start = self._position
         self._indices.order_state = resumed.get("order")
+        self._progress = Progress.of(resumed.get("dataset"))
         if not isinstance(self.dataset, IterableDatasetShard):
             return
-        self.dataset.start = self._position
-        if resumed.get("dataset") is not None:
-            self.dataset.load_state_dict(resumed["dataset"])
-        if self._position:
+        self.dataset.seek(self._position, Progress.of(resumed.get("dataset")))
+        before, self._moved = self._moved, self._position > 0
+        if before or self._moved:
             self._iterator = None  # workers that live on would not hear of it
 
 

@@ -15,6 +15,7 @@ from runtime.order import KeyedRandomSampler, SeedableRandomSampler
 from runtime.rng import GENERATOR, check_rng_types
 from runtime.sampler import BatchSamplerShard, SkipBatchSampler
 from runtime.state import PartialState
+from runtime.workers import InitFn
 
 __all__ = [
     "BatchSamplerShard",
@@ -104,7 +105,7 @@ def prepare_data_loader(
     }
     if dispatch_batches:
         del copied["generator"]  # as Accelerate: all processes draw from their default one
-        parts = _parts(dataloader, copied, size=1, rank=0, split=False, even=False, marks=False)
+        parts = _parts(dataloader, copied, size=1, rank=0, split=False, even=False)
         more = {"split_batches": split_batches, "slice_fn": slice_fn_for_dispatch}
         return DataLoaderDispatcher(**(copied | parts | common | more))
     generator = _generator(dataloader, sampler, size)
@@ -211,12 +212,8 @@ def _parts(
     rank: int,
     split: bool,
     even: bool,
-    marks: bool = True,
 ) -> dict[str, Any]:
-    """What the new loader reads: a rank's part of what the script's loader does.
-
-    `marks`: whether a batch of an iterable dataset says so if it is filled.
-    """
+    """What the new loader reads: a rank's part of what the script's loader does."""
     dataset, collate_fn = dataloader.dataset, copied["collate_fn"]
     if isinstance(dataset, IterableDataset):
         batch_size = dataloader.batch_size
@@ -224,12 +221,14 @@ def _parts(
         shard = IterableDatasetShard(
             dataset, batch_size, drop_last, size, rank, split, even=size > 1
         )
-        shard.marks_short = marks
+        shard.marks = True
+        init_fn = copied["worker_init_fn"]
         return {
             "dataset": shard,
             "batch_size": None if batch_size is None else shard.layout.own_batch,
             "drop_last": drop_last,
-            "collate_fn": MarkingCollate(collate_fn) if marks else collate_fn,
+            "collate_fn": MarkingCollate(collate_fn, shard),
+            "worker_init_fn": None if init_fn is None else InitFn(init_fn, shard),
         }
     read = dataloader.sampler if dataloader.batch_sampler is None else dataloader.batch_sampler
     if size > 1:

@@ -3,6 +3,7 @@
 A step is one message to each rank. It is on its way while the step before it is computed.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -24,6 +25,7 @@ from runtime.messages import (
 )
 from runtime.nested import send_to_device, slice_tensors
 from runtime.state import PartialState
+from runtime.workers import Progress
 
 
 class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
@@ -63,13 +65,14 @@ class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
         self._non_blocking = _non_blocking
         self.slice_fn = slice_fn or slice_tensors
         self.iteration = iteration
+        self._read: deque[Progress] = deque()  # how far, behind each step that is not given yet
         self.state = PartialState()
         self.gradient_state = GradientState()
 
     @property
     def total_batch_size(self) -> int:
         """Samples of all processes in one step."""
-        return super().total_batch_size * self.width
+        return self._unit * self.width
 
     @property
     def width(self) -> int:
@@ -86,6 +89,8 @@ class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
             self.set_epoch(self.iteration)
             for part in self._parts():
                 self._position += self.total_batch_size
+                if self._read:  # on rank 0
+                    self._progress = self._read.popleft()
                 if part.following == NOTHING_FOLLOWS:
                     self.end_of_dataloader = True
                     self.remainder = -1 if part.real is None else part.real
@@ -114,14 +119,23 @@ class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
 
     def _steps(self) -> Iterator[Step]:
         """What rank 0 reads, a group of batches at a time and one ahead."""
-        batches = self._started()
-        group = list(islice(batches, self.width))
-        first = group
-        while group and not (self._drop_last and len(group) < self.width):
-            following = list(islice(batches, self.width))
-            is_last = not following or (self._drop_last and len(following) < self.width)
-            yield self._divided(group, first, is_last=is_last)
+        self._read.clear()
+        groups = self._groups(self._started())
+        group = first = next(groups, [])
+        while group:
+            following = next(groups, [])
+            yield self._divided(group, first, is_last=not following)
             group = following
+
+    def _groups(self, batches: Iterator[Any]) -> Iterator[list[Any]]:
+        """The batches of each step."""
+        reading = Progress.of(self._progress.state_dict())  # a step or two ahead of what is given
+        while group := list(islice(batches, self.width)):
+            if self._drop_last and len(group) < self.width:
+                return
+            contents = [reading.note(batch, self.num_workers) for batch in group]
+            self._read.append(Progress.of(reading.state_dict()))
+            yield contents
 
     def _divided(self, group: list[Any], first: list[Any], *, is_last: bool) -> Step:
         size = self.state.num_processes

@@ -1,34 +1,27 @@
 """Iterable datasets of which each rank, and each of its workers, reads its own part.
 
 The dataset is the same everywhere and everyone goes through it; what is not its own it passes by.
-A batch at the end that had to be filled says so itself, as a worker cannot tell it otherwise.
 """
 
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
-from torch.utils.data._utils import worker as torch_worker
-from torch.utils.data._utils.pin_memory import pin_memory
 
 from runtime.shard import Layout, Piece, deal
+from runtime.workers import Given, Progress, Watched, info_of, informed
 
 
 @dataclass(frozen=True, slots=True)
 class Short:
-    """Something of the last step, in which fewer items than a global batch are real."""
+    """An element of the last step, in which fewer items than a global batch are real."""
 
-    content: Any  # an element, then the batch that was made of it and others
+    content: Any
     real: int  # items of all ranks
-
-    def pin_memory(self, device: Any = None) -> "Short":
-        """The same in pinned memory; torch asks for it by this name."""
-        return Short(pin_memory(self.content, device), self.real)  # type: ignore[no-untyped-call]  # torch has not typed it
 
 
 class IterableDatasetShard(IterableDataset[Any]):
@@ -66,9 +59,12 @@ class IterableDatasetShard(IterableDataset[Any]):
         self.process_index = process_index
         self.split_batches = split_batches
         self.epoch = 0
-        self.start = 0  # elements of all ranks that the next pass leaves out
-        self._inner_state: Any = None
-        self.marks_short = False  # whether the elements of the last step come as `Short`
+        self.marks = False  # whether the elements of the last step come as `Short`
+        self.worker: int | None = None  # whose stream this is, where there are several
+        self.is_divided = False  # each worker was given a stream of its own from outside
+        self._start = 0  # elements of all ranks that the next pass leaves out
+        self._progress = Progress()  # where the next pass begins
+        self._epoch_of_all: torch.Tensor | None = None
         self.layout = Layout(
             batch_size=batch_size or 1,
             world_size=num_processes,
@@ -81,8 +77,36 @@ class IterableDatasetShard(IterableDataset[Any]):
     def set_epoch(self, epoch: int) -> None:
         """Tell the dataset the epoch, if it wants to know."""
         self.epoch = epoch
+        if self._epoch_of_all is not None:
+            self._epoch_of_all.fill_(epoch)
         if hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(epoch)
+
+    def share_epoch(self) -> None:
+        """Let workers that live on hear of a new epoch, too."""
+        self._epoch_of_all = torch.tensor(self.epoch)
+        self._epoch_of_all.share_memory_()  # type: ignore[no-untyped-call]  # torch has not typed it
+
+    def seek(self, start: int, progress: Progress) -> None:
+        """Have the next pass begin elsewhere.
+
+        Args:
+            start: elements of all ranks to leave out.
+            progress: how far the dataset was read there, as far as it is known.
+        """
+        self._start = start
+        self._progress = progress
+
+    def stream_of(self, worker: int) -> int:
+        """The worker whose stream a worker goes on with: the first one is asked first."""
+        at = self._progress
+        return (at.following + worker) % at.workers if at.workers else worker
+
+    def state_dict(self) -> Any:
+        """The inner dataset's own state now; None if it keeps none."""
+        if not hasattr(self.dataset, "state_dict"):
+            return None
+        return copy.deepcopy(self.dataset.state_dict())  # it may go on writing into it
 
     def __getattr__(self, name: str) -> Any:
         """Everything else is the inner dataset's."""
@@ -96,87 +120,78 @@ class IterableDatasetShard(IterableDataset[Any]):
         whole, tail = divmod(len(self.dataset), self.layout.global_batch)
         return (whole + (tail > 0 and not self.layout.drop_last)) * self.layout.own_batch
 
-    def state_dict(self) -> Any:
-        """The inner dataset's own state; None if it keeps none."""
-        return self.dataset.state_dict() if hasattr(self.dataset, "state_dict") else None
-
-    def load_state_dict(self, state_dict: Any) -> None:
-        """Begin the next pass at the inner dataset's own state."""
-        self._inner_state = state_dict
-
     def __iter__(self) -> Iterator[Any]:
+        if self._epoch_of_all is not None and get_worker_info() is not None:
+            self.set_epoch(int(self._epoch_of_all))
+        (start, self._start), (at, self._progress) = (self._start, 0), (self._progress, Progress())
+        for piece in self._own_pieces(start, at):
+            is_short = self.marks and piece.real < self.layout.global_batch
+            yield from (Short(item, piece.real) if is_short else item for item in piece.items)
+
+    def _own_pieces(self, start: int, at: Progress) -> Iterator[Piece]:
+        """Those of a rank's pieces that fall to this worker, if there are any."""
+        info = get_worker_info()
+        self.worker = None
+        if info is None:
+            yield from self._pieces(start, at.state)
+            return
+        if at.workers or self.is_divided:
+            yield from self._stream((at.following + info.id) % info.num_workers, at)
+            return
+        watched = Watched(info_of(info.id, self.dataset))
+        with informed(watched):
+            pieces = self._pieces(start, at.state)
+            head = list(islice(pieces, 1))
+        if watched.asked & {"id", "num_workers"}:  # it divides itself
+            self.worker = info.id
+            yield from self._pieces(0, None) if start else chain(head, pieces)
+        else:
+            yield from islice(chain(head, pieces), info.id, None, info.num_workers)
+
+    def _stream(self, worker: int, at: Progress) -> Iterator[Piece]:
+        """All pieces of a worker's own stream, from where it was."""
+        self.worker = worker
+        batches, state = at.streams.get(worker, (0, None))
+        with informed(info_of(worker, self.dataset)):
+            yield from self._pieces(batches * self.layout.global_batch, state)
+
+    def _pieces(self, start: int, state: Any) -> Iterator[Piece]:
+        """This rank's, by the shortest way to where it begins."""
+        dataset = self._seeded()
+        if state is not None:
+            dataset.load_state_dict(state)
+            return deal(dataset, self.layout, first=self._first)
+        if start and hasattr(dataset, "iter_from"):
+            return deal(dataset.iter_from(start), self.layout, first=self._first)
+        return deal(dataset, self.layout, start)
+
+    def _first(self) -> Iterator[Any]:
+        """The first items of the epoch, which fill its last step."""
+        return islice(self._seeded(), self.layout.global_batch)
+
+    def _seeded(self) -> Any:
+        """The dataset, with its own generator as it is when the epoch begins."""
         generator = getattr(self.dataset, "generator", None)
         if isinstance(generator, torch.Generator) and not hasattr(self.dataset, "set_epoch"):
             generator.manual_seed(self.epoch)
-        for piece in _own_pieces(self._pieces()):
-            is_short = self.marks_short and piece.real < self.layout.global_batch
-            yield from (Short(item, piece.real) if is_short else item for item in piece.items)
-
-    def _pieces(self) -> Iterator[Piece]:
-        """This rank's, from where the pass is to begin; by the shortest way there."""
-        start, self.start = self.start, 0
-        state, self._inner_state = self._inner_state, None
-        if state is not None:
-            first = partial(_head, copy.deepcopy(self.dataset), self.layout.global_batch)
-            self.dataset.load_state_dict(state)
-            return deal(self.dataset, self.layout, first=first)
-        if start and hasattr(self.dataset, "iter_from"):
-            first = partial(_head, self.dataset, self.layout.global_batch)
-            return deal(self.dataset.iter_from(start), self.layout, first=first)
-        return deal(self.dataset, self.layout, start)
-
-
-def _head(dataset: Any, items: int) -> list[Any]:
-    return list(islice(dataset, items))
-
-
-def _own_pieces(pieces: Iterator[Piece]) -> Iterator[Piece]:
-    """Those of a rank's pieces that fall to this worker, unless the dataset divides itself.
-
-    Worker i of n has the pieces i, i+n, ...: torch takes batches from its workers in turn, so the
-    order is the same for any number of them.
-    """
-    info = get_worker_info()
-    if info is None:
-        yield from pieces
-        return
-    watched = _Watched(info)
-    torch_worker._worker_info = watched  # type: ignore[assignment]  # noqa: SLF001  # torch has no other door
-    head = list(islice(pieces, 1))
-    torch_worker._worker_info = info  # noqa: SLF001
-    if watched.was_asked:
-        yield from head
-        yield from pieces
-        return
-    if info.id == 0:
-        yield from head
-    yield from islice(pieces, (info.id - 1) % info.num_workers, None, info.num_workers)
-
-
-class _Watched:
-    """Tells whether a dataset has asked which worker it is in."""
-
-    def __init__(self, info: Any) -> None:
-        self._info = info
-        self.was_asked = False
-
-    def __getattr__(self, name: str) -> Any:
-        self.was_asked = True
-        return getattr(self._info, name)
+        return self.dataset
 
 
 class MarkingCollate:
-    """Collates elements; a batch with elements of the last step is `Short` itself."""
+    """Collates elements, and notes what only the process that has read them knows."""
 
-    def __init__(self, collate: Callable[[Any], Any]) -> None:
-        """Args: collate: the script's."""
+    def __init__(self, collate: Callable[[Any], Any], shard: IterableDatasetShard) -> None:
+        """Args: collate: the script's; shard: what is read, in the same process."""
         self.collate = collate
+        self.shard = shard
 
-    def __call__(self, elements: Any) -> Any:
+    def __call__(self, elements: Any) -> Given:
         """Args: elements: a list of them; without a batch size, a single one."""
+        real = 0
         if isinstance(elements, Short):
-            return Short(self.collate(elements.content), elements.real)
-        if isinstance(elements, list) and elements and isinstance(elements[0], Short):
-            contents = [element.content for element in elements]
-            return Short(self.collate(contents), elements[0].real)
-        return self.collate(elements)
+            elements, real = elements.content, elements.real
+        elif isinstance(elements, list) and elements and isinstance(elements[0], Short):
+            real = elements[0].real
+            elements = [element.content for element in elements]
+        shard = self.shard
+        return Given(self.collate(elements), real, shard.state_dict(), shard.worker)

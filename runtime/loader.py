@@ -7,10 +7,11 @@ import torch
 
 from runtime.adapter import DataLoaderAdapter
 from runtime.gradient import GradientState
-from runtime.iterable import IterableDatasetShard, Short
+from runtime.iterable import IterableDatasetShard
 from runtime.nested import send_to_device
 from runtime.rng import synchronize_rng_states
 from runtime.sampler import UNKNOWN
+from runtime.workers import Given
 
 _NOTHING = object()
 
@@ -112,41 +113,32 @@ class DataLoaderShard(DataLoaderAdapter, DataLoaderStateMixin):
         """One batch ahead, so that the last one is known as such when it is given."""
         batches = self._started()
         current = next(batches, _NOTHING)
-        state = self._dataset_now()
         if current is _NOTHING:
             return
         for following in batches:
-            yield self._given(current, state)
-            current, state = following, self._dataset_now()
+            yield self._given(current)
+            current = following
         self._reach_end(current)
-        yield self._given(current, state)
+        yield self._given(current)
 
-    def _dataset_now(self) -> Any:
-        """Its own state behind the batch that was read; in a worker it cannot be seen."""
-        if isinstance(self.dataset, IterableDatasetShard) and not self.num_workers:
-            return self.dataset.state_dict()
-        return None
-
-    def _given(self, batch: Any, dataset_state: Any) -> Any:
+    def _given(self, batch: Any) -> Any:
         self._position += self.total_batch_size
-        self._dataset_state = dataset_state
-        if isinstance(batch, Short):
-            batch = batch.content
+        batch = self._noted(batch)
         if self.device is None:
             return batch
         return send_to_device(batch, self.device, self._non_blocking)
 
     def _reach_end(self, last: Any) -> None:
         self.end_of_dataloader = True
-        if isinstance(self.dataset, IterableDatasetShard):
-            real = last.real if isinstance(last, Short) else 0
-            if self.dataset.batch_size is not None:
-                self.remainder = real
-            elif real:  # its elements are batches: some ranks have one, and some have none
-                self.padding_ranks = self.dataset.num_processes - real
         shard = self._indices.shard
         if shard is not None and not self._drop_last:
             self.remainder, self.padding_ranks = shard.remainder, shard.padding_ranks
+        if not isinstance(last, Given) or not isinstance(self.dataset, IterableDatasetShard):
+            return
+        if self.dataset.batch_size is not None:
+            self.remainder = last.real
+        elif last.real:  # its elements are batches: some ranks have one, and some have none
+            self.padding_ranks = self.dataset.num_processes - last.real
 
 
 class SkipDataLoader(DataLoaderAdapter, DataLoaderStateMixin):
@@ -168,7 +160,7 @@ class SkipDataLoader(DataLoaderAdapter, DataLoaderStateMixin):
         try:
             for batch in self._started():
                 self._position += self.total_batch_size
-                yield batch
+                yield self._noted(batch)
         finally:
             self.end()
 
