@@ -5,6 +5,7 @@ from typing import Any
 
 from runtime.gradient import GradientState
 from runtime.optimizer import AcceleratedOptimizer
+from runtime.schedules import can_leap, leap
 from runtime.state import PartialState
 
 
@@ -12,7 +13,8 @@ class AcceleratedScheduler:
     """Wraps a scheduler: it steps when its optimizers have.
 
     A schedule is written for the steps of one process. Where each process takes a whole batch of
-    the script, W processes go W batches a step, and so does the schedule. Same rule as Accelerate.
+    the script, W processes go W batches a step, and so does the schedule. Same rule as Accelerate;
+    where it comes to the same, W steps are one.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class AcceleratedScheduler:
         self.step_with_optimizer = step_with_optimizer
         self.split_batches = split_batches
         self.gradient_state = GradientState()
+        self._leaps = can_leap(scheduler)
 
     def step(self, *args: Any, **kwargs: Any) -> None:
         """Step if the optimizers have, as often as batches were consumed."""
@@ -47,9 +50,13 @@ class AcceleratedScheduler:
             return
         if any(optimizer.step_was_skipped for optimizer in self.optimizers):
             return
-        for _ in range(1 if self.split_batches else PartialState().num_processes):
-            if self._has_steps_left():
-                self.scheduler.step(*args, **kwargs)
+        steps = 1 if self.split_batches else PartialState().num_processes
+        if steps > 1 and self._leaps and not args and not kwargs:
+            steps -= leap(self.scheduler, steps - 1)
+        for _ in range(steps):
+            if not self._has_steps_left():
+                break
+            self.scheduler.step(*args, **kwargs)
 
     def _has_steps_left(self) -> bool:
         """OneCycleLR refuses to go past its end, which an uneven last step would."""

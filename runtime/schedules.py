@@ -1,0 +1,147 @@
+"""Learning rates after many steps at once, for those of torch's schedules where this is the same.
+
+A rate of torch's is either computed from the step's number alone, or from the rate of the step
+before it by a factor; then many steps are the product of their factors, which has a closed form.
+Equal means up to rounding: within 1e-12 of the rate. Everything else must be stepped through.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch.optim import lr_scheduler as torch_schedules
+
+from runtime.purity import is_pure
+
+Factor = Callable[[Any, int, int], float | None]
+_WHOLE = ("last_epoch", "step_size", "total_iters", "T_max", "T_0", "T_mult", "T_cur")
+
+
+def can_leap(scheduler: Any) -> bool:
+    """Whether a schedule is one of these; a script's functions in it must only compute."""
+    functions = (
+        *getattr(scheduler, "lr_lambdas", ()),
+        getattr(scheduler, "_scale_fn_custom", None),
+    )
+    return type(scheduler) in _FACTORS and is_pure(functions)
+
+
+def leap(scheduler: Any, steps: int) -> int:
+    """Go up to `steps` steps at once, all but the last one that it may go.
+
+    That `scheduler.step()` is due then: it computes what depends on the step's number alone.
+
+    Args:
+        scheduler: one that can leap.
+        steps: at most.
+
+    Returns:
+        how many were gone; 0: it must be stepped through.
+    """
+    counts = type(scheduler).step is torch_schedules.LRScheduler.step  # in `_step_count`
+    count = scheduler._step_count  # noqa: SLF001  # torch has no other
+    steps = min(steps, getattr(scheduler, "total_steps", count + steps) - count)
+    may_warn = counts and count <= 1  # of optimizers that have not stepped yet
+    if steps < 1 or may_warn or not _is_usual(scheduler):
+        return 0
+    start = scheduler.last_epoch
+    factor = _FACTORS[type(scheduler)](scheduler, start, start + steps)
+    if factor is None:
+        return 0
+    scheduler.last_epoch += steps
+    scheduler._step_count += steps if counts else 0  # noqa: SLF001
+    floor = getattr(scheduler, "eta_min", 0.0)
+    for group in scheduler.optimizer.param_groups:
+        group["lr"] = (group["lr"] - floor) * factor + floor
+    return steps
+
+
+def _is_usual(scheduler: Any) -> bool:
+    """Its numbers are Python's, and nobody has replaced how it steps."""
+    own = vars(scheduler)
+    return (
+        all(isinstance(own.get(name, 0), int) for name in _WHOLE)
+        and own.keys().isdisjoint(("step", "get_lr"))
+        and all(isinstance(one["lr"], int | float) for one in scheduler.optimizer.param_groups)
+    )
+
+
+def _by_number(_scheduler: Any, _start: int, _stop: int) -> float:
+    """What the rate was does not matter."""
+    return 1.0
+
+
+def _step(scheduler: Any, start: int, stop: int) -> float:
+    times = stop // scheduler.step_size - start // scheduler.step_size
+    return float(scheduler.gamma**times)
+
+
+def _multi_step(scheduler: Any, start: int, stop: int) -> float | None:
+    milestones = scheduler.milestones
+    if not all(isinstance(milestone, int) for milestone in milestones):
+        return None
+    times = sum(count for one, count in milestones.items() if start < one <= stop)
+    return float(scheduler.gamma**times)
+
+
+def _exponential(scheduler: Any, start: int, stop: int) -> float:
+    return float(scheduler.gamma ** (stop - start))
+
+
+def _constant(scheduler: Any, start: int, stop: int) -> float | None:
+    if not start < scheduler.total_iters <= stop:
+        return 1.0
+    return 1.0 / scheduler.factor if scheduler.factor else None
+
+
+def _linear(scheduler: Any, start: int, stop: int) -> float:
+    total, first = scheduler.total_iters, scheduler.start_factor
+    if start >= total:
+        return 1.0
+    rise = scheduler.end_factor - first
+    return float((total * first + min(stop, total) * rise) / (total * first + start * rise))
+
+
+def _polynomial(scheduler: Any, start: int, stop: int) -> float:
+    total = scheduler.total_iters
+    if start >= total:
+        return 1.0
+    return float(((1.0 - min(stop, total) / total) / (1.0 - start / total)) ** scheduler.power)
+
+
+def _cosine(scheduler: Any, start: int, stop: int) -> float | None:
+    """Within one half of its wave. Uphill it would blow up what rounding did to a low rate."""
+    half = scheduler.T_max
+    is_uphill = start // half % 2 == 1
+    if stop > (start // half + 1) * half or (
+        is_uphill and (start % half == 0 or scheduler.eta_min)
+    ):
+        return None
+    return (1 + math.cos(math.pi * stop / half)) / (1 + math.cos(math.pi * start / half))
+
+
+def _restarts(scheduler: Any, start: int, stop: int) -> float:
+    """Also moves what it counts by itself."""
+    scheduler.T_cur += stop - start
+    if scheduler.T_mult == 1:
+        scheduler.T_cur %= scheduler.T_i
+    while scheduler.T_cur >= scheduler.T_i:
+        scheduler.T_cur -= scheduler.T_i
+        scheduler.T_i *= scheduler.T_mult
+    return 1.0
+
+
+# For exactly these types: what `stop - start` steps multiply the rate by; None: step through.
+_FACTORS: dict[type, Factor] = {
+    torch_schedules.LambdaLR: _by_number,
+    torch_schedules.StepLR: _step,
+    torch_schedules.MultiStepLR: _multi_step,
+    torch_schedules.ConstantLR: _constant,
+    torch_schedules.LinearLR: _linear,
+    torch_schedules.ExponentialLR: _exponential,
+    torch_schedules.PolynomialLR: _polynomial,
+    torch_schedules.CosineAnnealingLR: _cosine,
+    torch_schedules.CosineAnnealingWarmRestarts: _restarts,
+    torch_schedules.OneCycleLR: _by_number,
+    torch_schedules.CyclicLR: _by_number,
+}
