@@ -75,7 +75,11 @@ class GradientState(Shared):
     @property
     def active_dataloader(self) -> Any:
         """The innermost data loader that is being iterated; None outside of all."""
-        return self.dataloader_references[-1]
+        for reference in reversed(self._references):
+            loader = reference()
+            if loader is not None:
+                return loader
+        return None
 
     @property
     def in_dataloader(self) -> bool:

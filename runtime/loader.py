@@ -112,17 +112,18 @@ class DataLoaderShard(DataLoaderAdapter, DataLoaderStateMixin):
     def _batches(self) -> Iterator[Any]:
         """One batch ahead, so that the last one is known as such when it is given."""
         batches = self._started()
+        samples = self.total_batch_size
         current = next(batches, _NOTHING)
         if current is _NOTHING:
             return
         for following in batches:
-            yield self._given(current)
+            yield self._given(current, samples)
             current = following
         self._reach_end(current)
-        yield self._given(current)
+        yield self._given(current, samples)
 
-    def _given(self, batch: Any) -> Any:
-        self._position += self.total_batch_size
+    def _given(self, batch: Any, samples: int) -> Any:
+        self._position += samples
         batch = self._noted(batch)
         if self.device is None:
             return batch

@@ -129,6 +129,9 @@ def send_to_device(
     """
     if isinstance(tensor, torch.Tensor):
         return tensor.to(device, non_blocking=non_blocking)
+    kind = type(tensor)
+    if kind is list or kind is tuple:  # most batches are
+        return kind([send_to_device(one, device, non_blocking, skip_keys) for one in tensor])
     if hasattr(tensor, "to"):
         return _send_object(tensor, device, non_blocking)
     send = partial(

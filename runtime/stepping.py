@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -80,8 +80,7 @@ class Stepping(StateView):
         if at_end:
             self.step = 0
 
-    @contextlib.contextmanager
-    def accumulate(self, *models: nn.Module) -> Iterator[None]:
+    def accumulate(self, *models: nn.Module) -> Context:
         """Around one batch: gradients are reduced, and optimizers step, each so many batches.
 
         The last batch of a data loader always ends an accumulation.
@@ -89,15 +88,18 @@ class Stepping(StateView):
         Args:
             *models: prepared models whose gradients are accumulated.
         """
+        return _Batch(self, models)
+
+    def _apart(self, models: Sequence[nn.Module]) -> contextlib.ExitStack | None:
+        """Begin a batch; if it only accumulates, what keeps its gradients on this process."""
         self._do_sync()
         state = self.gradient_state
         if state.sync_gradients or state.sync_each_batch:
-            yield
-            return
+            return None
         with contextlib.ExitStack() as stack:
             for model in models:
                 stack.enter_context(self.no_sync(model))
-            yield
+            return stack.pop_all()
 
     @contextlib.contextmanager
     def no_sync(self, model: nn.Module) -> Iterator[None]:
@@ -203,6 +205,22 @@ class Stepping(StateView):
                 stack.enter_context(_even_batches(loader, even))
             with Join(joinables, enable=not even, throw_on_early_termination=False):
                 yield
+
+
+class _Batch(contextlib.ContextDecorator):
+    """One batch of an accumulation; a generator would cost as much as all the rest of it."""
+
+    def __init__(self, stepping: Stepping, models: Sequence[nn.Module]) -> None:
+        self._stepping = stepping
+        self._models = models
+        self._apart: contextlib.ExitStack | None = None
+
+    def __enter__(self) -> None:
+        self._apart = self._stepping._apart(self._models)  # noqa: SLF001  # its other half
+
+    def __exit__(self, *error: Any) -> None:
+        if self._apart is not None:
+            self._apart.__exit__(*error)
 
 
 @contextlib.contextmanager
