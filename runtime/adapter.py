@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
+from runtime.fetch import by_batch
 from runtime.gradient import GradientState
 from runtime.iterable import IterableDatasetShard
 from runtime.sampler import BatchSamplerShard, SkipBatchSampler
@@ -95,6 +96,10 @@ class DataLoaderAdapter(DataLoader[Any]):
         if isinstance(self.dataset, IterableDataset):
             return super()._index_sampler
         return self._indices
+
+    def _get_iterator(self) -> Any:
+        with by_batch(self):
+            return super()._get_iterator()
 
     def get_sampler(self) -> Any:
         """The sampler whose order is followed; None for an iterable dataset."""

@@ -218,9 +218,9 @@ class _Batch(contextlib.ContextDecorator):
     def __enter__(self) -> None:
         self._apart = self._stepping._apart(self._models)  # noqa: SLF001  # its other half
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._apart is not None:
-            self._apart.__exit__(*error)
+            self._apart.close()
 
 
 @contextlib.contextmanager
