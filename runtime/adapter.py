@@ -4,6 +4,7 @@ The position is in samples of all processes: it holds for as many processes as b
 others.
 """
 
+import weakref
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any
@@ -83,6 +84,8 @@ class DataLoaderAdapter(DataLoader[Any]):
         self._moved = False  # the last pass over a stream began elsewhere than at its beginning
         if self.persistent_workers and isinstance(dataset, IterableDatasetShard):
             dataset.share_epoch()
+        self._origin: DataLoaderAdapter | None = None  # of which this gives what is behind a start
+        self._part: weakref.ref[DataLoaderAdapter] | None = None  # which was iterated last instead
 
     def __getattr__(self, name: str) -> Any:
         """`base_dataloader` is this; in Accelerate it is another object."""
@@ -144,6 +147,9 @@ class DataLoaderAdapter(DataLoader[Any]):
 
         It holds for any number of processes, if the samples of a step stay as many.
         """
+        part = self._part() if self._part is not None else None
+        if part is not None:
+            return part.state_dict()
         if self._resumed is not None:
             return self._resumed
         if not self._position:
@@ -168,17 +174,25 @@ class DataLoaderAdapter(DataLoader[Any]):
         before = Progress.of(state_dict.get("dataset")).workers
         if before:
             must_be_as_before(before, self.num_workers)
-        self._resumed = state_dict
+        self._resumed, self._part = state_dict, None
         self.set_epoch(state_dict["epoch"])
 
     def _end_epoch(self) -> None:
         """All batches were given, and taken."""
         self.iteration += 1
         self._position = 0
+        if self._origin is not None:
+            self._origin.iteration = self.iteration
+
+    def behind(self, origin: "DataLoaderAdapter") -> None:
+        """Be the part of another loader behind its first batches: an epoch here is one there."""
+        self._origin = origin._origin or origin  # noqa: SLF001  # of its kind
 
     def _begin_at(self) -> dict[str, Any]:
         """Set the position where this pass begins; the state that it begins from, if any."""
-        resumed, self._resumed = self._resumed or {}, None
+        resumed, self._resumed, self._part = self._resumed or {}, None, None
+        if self._origin is not None:
+            self._origin._part = weakref.ref(self)  # noqa: SLF001  # of its kind
         skipped = self.skip_batches * self.total_batch_size + self._indices.skipped
         self._position = resumed.get("position") or skipped
         return resumed

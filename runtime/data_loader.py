@@ -40,6 +40,14 @@ _COPIED = (
     "in_order",
 )
 
+_SETTINGS = ("use_stateful_dataloader", "_drop_last", "_non_blocking", "iteration")
+_KEPT: dict[
+    type[DataLoaderDispatcher | DataLoaderShard], tuple[str, ...]
+] = {  # and what one that skips takes over from a prepared one
+    DataLoaderDispatcher: ("split_batches", "slice_fn", *_SETTINGS),
+    DataLoaderShard: ("device", "rng_types", "synchronized_generator", *_SETTINGS),
+}
+
 
 def prepare_data_loader(
     dataloader: DataLoader[Any],
@@ -248,7 +256,9 @@ def _parts(
 def skip_first_batches(dataloader: DataLoader[Any], num_batches: int = 0) -> DataLoader[Any]:
     """A data loader like another, without its first batches in each pass.
 
-    Nothing is read to get there, unless the dataset can only be gone through.
+    Nothing is read to get there, unless the dataset can only be gone through. A pass through a
+    prepared one counts as an epoch of the other: a checkpoint has its position, and what comes
+    behind it is the next epoch.
 
     Args:
         dataloader: prepared, or not.
@@ -256,17 +266,13 @@ def skip_first_batches(dataloader: DataLoader[Any], num_batches: int = 0) -> Dat
     """
     copied = {name: getattr(dataloader, name) for name in _COPIED if hasattr(dataloader, name)}
     copied |= {"dataset": dataloader.dataset} | _without_first(dataloader, num_batches)
-    if isinstance(dataloader, DataLoaderDispatcher):
-        own = {"split_batches": dataloader.split_batches, "slice_fn": dataloader.slice_fn}
-        return DataLoaderDispatcher(**(copied | _kept_settings(dataloader) | own))
-    if isinstance(dataloader, DataLoaderShard):
-        return DataLoaderShard(
-            device=dataloader.device,
-            rng_types=dataloader.rng_types,
-            synchronized_generator=dataloader.synchronized_generator,
-            **(copied | _kept_settings(dataloader)),
-        )
-    return (SkipDataLoader if "skip_batches" in copied else DataLoader)(**copied)
+    if not isinstance(dataloader, DataLoaderDispatcher | DataLoaderShard):
+        return (SkipDataLoader if "skip_batches" in copied else DataLoader)(**copied)
+    kind = next(kind for kind in _KEPT if isinstance(dataloader, kind))
+    kept = {name: getattr(dataloader, name) for name in _KEPT[kind]}
+    made = kind(**(copied | kept))
+    made.behind(dataloader)
+    return made
 
 
 def _without_first(dataloader: DataLoader[Any], num_batches: int) -> dict[str, Any]:
@@ -279,12 +285,3 @@ def _without_first(dataloader: DataLoader[Any], num_batches: int) -> dict[str, A
     if dataloader.batch_sampler is None:
         return {"sampler": skipping, "batch_size": None}
     return {"batch_sampler": skipping}
-
-
-def _kept_settings(dataloader: DataLoaderShard | DataLoaderDispatcher) -> dict[str, Any]:
-    return {
-        "use_stateful_dataloader": dataloader.use_stateful_dataloader,
-        "_drop_last": dataloader._drop_last,  # noqa: SLF001  # Accelerate's names
-        "_non_blocking": dataloader._non_blocking,  # noqa: SLF001
-        "iteration": dataloader.iteration,
-    }

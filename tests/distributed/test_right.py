@@ -1,0 +1,45 @@
+"""Right where Accelerate 1.15 is wrong: the same programs, run under both."""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+import pytest
+
+from tests.distributed.lives import Row
+from tests.distributed.right import ROWS
+from tests.distributed.world import ROOT
+
+pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("gloo")]
+
+
+@functools.cache
+def found(library: str) -> dict[str, Any]:
+    """What each row's last life found; one run for all tests."""
+    with NamedTemporaryFile() as file:
+        command = [sys.executable, "-m", "tests.distributed.lives", library, file.name]
+        paths = os.pathsep.join([str(ROOT), str(ROOT / "operator")])
+        env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+        done = subprocess.run(
+            command, env=env, capture_output=True, text=True, check=False, timeout=240
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        sys.stderr.write(done.stderr)  # what pytest shows beside a row that fails
+        answers: dict[str, Any] = json.loads(Path(file.name).read_text())
+        return answers
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=row.case) for row in ROWS])
+def test_right_here(row: Row) -> None:
+    assert found("runtime")[row.case] == row.right
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=row.case) for row in ROWS])
+def test_wrong_there(row: Row) -> None:
+    """Else there is nothing to be better at, and the row goes."""
+    assert found("accelerate")[row.case] == row.wrong != row.right
