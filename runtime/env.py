@@ -12,7 +12,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
-from runtime import launch
+from runtime import flags
 from runtime.errors import WorldError
 from runtime.world import Job, World
 
@@ -21,8 +21,7 @@ PACKAGES = ("acceleratedjob", "torch", "numpy", "safetensors", "accelerate", "tr
 NAMES = (
     *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE"),
     *("MASTER_ADDR", "MASTER_PORT", "CUDA_VISIBLE_DEVICES"),
-    *(launch.NNODES, launch.NPROC_PER_NODE, launch.NODE_RANK),
-    *(launch.PET_MASTER_ADDR, launch.PET_MASTER_PORT),
+    *(place.variable for place in flags.PLACES),
 )
 PREFIXES = ("ACCELERATE_", "ACCELERATEDJOB_", "NCCL_", "GLOO_", "OMP_")
 

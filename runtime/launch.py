@@ -10,17 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from runtime import world
-
-# torchrun reads a flag's default from PET_<FLAG>; the operator sets these five.
-NNODES = "PET_NNODES"
-NPROC_PER_NODE = "PET_NPROC_PER_NODE"
-NODE_RANK = "PET_NODE_RANK"
-PET_MASTER_ADDR = "PET_MASTER_ADDR"
-PET_MASTER_PORT = "PET_MASTER_PORT"
-
-DEFAULT_ADDR = "127.0.0.1"
-DEFAULT_PORT = "29500"
+from runtime import flags, world
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,31 +21,6 @@ class Start:
     env: dict[str, str]
 
 
-def parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
-    """The flags, with defaults from the environment."""
-    made = argparse.ArgumentParser(
-        prog="python -m runtime.launch",
-        description="Start the training processes of this pod or machine. In an AcceleratedJob's "
-        "pod no flag is needed: `python -m runtime.launch train.py`.",
-        epilog="Each default is taken from the PET_ variable in brackets, which the operator sets "
-        "and torchrun reads as well.",
-    )
-    flags = (
-        ("--nproc-per-node", NPROC_PER_NODE, "1", "processes here, or auto, gpu, cpu"),
-        ("--nnodes", NNODES, "1", "pods or machines in all"),
-        ("--node-rank", NODE_RANK, "0", "which of them this is, from 0"),
-        ("--master-addr", PET_MASTER_ADDR, DEFAULT_ADDR, "where the first of them can be reached"),
-        ("--master-port", PET_MASTER_PORT, DEFAULT_PORT, "and at which port"),
-    )
-    for flag, name, default, text in flags:
-        value = env.get(name, default)
-        made.add_argument(flag, default=value, help=f"{text} (default: {default}) [{name}]")
-    made.add_argument("-m", "--module", action="store_true", help="the script is a module's name")
-    made.add_argument("script", help="the training script")
-    made.add_argument("args", nargs=argparse.REMAINDER, help="its arguments")
-    return made
-
-
 def plan(arguments: Sequence[str], env: Mapping[str, str]) -> Start:
     """What to start.
 
@@ -63,25 +28,25 @@ def plan(arguments: Sequence[str], env: Mapping[str, str]) -> Start:
         arguments: of the command line.
         env: the environment.
     """
-    options = parser(env).parse_args(arguments)
-    script = [*(["-m"] if options.module else []), options.script, *options.args]
-    if options.nproc_per_node != "1":
-        return Start(
-            [sys.executable, "-m", "torch.distributed.run", *_torchrun(options), *script], dict(env)
-        )
-    return Start([sys.executable, *script], {**_ranks(options), **env})
+    options = flags.read(arguments, env)
+    kind = ["-m"] if options.module else []
+    is_one = options.nproc_per_node == "1" and options.nnodes.isdecimal()
+    if is_one and not options.torchrun:
+        python = [] if options.no_python else [sys.executable]
+        argv = [*python, *kind, options.script, *options.args]
+        return Start(argv, {**_ranks(options), **env, **options.settings})
+    kind += ["--no-python"] if options.no_python else []
+    argv = [*_torchrun(options), *kind, options.script, *options.args]
+    return Start(
+        [sys.executable, "-m", "torch.distributed.run", *argv], {**env, **options.settings}
+    )
 
 
 def _torchrun(options: argparse.Namespace) -> list[str]:
-    """Flags for torchrun: the gang is restarted by the operator, never by a pod alone."""
-    return [
-        f"--nproc-per-node={options.nproc_per_node}",
-        f"--nnodes={options.nnodes}",
-        f"--node-rank={options.node_rank}",
-        f"--master-addr={options.master_addr}",
-        f"--master-port={options.master_port}",
-        "--max-restarts=0",
-    ]
+    """Flags for torchrun: unless asked, it restarts nothing, as the operator does."""
+    places = [f"--{place.name}={getattr(options, place.dest)}" for place in flags.PLACES]
+    alone = options.standalone or options.master_port == "0"  # as `accelerate launch` understands 0
+    return [*places, *(["--standalone"] if alone else []), *(options.torchrun or [])]
 
 
 def _ranks(options: argparse.Namespace) -> dict[str, str]:
@@ -102,7 +67,7 @@ def main() -> None:
     """Take the place of this process."""
     start = plan(sys.argv[1:], os.environ)
     sys.stdout.flush()
-    os.execve(start.argv[0], start.argv, start.env)  # noqa: S606  # no shell is wanted
+    os.execvpe(start.argv[0], start.argv, start.env)  # noqa: S606  # no shell is wanted
 
 
 if __name__ == "__main__":
