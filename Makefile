@@ -10,7 +10,7 @@ INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 NODE := containerd runc containernetworking-plugins iproute2 iptables conntrack debootstrap buildah zstd openssl
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -50,6 +50,9 @@ check: $(VENV)/.dev ## lint, types and walls
 
 bench: $(VENV)/.dev ## measure the operator next to Kubernetes' own Job controller
 	$(BIN)/python -m bench.creation
+
+docs: $(VENV)/.dev ## write the reference, docs/api, from the source
+	$(BIN)/python -m docs.reference
 
 clean: ## remove what the other targets have made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist

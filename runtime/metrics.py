@@ -12,28 +12,29 @@ from runtime.objects import each_object
 from runtime.state import PartialState
 
 
-def gather_for_metrics(data: Any, as_objects: bool = False) -> Any:
+def gather_for_metrics(input_data: Any, use_gather_object: bool = False) -> Any:
     """Gather, and leave out what was added to the last batch to even it out.
 
     Args:
-        data: tensors, however nested; or a list of any objects, one a sample; or lists, tuples and
-            dicts of both.
-        as_objects: treat tensors as objects, too: they may differ in shape.
+        input_data: tensors, however nested; or a list of any objects, one a sample; or lists,
+            tuples and dicts of both.
+        use_gather_object: treat tensors as objects, too: they may differ in shape.
 
     Raises:
         TypeError: an object that is neither a tensor nor a list of samples.
     """
     state = PartialState()
     if not state.use_distributed:
-        return data
+        return input_data
     loader = GradientState().active_dataloader
     is_last = loader is not None and loader.end_of_dataloader
     ranks = state.num_processes - (loader.padding_ranks if is_last else 0)
     real = max(loader.remainder, 0) if is_last else 0  # 0: all
-    if as_objects or not all(isinstance(leaf, torch.Tensor) for leaf in leaves(data)):
-        return _joined(each_object(data)[:ranks], real or None)
+    are_tensors = all(isinstance(leaf, torch.Tensor) for leaf in leaves(input_data))
+    if use_gather_object or not are_tensors:
+        return _joined(each_object(input_data)[:ranks], real or None)
     kept = _Kept(ranks, state.num_processes, real)
-    return map_tensors(kept, collectives.gather(data))
+    return map_tensors(kept, collectives.gather(input_data))
 
 
 class _Kept:

@@ -59,7 +59,13 @@ class Saving(StateView):
         self._load_model_state_pre_hook = OrderedDict()
 
     def save(self, obj: Any, f: Any, safe_serialization: bool = False) -> None:
-        """See `files.save`."""
+        """Save an object on the main process, or on each machine's if the project says so.
+
+        Args:
+            obj: what torch.save takes; for safetensors a dict of tensors.
+            f: the file.
+            safe_serialization: as safetensors.
+        """
         each = self.project_configuration.save_on_each_node
         save(obj, f, save_on_each_node=each, safe_serialization=safe_serialization)
 

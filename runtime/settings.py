@@ -19,20 +19,20 @@ class Settings:
 
     mixed_precision: str | None = None
     gradient_accumulation_steps: int | None = None
-    use_cpu: bool | None = None
+    use_cpu: bool | None = None  # compute on the CPU whatever else there is
     rng_types: tuple[str, ...] | None = None
     split_batches: bool | None = None
     dispatch_batches: bool | None = None
     even_batches: bool | None = None
     use_seedable_sampler: bool | None = None
     seed: int | None = None  # of all generators, set once by the first Accelerator
-    distributed_backend: str | None = None
+    distributed_backend: str | None = None  # instead of the device's own: gloo, nccl, ...
     torch_device: str | None = None  # instead of the one that would be found
     fork_launched: bool | None = None  # a notebook's launcher has started this process
     debug_mode: bool | None = None  # compare shapes before each collective
     bypass_device_map: bool | None = None  # train what `device_map` has placed all the same
     init_include_buffers: bool | None = None  # models without memory have none for buffers either
-    log_level: str | None = None
+    log_level: str | None = None  # of loggers made by get_logger
     use_fsdp: bool | None = None
     use_parallelism_config: bool | None = None
     dynamo_backend: str | None = None

@@ -1,5 +1,6 @@
 """What the documents show is run: a snippet that does not work is a failed test."""
 
+import os
 import re
 import subprocess
 import sys
@@ -8,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from acceleratedjob import cli
+from docs import reference
 
 PROJECT = Path(__file__).parents[2]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
+REFERENCE = PROJECT / "docs/api"
 DOCUMENTS = [
     str(path.relative_to(PROJECT))
     for path in sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")])
@@ -28,42 +31,99 @@ print([parameter.tolist() for parameter in model.parameters()])
 """
 
 
-def snippet(language: str) -> str:
-    """The README's first snippet in a language."""
-    found = re.search(rf"```{language}\n(.*?)```", README, re.DOTALL)
-    assert found, language
-    return found[1]
+def read(document: str) -> str:
+    """A document's text."""
+    return (PROJECT / document).read_text(encoding="utf-8")
+
+
+def snippets(text: str, language: str) -> list[str]:
+    """A text's snippets in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
 def test_the_readmes_manifest_is_short_and_makes_its_service_and_pods(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest = tmp_path / "job.yaml"
-    manifest.write_text(snippet("yaml"))
-    assert len(snippet("yaml").splitlines()) <= 15
+    (text,) = snippets(README, "yaml")
+    manifest.write_text(text)
+    assert len(text.splitlines()) <= 15
     assert cli.main(["render", str(manifest)]) == 0
     assert re.findall(r"^kind: (\w+)", capsys.readouterr().out, re.MULTILINE) == [
         *("Service", "Pod", "Pod")
     ]
 
 
-def test_the_readmes_script_trains_the_same_before_and_after_its_five_changed_lines() -> None:
-    lines = snippet("diff").splitlines()
-    assert sum(line[0] in "+-" for line in lines) == 5
-    before, after = (
-        "\n".join(line[1:] for line in lines if line[0] in kept) for kept in (" -", " +")
+def run(script: str, folder: Path) -> list[str]:
+    """What a script prints."""
+    (folder / "script.py").write_text(script)
+    env = os.environ | {"PYTHONPATH": str(PROJECT), "ACCELERATE_USE_CPU": "true"}
+    command = [sys.executable, "script.py"]
+    done = subprocess.run(
+        command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=120
     )
-    weights = [
-        subprocess.run(
-            [sys.executable, "-c", TRAINING.format(script=script)],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=120,
-        ).stdout
-        for script in (before, after)
-    ]
-    assert weights[0] == weights[1] != ""
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.splitlines()
+
+
+def sides(diff: str) -> tuple[str, str]:
+    """A script before and after a change that is shown."""
+    before, after = (
+        "\n".join(line[1:] for line in diff.splitlines() if line[:1] in ("", " ", kept))
+        for kept in "-+"
+    )
+    return before, after
+
+
+def test_the_readmes_script_trains_the_same_before_and_after_its_five_changed_lines(
+    tmp_path: Path,
+) -> None:
+    diff = snippets(README, "diff")[0]
+    assert sum(line[0] in "+-" for line in diff.splitlines()) == 5
+    before, after = (run(TRAINING.format(script=side), tmp_path) for side in sides(diff))
+    assert before == after != []
+
+
+SHOW = "\nprint([parameter.tolist() for parameter in model.parameters()])\n"
+LOAD = (
+    "torch.nn.init.zeros_(accelerator.unwrap_model(model).weight)\naccelerator.load_state('it')\n"
+)
+
+
+def test_a_script_for_accelerate_trains_the_same_and_loads_its_checkpoint(tmp_path: Path) -> None:
+    (diff,) = snippets(read("docs/migration.md"), "diff")
+    before, after = sides(diff)
+    (theirs,) = run(f"{before}{SHOW}accelerator.save_state('it')\n", tmp_path)
+    assert run(f"{after}{SHOW}{LOAD}{SHOW}", tmp_path) == [theirs, theirs]
+
+
+@pytest.mark.parametrize("document", [name for name in DOCUMENTS if snippets(read(name), "python")])
+def test_a_documents_python_runs(document: str, tmp_path: Path) -> None:
+    """All blocks of a document are one script."""
+    run("\n".join(snippets(read(document), "python")), tmp_path)
+
+
+def test_what_is_not_run_is_known() -> None:
+    """`py` is a signature, of generated pages only; pycon, doctests of the source, run there."""
+    kinds = {
+        (kind, document.startswith("docs/api/"))
+        for document in DOCUMENTS
+        for kind in re.findall(r"^```(\w*)\n.*?^```$", read(document), re.MULTILINE | re.DOTALL)
+    }
+    assert kinds <= {
+        *(("py", True), ("pycon", True)),
+        *(("python", False), ("diff", False), ("yaml", False), ("sh", False)),
+    }
+
+
+def test_the_reference_is_what_the_source_says() -> None:
+    written = {path.name: path.read_text(encoding="utf-8") for path in REFERENCE.glob("*.md")}
+    assert written == reference.pages(), "run `make docs`"
+
+
+def test_everything_public_is_explained_and_no_argument_by_another_name() -> None:
+    assert reference.undocumented() == []
+    assert reference.misnamed() == []
 
 
 def test_every_make_target_that_the_documents_name_exists() -> None:

@@ -46,7 +46,7 @@ ROWS = (
     ),
     Row(
         case="a world of one process with `LOCAL_RANK`",
-        accelerate="the model is wrapped, at 2.8 times the cost of a small step",
+        accelerate="the model is wrapped in DistributedDataParallel",
         here="the model stays as it is",
         lives=(Life(program=container, size=1),),
         wrong=["DistributedDataParallel"],
@@ -155,7 +155,7 @@ ROWS = (
     ),
     Row(
         case="`join_uneven_inputs` on CPUs",
-        accelerate="does nothing: the process with more batches fails or waits for ever",
+        accelerate="does nothing: the process with more batches fails",
         here="joins",
         lives=(Life(program=joined),),
         wrong=["RuntimeError", 2],
@@ -213,7 +213,7 @@ ROWS = (
     Row(
         case="the same with `total_limit=1`",
         accelerate="the last whole one is gone already",
-        here="is loaded: it goes when the new one is there",
+        here="it is loaded: it goes when the new one is there",
         lives=(
             Life(program=save, size=1, options={"times": 2, "limit": 1}),
             Life(program=whole, size=1, options={"limit": 1}),

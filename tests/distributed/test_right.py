@@ -43,3 +43,9 @@ def test_right_here(row: Row) -> None:
 def test_wrong_there(row: Row) -> None:
     """Else there is nothing to be better at, and the row goes."""
     assert found("accelerate")[row.case] == row.wrong != row.right
+
+
+def test_the_page_about_migration_shows_this_table() -> None:
+    page = (ROOT / "docs/migration.md").read_text(encoding="utf-8")
+    table = [f"| {row.case} | {row.accelerate} | {row.here} |" for row in ROWS]
+    assert "\n".join(["| --- | --- | --- |", *table, ""]) in page

@@ -1,0 +1,210 @@
+"""`python -m docs.reference`: write docs/api, a page for each room of the runtime's surface.
+
+Signatures and docstrings come from the source. A module that no page names has its place on the
+last one, so that a new one is never left out.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+from docs import prose, signature, tables
+from docs.source import Definition, Module, find, lineage, module, surface
+
+FOLDER = Path(__file__).with_name("api")
+OTHERS = "more"
+PAGES: dict[str, tuple[str, tuple[str, ...]]] = {  # name -> what it is about, modules in order
+    "accelerator": ("What a script calls.", ("accelerator",)),
+    "state": (
+        "The process, its world, and the accumulation that is under way.",
+        ("state", "gradient", "world", "errors"),
+    ),
+    "data_loader": (
+        "From the script's data loader to this process' own.",
+        ("data_loader", "loader", "dispatcher", "iterable", "sampler", "order", "adapter"),
+    ),
+    "optimizer": ("What an optimizer becomes.", ("optimizer",)),
+    "scheduler": ("What a scheduler becomes.", ("scheduler",)),
+    "checkpointing": (
+        "What a checkpoint has in it. Scripts call `Accelerator.save_state` and `load_state`.",
+        ("checkpointing",),
+    ),
+    "sharding": ("Models of which each process has a part.", ("fsdp*", "parallelism*", "shard*")),
+    "operations": (
+        "What processes do together, and what is done to nested tensors.",
+        ("collectives", "objects", "rng", "nested", "verification"),
+    ),
+    "launch": ("Ways to start.", ("launchers",)),
+    "tracking": ("Metrics and messages.", ("tracking", "tracker", "trackers", "logging")),
+    "configuration": (
+        "What a script passes to the Accelerator, and what the environment says instead.",
+        ("configuration", "handlers", "compilation", "enums"),
+    ),
+    OTHERS: ("Memory, models, versions, variables.", ("local_sgd", "memory", "model")),
+}
+
+
+def pages() -> dict[str, str]:
+    """The text of each page that has something on it, by its file's name."""
+    homes: dict[str, list[tuple[Module, Definition, str]]] = {name: [] for name in PAGES}
+    for (home, name), package in surface().items():
+        homes[_page(home)].append((module(home), module(home).definitions[name], package))
+    written = {name: _page_text(name, entries) for name, entries in homes.items() if entries}
+    index = "\n".join(f"- [{name}]({name}.md): {PAGES[name][0]}" for name in written)
+    head = "# Reference\n\nWritten by `make docs` from the source.\n\n"
+    return {f"{name}.md": text for name, text in written.items()} | {
+        "README.md": f"{head}{index}\n"
+    }
+
+
+def undocumented() -> list[str]:
+    """Public names, and public methods of public classes, that have no docstring."""
+    missing = []
+    for home, name in surface():
+        node = module(home).definitions[name]
+        inner = _members(module(home), node) if isinstance(node, ast.ClassDef) else []
+        own = [(name, node), *((f"{name}.{one.name}", one) for one in inner)]
+        missing += [f"{home}.{label}" for label, one in own if ast.get_docstring(one) is None]
+    return missing
+
+
+def misnamed() -> list[str]:
+    """Arguments that a docstring explains and its function does not have."""
+    wrong = []
+    for home, name in surface():
+        for one in _functions(module(home), module(home).definitions[name]):
+            explained = prose.arguments(_docstring(one)).keys()
+            if one.args.vararg is None and one.args.kwarg is None:
+                unknown = explained - signature.names(one.args)
+                wrong += [f"{home}.{name} {one.name}: {argument}" for argument in unknown]
+    return sorted(wrong)
+
+
+def _functions(home: Module, node: Definition) -> list[ast.FunctionDef]:
+    if isinstance(node, ast.FunctionDef):
+        return [node]
+    made = _made_by(home, node)
+    return _members(home, node) + ([made] if made else [])
+
+
+def _page(home: str) -> str:
+    found = (name for name, (_, rooms) in PAGES.items() if any(fnmatch(home, r) for r in rooms))
+    return next(found, OTHERS)
+
+
+def _page_text(name: str, entries: list[tuple[Module, Definition, str]]) -> str:
+    about, rooms = PAGES[name]
+    place = {room: number for number, room in enumerate(rooms)}
+    ordered = sorted(
+        entries,
+        key=lambda one: (place.get(one[0].name, len(rooms)), one[0].name, one[1].lineno),
+    )
+    blocks = [f"# {name}", about]
+    blocks += tables.flag_tables() if name == "launch" else []
+    blocks += tables.variables() if name == "configuration" else []
+    for home, node, package in ordered:
+        blocks += _entry(home, node, package)
+    return "\n\n".join(blocks) + "\n"
+
+
+def _entry(home: Module, node: Definition, package: str) -> Iterator[str]:
+    yield f"## {node.name}"
+    yield f"`from {package} import {node.name}`"
+    if isinstance(node, ast.FunctionDef):
+        yield _code(signature.signature(node.name, node))
+        yield _text(node)
+        return
+    yield from _class(home, node)
+
+
+def _class(home: Module, node: ast.ClassDef) -> Iterator[str]:
+    fields = list(tables.fields(home, node))
+    made = _made_by(home, node)
+    if made is not None:
+        yield _code(signature.signature(node.name, made, drop_first=True))
+    yield _text(node)
+    if made is not None and ast.get_docstring(made) is not None:
+        yield _text(made)
+    if _is_enum(home, node):
+        yield from _values(node)
+    elif fields:
+        yield tables.table(("field", "default", "meaning"), fields)
+    members = _members(home, node)
+    properties = [
+        (f"`{one.name}`", prose.summary(ast.get_docstring(one) or ""))
+        for one in members
+        if tables.is_property(one)
+    ]
+    if properties:
+        yield tables.table(("property", "meaning"), properties)
+    for one in members:
+        if not tables.is_property(one):
+            yield f"### {node.name}.{one.name}"
+            yield _code(
+                signature.signature(one.name, one, drop_first=not tables.has(one, "staticmethod"))
+            )
+            yield _text(one)
+
+
+def _text(node: Definition) -> str:
+    """A docstring; one that only names another function's shows that one's."""
+    return prose.markdown(_docstring(node))
+
+
+def _docstring(node: Definition) -> str:
+    docstring = ast.get_docstring(node) or ""
+    elsewhere = re.fullmatch(r"See `(\w+)\.(\w+)`\.", docstring)
+    found = find(elsewhere[1], elsewhere[2]) if elsewhere else None
+    return _docstring(found[1]) if found else docstring
+
+
+def _members(home: Module, node: ast.ClassDef) -> list[ast.FunctionDef]:
+    """Public methods and properties, inherited ones too; each once, by the nearest class."""
+    classes = [node] if _is_enum(home, node) else [one for _, one in lineage(home, node)]
+    found: dict[str, ast.FunctionDef] = {}
+    for inner in (inner for one in classes for inner in one.body):
+        if isinstance(inner, ast.FunctionDef) and not inner.name.startswith("_"):
+            found.setdefault(inner.name, inner)
+    return list(found.values())
+
+
+def _made_by(home: Module, node: ast.ClassDef) -> ast.FunctionDef | None:
+    own = (
+        inner
+        for _, one in lineage(home, node)
+        for inner in one.body
+        if isinstance(inner, ast.FunctionDef) and inner.name == "__init__"
+    )
+    return None if tables.is_dataclass(node) else next(own, None)
+
+
+def _is_enum(home: Module, node: ast.ClassDef) -> bool:
+    bases = (ast.unparse(base) for _, one in lineage(home, node) for base in one.bases)
+    return any(base.endswith("Enum") for base in bases)
+
+
+def _values(node: ast.ClassDef) -> Iterator[str]:
+    names = [ast.unparse(one.targets[0]) for one in node.body if isinstance(one, ast.Assign)]
+    if names:
+        yield "Values: " + ", ".join(f"`{name}`" for name in names)
+
+
+def _code(text: str) -> str:
+    return f"```py\n{text}\n```"
+
+
+def main() -> None:
+    """Write all pages, and remove those that are no more."""
+    FOLDER.mkdir(exist_ok=True)
+    texts = pages()
+    for old in FOLDER.glob("*.md"):
+        if old.name not in texts:
+            old.unlink()
+    for name, text in texts.items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
