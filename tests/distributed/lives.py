@@ -42,6 +42,7 @@ class Row:
     lives: tuple[Life, ...]
     wrong: list[Any]  # by rank of the last life
     right: list[Any]
+    needs: str | None = None  # a package without which Accelerate cannot do it at all
 
 
 def environment(rank: int, life: Life, port: int) -> dict[str, str]:

@@ -60,7 +60,10 @@ class Points(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 def configured(library: Library, **options: Any) -> Any:
     """An Accelerator; what belongs to data loaders goes where both libraries take it."""
-    names = ("split_batches", "even_batches", "use_seedable_sampler", "dispatch_batches")
+    names = (
+        *("split_batches", "even_batches", "use_seedable_sampler", "dispatch_batches"),
+        "use_stateful_dataloader",
+    )
     loader = {name: options.pop(name) for name in names if name in options}
     home = importlib.import_module(f"{library.__name__}.utils")
     return library.Accelerator(dataloader_config=home.DataLoaderConfiguration(**loader), **options)

@@ -27,6 +27,7 @@ from tests.distributed.right_programs import (
 )
 
 NO_LOCAL_RANK = ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "ACCELERATE_USE_CPU")
+SEEDED = {"shuffle": True, "seed_by_rank": True}  # each rank otherwise
 ROWS = (
     Row(
         case="torchrun on a machine without a GPU, and no `cpu=True`",
@@ -58,8 +59,7 @@ ROWS = (
         here="the seed is agreed on",
         lives=(
             Life(
-                program=used,
-                options={"data": Numbers(16), "seed_by_rank": True, "use_seedable_sampler": True},
+                program=used, options=SEEDED | {"data": Numbers(16), "use_seedable_sampler": True}
             ),
         ),
         wrong=[[12, 16]] * 2,
@@ -69,9 +69,24 @@ ROWS = (
         case="an iterable dataset with two workers",
         accelerate="each sample is used twice",
         here="each once: workers share it",
-        lives=(Life(program=used, options={"data": Stream(16)}),),
+        lives=(Life(program=used, options={"data": Stream(16), "workers": 2}),),
         wrong=[[16, 32]] * 2,
         right=[[16, 16]] * 2,
+    ),
+    Row(
+        case="`use_stateful_dataloader`, two workers, and processes that were seeded differently",
+        accelerate="samples are used twice, others never",
+        here="the order is agreed on",
+        needs="torchdata",
+        lives=(
+            Life(
+                program=used,
+                options=SEEDED
+                | {"data": Numbers(96), "workers": 2, "use_stateful_dataloader": True},
+            ),
+        ),
+        wrong=[[75, 96]] * 2,
+        right=[[96, 96]] * 2,
     ),
     Row(
         case="a shard of an iterable dataset with a generator, before `set_epoch`",

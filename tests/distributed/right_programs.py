@@ -36,12 +36,18 @@ def container(library: Library) -> Any:
     return type(library.Accelerator().prepare(nn.Linear(1, 1))).__name__
 
 
-def used(library: Library, data: Any, *, seed_by_rank: bool = False, **options: Any) -> Any:
+def used(
+    library: Library,
+    data: Any,
+    *,
+    seed_by_rank: bool = False,
+    shuffle: bool | None = None,
+    workers: int = 0,
+    **options: Any,
+) -> Any:
     """Different samples that an epoch uses in all ranks, and samples in all."""
     accelerator = configured(library, **options)
     torch.manual_seed(3 + seed_by_rank * accelerator.process_index)
-    workers = 2 if isinstance(data, IterableDataset) else 0
-    shuffle = None if workers else True
     loader = DataLoader(data, batch_size=2, shuffle=shuffle, num_workers=workers)
     seen = [n for batch in accelerator.prepare(loader) for n in accelerator.gather(batch).tolist()]
     return [len(set(seen)), len(seen)]
