@@ -1,0 +1,164 @@
+"""Checkpoints of a model and its AdamW: how long the training waits, and what loading takes."""
+
+import dataclasses
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.case import Case, Goal, Side
+from bench.libraries import TORCH, Timed, accelerator, module, peak, timed
+
+LAYERS = 16
+
+
+def _trained(megabytes: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """A model of so many MB, and an AdamW that has twice as much."""
+    width = int((megabytes * 10**6 / 4 / LAYERS) ** 0.5)
+    torch.manual_seed(0)
+    model = nn.Sequential(*[nn.Linear(width, width, bias=False) for _ in range(LAYERS)])
+    optimizer = torch.optim.AdamW(model.parameters())
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 1e-3)
+    optimizer.step()
+    optimizer.zero_grad()
+    return model, optimizer
+
+
+def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
+    yield from (parameter.data for parameter in model.parameters())
+    for state in optimizer.state.values():
+        yield from (value for value in state.values() if torch.is_tensor(value))
+
+
+class _Project:
+    """A model, an optimizer, and a directory that is gone with them."""
+
+    def __init__(self, library: str, megabytes: int, *, behind: bool) -> None:
+        model, optimizer = _trained(megabytes)
+        self.folder = tempfile.TemporaryDirectory()
+        self.made = accelerator(library, project_config=_configured(library, behind=behind))
+        self.model, self.optimizer = self.made.prepare(model, optimizer)
+        self.tensors = list(_tensors(model, optimizer))
+
+    @property
+    def target(self) -> Path:
+        """Where the checkpoint is."""
+        return Path(self.folder.name, "checkpoint")
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        self.made.save_state(str(self.target))
+
+    def load(self) -> None:
+        """Put it back."""
+        self.made.load_state(str(self.target))
+
+    def sums(self) -> list[float]:
+        """A number for each tensor."""
+        return [float(tensor.double().sum()) for tensor in self.tensors]
+
+    def spoil(self) -> None:
+        """Change all that is loaded."""
+        for tensor in self.tensors:
+            tensor.add_(1)
+
+
+def _configured(library: str, *, behind: bool) -> Any:
+    """The project's configuration; writing behind the training's back, where a library can."""
+    kind = module(library, "utils").ProjectConfiguration
+    can = any(field.name == "write_behind" for field in dataclasses.fields(kind))
+    return kind(**({"write_behind": True} if can and behind else {}))
+
+
+def saved(library: str, *, megabytes: int) -> Timed:
+    """Seconds that the training waits for a checkpoint; a floor copies what there is to save."""
+    if library == TORCH:
+        tensors = list(_tensors(*_trained(megabytes)))
+        copies = [torch.empty_like(tensor) for tensor in tensors]
+        return Timed(lambda: None, lambda: timed(lambda: _copy(tensors, copies)))
+    project = _Project(library, megabytes, behind=True)
+
+    def answer() -> bool:
+        """Whether what is saved can be had back."""
+        before = project.sums()
+        project.save()
+        project.spoil()
+        project.load()
+        return project.sums() == before
+
+    def sample() -> float:
+        shutil.rmtree(project.target, ignore_errors=True)
+        os.sync()  # what was written before is no one's burden now
+        return timed(project.save)
+
+    return Timed(answer, sample)
+
+
+def _copy(tensors: list[torch.Tensor], copies: list[torch.Tensor]) -> None:
+    for tensor, copy in zip(tensors, copies, strict=True):
+        copy.copy_(tensor)
+
+
+def loaded(library: str, *, megabytes: int, of: str) -> Timed:
+    """Load a checkpoint: `time`, or the `memory` that it takes besides what it is loaded into."""
+    if library == TORCH:
+        tensors = list(_tensors(*_trained(megabytes)))
+        copies = [torch.empty_like(tensor) for tensor in tensors]
+        if of == "memory":
+            weights = tensors[:LAYERS]
+            return Timed(lambda: None, lambda: float(sum(tensor.nbytes for tensor in weights)))
+        return Timed(lambda: None, lambda: timed(lambda: _copy(copies, tensors)))
+    project = _Project(library, megabytes, behind=False)
+    before = project.sums()
+    project.save()
+    os.sync()
+
+    def answer() -> bool:
+        project.spoil()
+        project.load()
+        return project.sums() == before
+
+    return Timed(answer, lambda: timed(project.load) if of == "time" else peak(project.load))
+
+
+_MEGABYTES = [{"megabytes": size} for size in (25, 100, 400)]
+CASES = [
+    Case(
+        name="checkpoint-pause",
+        theme="checkpoint",
+        what="A checkpoint of a model and its AdamW: the training's pause",
+        program=saved,
+        unit="s",
+        sizes=_MEGABYTES,
+        quick=_MEGABYTES[:1],
+        floor_is="a copy of the same tensors in memory",
+        goal=Goal(kind="of floor", limit=1.5, at=_MEGABYTES[-1]),
+    ),
+    *(
+        Case(
+            name=f"checkpoint-load-{of}",
+            theme="checkpoint",
+            what=f"Load a checkpoint of a model and its AdamW: {of}",
+            program=loaded,
+            unit=unit,
+            sizes=_MEGABYTES,
+            quick=_MEGABYTES[:1],
+            theirs=Side("accelerate", {"of": of}),
+            ours=Side("runtime", {"of": of}),
+            floor=Side("torch", {"of": of}),
+            floor_is=floor_is,
+            goal=Goal(kind=kind, limit=limit, at=_MEGABYTES[-1]),
+            fresh=of == "memory",
+        )
+        for of, unit, kind, limit, floor_is in (
+            ("time", "s", "faster", 4, "a copy of the same tensors in memory"),
+            ("memory", "B", "of floor", 1.05, "the model's size"),
+        )
+    ),
+]

@@ -1,0 +1,127 @@
+"""Messages between processes: how many a call takes is what it costs."""
+
+from typing import Any
+
+import torch
+from torch import distributed, nn
+
+from bench.case import Case, Goal, Side
+from bench.libraries import TORCH, Timed, accelerator, digest, joined, module, timed
+
+CALLS = 10  # for one sample
+
+
+def gathered(library: str, *, processes: int) -> Timed:
+    """Gather a dict of 20 small tensors."""
+    del processes  # the world has them
+    tensors = {f"metric{number}": torch.full((8,), float(number)) for number in range(20)}
+    if library == TORCH:
+        _, size = joined()
+        flat = torch.cat(list(tensors.values()))
+        out = torch.empty(size * len(flat))
+        return Timed(
+            lambda: None,
+            lambda: timed(lambda: distributed.all_gather_into_tensor(out, flat), CALLS),
+        )
+    made = accelerator(library)
+    own = {name: tensor + made.process_index for name, tensor in tensors.items()}
+    return Timed(
+        lambda: {name: tensor.tolist() for name, tensor in made.gather(own).items()},
+        lambda: timed(lambda: made.gather(own), CALLS),
+    )
+
+
+def averaged(library: str, *, processes: int) -> Timed:
+    """Take the mean of 100 parameters, as LocalSGD does between its rounds."""
+    del processes
+    torch.manual_seed(0)
+    model = nn.Sequential(*[nn.Linear(64, 64) for _ in range(50)])
+    if library == TORCH:
+        joined()
+        weights = [parameter.data for parameter in model.parameters()]
+        return Timed(lambda: None, lambda: timed(lambda: _flat_mean(weights)))
+    made = accelerator(library)
+    prepared = made.prepare(model)
+    local = module(library, "local_sgd").LocalSGD(made, prepared, local_sgd_steps=1)
+
+    def answer() -> str:
+        with torch.no_grad():
+            for parameter in prepared.parameters():
+                parameter.fill_(2.0**made.process_index)  # whose mean is exact in any order
+        local.step()
+        return digest(torch.cat([parameter.flatten() for parameter in prepared.parameters()]))
+
+    return Timed(answer, lambda: timed(local.step))
+
+
+def _flat_mean(weights: list[torch.Tensor]) -> None:
+    flat = torch.cat([weight.flatten() for weight in weights])
+    distributed.all_reduce(flat)
+    flat /= distributed.get_world_size()
+    means = torch.split(flat, [weight.numel() for weight in weights])
+    for weight, mean in zip(weights, means, strict=True):
+        weight.copy_(mean.view_as(weight))
+
+
+def synchronized(library: str, *, processes: int, kinds: list[str]) -> Timed:
+    """Give all processes rank 0's random state, as at the start of an epoch."""
+    del processes
+    generator = torch.Generator()
+    if library == TORCH:
+        rank, _ = joined()
+        state = generator.manual_seed(rank).get_state()
+        return Timed(
+            lambda: None,
+            lambda: timed(lambda: distributed.broadcast(state, 0), CALLS),
+        )
+    generator.manual_seed(accelerator(library).process_index)
+    synchronize = module(library, "utils").synchronize_rng_states
+
+    def answer() -> Any:
+        synchronize(kinds, generator)
+        return digest(generator.get_state())
+
+    return Timed(answer, lambda: timed(lambda: synchronize(kinds, generator), CALLS))
+
+
+_WORLDS = [{"processes": 2}, {"processes": 4}]
+CASES = [
+    Case(
+        name="gather",
+        theme="collectives",
+        what="Gather a dict of 20 small tensors",
+        program=gathered,
+        unit="s",
+        sizes=_WORLDS,
+        quick=_WORLDS[:1],
+        floor_is="one all_gather of as many bytes",
+        goal=Goal(kind="faster", limit=15, at=_WORLDS[1]),
+    ),
+    Case(
+        name="local-sgd",
+        theme="collectives",
+        what="LocalSGD: the mean of 100 parameters",
+        program=averaged,
+        unit="s",
+        sizes=_WORLDS,
+        quick=_WORLDS[:1],
+        floor_is="one all_reduce of all, and the copies",
+        goal=Goal(kind="faster", limit=50, at=_WORLDS[1]),
+    ),
+    *(
+        Case(
+            name=f"rng-{'-'.join(kinds)}",
+            theme="collectives",
+            what=f"Random generators set alike at an epoch's start: {', '.join(kinds)}",
+            program=synchronized,
+            unit="s",
+            sizes=_WORLDS,
+            quick=_WORLDS[:1],
+            theirs=Side("accelerate", {"kinds": kinds}),
+            ours=Side("runtime", {"kinds": kinds}),
+            floor=Side("torch", {"kinds": kinds}),
+            floor_is="one broadcast of one generator's state",
+        )
+        for kinds in (["generator"], ["torch", "generator"])
+    ),
+]

@@ -1,0 +1,90 @@
+"""A scheduler's step in a large world, which takes one step of the schedule for each process.
+
+The world is simulated: the library's state is told that there are so many processes. No message is
+exchanged for a step.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
+
+from bench.case import Case, Goal, Side
+from bench.libraries import TORCH, Timed, accelerator, module, timed
+
+ONE = 20_000  # steps of the schedule in one sample, at least
+PERIOD = 10**6
+
+
+def stepped(library: str, *, world: int, schedule: str) -> Timed:
+    """Step a scheduler; seconds for a call.
+
+    Args:
+        library: whose; torch's own takes one step of the schedule.
+        world: processes.
+        schedule: `lambda` or `cosine`.
+    """
+    optimizer = torch.optim.SGD(nn.Linear(4, 4).parameters(), lr=0.1)
+    calls = max(ONE // world, 20)
+    if library == TORCH:
+        optimizer.step()  # else torch warns of the order
+        plain = _schedule(schedule, optimizer)
+        return Timed(lambda: None, lambda: timed(plain.step, calls))
+    made = accelerator(library)
+    _optimizer, scheduler = made.prepare(optimizer, _schedule(schedule, optimizer))
+    optimizer.step()
+    state = module(library, "state")
+
+    def answer() -> list[str]:
+        found = []
+        with _simulated(state, world):
+            for _ in range(10):
+                scheduler.step()
+                found.append(f"{scheduler.get_last_lr()[0]:.10g}")
+        return found
+
+    def sample() -> float:
+        with _simulated(state, world):
+            return timed(scheduler.step, calls)
+
+    return Timed(answer, sample)
+
+
+@contextlib.contextmanager
+def _simulated(state: Any, world: int) -> Iterator[None]:
+    """Have a library's state say that there are so many processes."""
+    kinds = state.PartialState(), state.AcceleratorState()
+    for one in kinds:
+        one.num_processes = world
+    yield
+    for one in kinds:
+        one.num_processes = 1
+
+
+def _schedule(name: str, optimizer: torch.optim.Optimizer) -> LRScheduler:
+    if name == "cosine":
+        return CosineAnnealingLR(optimizer, PERIOD)
+    return LambdaLR(optimizer, lambda step: 1 / (1 + step / PERIOD))
+
+
+_SCHEDULED = [{"world": world} for world in (1, 8, 64, 512)]
+CASES = [
+    Case(
+        name=f"scheduler-{schedule}",
+        theme="scheduler",
+        what=f"A scheduler's step in a world, {kind}",
+        program=stepped,
+        unit="s",
+        sizes=_SCHEDULED,
+        quick=_SCHEDULED[-1:],
+        theirs=Side("accelerate", {"schedule": schedule}),
+        ours=Side("runtime", {"schedule": schedule}),
+        floor=Side("torch", {"schedule": schedule}),
+        floor_is="one step of torch's",
+        goal=Goal(kind="of floor", limit=2, at=_SCHEDULED[-1]),
+    )
+    for schedule, kind in (("lambda", "LambdaLR"), ("cosine", "CosineAnnealingLR"))
+]
