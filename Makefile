@@ -48,7 +48,8 @@ check: $(VENV)/.dev ## lint, types and walls
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev ## measure the operator next to Kubernetes' own Job controller
+bench: $(VENV)/.dev ## measure both halves next to what others do; writes docs/performance.md
+	$(BIN)/python -m bench
 	$(BIN)/python -m bench.creation
 
 docs: $(VENV)/.dev ## write the reference, docs/api, from the source

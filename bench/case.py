@@ -124,12 +124,12 @@ def _ratio(over: str, under: str) -> Callable[[Result], float]:
 
 
 KINDS = {
-    "faster": Kind(_ratio("theirs", "ours"), at_least=True, text="{:.4g} x less than Accelerate"),
-    "of floor": Kind(_ratio("ours", "floor"), at_least=False, text="{:.3g} x the floor"),
+    "faster": Kind(_ratio("theirs", "ours"), at_least=True, text="{} x"),
+    "of floor": Kind(_ratio("ours", "floor"), at_least=False, text="{} x floor"),
     "above floor": Kind(
         lambda result: result.median("ours") - result.median("floor"),
         at_least=False,
-        text="the floor and {}",
+        text="floor + {}",
     ),
     "in all": Kind(lambda result: result.median("ours"), at_least=False, text="{}"),
 }

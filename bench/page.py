@@ -1,0 +1,144 @@
+"""docs/performance.md, made of what was measured."""
+
+import statistics
+from collections.abc import Iterator, Sequence
+
+from bench.case import KINDS, Case, Goal, Result, reached
+from bench.cases import CASES, THEMES
+from bench.machine import Run
+from bench.plots import PLOTS, Plot, is_measured
+from bench.quantity import digits, quantity, size_text
+from bench.reasons import REASONS
+
+NOTHING = "—"
+HEAD = """# Performance
+
+<!-- Made by `python -m bench` from performance/results.json; do not edit. -->
+
+Made by `make bench`, here as `{command}`. Every line measures Accelerate {accelerate}, this
+runtime, and a floor, which is the least that this machine allows, in one run.
+
+- Machine: {cores} cores, {processor}, {memory:.0f} GB; Python {python}, torch {torch}; load
+  average {load_before} before and {load_after} after.
+- All sides must compute the same (batches, losses, rates, weights), or the run ends with an error.
+  A keyed order is another order than torch's: there it is counts that must agree.
+- Each library runs in processes of its own; they take turns, there and back, for {rounds} rounds,
+  fewer where a round takes long. Shown are medians, in brackets the least and the most; a ratio is
+  the median over the rounds. One thread a process.
+- `processes` are real ones that talk over gloo on this machine; a `world` is simulated: one process
+  does the part of one rank, and exchanges no message.
+- *unsteady* marks a line whose ratio differed by more than a factor of two between the rounds.
+- `python -m bench.creation`, which `make bench` runs as well, measures the operator and prints it.
+
+## Goals
+
+`≥ n x`: Accelerate's cost is so many times this runtime's; `≤ n x floor`: this runtime's cost is so
+many times the floor's.
+
+| what | at | Accelerate | here | floor | goal | found | reached | why not |
+|---|---|---|---|---|---|---|---|---|
+"""
+
+
+def page(run: Run, results: Sequence[Result]) -> str:
+    """The whole page."""
+    head = HEAD.format(**run.facts)
+    lines = [summary_row(case, results) for case in CASES]
+    return head + "\n".join([*lines, *_themes(results)]) + "\n"
+
+
+def summary_row(case: Case, results: Sequence[Result]) -> str:
+    """A case's row among the goals."""
+    result = _chosen(case, results)
+    medians = [quantity(result.median(column), case.unit) for column in ("theirs", "ours", "floor")]
+    cells = [case.what, size_text(result.size) or NOTHING, *medians, *_judged(case, result)]
+    return row(cells)
+
+
+def _chosen(case: Case, results: Sequence[Result]) -> Result:
+    """Where the goal is set; else at the largest size that was measured."""
+    own = [result for result in results if result.case == case.name]
+    at_goal = [result for result in own if case.goal and result.size == case.goal.at]
+    missing = Result(case.name, case.goal.at if case.goal else case.sizes[-1], {})
+    return [missing, *own, *at_goal][-1]
+
+
+def row(cells: Sequence[str]) -> str:
+    """A row of a table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def _judged(case: Case, result: Result) -> list[str]:
+    """The goal, what was found, whether that is enough, and why not."""
+    ratio = _ratio(result)
+    if case.goal is None:
+        return [NOTHING, ratio, NOTHING, ""]
+    if not result.samples or result.size != case.goal.at:
+        return [_limit(case.goal, case.unit), "not measured there", NOTHING, ""]
+    found = said(case.goal, KINDS[case.goal.kind].value(result), case.unit)
+    is_reached = reached(case.goal, result)
+    why = "" if is_reached else REASONS.get(case.name, "")
+    return [
+        _limit(case.goal, case.unit),
+        found + ("" if result.is_steady else " (unsteady)"),
+        "yes" if is_reached else "**no**",
+        why,
+    ]
+
+
+def _limit(goal: Goal, unit: str) -> str:
+    sign = "≥" if KINDS[goal.kind].at_least else "≤"
+    return f"{sign} {said(goal, goal.limit, unit)}"
+
+
+def said(goal: Goal, value: float, unit: str) -> str:
+    """A goal's limit, or what was found, in words."""
+    is_ratio = goal.kind in ("faster", "of floor")
+    return KINDS[goal.kind].text.format(digits(value) if is_ratio else quantity(value, unit))
+
+
+def _ratio(result: Result) -> str:
+    ratios = result.ratios("theirs", "ours")
+    if not ratios:
+        return NOTHING
+    spread = f"{digits(min(ratios))} - {digits(max(ratios))}"
+    unsteady = "" if result.is_steady else ", unsteady"
+    return f"{digits(statistics.median(ratios))} x ({spread}{unsteady})"
+
+
+def _themes(results: Sequence[Result]) -> Iterator[str]:
+    for theme in THEMES:
+        yield f"\n## {theme.capitalize()}"
+        for plot in PLOTS:
+            if plot.theme == theme and is_measured(plot, results):
+                yield f"\n{_picture(plot)}\n\n{plot.caption(results)}".rstrip()
+        for case in CASES:
+            if case.theme == theme:
+                yield from _details(case, results)
+
+
+def _picture(plot: Plot) -> str:
+    return f"![{plot.title}](performance/{plot.name}.svg)"
+
+
+def _details(case: Case, results: Sequence[Result]) -> Iterator[str]:
+    yield f"\n### {case.what}\n"
+    if case.floor_is:
+        yield f"Floor: {case.floor_is}.\n"
+    yield row(["at", "Accelerate", "here", "floor", "Accelerate / here", "here / floor"])
+    yield "|---|---|---|---|---|---|"
+    for result in results:
+        if result.case == case.name:
+            cells = [_spread(result, column, case.unit) for column in ("theirs", "ours", "floor")]
+            floors = result.ratios("ours", "floor")
+            floor = f"{digits(statistics.median(floors))} x" if floors else NOTHING
+            yield row([size_text(result.size) or NOTHING, *cells, _ratio(result), floor])
+
+
+def _spread(result: Result, column: str, unit: str) -> str:
+    samples = result.samples.get(column)
+    if not samples:
+        return NOTHING
+    least, most = quantity(min(samples), unit), quantity(max(samples), unit)
+    median = quantity(result.median(column), unit)
+    return median if least == most else f"{median} ({least} - {most})"

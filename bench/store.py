@@ -1,0 +1,54 @@
+"""The results on disk: what the page and the plots are made of."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.case import Result
+from bench.cases import CASES
+from bench.machine import Run
+from bench.page import page
+from bench.plots import PLOTS, draw, is_measured
+
+
+def write(folder: Path, run: Run, results: Sequence[Result]) -> Path:
+    """Write results, plots and page; results of other cases stay, if they are of a like run.
+
+    Args:
+        folder: of the page; the rest goes below it.
+        run: as it was.
+        results: all that were measured.
+    """
+    below = folder / "performance"
+    below.mkdir(parents=True, exist_ok=True)
+    file = below / "results.json"
+    every = ordered([*_kept(file, run, {result.case for result in results}), *results])
+    stored = {"run": run.facts, "results": [dataclasses.asdict(result) for result in every]}
+    file.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+    for plot in PLOTS:
+        if is_measured(plot, every):
+            draw(plot, every, below)
+    made = folder / "performance.md"
+    made.write_text(page(run, every), encoding="utf-8")
+    return made
+
+
+def read(file: Path) -> tuple[Run, list[Result]]:
+    """A run and its results."""
+    stored = json.loads(file.read_text(encoding="utf-8"))
+    return Run(**stored["run"]), [Result(**result) for result in stored["results"]]
+
+
+def ordered(results: Sequence[Result]) -> list[Result]:
+    """In the order of the cases; those of cases that are no more are left out."""
+    places = {case.name: place for place, case in enumerate(CASES)}
+    known = [result for result in results if result.case in places]
+    return sorted(known, key=lambda result: places[result.case])
+
+
+def _kept(file: Path, run: Run, measured: set[str]) -> list[Result]:
+    if not file.exists():
+        return []
+    before, results = read(file)
+    return [one for one in results if one.case not in measured] if run.is_like(before) else []
