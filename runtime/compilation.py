@@ -42,15 +42,14 @@ class TorchDynamoPlugin(KwargsHandler):
             self.use_regional_compilation = bool(settings.dynamo_use_regional_compilation)
 
     def to_dict(self) -> dict[str, Any]:
-        """The arguments of torch.compile."""
-        options = super().to_dict() | {"backend": self.backend.value.lower()}
-        del options["use_regional_compilation"]
-        return options
+        """The arguments of torch.compile, and `use_regional_compilation`."""
+        return super().to_dict() | {"backend": self.backend.value.lower()}
 
     def to_kwargs(self) -> dict[str, Any]:
         """Those that differ from this class' defaults."""
         default = TorchDynamoPlugin.__dataclass_fields__
         fixed = {"backend": "no", "mode": "default", "fullgraph": False}
+        fixed["use_regional_compilation"] = False
         known = {name: fixed.get(name, default[name].default) for name in self.to_dict()}
         return {name: value for name, value in self.to_dict().items() if value != known[name]}
 
@@ -59,9 +58,10 @@ def compile_model(model: nn.Module, plugin: TorchDynamoPlugin) -> nn.Module:
     """The model, compiled as the plugin says; as it is if that says NO."""
     if plugin.backend == DynamoBackend.NO:
         return model
-    if plugin.use_regional_compilation:
-        return compile_regions(model, **plugin.to_kwargs())
-    compiled: nn.Module = torch.compile(model, **plugin.to_kwargs())  # type: ignore[assignment]  # of a module it makes one
+    options = plugin.to_kwargs()
+    if options.pop("use_regional_compilation", False):
+        return compile_regions(model, **options)
+    compiled: nn.Module = torch.compile(model, **options)  # type: ignore[assignment]  # of a module it makes one
     return compiled
 
 
