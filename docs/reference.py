@@ -31,7 +31,7 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {  # name -> what it is about, m
         "What a checkpoint has in it. Scripts call `Accelerator.save_state` and `load_state`.",
         ("checkpointing",),
     ),
-    "sharding": ("Models of which each process has a part.", ("fsdp*", "parallelism*", "shard*")),
+    "sharding": ("Models of which each process has a part.", ("*fsdp*", "parallelism*", "shard*")),
     "operations": (
         "What processes do together, and what is done to nested tensors.",
         ("collectives", "objects", "rng", "nested", "verification"),

@@ -23,7 +23,7 @@ def found(library: str) -> dict[str, Any]:
     """What each row's last life found; one run for all tests."""
     with NamedTemporaryFile() as file:
         command = [sys.executable, "-m", "tests.distributed.lives", library, file.name]
-        paths = os.pathsep.join([str(ROOT), str(ROOT / "operator")])
+        paths = os.pathsep.join([str(ROOT), str(ROOT / "operator"), *sys.path])
         env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
         done = subprocess.run(
             command, env=env, capture_output=True, text=True, check=False, timeout=240
