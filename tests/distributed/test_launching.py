@@ -72,6 +72,34 @@ def test_the_launcher_joins_two_pods_of_one_process(tmp_path: Path) -> None:
     assert [output.split("\n")[-2] for output in outputs] == ["2 0 3 no", "2 1 3 no"]
 
 
+NOTEBOOK = """
+import sys
+from runtime import Accelerator, debug_launcher, notebook_launcher
+def train(name):
+    accelerator = Accelerator(cpu=True)
+    world = accelerator.num_processes, accelerator.process_index, accelerator.mixed_precision
+    names = accelerator.gather_for_metrics([name])
+    sys.stdout.write(" ".join(map(str, (*world, *names))) + "\\n")
+debug_launcher(train, ("d",), num_processes=2)
+notebook_launcher(train, ("n",), num_processes=2, use_port={port}, mixed_precision="bf16")
+notebook_launcher(train, ("one",), num_processes=1)
+try:
+    notebook_launcher(train, ("n",), num_processes=2, use_port={port})
+except ValueError as error:
+    sys.stdout.write(str(error) + "\\n")
+"""
+
+
+def test_functions_are_launched_from_a_notebook(tmp_path: Path) -> None:
+    path = tmp_path / "notebook.py"
+    path.write_text(NOTEBOOK.format(port=free_port()))
+    done = run([sys.executable, str(path)], {})
+    *lines, error = done.stdout.splitlines()
+    worlds = ["1 0 no one", "2 0 bf16 n n", "2 0 no d d", "2 1 bf16 n n", "2 1 no d d"]
+    assert sorted(lines) == worlds, done.stderr
+    assert "should only be initialized inside your training function" in error
+
+
 def test_a_declared_world_without_ranks_is_refused(tmp_path: Path) -> None:
     env = {"ACCELERATEDJOB_REPLICAS": "2", "ACCELERATEDJOB_PROCESSES_PER_REPLICA": "1"}
     done = run([sys.executable, script(tmp_path)], env)
