@@ -196,7 +196,7 @@ def merge_fsdp_weights(
     """
     state, folder, output = PartialState(), Path(checkpoint_dir), Path(output_path)
     if not (folder / fsdp_reader.METADATA).exists():
-        inside = [one.parent.name for one in folder.glob(f"*/{fsdp_reader.METADATA}")]
+        inside = sorted(one.parent.name for one in folder.glob(f"*/{fsdp_reader.METADATA}"))
         sentence = f"Tried to load from {folder} but couldn't find a valid metadata file."
         raise ValueError(f"{sentence} It has: {inside}" if inside else sentence)
     if state.is_main_process:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import distributed
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
@@ -113,8 +114,13 @@ def tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def _read(reader: Reader, state: dict[str, Any], *, alone: bool) -> None:
-    with said_alone():
-        dcp_load(state, storage_reader=reader, planner=_Planner(), no_dist=alone)
+    try:
+        with said_alone():
+            dcp_load(state, storage_reader=reader, planner=_Planner(), no_dist=alone)
+    except CheckpointException as error:  # no Exception in torch; all ranks have it
+        rank, (reason, _) = next(iter(error.failures.items()))
+        sentence = f"{reader.path} cannot be loaded: rank {rank} says {reason!r}"
+        raise ValueError(sentence) from error
 
 
 @contextlib.contextmanager

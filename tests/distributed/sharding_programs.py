@@ -1,23 +1,33 @@
 """Trainings of one model, sharded and not, that run under `runtime` and under `accelerate`.
 
-`python sharding_programs.py LIBRARY FILE FOLDER` runs every case in this rank. Checkpoints are
-under FOLDER, where each world finds those of the worlds before it. Sizes are odd: no parameter
-divides evenly.
+`python sharding_programs.py FOLDER` runs one world after the other, as many processes as it has
+ranks, and writes there what each has found. A world also finds the checkpoints of those before it.
+Sizes are odd: no parameter divides evenly.
 """
 
 import importlib
 import json
+import multiprocessing
+import os
 import sys
+import warnings
 from collections.abc import Callable
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 
+from runtime.environment import get_free_port
 from tests.distributed.programs import Library, Points, plain
+from tests.distributed.world import environment
+
+WORLDS = (("runtime", 2), ("runtime", 1), ("runtime", 3), ("runtime", 4), ("accelerate", 2))
+LIBRARIES: dict[str, Library] = {}
 
 SIZE = 72  # samples, which 1, 2, 3 and 4 processes share evenly in batches of 12
 
@@ -69,6 +79,7 @@ class Training:
         dropout: float = 0.0,
         seed_by_rank: bool = False,
         warm: bool = False,
+        frozen: str | None = None,
         **options: Any,
     ) -> None:
         utils = importlib.import_module(f"{library.__name__}.utils")
@@ -85,10 +96,14 @@ class Training:
             **options,
         )
         if library.__name__ == "accelerate":  # 1.15 takes the plugin, but shards on no CPU
-            self.accelerator.state.distributed_type = utils.DistributedType.FSDP
+            state = importlib.import_module("accelerate.state")
+            for one in (state.PartialState(), self.accelerator.state):
+                one.distributed_type = utils.DistributedType.FSDP
             self.accelerator.state.fsdp_plugin = chosen
         torch.manual_seed(11 + seed_by_rank * self.accelerator.process_index)
         model = Net(dropout)
+        if frozen is not None:
+            model.get_submodule(frozen).requires_grad_(requires_grad=False)
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
         if warm:  # a step before anything is prepared
             model(Points(4).x).square().mean().backward()
@@ -99,10 +114,11 @@ class Training:
         prepared = self.accelerator.prepare(optimizer, model, loader, scheduler)
         self.optimizer, self.model, self.loader, self.scheduler = prepared
 
-    def epochs(self, epochs: int, *, clip: float | None = None) -> dict[str, Any]:
-        """What comes of some epochs."""
-        losses, norms = [], []
-        for _ in range(epochs):
+    def steps(self, steps: int, *, clip: float | None = None) -> dict[str, Any]:
+        """What comes of some batches; an epoch has six."""
+        losses: list[float] = []
+        norms: list[float] = []
+        while len(losses) < steps:
             for x, y in self.loader:
                 with self.accelerator.accumulate(self.model):
                     loss = nn.functional.mse_loss(self.model(x), y)
@@ -114,6 +130,8 @@ class Training:
                     self.scheduler.step()
                     self.optimizer.zero_grad()
                 losses.append(float(self.accelerator.reduce(loss.detach(), "mean")))
+                if len(losses) == steps:
+                    break
         return {"losses": losses, "norms": norms} | self.facts()
 
     def facts(self) -> dict[str, Any]:
@@ -129,42 +147,57 @@ class Training:
             "classes": isinstance(self.accelerator.unwrap_model(self.model), Net),
         }
 
+    def moments(self) -> list[torch.Tensor]:
+        """Weights and what the optimizer knows of them, whole."""
+        state = self.optimizer.state
+        return [
+            whole(tensor)
+            for p in self.model.parameters()
+            for tensor in (p, state[p]["step"], state[p]["exp_avg"], state[p]["exp_avg_sq"])
+        ]
+
 
 def local(tensor: Any) -> torch.Tensor:
     """What this process has of a tensor."""
     return tensor.to_local() if isinstance(tensor, DTensor) else torch.as_tensor(tensor)
 
 
+def whole(tensor: Any) -> torch.Tensor:
+    """All of a tensor."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else torch.as_tensor(tensor)
+
+
 def whole_weights(model: nn.Module) -> dict[str, Any]:
+    """All weights, under the names that they have in the script."""
     return {
-        name.replace("_orig_mod.", "").replace("_checkpoint_wrapped_module.", ""): (
-            p.full_tensor() if isinstance(p, DTensor) else p
-        )
+        name.replace("_orig_mod.", "").replace("_checkpoint_wrapped_module.", ""): whole(p)
         for name, p in model.named_parameters()
     }
 
 
 def train(
-    library: Library, _: Path, *, epochs: int = 2, clip: float | None = None, **how: Any
+    library: Library, _: Path, *, steps: int = 6, clip: float | None = None, **how: Any
 ) -> Any:
-    return Training(library, **how).epochs(epochs, clip=clip)
+    """A training from its beginning."""
+    return Training(library, **how).steps(steps, clip=clip)
 
 
 def saved(library: Library, folder: Path, *, name: str, **how: Any) -> Any:
-    """One epoch, a checkpoint, another epoch."""
+    """An epoch, and a checkpoint."""
     training = Training(library, **how)
-    training.epochs(1)
+    found = training.steps(6)
     training.accelerator.save_state(folder / name / str(training.accelerator.num_processes))
-    return training.epochs(1)
+    return found | {"before": training.moments()}
 
 
 def loaded(library: Library, folder: Path, *, name: str, **how: Any) -> Any:
-    """From each world's checkpoint, the other epoch; `moved`: already before."""
+    """From the checkpoint of each world that has saved one, two batches of the next epoch."""
     found = {}
     for one in sorted((folder / name).iterdir()):
         training = Training(library, seed_by_rank=True, **how)
         training.accelerator.load_state(one)
-        found[one.name] = training.epochs(1)
+        before = training.moments()
+        found[one.name] = training.steps(2) | {"before": before}
         fresh(library.__name__)
     return found
 
@@ -180,37 +213,125 @@ def exported(library: Library, folder: Path, **how: Any) -> Any:
     }
 
 
+def refused(library: Library, _: Path) -> Any:
+    """An optimizer that is prepared after its model was sharded, or with another."""
+    utils = importlib.import_module(f"{library.__name__}.utils")
+    accelerator = library.Accelerator(fsdp_plugin=utils.FullyShardedDataParallelPlugin())
+    found = []
+    for others in ([], [nn.Linear(2, 2)]):
+        optimizer = torch.optim.SGD(nn.Linear(2, 2).parameters())
+        try:
+            accelerator.prepare(*others, optimizer)
+        except ValueError as error:
+            found.append(str(error))
+    return found
+
+
+def afterwards(library: Library, _: Path) -> Any:
+    """Two models sharded first; one optimizer, made of both then, is prepared alone."""
+    utils = importlib.import_module(f"{library.__name__}.utils")
+    accelerator = library.Accelerator(fsdp_plugin=utils.FullyShardedDataParallelPlugin())
+    torch.manual_seed(3)
+    models = accelerator.prepare(nn.Linear(5, 3), nn.Linear(3, 1))
+    parameters = [one for model in models for one in model.parameters()]
+    optimizer = accelerator.prepare(torch.optim.SGD(parameters, lr=0.1))
+    x = torch.arange(10.0).reshape(2, 5) / 10
+    for _step in range(2):
+        optimizer.zero_grad()
+        accelerator.backward(models[1](models[0](x)).square().mean())
+        accelerator.clip_grad_value_(parameters, 0.5)
+        optimizer.step()
+    return [whole_weights(model) for model in models]
+
+
+def halves(library: Library, _: Path) -> Any:
+    """Gradients that stay here for one batch, and are averaged with the next."""
+    training = Training(library, plugin=BLOCKS)
+    accelerator, model = training.accelerator, training.model
+    x = torch.full((2, 6), 1.0 + accelerator.process_index)
+    with accelerator.no_sync(model):
+        accelerator.backward(model(x).sum())
+    alone = [p.grad is None for p in model.parameters()]
+    accelerator.backward(model(x * 2).sum())
+    return {"alone": alone, "together": {n: whole(p.grad) for n, p in model.named_parameters()}}
+
+
+def lower(library: Library, _: Path) -> Any:
+    """What a model computes in, keeps, and saves."""
+    training = Training(library, plugin=BLOCKS, mixed_precision="bf16")
+    with training.accelerator.autocast():
+        loss = training.model(Points(4).x).sum()
+    training.accelerator.backward(loss)
+    parameters = list(training.model.parameters())
+    dtypes = {str(loss.dtype), *(str(p.dtype) for p in parameters)}
+    return sorted(dtypes | {str(p.grad.dtype) for p in parameters if p.grad is not None})
+
+
+def merged(library: Library, folder: Path) -> Any:
+    """One file, made of the parts that were saved last."""
+    utils = importlib.import_module(f"{library.__name__}.utils")
+    library.Accelerator()
+    target = folder / f"merged by {library.__name__}"
+    parts = folder / "parts/2/pytorch_model_fsdp_0"
+    utils.merge_fsdp_weights(str(parts), str(target))
+    return load_file(target / "model.safetensors")
+
+
 BLOCKS = {"auto_wrap_policy": "transformer_based_wrap"}
-WHOLE_FILES = BLOCKS | {"state_dict_type": "FULL_STATE_DICT"}
+FILES = BLOCKS | {"state_dict_type": "FULL_STATE_DICT"}
+AGAIN = BLOCKS | {"activation_checkpointing": True}
+FROM_0 = BLOCKS | {"cpu_ram_efficient_loading": True}
+HYBRID = {"dp_replicate_size": 2, "dp_shard_size": 2}
+ALL, TWO, FEW = (1, 2, 3, 4), (2,), (1, 2)  # the worlds of a case
 Program = Callable[..., Any]
-CASES: dict[str, tuple[Program, dict[str, Any]]] = {
-    "whole": (train, {}),
-    "whole, clipped": (train, {"clip": 0.1}),
-    "whole, accumulate 4 of 6": (train, {"accumulate": 4}),
-    "whole, warm": (train, {"warm": True}),
-    "blocks": (train, {"plugin": BLOCKS}),
-    "blocks, clipped": (train, {"plugin": BLOCKS, "clip": 0.1}),
-    "blocks, accumulate 4 of 6": (train, {"plugin": BLOCKS, "accumulate": 4}),
-    "blocks, warm": (train, {"plugin": BLOCKS, "warm": True}),
-    "by size": (train, {"plugin": {"auto_wrap_policy": "size_based_wrap", "min_num_params": 40}}),
-    "one part": (train, {"plugin": {}}),
-    "gathered weights are kept": (train, {"plugin": BLOCKS | {"reshard_after_forward": False}}),
-    "from rank 0": (train, {"plugin": BLOCKS, "seed_by_rank": True}),
-    "read by rank 0": (
+CASES: dict[str, tuple[Program, dict[str, Any], tuple[int, ...]]] = {
+    "whole": (train, {}, FEW),
+    "whole, an epoch and two batches": (train, {"steps": 8}, (1,)),
+    "whole, clipped": (train, {"clip": 0.1}, FEW),
+    "whole, accumulate 4 of 6": (train, {"accumulate": 4}, FEW),
+    "whole, warm": (train, {"warm": True}, FEW),
+    "blocks": (train, {"plugin": BLOCKS}, ALL),
+    "blocks, clipped": (train, {"plugin": BLOCKS, "clip": 0.1}, ALL),
+    "blocks, accumulate 4 of 6": (train, {"plugin": BLOCKS, "accumulate": 4}, FEW),
+    "blocks, warm": (train, {"plugin": BLOCKS, "warm": True}, (3,)),
+    "by size": (
         train,
-        {"plugin": BLOCKS | {"cpu_ram_efficient_loading": True}, "seed_by_rank": True},
+        {"plugin": {"auto_wrap_policy": "size_based_wrap", "min_num_params": 40}},
+        TWO,
     ),
-    "on the CPU": (train, {"plugin": BLOCKS | {"cpu_offload": True}}),
-    "exported": (exported, {"plugin": BLOCKS}),
-    "save whole": (saved, {"name": "whole"}),
-    "save parts": (saved, {"name": "parts", "plugin": BLOCKS}),
-    "save files": (saved, {"name": "files", "plugin": WHOLE_FILES}),
-    "load parts": (loaded, {"name": "parts", "plugin": BLOCKS}),
-    "load parts, whole": (loaded, {"name": "parts"}),
-    "load files": (loaded, {"name": "files", "plugin": BLOCKS}),
-    "load files, whole": (loaded, {"name": "files"}),
-    "load whole": (loaded, {"name": "whole", "plugin": BLOCKS}),
+    "one part": (train, {"plugin": {}}, TWO),
+    "kept": (train, {"plugin": BLOCKS | {"reshard_after_forward": False}}, TWO),
+    "from rank 0": (train, {"plugin": BLOCKS, "seed_by_rank": True}, TWO),
+    "read by rank 0": (train, {"plugin": FROM_0, "seed_by_rank": True}, (3,)),
+    "on the CPU": (train, {"plugin": BLOCKS | {"cpu_offload": True}}, TWO),
+    "compiled": (train, {"plugin": BLOCKS, "dynamo_backend": "eager"}, TWO),
+    "dropout": (train, {"plugin": BLOCKS, "dropout": 0.5, "steps": 2}, TWO),
+    "dropout, activations again": (train, {"plugin": AGAIN, "dropout": 0.5, "steps": 2}, TWO),
+    "ignored": (train, {"plugin": BLOCKS | {"ignored_modules": "first"}, "frozen": "first"}, TWO),
+    "ignored, whole": (train, {"frozen": "first"}, (1,)),
+    "hybrid": (train, {"plugin": BLOCKS, "layout": HYBRID, "clip": 0.1}, (4,)),
+    "hybrid, from rank 0": (
+        train,
+        {"plugin": FROM_0, "layout": HYBRID, "clip": 0.1, "seed_by_rank": True},
+        (4,),
+    ),
+    "copies": (train, {"layout": {"dp_replicate_size": 2}}, TWO),
+    "refused": (refused, {}, TWO),
+    "afterwards": (afterwards, {}, FEW),
+    "halves": (halves, {}, FEW),
+    "lower": (lower, {}, TWO),
+    "exported": (exported, {"plugin": BLOCKS}, FEW),
+    "save whole": (saved, {"name": "whole"}, FEW),
+    "save parts": (saved, {"name": "parts", "plugin": BLOCKS}, (1, 2, 3)),
+    "save files": (saved, {"name": "files", "plugin": FILES}, TWO),
+    "load parts": (loaded, {"name": "parts", "plugin": BLOCKS}, ALL),
+    "load parts, whole": (loaded, {"name": "parts"}, FEW),
+    "load files": (loaded, {"name": "files", "plugin": BLOCKS}, (1, 3)),
+    "load files, whole": (loaded, {"name": "files"}, FEW),
+    "load whole": (loaded, {"name": "whole", "plugin": BLOCKS}, (1, 3)),
+    "merged": (merged, {}, TWO),
 }
+THEIRS = ("blocks", "blocks, clipped", "one part", "merged", "load parts")
 
 
 def fresh(library_name: str) -> None:
@@ -218,20 +339,49 @@ def fresh(library_name: str) -> None:
     state = importlib.import_module(f"{library_name}.state")
     state.AcceleratorState._reset_state()
     state.GradientState._reset_state()
+    for name in ("ACCELERATE_USE_FSDP", "FSDP_CPU_RAM_EFFICIENT_LOADING"):  # plugins set them
+        os.environ.pop(name, None)
 
 
-def main(library_name: str, file: str, folder: str) -> None:
-    """Run all cases in this rank."""
-    library = importlib.import_module(library_name)
-    state = importlib.import_module(f"{library_name}.state")
-    found = {}
-    for name, (program, options) in CASES.items():
-        sys.stderr.write(f"{name}\n")  # shown when the world fails
-        found[name] = plain(program(library, Path(folder), **options))
+def rank(library_name: str, env: dict[str, str], folder: Path) -> None:
+    """Run the cases of a world in one of its ranks."""
+    os.environ.update(env)
+    if library_name == "runtime":
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "weights differ between ranks")
+        warnings.filterwarnings("ignore", "The .grad attribute of")  # torch.compile's own look
+    library, size, found = LIBRARIES[library_name], int(env["WORLD_SIZE"]), {}
+    for name, (program, options, worlds) in CASES.items():
+        if size not in worlds or (library_name == "accelerate" and name not in THEIRS):
+            continue
+        sys.stderr.write(f"{library_name} {env['RANK']} of {size}: {name}\n")  # if it fails
+        found[name] = plain(program(library, folder, **options))
         fresh(library_name)
-    Path(file).write_text(json.dumps(found))
-    state.PartialState().destroy_process_group()
+    (folder / f"{library_name} {size} {env['RANK']}").write_text(json.dumps(found))
+    importlib.import_module(f"{library_name}.state").PartialState().destroy_process_group()
+
+
+def world(library_name: str, size: int, folder: Path) -> None:
+    """Run the ranks of a world; when one fails the others end."""
+    fork, port = multiprocessing.get_context("fork"), get_free_port()
+    processes = [
+        fork.Process(target=rank, args=(library_name, environment(one, size, port), folder))
+        for one in range(size)
+    ]
+    for process in processes:
+        process.start()
+    while any(process.exitcode is None for process in processes):
+        wait([process.sentinel for process in processes if process.exitcode is None])
+        if any(process.exitcode for process in processes):
+            for process in processes:
+                process.kill()
+    if any(process.exitcode for process in processes):
+        sys.exit(f"{library_name}, world of {size}: {[one.exitcode for one in processes]}")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    # Imported once: what torch has for sharding takes longer to import than a case to run.
+    LIBRARIES |= {name: importlib.import_module(name) for name in ("runtime", "accelerate")}
+    importlib.import_module("runtime.fsdp_checkpoint")
+    for library_name, size in WORLDS:
+        world(library_name, size, Path(sys.argv[1]))
