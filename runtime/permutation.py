@@ -6,6 +6,8 @@ in constant time and memory for each index.
 
 import threading
 from collections.abc import Iterator
+from functools import cache
+from itertools import islice
 
 import torch
 
@@ -21,6 +23,10 @@ class LazyPermutation:
 
     randperm exchanges position i with one drawn from i to n-1, for i from 0: the first positions
     are final at once. They are computed alone, while a thread lets torch make the whole order.
+    If this torch's randperm does it in another way, nothing is computed alone.
+
+    Memory: 4 bytes a sample once the whole order is there, 8 from 2**31 samples on, for each
+    process; torch's RandomSampler has 8, and a list of Python's numbers.
     """
 
     def __init__(self, n: int, generator: torch.Generator) -> None:
@@ -32,7 +38,7 @@ class LazyPermutation:
         self._after: torch.Tensor | None = None  # the generator's state behind the whole order
         self._thread: threading.Thread | None = None
         self._prefix: list[int] = []
-        self._growth = self._grow()
+        self._growth = forward(n, self._start)
 
     def __len__(self) -> int:
         return self._n
@@ -45,21 +51,13 @@ class LazyPermutation:
 
     def _is_prefix(self, stop: int) -> bool:
         """Whether the positions before `stop` are there, or can be had one by one."""
-        if self._n <= PREFIX or self._n >= FORWARD_LIMIT or stop > PREFIX:
+        if self._n <= PREFIX or self._n >= FORWARD_LIMIT or stop > PREFIX or not _is_forward():
             return False
         if self._thread is None:
             self._thread = threading.Thread(target=self._make, daemon=True)
             self._thread.start()
-        while len(self._prefix) < stop:
-            self._prefix.append(next(self._growth))
+        self._prefix += islice(self._growth, max(stop - len(self._prefix), 0))
         return True
-
-    def _grow(self) -> Iterator[int]:
-        moved: dict[int, int] = {}  # position -> the index there, where it is not its own
-        for position, word in enumerate(words(_cloned(self._start))):
-            other = word % (self._n - position) + position
-            yield moved.get(other, other)
-            moved[other] = moved.pop(position, position)
 
     def _all(self) -> torch.Tensor:
         if self._thread is not None:
@@ -67,6 +65,13 @@ class LazyPermutation:
         if self._whole is None:
             self._make()
         assert self._whole is not None  # noqa: S101  # for mypy
+        if self._prefix and self._prefix != self._whole[: len(self._prefix)].tolist():
+            sentence = (
+                f"an epoch was begun in another order than torch.randperm({self._n}) of torch "
+                f"{torch.__version__} has: use shuffle='keyed', and report it"
+            )
+            raise RuntimeError(sentence)
+        self._prefix = []  # which was given
         return self._whole
 
     def _make(self) -> None:
@@ -113,9 +118,28 @@ def words(generator: torch.Generator) -> Iterator[int]:
             yield pair & 0xFFFFFFFF
 
 
-SMALL = (
-    2**16
-)  # below, a keyed order is torch's own from a keyed seed: exactly uniform, 4 ms at most
+def forward(n: int, state: torch.Tensor) -> Iterator[int]:
+    """The indices of torch.randperm(n) from a generator's state, one by one."""
+    moved: dict[int, int] = {}  # position -> the index there, where it is not its own
+    for position, word in enumerate(islice(words(_cloned(state)), n)):
+        other = word % (n - position) + position
+        yield moved.get(other, other)
+        moved[other] = moved.pop(position, position)
+
+
+@cache
+def _is_forward() -> bool:
+    """Whether this torch's randperm is the one that `forward` knows; found out once, by 64 indices.
+
+    Its own branches depend on n: it is asked for the smallest n that matters. What is computed for
+    a larger one is compared when the whole order is there.
+    """
+    n, state = PREFIX + 1, torch.Generator().manual_seed(1).get_state()
+    known = torch.randperm(n, generator=_cloned(state))
+    return list(islice(forward(n, state), 64)) == known[:64].tolist()
+
+
+SMALL = 2**16  # up to it, a keyed order is torch's own from a keyed seed, written out
 ROUNDS = 8
 
 
@@ -130,7 +154,7 @@ class KeyedPermutation:
     """
 
     def __init__(self, n: int, *, seed: int, epoch: int) -> None:
-        """Args: n: length, >= 0; seed and epoch: any two numbers; another pair, another order."""
+        """Args: n: length, >= 0; seed and epoch: any numbers, of which 64 bits count."""
         self._n = n
         key = _mix_number(_mix_number(seed) ^ epoch)
         self._whole: torch.Tensor | None = None
@@ -187,8 +211,10 @@ def _shifted(x: torch.Tensor, shift: int) -> torch.Tensor:
 
 def _mix_number(x: int) -> int:
     """The same finalizer of one number, after the generator's own step; in [0, 2**64)."""
-    mixed = _mix(torch.tensor([_signed((x + 0x9E3779B97F4A7C15) % 2**64)]))
-    return int(mixed.item()) % 2**64
+    x = (x + 0x9E3779B97F4A7C15) % 2**64
+    for shift, multiplier in zip(_SHIFTS, _MULTIPLIERS, strict=False):
+        x = (x ^ (x >> shift)) * multiplier % 2**64
+    return x ^ (x >> _SHIFTS[-1])
 
 
 def _signed(x: int) -> int:
