@@ -272,7 +272,8 @@ def _links(thing: Any) -> Iterator[Any]:
         inner = getattr(thing, name, None)
         if inner is not None:
             yield inner
-            yield from _links(inner)
+            if not isinstance(inner, IterableDatasetShard):  # it tells its dataset itself
+                yield from _links(inner)
 
 
 def batch_sampler_of(dataloader: DataLoader[Any]) -> Any:

@@ -230,8 +230,8 @@ class SkipBatchSampler(BatchSampler):
         self.skip_batches = skip_batches
 
     def __getattr__(self, name: str) -> Any:
-        """Batch size, sampler and all else are the inner one's."""
-        if name in ("batch_sampler", "skip_batches") or name.startswith("__"):
+        """Batch size, sampler and all else are the inner one's; it hears of epochs by itself."""
+        if name in ("batch_sampler", "skip_batches", "set_epoch") or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.batch_sampler, name)
 
