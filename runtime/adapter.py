@@ -14,50 +14,9 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from runtime.fetch import by_batch
 from runtime.gradient import GradientState
+from runtime.indices import Indices
 from runtime.iterable import IterableDatasetShard
-from runtime.sampler import BatchSamplerShard, SkipBatchSampler
 from runtime.workers import Given, Progress, must_be_as_before
-
-
-class _Indices:
-    """What a loader reads: its batches of indices, from where the next pass is to begin."""
-
-    def __init__(self, source: Any) -> None:
-        self.source = source
-        self.start = 0  # samples of all processes to leave out
-        self.order_state: torch.Tensor | None = None
-        self.shard: BatchSamplerShard | None = None  # what deals them, if it can begin anywhere
-        inner = source.batch_sampler if isinstance(source, SkipBatchSampler) else source
-        self.inner = inner  # what is read; what a source skips is in `start`
-        if type(inner) is BatchSampler and hasattr(inner.sampler, "__len__"):
-            inner = BatchSamplerShard(inner, even_batches=False)
-        if isinstance(inner, BatchSamplerShard):
-            self.shard = inner
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __iter__(self) -> Iterator[Any]:
-        # A generator: torch makes two iterators where there are workers, and uses the second.
-        start, self.start = self.start, 0
-        state, self.order_state = self.order_state, None
-        if self.shard is not None:
-            yield from self.shard.iter_from(start, state)
-        else:
-            yield from islice(iter(self.inner), start // self.unit, None)
-
-    @property
-    def unit(self) -> int:
-        """Samples of all processes in one batch of each; batches, where they are of any size."""
-        if self.shard is not None:
-            has_size = self.shard.batch_size is not None
-            return self.shard.layout.global_batch if has_size else self.shard.num_processes
-        return getattr(self.source, "batch_size", None) or 1
-
-    @property
-    def skipped(self) -> int:
-        """Samples that every pass leaves out."""
-        return getattr(self.source, "skip_batches", 0) * self.unit
 
 
 class DataLoaderAdapter(DataLoader[Any]):
@@ -76,7 +35,7 @@ class DataLoaderAdapter(DataLoader[Any]):
         self.gradient_state = GradientState()
         self.skip_batches = 0
         self.iteration = 0
-        self._indices = _Indices(super()._index_sampler)
+        self._indices = Indices(super()._index_sampler)
         self._position = 0  # samples of all processes that were given in this epoch
         self._progress = Progress()  # of a dataset that can only be gone through
         self._base_state: torch.Tensor | None = None  # what the workers' seed was drawn from
@@ -114,7 +73,7 @@ class DataLoaderAdapter(DataLoader[Any]):
         batches.sampler = sampler
         if hasattr(batches, "batch_sampler"):
             batches.batch_sampler.sampler = sampler
-        self._indices = _Indices(super()._index_sampler)
+        self._indices = Indices(super()._index_sampler)
 
     def set_epoch(self, epoch: int) -> None:
         """Tell the samplers and the dataset which epoch comes next."""

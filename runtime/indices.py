@@ -1,0 +1,54 @@
+"""The batches of indices that a loader over a dataset with indices reads."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.data import BatchSampler
+
+from runtime.sampler import BatchSamplerShard, SkipBatchSampler
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Indices:
+    """What a loader reads: its batches of indices, from where the next pass is to begin."""
+
+    def __init__(self, source: Any) -> None:
+        """Args: source: a batch sampler, or a sampler, as torch's loader has it."""
+        self.source = source
+        self.start = 0  # samples of all processes to leave out
+        self.order_state: torch.Tensor | None = None
+        self.shard: BatchSamplerShard | None = None  # what deals them, if it can begin anywhere
+        inner = source.batch_sampler if isinstance(source, SkipBatchSampler) else source
+        self.inner = inner  # what is read; what a source skips is in `start`
+        if type(inner) is BatchSampler and hasattr(inner.sampler, "__len__"):
+            inner = BatchSamplerShard(inner, even_batches=False)
+        if isinstance(inner, BatchSamplerShard):
+            self.shard = inner
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __iter__(self) -> Iterator[Any]:
+        # A generator: torch makes two iterators where there are workers, and uses the second.
+        start, self.start = self.start, 0
+        state, self.order_state = self.order_state, None
+        if self.shard is not None:
+            yield from self.shard.iter_from(start, state)
+        else:
+            yield from islice(iter(self.inner), start // self.unit, None)
+
+    @property
+    def unit(self) -> int:
+        """Samples of all processes in one batch of each; batches, where they are of any size."""
+        if self.shard is not None:
+            has_size = self.shard.batch_size is not None
+            return self.shard.layout.global_batch if has_size else self.shard.num_processes
+        return getattr(self.source, "batch_size", None) or 1
+
+    @property
+    def skipped(self) -> int:
+        """Samples that every pass leaves out."""
+        return getattr(self.source, "skip_batches", 0) * self.unit
