@@ -16,7 +16,7 @@ import argparse
 import dataclasses
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench import store
@@ -35,18 +35,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     folder = options.output or (None if options.quick else DOCS)
     if options.render:
-        run, results = store.read((folder or DOCS) / "performance/results.json")
-        say(f"wrote {store.write(folder or DOCS, run, results)}")
+        say(f"wrote {store.write(folder or DOCS, *store.read(folder or DOCS))}")
         return
     cases = chosen(options.names)
     rounds = 1 if options.quick else options.rounds
     run = Run.begun(" ".join(["python -m bench", *sys.argv[1:]]), rounds)
-    results = measured(cases, rounds, is_quick=options.quick)
-    run = dataclasses.replace(run, load_after=load())
-    for case in cases:
-        print(summary_row(case, results))
-    if folder is not None:
-        say(f"wrote {store.write(folder, run, results)}")
+    results: list[Result] = []
+    try:
+        results.extend(measured(cases, rounds, is_quick=options.quick))
+    finally:  # what is there is kept, also if the run is cut short
+        for case in cases:
+            print(summary_row(case, results))
+        if folder is not None and results:
+            run = dataclasses.replace(run, load_after=load())
+            say(f"wrote {store.write(folder, run, results)}")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -79,15 +81,13 @@ def chosen(names: Sequence[str]) -> list[Case]:
     return [case for case in CASES if not names or case.name in names or case.theme in names]
 
 
-def measured(cases: Sequence[Case], rounds: int, *, is_quick: bool) -> list[Result]:
+def measured(cases: Sequence[Case], rounds: int, *, is_quick: bool) -> Iterator[Result]:
     """Measure cases at all their sizes, or at the quick ones."""
     began = time.monotonic()
     with Measurer(rounds, lambda text: say(f"{time.monotonic() - began:4.0f} s  {text}")) as it:
-        return [
-            it.measure(case, size)
-            for case in cases
-            for size in (case.quick if is_quick else case.sizes)
-        ]
+        for case in cases:
+            for size in case.quick if is_quick else case.sizes:
+                yield it.measure(case, size)
 
 
 def say(text: str) -> None:

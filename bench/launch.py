@@ -6,7 +6,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from acceleratedjob.local.process import free_port
 from bench.case import Case, Goal
 from bench.libraries import TORCH, Timed
 
@@ -14,55 +13,46 @@ from bench.libraries import TORCH, Timed
 SCRIPT = "import sys, time; sys.stdout.write(f'{time.monotonic()} {sys.argv[1:]}\\n')\n"
 
 
-def launched(library: str, *, pod_processes: int) -> Timed:
-    """Start a script in so many processes; seconds until the last of them runs it."""
-    folder = tempfile.TemporaryDirectory()
-    script = Path(folder.name, "script.py")
-    script.write_text(SCRIPT)
+def launched(library: str) -> Timed:
+    """Start a script in one process; seconds until its first line runs."""
 
-    def lines() -> list[list[str]]:
-        command = [*_launcher(library, pod_processes), str(script), "--lr", "0.1"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-        found = [line.split(" ", 1) for line in done.stdout.splitlines()]
-        expected = 1 if library == TORCH else pod_processes
-        if len(found) != expected or not folder.name:
-            sentence = f"{command} must start {expected} scripts, got {done.stdout!r}"
-            raise AssertionError(sentence)
-        return found
+    def run() -> tuple[float, str]:
+        with tempfile.TemporaryDirectory() as folder:
+            script = Path(folder, "script.py")
+            script.write_text(SCRIPT)
+            command = [*_launcher(library), str(script), "--lr", "0.1"]
+            began = time.monotonic()
+            done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+        first, arguments = done.stdout.splitlines()[-1].split(" ", 1)
+        return float(first) - began, arguments
 
-    def sample() -> float:
-        began = time.monotonic()
-        return max(float(first) for first, _ in lines()) - began
-
-    return Timed(lambda: [arguments for _, arguments in lines()][:1], sample)
+    return Timed(lambda: run()[1], lambda: run()[0])
 
 
-def _launcher(library: str, processes: int) -> list[str]:
-    """What stands before the script; a floor is Python itself, once."""
+def _launcher(library: str) -> list[str]:
+    """What stands before the script; a floor is Python itself."""
     if library == TORCH:
         return [sys.executable]
-    number = str(processes)
     if library == "runtime":
-        flags = ["--nproc-per-node", number, "--master-port", str(free_port())]
-        return [sys.executable, "-m", "runtime.launch", *flags]
+        return [sys.executable, "-m", "runtime.launch"]
     return [
         *(str(Path(sys.executable).with_name("accelerate")), "launch", "--cpu"),
-        *("--num_processes", number, "--num_machines", "1", "--mixed_precision", "no"),
-        *("--dynamo_backend", "no", "--main_process_port", str(free_port())),
+        *("--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no"),
+        *("--dynamo_backend", "no"),
     ]
 
 
-_STARTED = [{"pod_processes": 1}, {"pod_processes": 2}]
+_ALONE: dict[str, int] = {}
 CASES = [
     Case(
         name="launch",
         theme="launch",
-        what="Launch a script, to its first line",
+        what="Launch a script in one process, to its first line",
         program=launched,
         unit="s",
-        sizes=_STARTED,
-        quick=_STARTED[:1],
-        floor_is="Python alone, one process",
-        goal=Goal(kind="in all", limit=0.1, at=_STARTED[0]),
+        sizes=[_ALONE],
+        quick=[_ALONE],
+        floor_is="Python alone",
+        goal=Goal(kind="in all", limit=0.1, at=_ALONE),
     )
 ]

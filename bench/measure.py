@@ -67,8 +67,13 @@ def _taking_turns(
     samples: dict[str, list[float]] = {column: [] for column in worlds}
     for turn in turns(list(worlds), rounds):
         for column in turn:
-            samples[column].append(max(worlds[column].ask("sample")))
+            samples[column].append(_slowest(worlds[column]))
     return samples
+
+
+def _slowest(world: World) -> float:
+    """One measurement, of the process that took most; in four digits."""
+    return float(f"{max(world.ask('sample')):.4g}")
 
 
 def _in_fresh_worlds(case: Case, size: Size, rounds: int) -> dict[str, list[float]]:
@@ -78,7 +83,7 @@ def _in_fresh_worlds(case: Case, size: Size, rounds: int) -> dict[str, list[floa
         for column in turn:
             with World(size.get("processes")) as world:
                 _prepare(case, case.sides[column], size, world)
-                samples[column].append(max(world.ask("sample")))
+                samples[column].append(_slowest(world))
                 answers[column] = world.ask("answer")
         check(case, size, answers)
     return samples

@@ -15,8 +15,10 @@ HEAD = """# Performance
 
 <!-- Made by `python -m bench` from performance/results.json; do not edit. -->
 
-Made by `make bench`, here as `{command}`. Every line measures Accelerate {accelerate}, this
-runtime, and a floor, which is the least that this machine allows, in one run.
+Every line measures Accelerate {accelerate}, this runtime, and a floor, which is the least that this
+machine allows, in one run. `make bench` makes this page; it was last made by
+
+    {command}
 
 - Machine: {cores} cores, {processor}, {memory:.0f} GB; Python {python}, torch {torch}; load
   average {load_before} before and {load_after} after.

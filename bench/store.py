@@ -11,6 +11,9 @@ from bench.machine import Run
 from bench.page import page
 from bench.plots import PLOTS, draw, is_measured
 
+BELOW = "performance"  # of the page's folder
+RESULTS = f"{BELOW}/results.json"
+
 
 def write(folder: Path, run: Run, results: Sequence[Result]) -> Path:
     """Write results, plots and page; results of other cases stay, if they are of a like run.
@@ -20,12 +23,13 @@ def write(folder: Path, run: Run, results: Sequence[Result]) -> Path:
         run: as it was.
         results: all that were measured.
     """
-    below = folder / "performance"
+    below = folder / BELOW
     below.mkdir(parents=True, exist_ok=True)
-    file = below / "results.json"
-    every = ordered([*_kept(file, run, {result.case for result in results}), *results])
-    stored = {"run": run.facts, "results": [dataclasses.asdict(result) for result in every]}
-    file.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+    file = folder / RESULTS
+    every = ordered([*_kept(folder, run, {result.case for result in results}), *results])
+    lines = ",\n".join(json.dumps(dataclasses.asdict(result)) for result in every)
+    text = f'{{"run": {json.dumps(run.facts)},\n"results": [\n{lines}\n]}}\n'
+    file.write_text(text, encoding="utf-8")
     for plot in PLOTS:
         if is_measured(plot, every):
             draw(plot, every, below)
@@ -34,9 +38,9 @@ def write(folder: Path, run: Run, results: Sequence[Result]) -> Path:
     return made
 
 
-def read(file: Path) -> tuple[Run, list[Result]]:
-    """A run and its results."""
-    stored = json.loads(file.read_text(encoding="utf-8"))
+def read(folder: Path) -> tuple[Run, list[Result]]:
+    """The run and the results that a page was made of."""
+    stored = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
     return Run(**stored["run"]), [Result(**result) for result in stored["results"]]
 
 
@@ -47,8 +51,8 @@ def ordered(results: Sequence[Result]) -> list[Result]:
     return sorted(known, key=lambda result: places[result.case])
 
 
-def _kept(file: Path, run: Run, measured: set[str]) -> list[Result]:
-    if not file.exists():
+def _kept(folder: Path, run: Run, measured: set[str]) -> list[Result]:
+    if not (folder / RESULTS).exists():
         return []
-    before, results = read(file)
+    before, results = read(folder)
     return [one for one in results if one.case not in measured] if run.is_like(before) else []

@@ -1,5 +1,6 @@
 """The processes of one side: alone, or a world that talks over gloo."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -98,6 +99,8 @@ class World:
         return json.loads(line)
 
     def _refuse(self, process: "subprocess.Popen[str]") -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)  # so that it can say why
         self._kill()
         self._errors.seek(0)
         sentence = f"process {process.pid} of the benchmark must answer within {SECONDS} s, and "
