@@ -15,6 +15,7 @@ from torch import distributed
 from runtime.nested import find_device, leaves, map_tensors, recursively_apply
 from runtime.objects import each_object
 from runtime.packing import pack, unpack
+from runtime.rollcall import Collective
 from runtime.state import PartialState
 from runtime.verification import chained_operation, verify_operation
 
@@ -75,11 +76,13 @@ def _gather_packed(own: list[torch.Tensor]) -> list[torch.Tensor]:
     if len(own) == 1:  # no copy needed
         sent = own[0].detach().contiguous()
         received = sent.new_empty((size * len(sent), *sent.shape[1:]))
-        distributed.all_gather_into_tensor(received, sent)
+        with Collective("gather"):
+            distributed.all_gather_into_tensor(received, sent)
         return [received]
     sent = pack(own)
     received = sent.new_empty(size * len(sent))
-    distributed.all_gather_into_tensor(received, sent)
+    with Collective("gather"):
+        distributed.all_gather_into_tensor(received, sent)
     return unpack(received.view(size, -1), own)
 
 
@@ -111,7 +114,9 @@ def _reduce_packed(own: list[torch.Tensor], reduction: str) -> list[torch.Tensor
     size = PartialState().num_processes
     flat = torch.cat([one.reshape(-1) for one in own])
     if size > 1:
-        distributed.all_reduce(flat.detach(), getattr(distributed.ReduceOp, REDUCTIONS[reduction]))
+        operation = getattr(distributed.ReduceOp, REDUCTIONS[reduction])
+        with Collective("reduce"):
+            distributed.all_reduce(flat.detach(), operation)
         if reduction == "mean":
             flat /= size
     parts = torch.split(flat, [one.numel() for one in own])
@@ -135,7 +140,8 @@ def broadcast(tensor: Any, from_process: int = 0) -> Any:
 
 def _broadcast_packed(own: list[torch.Tensor], source: int) -> None:
     sent = pack(own)
-    distributed.broadcast(sent, source)
+    with Collective("broadcast"):
+        distributed.broadcast(sent, source)
     flat = [one.detach().reshape(-1) for one in own]
     for one, received in zip(own, unpack(sent.view(1, -1), flat), strict=True):
         one.detach().copy_(received.view(one.shape))
@@ -157,7 +163,8 @@ def copy_tensor_to_devices(tensor: torch.Tensor | None = None) -> torch.Tensor:
     sent = torch.empty(shape, dtype=dtype, device=state.device) if tensor is None else tensor
     sent = sent.to(state.device).contiguous()
     if state.num_processes > 1:
-        distributed.broadcast(sent, sources[0])
+        with Collective("copy_tensor_to_devices"):
+            distributed.broadcast(sent, sources[0])
     return sent
 
 

@@ -24,6 +24,7 @@ from runtime.messages import (
     by_samples,
 )
 from runtime.nested import send_to_device, slice_tensors
+from runtime.rollcall import Collective
 from runtime.state import PartialState
 from runtime.workers import Progress
 
@@ -156,7 +157,8 @@ class Channel:
         self._error: Exception | None = None
         self._next = self._read()  # rank 0: what is sent next
         length = torch.tensor([self._length()])
-        distributed.broadcast(length, 0)
+        with Collective("dispatch"):
+            distributed.broadcast(length, 0)
         self._expected = int(length)
         self._message: torch.Tensor | None = None
         self._work: Any = None
@@ -210,5 +212,6 @@ class Channel:
     def close(self) -> None:
         """Wait for the message that is under way: no other collective may come in between."""
         if self._work is not None:
-            self._work.wait()
+            with Collective("dispatch"):
+                self._work.wait()
             self._work = None

@@ -14,3 +14,10 @@ class DistributedOperationException(Exception):
 
 class CheckpointError(RuntimeError):
     """A checkpoint could not be written; the older ones are as they were."""
+
+
+class MissingProcesses(RuntimeError):
+    """A collective has failed: the message says which processes did not come, and where they are.
+
+    What to do is up to those processes: their logs say more.
+    """

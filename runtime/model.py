@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from runtime.containers import container_of
 from runtime.handlers import AutocastKwargs, DistributedDataParallelKwargs
 from runtime.nested import convert_to_fp32
+from runtime.rollcall import Collective
 from runtime.state import AcceleratorState
 
 ORIGINAL_FORWARD = "_original_forward"  # Accelerate's name for it
@@ -51,7 +52,8 @@ def prepare_model(
     container = container_of(state, handler=ddp_handler, evaluation_mode=evaluation_mode)
     if state.mixed_precision != "no" and container.autocasts:
         _autocast_forward(model, autocast(state, autocast_handler))
-    return container.wrap(container.place(model) if device_placement else model)
+    with Collective("prepare_model"):  # which compares and sends the weights
+        return container.wrap(container.place(model) if device_placement else model)
 
 
 def _autocast_forward(model: nn.Module, context: Any) -> None:

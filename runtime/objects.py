@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import distributed
 
+from runtime.rollcall import Collective
 from runtime.state import PartialState
 
 
@@ -19,12 +20,14 @@ def each_object(one: Any) -> list[Any]:
     received: list[Any] = [None] * PartialState().num_processes
     if len(received) == 1:
         return [one]
-    distributed.all_gather_object(received, one)
+    with Collective("gather_object"):
+        distributed.all_gather_object(received, one)
     return received
 
 
 def broadcast_object_list(object_list: list[Any], from_process: int = 0) -> list[Any]:
     """Replace the objects in a list by those of one process, in place."""
     if PartialState().num_processes > 1:
-        distributed.broadcast_object_list(object_list, src=from_process)
+        with Collective("broadcast_object_list"):
+            distributed.broadcast_object_list(object_list, src=from_process)
     return object_list

@@ -8,6 +8,7 @@ import torch
 from torch import distributed
 
 from runtime.enums import RNGType, text
+from runtime.rollcall import Collective
 from runtime.state import PartialState
 
 GENERATOR = RNGType.GENERATOR.value  # the data loader's own torch.Generator
@@ -73,7 +74,8 @@ def synchronize_rng_states(
     doors = [generator if name == GENERATOR else _module(name) for name in types]
     states = [_get_state(door) for door in doors]
     sent = torch.cat(states).to(PartialState().communication_device)
-    distributed.broadcast(sent, 0)
+    with Collective("synchronize_rng_states"):
+        distributed.broadcast(sent, 0)
     agreed = torch.split(sent.cpu(), [len(state) for state in states])
     for door, state in zip(doors, agreed, strict=True):
         _set_state(door, state)

@@ -27,6 +27,7 @@ class Settings:
     use_seedable_sampler: bool | None = None
     seed: int | None = None  # of all generators, set once by the first Accelerator
     distributed_backend: str | None = None  # instead of the device's own: gloo, nccl, ...
+    collective_timeout: int | None = None  # seconds, > 0; then one that is waited in fails
     torch_device: str | None = None  # instead of the one that would be found
     fork_launched: bool | None = None  # a notebook's launcher has started this process
     debug_mode: bool | None = None  # compare shapes before each collective
@@ -84,6 +85,14 @@ def _integer(name: str, text: str) -> int:
         raise ValueError(sentence) from error
 
 
+def _positive(name: str, text: str) -> int:
+    number = _integer(name, text)
+    if number < 1:
+        sentence = f"{name} must be at least 1, got {text!r}"
+        raise ValueError(sentence)
+    return number
+
+
 def _words(_name: str, text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
@@ -106,4 +115,5 @@ _READERS = {
     "even_batches": _boolean,
     "use_seedable_sampler": _boolean,
     "seed": _integer,
+    "collective_timeout": _positive,
 }

@@ -2,11 +2,13 @@
 
 import atexit
 import os
+from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import distributed
 
+from runtime import rollcall
 from runtime.control import ProcessControl
 from runtime.device import choose, place
 from runtime.enums import DistributedType, PrecisionType
@@ -77,6 +79,8 @@ class PartialState(Shared, ProcessControl):
         backend = kwargs.pop("backend", None) or settings.distributed_backend or kind.backend
         if world.size > 1:
             _join(world, backend, kwargs)
+            if settings.collective_timeout is not None and "timeout" not in kwargs:
+                _set_timeout(settings.collective_timeout)
         alone = world.size == 1
         self.device = device
         self.distributed_type = DistributedType.NO if alone else kind.distributed_type
@@ -113,7 +117,8 @@ class PartialState(Shared, ProcessControl):
         """Return when all processes have come here."""
         if self.num_processes > 1:
             on_cpu = self.device.type == "cpu"
-            distributed.barrier(device_ids=None if on_cpu else [self.device.index])
+            with rollcall.Collective("wait_for_everyone"):
+                distributed.barrier(device_ids=None if on_cpu else [self.device.index])
 
     def destroy_process_group(self, group: Any = None) -> None:
         """Leave the world, or a group; a notebook's process leaves the world at its end only."""
@@ -146,7 +151,14 @@ def _join(world: World, backend: str | None, options: dict[str, Any]) -> None:
             f"resolve from here?"
         )
         raise WorldError(sentence) from error
+    rollcall.begin()
     atexit.register(leave)
+
+
+def _set_timeout(seconds: int) -> None:
+    """Of collectives; processes may take longer to join, for their pods do."""
+    older = distributed.distributed_c10d._set_pg_timeout  # noqa: SLF001  # torch's only way before
+    getattr(distributed, "set_timeout", older)(timedelta(seconds=seconds))
 
 
 def _host(address: str | None) -> str:
@@ -156,6 +168,7 @@ def _host(address: str | None) -> str:
 
 def leave() -> None:
     """Destroy the process group if there is one."""
+    rollcall.end()
     if distributed.is_initialized():
         distributed.destroy_process_group()
 

@@ -17,6 +17,7 @@ from runtime.gradient import GradientState
 from runtime.handlers import AutocastKwargs
 from runtime.model import autocast
 from runtime.optimizer import AcceleratedOptimizer
+from runtime.rollcall import Collective
 
 Context = contextlib.AbstractContextManager[None]
 
@@ -66,7 +67,8 @@ class Stepping(StateView):
             loss = loss / self.gradient_state.num_steps
         if self.scaler is not None:
             loss = self.scaler.scale(loss)
-        loss.backward(**kwargs)  # type: ignore[no-untyped-call]  # torch has not typed it
+        with Collective("backward"):  # which reduces gradients
+            loss.backward(**kwargs)  # type: ignore[no-untyped-call]  # torch has not typed it
 
     def _do_sync(self) -> None:
         """Decide whether this batch ends an accumulation."""

@@ -195,7 +195,7 @@ def test_a_training_goes_on_from_any_worlds_checkpoint(case: str, world: int) ->
     for rank in found(case, world):
         assert len(rank) >= 1
         for saved_by, went_on in rank.items():
-            kind = case.split(",")[0].replace("load", "save")
+            kind = case.split(",", maxsplit=1)[0].replace("load", "save")
             assert went_on["before"] == found(kind, int(saved_by))[0]["before"]  # bit by bit
             assert flat(went_on["weights"]) == near(alone["weights"])
             assert went_on["losses"] == near(alone["losses"][6:])

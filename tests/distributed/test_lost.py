@@ -1,0 +1,49 @@
+"""When a process does not come, the others say which one, to what, and where it is."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from acceleratedjob.local.process import free_port
+from tests.distributed.lost import LOST
+from tests.distributed.world import environment, finish, start
+
+pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("gloo")]
+
+PROGRAM = str(Path(__file__).with_name("lost.py"))
+WORLD = 3
+
+
+@pytest.mark.parametrize(
+    ("how", "operation", "where"),
+    [
+        pytest.param(
+            "stands still",
+            "gather_object",
+            ["rank 1 is at ", "lost.py:", "(stand_still)"],
+            id="it lives, and does something else",
+        ),
+        pytest.param(
+            "dies",
+            "backward",
+            ["rank 1 does not answer: its process has ended"],
+            id="it has died while gradients were reduced",
+        ),
+    ],
+)
+def test_who_is_missing_is_named(how: str, operation: str, where: list[str]) -> None:
+    port = free_port()
+    commands = [[sys.executable, PROGRAM, how, operation]] * WORLD
+    seconds = {"ACCELERATE_COLLECTIVE_TIMEOUT": "15"} if how == "stands still" else {}
+    said = finish(
+        [start(one, environment(r, WORLD, port) | seconds) for r, one in enumerate(commands)]
+    )
+    for rank in {*range(WORLD)} - {LOST}:
+        begin = f"MissingProcesses: `{operation}`, collective 4 of rank {rank}"
+        _, _, error = said[rank].partition(begin)
+        assert "1 of 3 processes did not come" in error
+        assert all(part in error for part in where)
+        if how == "stands still":
+            waited = f"s in `{operation}`, its collective 4; not there: rank 1 is at"
+            assert waited in said[rank]
