@@ -62,9 +62,18 @@ class Stepping(StateView):
         return any(optimizer.step_was_skipped for optimizer in self._optimizers)
 
     def backward(self, loss: torch.Tensor, **kwargs: Any) -> None:
-        """Compute gradients; with accumulation, of the loss' share of an optimizer step."""
-        if self.gradient_state.num_steps > 1:
-            loss = loss / self.gradient_state.num_steps
+        """Compute gradients; with accumulation, of the loss' share of an optimizer step.
+
+        Each process has the mean of its own batches, also where it has fewer than others.
+        """
+        state = self.gradient_state
+        if state.num_steps > 1:
+            loss = loss / state.num_steps
+            # FSDP keeps what it accumulates to itself: there it is done after the reduction.
+            if state.window_scale != 1.0 and not self.state.is_fsdp2:
+                loss = loss * state.window_scale
+                for optimizer in self._optimizers:
+                    optimizer.complete_gradients()
         if self.scaler is not None:
             loss = self.scaler.scale(loss)
         with Collective("backward"):  # which reduces gradients

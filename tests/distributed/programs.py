@@ -17,6 +17,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, SubsetRandomSampler
 
+from tests.distributed import operations, windows
+
 Library = Any
 
 
@@ -402,6 +404,8 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "torch in step": (seeds, {"rng_types": ["generator", "torch"]}),
     "set_seed": (set_seed, {"device_specific": False}),
     "set_seed by rank": (set_seed, {"device_specific": True}),
+    **operations.CASES,
+    **windows.CASES,
 }
 
 

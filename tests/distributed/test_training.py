@@ -22,6 +22,12 @@ RIGHT_WHERE_ACCELERATE_IS_NOT = {  # case -> what accelerate 1.15 does
     "stream read by all, two workers": "each sample is read twice",
     "stream read by all, skipped": "its metrics count padding",
     "numbers, skipped": "its metrics count padding",
+    "operations: pad what is true or false": "it becomes int64 on the ranks that are padded",
+    "windows: cut short": "the last batches count half",
+    "windows: cut short, of a stream": "the last batches count half",
+    "windows: cut short, reduced each batch": "the last batches count half",
+    "windows: cut short, clipped": "the last batches count half",
+    "windows: ranks with other numbers of batches": "the last batches count half",
     "structures": "a dict with a list in it becomes a list of keys",
 }
 WORLDS = (1, 2, 3, 4)
