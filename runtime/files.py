@@ -74,11 +74,11 @@ def write(obj: Any, f: str | os.PathLike[str], safe_serialization: bool = False)
         torch.save(obj, f)
 
 
-def load(f: Any, map_location: Any = None, **kwargs: Any) -> Any:
+def load(f: str | os.PathLike[str], map_location: Any = None, **kwargs: Any) -> Any:
     """Load what `save` has saved: tensors, numbers, texts, dates, numpy's arrays, containers.
 
     Args:
-        f: the file, by name or open.
+        f: the file.
         map_location: where tensors go.
         **kwargs: for torch.load; `weights_only=False` takes any object, and trusts the file.
 

@@ -51,8 +51,9 @@ def shard(model: nn.Module, state: AcceleratorState) -> nn.Module:
         "mesh": _mesh(state),
         "mp_policy": plugin.mixed_precision_policy or MixedPrecisionPolicy(),
         "offload_policy": _offload(plugin.cpu_offload, state.device),
-        "ignored_params": ignored,
     }
+    if ignored:
+        options["ignored_params"] = ignored  # torch 2.7 and above
     with weights_of_rank_0(model, plugin, ignored, state.device):
         for name in names:
             part = model.get_submodule(name)

@@ -38,6 +38,7 @@ from runtime.objects import broadcast_object_list
 from runtime.state import PartialState
 
 _ON_RANK_0 = StateDictOptions(full_state_dict=True, cpu_offload=True)
+_SOME = StateDictOptions(strict=False)  # parameters may have no state
 _MODEL, _OPTIMIZER = "model", "optimizer"  # Accelerate's name for all that a directory has
 
 
@@ -58,12 +59,25 @@ def save_all(
         save_optimizer(plugin, one, _model_of(one, models), folder, index)
 
 
-def load_all(folder: Path, models: Sequence[nn.Module], optimizers: Sequence[Optimizer]) -> None:
-    """Put models and optimizers back, sharded or not, from whatever kind of files there are."""
+def load_all(
+    folder: Path,
+    models: Sequence[nn.Module],
+    optimizers: Sequence[Optimizer],
+    *,
+    trained: Sequence[nn.Module],
+) -> None:
+    """Put models and optimizers back, sharded or not, from whatever kind of files there are.
+
+    Args:
+        folder: the checkpoint.
+        models: prepared ones, that are to be loaded.
+        optimizers: prepared ones.
+        trained: models that these have parameters of.
+    """
     for index, model in enumerate(models):
         load_model(model, folder, index)
     for index, one in enumerate(optimizers):
-        load_optimizer(one, _model_of(one, models), folder, index)
+        load_optimizer(one, _model_of(one, trained), folder, index)
 
 
 def full_state_dict(model: nn.Module) -> dict[str, Any]:
@@ -138,20 +152,46 @@ def load_model(model: nn.Module, folder: Path, index: int) -> Any:
 def load_optimizer(optimizer: Optimizer, model: nn.Module, folder: Path, index: int) -> None:
     """Put the optimizer of a model back."""
     inner, parts = _inner(optimizer), folder / f"{OPTIMIZER_NAME}_{index}"
-    own = get_optimizer_state_dict(model, inner)
+    own: dict[str, Any] = dict(get_optimizer_state_dict(model, inner))
     if parts.is_dir():
-        state: dict[str, Any] = {_OPTIMIZER: own}
-        fsdp_reader.read(parts, state)
-        set_optimizer_state_dict(model, inner, state[_OPTIMIZER])
-        return
-    saved = load(folder / numbered(OPTIMIZER_NAME, index, "bin"), "cpu") if _is_first() else {}
-    if saved:
-        saved = _by_name(saved, own["param_groups"])
-    (groups,) = broadcast_object_list([None if saved.get("state") else saved.get("param_groups")])
-    if groups is not None:  # of an optimizer without any state, which torch does not broadcast
-        set_optimizer_state_dict(model, inner, {"state": {}, "param_groups": groups})
+        kept = _read_optimizer(inner, model, parts, own)
     else:
-        set_optimizer_state_dict(model, inner, saved, options=_from_rank_0())
+        kept = _read_whole(inner, model, folder / numbered(OPTIMIZER_NAME, index, "bin"), own)
+    for group, known in zip(inner.param_groups, own["param_groups"], strict=True):
+        for parameter, name in zip(group["params"], known["params"], strict=True):
+            if name not in kept:  # it had no gradient yet; torch has made a state to be filled
+                inner.state.pop(parameter, None)
+
+
+def _read_optimizer(inner: Optimizer, model: nn.Module, parts: Path, own: Any) -> set[str]:
+    """Read a directory; returns the names of the parameters that have a state."""
+    saved = fsdp_reader.names(parts)
+    kept = {
+        name
+        for name, state in own["state"].items()
+        if any(f"{_OPTIMIZER}.state.{name}.{key}" in saved for key in state)
+    }
+    # A state that is of another kind altogether is asked for, and missed by name.
+    wanted = {name: own["state"][name] for name in kept or own["state"]}
+    state: dict[str, Any] = {_OPTIMIZER: {"state": wanted, "param_groups": own["param_groups"]}}
+    fsdp_reader.read(parts, state)
+    set_optimizer_state_dict(model, inner, state[_OPTIMIZER], options=_SOME)
+    return set(wanted)
+
+
+def _read_whole(inner: Optimizer, model: nn.Module, path: Path, own: Any) -> set[str]:
+    """Read one file, on rank 0; returns the names of the parameters that have a state."""
+    saved: dict[str, Any] = {}
+    if _is_first():
+        saved = _by_name(load(path, "cpu"), own["param_groups"])
+    facts = [list(saved.get("state", ())), saved.get("param_groups")]
+    kept, groups = broadcast_object_list(facts)
+    if kept:
+        set_optimizer_state_dict(model, inner, saved, options=_from_rank_0(strict=False))
+    else:  # torch has nothing to broadcast, and fails
+        empty: dict[str, Any] = {"state": {}, "param_groups": groups}
+        set_optimizer_state_dict(model, inner, empty, options=_SOME)
+    return set(kept)
 
 
 def _by_name(saved: dict[str, Any], groups: Any) -> dict[str, Any]:
@@ -172,9 +212,9 @@ def _is_first() -> bool:
     return PartialState().is_main_process
 
 
-def _from_rank_0() -> StateDictOptions:
+def _from_rank_0(*, strict: bool = True) -> StateDictOptions:
     several = distributed.is_initialized()
-    return StateDictOptions(full_state_dict=True, broadcast_from_rank0=several)
+    return StateDictOptions(full_state_dict=True, broadcast_from_rank0=several, strict=strict)
 
 
 def merge_fsdp_weights(

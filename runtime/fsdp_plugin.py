@@ -29,6 +29,7 @@ from runtime.fsdp_terms import (
     POLICIES,
     PRECISIONS,
     Policy,
+    check_kind,
     class_of,
     dtype_of,
     reshards,
@@ -223,7 +224,7 @@ class FullyShardedDataParallelPlugin:
 
     def validate_mixed_precision_policy(self) -> None:
         """See that the policy is FSDP2's; ValueError: it is not."""
-        _check_kind("mixed_precision_policy", self.mixed_precision_policy, MixedPrecisionPolicy)
+        check_kind("mixed_precision_policy", self.mixed_precision_policy, MixedPrecisionPolicy)
 
     def set_cpu_offload(self) -> None:
         """Make torch's policy of a yes or no."""
@@ -232,7 +233,7 @@ class FullyShardedDataParallelPlugin:
 
     def validate_cpu_offload(self) -> None:
         """See that the policy is FSDP2's; ValueError: it is not."""
-        _check_kind("cpu_offload", self.cpu_offload, OffloadPolicy)
+        check_kind("cpu_offload", self.cpu_offload, OffloadPolicy)
 
     def set_state_dict_type(self, state_dict_type: Any = None) -> None:
         """Choose what checkpoints are: SHARDED_STATE_DICT or FULL_STATE_DICT.
@@ -259,12 +260,3 @@ class FullyShardedDataParallelPlugin:
         if state_dict_type is not None or self.optim_state_dict_config is None:
             self.optim_state_dict_config = makers[1]()
         self.state_dict_type = wanted
-
-
-def _check_kind(field: str, value: Any, kind: type) -> None:
-    if not isinstance(value, kind):
-        sentence = (
-            f"`{field}` must be an instance of `torch.distributed.fsdp.{kind.__name__}` in FSDP2, "
-            f"got {value!r}"
-        )
-        raise ValueError(sentence)  # noqa: TRY004  # accelerate's kind of error

@@ -22,8 +22,6 @@ from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorS
 from torch.distributed.checkpoint.planner import ReadItem
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 
-from runtime.files import load
-
 METADATA = ".metadata"  # torch's name for what a directory says of itself
 _TAKEN = {
     "builtins": {"set", "frozenset"},
@@ -82,7 +80,7 @@ class _Planner(DefaultLoadPlanner):
     """Takes what is no tensor only if it is harmless."""
 
     def load_bytes(self, read_item: ReadItem, value: io.BytesIO) -> None:
-        load(value)
+        torch.load(value, weights_only=True)  # torch's own load_bytes takes anything
         value.seek(0)
         super().load_bytes(read_item, value)
 
@@ -98,6 +96,11 @@ def read(folder: Path, state: dict[str, Any]) -> None:
         ValueError: it is no checkpoint, or there is more in it than tensors and plain values.
     """
     _read(Reader(folder), state, alone=not distributed.is_initialized())
+
+
+def names(folder: Path) -> set[str]:
+    """The names of all that a directory has."""
+    return set(Reader(folder).read_metadata().state_dict_metadata)
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:

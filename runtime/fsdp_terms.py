@@ -99,3 +99,13 @@ def ignored_modules(model: nn.Module, said: Iterable[nn.Module] | str | None) ->
     if not isinstance(said, str):
         return list(said or ())
     return [module for name, module in model.named_modules() if re.fullmatch(said, name)]
+
+
+def check_kind(field: str, value: Any, kind: type) -> None:
+    """See that a field has an object of torch's; ValueError: it has not."""
+    if not isinstance(value, kind):
+        sentence = (
+            f"`{field}` must be an instance of `torch.distributed.fsdp.{kind.__name__}` in FSDP2, "
+            f"got {value!r}"
+        )
+        raise ValueError(sentence)  # noqa: TRY004  # accelerate's kind of error

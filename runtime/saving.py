@@ -141,7 +141,8 @@ class Saving(StateView):
         weights = [] if is_sharded else [bare(model).state_dict() for model in self._models]
         for hook in self._save_model_state_pre_hook.values():
             hook(self._models, weights, str(folder))
-        save_sharded(self.state, folder, self._models, self._optimizers)
+        shared = not config.save_on_each_node
+        save_sharded(self.state, folder, self._models, self._optimizers, is_shared=shared)
         found = self._parts(weights, [] if is_sharded else self._optimizers, safe_serialization)
         self._is_saving = True
         if self._writes:
@@ -230,7 +231,9 @@ class Saving(StateView):
         models = list(self._models)
         for hook in self._load_model_state_pre_hook.values():
             hook(models, str(folder))
-        is_sharded = load_sharded(self.state, folder, models, self._optimizers)
+        is_sharded = load_sharded(
+            self.state, folder, models, self._optimizers, trained=self._models
+        )
         found = load_accelerator_state(
             folder,
             [] if is_sharded else models,

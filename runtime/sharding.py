@@ -108,22 +108,54 @@ def layout_of(given: ParallelismConfig | None, settings: Settings) -> Parallelis
     return given
 
 
-def save_sharded(state: Any, folder: Path, models: list[nn.Module], optimizers: list[Any]) -> bool:
+def save_sharded(
+    state: Any, folder: Path, models: list[nn.Module], optimizers: list[Any], *, is_shared: bool
+) -> bool:
     """Write models and optimizers as the plugin says.
 
+    Args:
+        state: of this process.
+        folder: a directory.
+        models: prepared ones.
+        optimizers: prepared ones.
+        is_shared: whether all processes see the directory.
+
     Returns:
-        Whether there is one; else nothing was written. It also holds in a world of one, so that
-        its checkpoints are those of any other.
+        Whether there is a plugin; else nothing was written. It also holds in a world of one, so
+        that its checkpoints are those of any other.
+
+    Raises:
+        ValueError: the processes of different machines write into directories of their own.
     """
     if state.fsdp_plugin is None:
         return False
+    if not is_shared:
+        sentence = (
+            "a sharded model's checkpoint needs one directory for all processes: leave "
+            "save_on_each_node, or take a file system that they share"
+        )
+        raise ValueError(sentence)
     rooms = importlib.import_module("runtime.fsdp_checkpoint")
     rooms.save_all(state.fsdp_plugin, folder, models, optimizers)
     return True
 
 
-def load_sharded(state: Any, folder: Path, models: list[nn.Module], optimizers: list[Any]) -> bool:
+def load_sharded(
+    state: Any,
+    folder: Path,
+    models: list[nn.Module],
+    optimizers: list[Any],
+    *,
+    trained: list[nn.Module],
+) -> bool:
     """Put models and optimizers back, if they are sharded or their files are.
+
+    Args:
+        state: of this process.
+        folder: the checkpoint.
+        models: prepared ones, that are to be loaded.
+        optimizers: prepared ones.
+        trained: models that these have parameters of.
 
     Returns:
         Whether they are; else nothing was loaded.
@@ -131,7 +163,8 @@ def load_sharded(state: Any, folder: Path, models: list[nn.Module], optimizers: 
     is_written = any(folder.glob(f"{FSDP_MODEL_NAME}*"))
     if state.distributed_type != DistributedType.FSDP and not is_written:
         return False
-    importlib.import_module("runtime.fsdp_checkpoint").load_all(folder, models, optimizers)
+    rooms = importlib.import_module("runtime.fsdp_checkpoint")
+    rooms.load_all(folder, models, optimizers, trained=trained)
     return True
 
 

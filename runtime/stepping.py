@@ -191,6 +191,9 @@ class Stepping(StateView):
         Args:
             joinables: prepared models, which are DistributedDataParallel in a world of several.
             even_batches: for the prepared data loaders, as long as this lasts.
+
+        Raises:
+            ValueError: the models are sharded: every batch needs all processes.
         """
         if not self.use_distributed:
             yield
@@ -211,9 +214,13 @@ class Stepping(StateView):
             )
             warnings.warn(sentence, stacklevel=3)
         even = self.even_batches if even_batches is None else even_batches
+        if self.state.is_fsdp2 and not even:
+            sentence = "sharded models cannot be joined: every batch needs all; use even_batches"
+            raise ValueError(sentence)
         with contextlib.ExitStack() as stack:
             for loader in dealt if even_batches is not None else []:
                 stack.enter_context(_even_batches(loader, even))
+            joinables = [] if self.state.is_fsdp2 else joinables
             with Join(joinables, enable=not even, throw_on_early_termination=False):
                 yield
 

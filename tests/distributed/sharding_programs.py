@@ -147,11 +147,11 @@ class Training:
             "classes": isinstance(self.accelerator.unwrap_model(self.model), Net),
         }
 
-    def moments(self) -> list[torch.Tensor]:
+    def moments(self) -> list[Any]:
         """Weights and what the optimizer knows of them, whole."""
         state = self.optimizer.state
         return [
-            whole(tensor)
+            whole(tensor).tolist()
             for p in self.model.parameters()
             for tensor in (p, state[p]["step"], state[p]["exp_avg"], state[p]["exp_avg_sq"])
         ]
@@ -170,7 +170,7 @@ def whole(tensor: Any) -> torch.Tensor:
 def whole_weights(model: nn.Module) -> dict[str, Any]:
     """All weights, under the names that they have in the script."""
     return {
-        name.replace("_orig_mod.", "").replace("_checkpoint_wrapped_module.", ""): whole(p)
+        name.replace("_orig_mod.", "").replace("_checkpoint_wrapped_module.", ""): whole(p).tolist()
         for name, p in model.named_parameters()
     }
 
@@ -256,6 +256,46 @@ def halves(library: Library, _: Path) -> Any:
     return {"alone": alone, "together": {n: whole(p.grad) for n, p in model.named_parameters()}}
 
 
+class Odd(nn.Module):
+    """One weight in two places, and one that is not used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(5, 5), nn.Linear(5, 5)
+        self.last.weight = self.first.weight
+        self.unused = nn.Linear(5, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        last: torch.Tensor = self.last(self.first(x).tanh())
+        return last
+
+
+def odd(library: Library, folder: Path, *, name: str, **plugin: Any) -> Any:
+    """A step, and one more from a checkpoint of it; ranks begin with different weights."""
+    utils = importlib.import_module(f"{library.__name__}.utils")
+    found: dict[str, Any] = {}
+    for attempt in range(2):
+        accelerator = library.Accelerator(
+            fsdp_plugin=utils.FullyShardedDataParallelPlugin(**plugin)
+        )
+        torch.manual_seed(7 + accelerator.process_index)
+        model = Odd()
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+        model, optimizer = accelerator.prepare(model, optimizer)
+        target = folder / f"odd {name} {accelerator.num_processes}"
+        if attempt:
+            accelerator.load_state(target)
+        accelerator.backward(model(torch.eye(5)).square().sum())
+        optimizer.step()
+        if not attempt:
+            accelerator.save_state(target)
+        found[str(attempt)] = whole_weights(model)
+        found["tied"] = model.first.weight is model.last.weight
+        found["states"] = len(optimizer.state)
+        fresh(library.__name__)
+    return found
+
+
 def lower(library: Library, _: Path) -> Any:
     """What a model computes in, keeps, and saves."""
     training = Training(library, plugin=BLOCKS, mixed_precision="bf16")
@@ -319,6 +359,8 @@ CASES: dict[str, tuple[Program, dict[str, Any], tuple[int, ...]]] = {
     "refused": (refused, {}, TWO),
     "afterwards": (afterwards, {}, FEW),
     "halves": (halves, {}, FEW),
+    "odd": (odd, {"name": "parts"}, FEW),
+    "odd, whole files": (odd, {"name": "files", "state_dict_type": "FULL_STATE_DICT"}, TWO),
     "lower": (lower, {}, TWO),
     "exported": (exported, {"plugin": BLOCKS}, FEW),
     "save whole": (saved, {"name": "whole"}, FEW),

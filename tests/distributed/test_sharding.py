@@ -17,7 +17,12 @@ from safetensors.torch import load_file
 from tests.distributed.sharding_programs import CASES, WORLDS
 from tests.distributed.world import ROOT, SECONDS, environment
 
-pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("gloo"), pytest.mark.slow]
+pytestmark = [
+    pytest.mark.distributed,
+    pytest.mark.slow,
+    pytest.mark.timeout(700),  # the first test runs everything
+    pytest.mark.xdist_group("gloo"),
+]
 
 PROGRAM = Path(__file__).with_name("sharding_programs.py")
 AS_WHOLE = {  # a sharded training -> the unsharded one that it equals
@@ -164,6 +169,14 @@ def test_gradients_stay_here_until_they_are_averaged() -> None:
     assert all(first["alone"])  # the sharded parameters have none yet
     # Rank 1's inputs are twice rank 0's.
     assert first["together"] != alone["together"]
+
+
+@pytest.mark.parametrize("case", ["odd", "odd, whole files"])
+def test_what_is_shared_stays_so_and_what_is_not_used_has_no_state(case: str) -> None:
+    (alone,) = found("odd", 1)
+    for rank in found(case, 2):
+        assert (rank["tied"], rank["states"]) == (alone["tied"], alone["states"]) == (True, 3)
+        assert flat([rank["0"], rank["1"]]) == near([alone["0"], alone["1"]])
 
 
 def test_lower_precision_is_for_computing() -> None:

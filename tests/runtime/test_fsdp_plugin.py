@@ -1,4 +1,6 @@
 import functools
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +10,7 @@ import torch
 from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy, StateDictType
 
-from runtime import FullyShardedDataParallelPlugin, ParallelismConfig
+from runtime import Accelerator, FullyShardedDataParallelPlugin, ParallelismConfig
 from runtime.environment import patch_environment
 from runtime.state import AcceleratorState, GradientState
 
@@ -238,3 +240,27 @@ def test_a_layout_is_for_one_world(
         return
     with pytest.raises(ValueError, match=sentence):
         layout.check(world_size=4, shards=shards)
+
+
+def test_the_environment_shards_by_itself_and_lays_out() -> None:
+    with patch_environment(
+        ACCELERATE_USE_FSDP="true", ACCELERATE_USE_PARALLELISM_CONFIG="true", **VERSION
+    ):
+        accelerator = Accelerator(cpu=True)
+    assert isinstance(accelerator.state.fsdp_plugin, FullyShardedDataParallelPlugin)
+    assert isinstance(accelerator.parallelism_config, ParallelismConfig)
+    assert not accelerator.is_fsdp2  # a world of one has nothing to share
+    assert accelerator.data_parallel_shard_rank == 0
+
+
+def test_a_plugin_of_something_else_is_refused() -> None:
+    with pytest.raises(TypeError, match="`fsdp_plugin` must be a"):
+        Accelerator(cpu=True, fsdp_plugin=theirs_of(fsdp_version=2))
+
+
+def test_a_script_that_does_not_shard_does_not_wait_for_torchs_rooms() -> None:
+    ask = "import sys, runtime.utils; from runtime import Accelerator; Accelerator(cpu=True)"
+    check = f"{ask}; print([n for n in sys.modules if 'fsdp' in n or n == 'sympy'])"
+    command = [sys.executable, "-c", check]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.split() == ["[]"]
