@@ -8,8 +8,7 @@ become states.
 """
 
 import os
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,11 @@ from runtime.constants import (
     numbered,
 )
 from runtime.files import Part, can_be_safetensors, load, load_mapped, load_weights, save
+from runtime.mapped import load_optimizer
 from runtime.model import extract_model_from_parallel
-from runtime.nested import leaves
 from runtime.state import PartialState
 from runtime.streams import load_random_states, random_states
 
-_COPIERS = min(os.cpu_count() or 1, 8)
 _PREFIX = "module."  # what DistributedDataParallel puts in front of each name
 
 
@@ -158,7 +156,8 @@ def load_accelerator_state(
     for index, model in enumerate(models):
         _load_model(model, folder, index, place, load_model_func_kwargs)
     for index, one in enumerate(optimizers):
-        _load_optimizer(one, folder / numbered(OPTIMIZER_NAME, index, "bin"), place, options)
+        path = folder / numbered(OPTIMIZER_NAME, index, "bin")
+        load_optimizer(one, load_mapped(path, place, **options))
     for index, one in enumerate(schedulers):
         one.load_state_dict(load(folder / numbered(SCHEDULER_NAME, index, "bin"), **options))
     for index, loader in enumerate(dataloaders):
@@ -195,32 +194,6 @@ def _with_shared(weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str
         if saved is not None:
             shared |= dict.fromkeys(group, saved)
     return shared
-
-
-def _load_optimizer(optimizer: Any, path: Path, place: Any, options: dict[str, Any]) -> None:
-    """Put an optimizer's state back; what it had before is gone before there are two of it."""
-    state = load_mapped(path, place, **options)
-    mapped = {one.untyped_storage().data_ptr() for one in leaves(state) if _is_mapped(one)}
-    optimizer.load_state_dict(state)
-    _own_all(optimizer.state.values(), mapped)
-
-
-def _is_mapped(leaf: Any) -> bool:
-    return isinstance(leaf, torch.Tensor) and leaf.device.type == "cpu"
-
-
-def _own_all(states: Iterable[dict[Any, Any]], mapped: set[int]) -> None:
-    """Copy what an optimizer has taken as it lies in the file; several at a time."""
-    found = [
-        (state, name)
-        for state in states
-        for name, one in state.items()
-        if _is_mapped(one) and one.untyped_storage().data_ptr() in mapped
-    ]
-    with ThreadPoolExecutor(_COPIERS) as pool:
-        copies = pool.map(lambda place: place[0][place[1]].clone(), found)
-        for (state, name), copy in zip(found, copies, strict=True):
-            state[name] = copy
 
 
 def save_custom_state(

@@ -1,6 +1,5 @@
 """Saving and loading objects; nothing that a file says is executed when it is loaded."""
 
-import collections
 import datetime as dt
 import decimal
 import importlib
@@ -24,8 +23,7 @@ from runtime.warn import warn_once
 logger = logging.getLogger(__name__)
 SAFETENSORS = ".safetensors"
 _VALUES = (  # beside numbers, texts, tensors and containers, which torch.load knows
-    *(bytearray, complex, frozenset, list, dict, range, set, slice, tuple),
-    *(collections.defaultdict, collections.deque, decimal.Decimal),
+    *(bytearray, complex, decimal.Decimal, frozenset, list, dict, range, set, slice, tuple),
     *(dt.date, dt.datetime, dt.time, dt.timedelta, dt.timezone),
     *(pathlib.PosixPath, pathlib.PurePosixPath),
 )
@@ -96,12 +94,11 @@ def load(f: str | os.PathLike[str], map_location: Any = None, **kwargs: Any) -> 
 
 
 def _refusal(f: str | os.PathLike[str], said: str) -> str:
-    found = re.search(r"GLOBAL (\S+)|class (\S+) ", said)
+    found = re.search(r"GLOBAL (\S+)", said)
     if found is None:
         return f"{f} cannot be read: {said}"
-    kind = found[1] or found[2]
     return (
-        f"{f} must hold tensors, numbers, texts, and containers of these, and holds {kind}: to "
+        f"{f} must hold tensors, numbers, texts, and containers of these, and holds {found[1]}: to "
         "make one could execute anything. If that file is to be trusted, load it with "
         f'load_kwargs={{"weights_only": False}}, or name that class to '
         "torch.serialization.add_safe_globals"

@@ -28,10 +28,15 @@ _NUMBER = re.compile(r"_(\d+)$")
 def begun(target: Path) -> Path:
     """An empty directory to write a checkpoint in, which is to be finished as `target`."""
     recover(target)
-    folder = target.with_name(target.name + _UNFINISHED)
+    folder = unfinished(target)
     shutil.rmtree(folder, ignore_errors=True)  # of a save that was cut short
     folder.mkdir(parents=True)
     return folder
+
+
+def unfinished(target: Path) -> Path:
+    """Where a checkpoint is until it is finished."""
+    return target.with_name(target.name + _UNFINISHED)
 
 
 def finished(

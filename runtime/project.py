@@ -97,11 +97,13 @@ def _newest(config: ProjectConfiguration, *, reads: bool, looks: bool) -> Path:
         sentence = "No input_dir provided and automatic checkpoint naming is disabled."
         raise ValueError(sentence)
     parent = checkpoints(config)
-    known = from_main(lambda: manifest.numbered(parent), makes=looks)
-    for folder in reversed(known):
+    known: list[str] = from_main(
+        lambda: [one.name for one in manifest.numbered(parent)], makes=looks
+    )
+    for folder in (parent / name for name in reversed(known)):
         problem = _problem(partial(manifest.damage, folder, reads=reads), looks=looks)
         if problem is None:
-            return Path(folder)
+            return folder
         logger.warning("passed over: %s", problem)
     sentence = f"{parent} has no checkpoint that is whole, of {len(known)}"
     raise ValueError(sentence)

@@ -136,7 +136,8 @@ class Saving(StateView):
         self.wait_for_checkpoint()
         config = self.project_configuration
         target = project.target(config, output_dir)
-        folder = project.from_main(lambda: manifest.begun(target), makes=self._writes)
+        project.from_main(lambda: manifest.begun(target), makes=self._writes)
+        folder = manifest.unfinished(target)
         is_sharded = self.state.fsdp_plugin is not None
         weights = [] if is_sharded else [bare(model).state_dict() for model in self._models]
         for hook in self._save_model_state_pre_hook.values():
@@ -185,14 +186,14 @@ class Saving(StateView):
         if not self._is_saving:
             return
         self._is_saving = False
-        error = None
+        own = None
         try:
             self._writer.wait()
-        except CheckpointError as found:
-            error = found
-        problems = [one for one in each_object(error and str(error)) if one is not None]
-        if problems:
-            raise CheckpointError(problems[0]) from error
+        except CheckpointError as error:
+            own = error
+        found = [one for one in each_object(own and str(own)) if one is not None]
+        if found:
+            raise own or CheckpointError(found[0])
 
     @property
     def _writes(self) -> bool:

@@ -51,21 +51,20 @@ class Job:
 class Writer:
     """Writes one checkpoint at a time.
 
-    The interpreter waits at its end for what is being written: it joins a pool's threads.
+    The interpreter waits at its end for what is being written: it joins the pool's threads.
     """
 
     def __init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
         self._under_way: tuple[Path, Future[None]] | None = None
+        atexit.register(self.wait)  # so that no error is lost
 
     def begin(self, job: Job) -> None:
         """Have a checkpoint written; the one before is done."""
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(_WRITERS, "checkpoint")
-            atexit.register(self.wait)  # so that no error is lost
+        pool = ThreadPoolExecutor(_WRITERS, "checkpoint")
         # First in, first out: when the last one waits for the others, each of them has a thread.
-        written = [self._pool.submit(job.write, part) for part in job.parts]
-        self._under_way = job.target, self._pool.submit(job.finish, written)
+        written = [pool.submit(job.write, part) for part in job.parts]
+        self._under_way = job.target, pool.submit(job.finish, written)
+        pool.shutdown(wait=False)  # its threads end with the work
 
     def wait(self) -> None:
         """Return when it is there.
