@@ -25,6 +25,8 @@ from runtime.configuration import ProjectConfiguration
 from runtime.control import StateView
 from runtime.errors import CheckpointError
 from runtime.files import Part, can_be_safetensors, clean_state_dict_for_safetensors, save
+from runtime.gradient import GradientState
+from runtime.logging import get_logger
 from runtime.objects import each_object
 from runtime.sharding import full_state_dict, load_sharded, save_sharded
 from runtime.sizes import by_size, size_in_bytes
@@ -32,6 +34,7 @@ from runtime.snapshot import Snapshots
 from runtime.streams import random_states
 from runtime.writing import Job, Writer
 
+logger = get_logger(__name__)
 Hook = Callable[..., None]
 
 
@@ -39,6 +42,7 @@ class Saving(StateView):
     """Mixed into the Accelerator."""
 
     project_configuration: ProjectConfiguration
+    gradient_state: GradientState
     scaler: torch.amp.GradScaler | None
     step: int
     _models: list[nn.Module]
@@ -135,6 +139,11 @@ class Saving(StateView):
         """
         self.wait_for_checkpoint()
         config = self.project_configuration
+        if not self.gradient_state.sync_gradients:
+            logger.warning(
+                "save_state in the middle of an accumulation: gradients are not saved, and what "
+                "this window has is lost to who loads it; save where sync_gradients is true"
+            )
         target = project.target(config, output_dir)
         project.from_main(lambda: manifest.begun(target), makes=self._writes)
         folder = manifest.unfinished(target)

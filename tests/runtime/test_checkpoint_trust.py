@@ -196,6 +196,48 @@ def test_a_torn_file_is_passed_over(tmp_path: Path, how: str, at: float) -> None
     assert manifest.damage(first) is None
 
 
+@pytest.mark.parametrize(
+    ("named", "verify", "is_found"),
+    [
+        pytest.param(False, None, True, id="the newest: there is another to fall back on"),
+        pytest.param(False, False, False, id="the newest, not to be verified"),
+        pytest.param(True, None, False, id="named: only names and sizes are compared"),
+        pytest.param(True, True, True, id="named, to be verified"),
+    ],
+)
+def test_every_byte_is_read_where_there_is_a_choice_or_it_is_asked_for(
+    tmp_path: Path, *, named: bool, verify: bool | None, is_found: bool
+) -> None:
+    accelerator = everything(tmp_path, automatic_checkpoint_naming=True)
+    kept = accelerator._custom_objects[0]
+    saved = []
+    for number in range(2):
+        kept.state = {"a": number}
+        saved.append(accelerator.save_state())
+    tear(saved[1] / "dl_state_dict.bin", "one bit", 0.6)
+    if named and is_found:
+        with pytest.raises(ValueError, match=r"dl_state_dict\.bin is not as it was written"):
+            accelerator.load_state(saved[1], verify=verify)
+    else:
+        accelerator.load_state(saved[1] if named else None, verify=verify)
+        assert kept.state == {"a": 0 if is_found else 1}
+
+
+def test_a_save_within_an_accumulation_says_what_is_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    accelerator = Accelerator(gradient_accumulation_steps=2)
+    model = accelerator.prepare(nn.Linear(2, 2))
+    said = []
+    for number in range(2):
+        with accelerator.accumulate(model):
+            accelerator.backward(model(torch.ones(1, 2)).sum())
+        caplog.clear()
+        accelerator.save_state(tmp_path / str(number))
+        said.append("gradients are not saved" in caplog.text)
+    assert said == [True, False]
+
+
 def tear(path: Path, how: str, at: float) -> None:
     content = path.read_bytes()
     n = int(len(content) * at)
