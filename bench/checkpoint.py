@@ -43,8 +43,8 @@ class _Project:
         model, optimizer = _trained(megabytes)
         self.folder = tempfile.TemporaryDirectory()
         self.made = accelerator(library, project_config=_configured(library, behind=behind))
-        self.model, self.optimizer = self.made.prepare(model, optimizer)
-        self.tensors = list(_tensors(model, optimizer))
+        self.prepared = self.made.prepare(model, optimizer)
+        self._trained = model, optimizer
 
     @property
     def target(self) -> Path:
@@ -64,13 +64,25 @@ class _Project:
         self.made.load_state(str(self.target))
 
     def sums(self) -> list[float]:
-        """A number for each tensor."""
-        return [float(tensor.double().sum()) for tensor in self.tensors]
+        """A number for each tensor that there is now."""
+        return [float(tensor.double().sum()) for tensor in _tensors(*self._trained)]
 
-    def spoil(self) -> None:
-        """Change all that is loaded."""
-        for tensor in self.tensors:
+    def restored(self) -> list[float]:
+        """What is there after all was spoiled and loaded.
+
+        Raises:
+            AssertionError: it is not what was there before.
+        """
+        before = self.sums()
+        for tensor in _tensors(*self._trained):
             tensor.add_(1)
+        spoiled = self.sums()
+        self.load()
+        after = self.sums()
+        if after != before or after == spoiled:
+            sentence = f"a checkpoint must bring back {before[:3]}..., got {after[:3]}..."
+            raise AssertionError(sentence)
+        return after
 
 
 def _configured(library: str, *, behind: bool) -> Any:
@@ -91,13 +103,9 @@ def saved(library: str, *, megabytes: int, of: str) -> Timed:
         return Timed(lambda: None, lambda: timed(lambda: _copy(tensors, copies)))
     project = _Project(library, megabytes, behind=True)
 
-    def answer() -> bool:
-        """Whether what is saved can be had back."""
-        before = project.sums()
+    def answer() -> list[float]:
         project.save()
-        project.spoil()
-        project.load()
-        return project.sums() == before
+        return project.restored()
 
     def sample() -> float:
         shutil.rmtree(project.target, ignore_errors=True)
@@ -133,16 +141,11 @@ def loaded(library: str, *, megabytes: int, of: str) -> Timed:
             return Timed(lambda: None, lambda: float(sum(tensor.nbytes for tensor in weights)))
         return Timed(lambda: None, lambda: timed(lambda: _copy(copies, tensors)))
     project = _Project(library, megabytes, behind=False)
-    before = project.sums()
     project.save()
     os.sync()
-
-    def answer() -> bool:
-        project.spoil()
-        project.load()
-        return project.sums() == before
-
-    return Timed(answer, lambda: timed(project.load) if of == "time" else peak(project.load))
+    return Timed(
+        project.restored, lambda: timed(project.load) if of == "time" else peak(project.load)
+    )
 
 
 _MEGABYTES = [{"megabytes": size} for size in (25, 100, 400)]

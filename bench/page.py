@@ -27,8 +27,9 @@ machine allows, in one run. `make bench` makes this page; it was last made by
 - Each library runs in processes of its own; they take turns, there and back, for {rounds} rounds,
   fewer where a round takes long. Shown are medians, in brackets the least and the most; a ratio is
   the median over the rounds. One thread a process.
-- `processes` are real ones that talk over gloo on this machine; a `world` is simulated: one process
-  does the part of one rank, and exchanges no message.
+- `processes` are real ones that talk over gloo on this machine, and take turns on its cores where
+  they are more than those; a `world` is simulated: one process does the part of one rank, and
+  exchanges no message.
 - *unsteady* marks a line whose ratio differed by more than a factor of two between the rounds.
 - `python -m bench.creation`, which `make bench` runs as well, measures the operator and prints it.
 
