@@ -69,15 +69,16 @@ def by_batches(
         is_last: whether this is the last one.
         slice_fn: takes a batch, a slice, a rank and the world's size.
     """
-    sizes = [ignorant_find_batch_size(batch) for batch in batches]
-    if len(batches) == world_size and len(set(sizes)) == 1 and slice_fn is slice_tensors:
-        real = None if sizes[0] is None else world_size * sizes[0]
-        return Step(batches, is_last, real)
-    try:
-        return by_samples(batches, world_size, first, is_last=is_last, slice_fn=slice_fn)
-    except (RuntimeError, TypeError, ValueError):
+    is_own = slice_fn is not slice_tensors
+    sizes = {_samples(batch) for batch in batches}
+    if len(batches) == world_size and len(sizes) == 1 and not is_own:
+        (size_,) = sizes
+        return Step(batches, is_last, None if size_ is None else world_size * size_)
+    whole = _joined(batches) if is_own or None not in sizes else None
+    if whole is None or (is_last and _joined([whole, *first]) is None):
         missing = world_size - len(batches)
         return Step([*batches, *islice(cycle(first), missing)], is_last, None, missing)
+    return _divided(whole, world_size, first, is_last=is_last, slice_fn=slice_fn)
 
 
 def by_samples(
@@ -95,6 +96,32 @@ def by_samples(
         TypeError: batches of something else than tensors.
     """
     whole = concatenate(batches)
+    return _divided(whole, world_size, first, is_last=is_last, slice_fn=slice_fn)
+
+
+def _samples(batch: Any) -> int | None:
+    """The length that all tensors of a batch have; None if it is made of anything else."""
+    lengths = {
+        leaf.shape[0] if isinstance(leaf, torch.Tensor) and leaf.dim() else None
+        for leaf in leaves(batch)
+    }
+    return lengths.pop() if len(lengths) == 1 else None
+
+
+def _joined(batches: list[Any]) -> Any:
+    """Batches put together; None if they do not go together."""
+    if len({len(leaves(batch)) for batch in batches}) > 1:
+        return None
+    try:
+        whole = concatenate(batches)
+    except (IndexError, KeyError, RuntimeError, TypeError):
+        return None
+    return None if ignorant_find_batch_size(whole) is None else whole
+
+
+def _divided(
+    whole: Any, world_size: int, first: list[Any], *, is_last: bool, slice_fn: SliceFn
+) -> Step:
     real = find_batch_size(whole)
     shares = [real // world_size + (rank < real % world_size) for rank in range(world_size)]
     if is_last and real % world_size:

@@ -22,7 +22,9 @@ def pack(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     starts = [0, *accumulate(map(size, tensors))]
     packed = torch.zeros(starts[-1], dtype=torch.uint8, device=tensors[0].device)
     for start, tensor in zip(starts, tensors, strict=False):
-        packed[start : start + tensor.nbytes] = tensor.detach().reshape(-1).view(torch.uint8)
+        packed[start : start + tensor.nbytes] = (
+            tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+        )
     return packed
 
 

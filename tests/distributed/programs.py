@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, SubsetRandomSampler
 
 from tests.distributed import operations, windows
+from tests.distributed.dispatching import DISPATCHED
 
 Library = Any
 
@@ -406,12 +407,14 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "set_seed by rank": (set_seed, {"device_specific": True}),
     **operations.CASES,
     **windows.CASES,
+    **DISPATCHED,
 }
 
 
 HANGS = {"uneven, joined"}  # under accelerate 1.15 on gloo: it does not join, and a rank waits
 SUMS = {"local SGD"}  # equal up to the order in which a message's parts are summed
-OURS = {"train, accumulate 4 of 6, old rule"}  # by an argument that accelerate does not have
+# By an argument that accelerate does not have, or what it cannot do.
+OURS = {"train, accumulate 4 of 6, old rule", *DISPATCHED}
 
 
 def plain(value: Any) -> Any:
