@@ -166,4 +166,4 @@ class SkipDataLoader(DataLoaderAdapter, DataLoaderStateMixin):
             self.end()
 
     def __len__(self) -> int:
-        return super().__len__() - self.skip_batches
+        return max(super().__len__() - self.skip_batches, 0)

@@ -250,4 +250,4 @@ class SkipBatchSampler(BatchSampler):
         return len(self.batch_sampler)
 
     def __len__(self) -> int:
-        return len(self.batch_sampler) - self.skip_batches
+        return max(len(self.batch_sampler) - self.skip_batches, 0)

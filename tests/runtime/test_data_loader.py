@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
+    IterableDataset,
     RandomSampler,
     Sampler,
     SequentialSampler,
@@ -278,3 +279,45 @@ class Kept(Rows):
 
     def __iter__(self) -> Iterator[list[int]]:
         return iter(self.rows)
+
+
+@pytest.mark.parametrize("kind", ["in order", "shuffled", "rows"])
+def test_a_dispatcher_in_a_world_of_one_gives_what_accelerates_does(kind: str) -> None:
+    """Where there is anything: accelerate 1.15 raises an error where there is not."""
+    for case in [case for case in CASES if case.world == 1][::5]:
+        if case.n >= case.batch:
+            options = {"put_on_device": True, "dispatch_batches": True}
+            own = observed(prepared(ours, kind, case, **options))
+            other = observed(prepared(theirs, kind, case, **options))
+            for name in ("type", "chain", "batch_size", "dataset", "batches", "length"):
+                assert own[name] == other[name], (name, case)
+
+
+def test_what_is_skipped_is_what_accelerate_skips() -> None:
+    """By a batch sampler, by a loader of its own, and before a prepared one."""
+    for n, batch, drop, skipped in product((5, 12, 13), (1, 3), (False, True), (0, 1, 3)):
+        batches = BatchSampler(range(n), batch, drop)
+        own, other = (lib.SkipBatchSampler(batches, skipped) for lib in (ours, theirs))
+        assert list(own) == list(iter(other))
+        assert len(own) == len(list(own))  # accelerate 1.15 cannot tell when all are skipped
+        for data in (numbers(n), Stream(n)):
+            rows = []
+            for library in (ours, theirs):
+                loader = library.SkipDataLoader(
+                    data, batch_size=batch, drop_last=drop, skip_batches=skipped
+                )
+                plain: Loader = DataLoader(data, batch, drop_last=drop)
+                left = library.skip_first_batches(plain, skipped)
+                rows.append([[row.tolist() for row in one] for one in (loader, left)])
+                assert isinstance(loader, DataLoader)
+            assert rows[0] == rows[1], (n, batch, drop, skipped)
+
+
+class Stream(IterableDataset[int]):
+    """0 to n-1, one after the other."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.n))
