@@ -1,5 +1,7 @@
 """Making this process' data loader out of the script's."""
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import torch
@@ -199,8 +201,16 @@ def _with_generator(dataloader: DataLoader[Any], sampler: Any) -> Any:
     """What an order is drawn by: the sampler, or a batch sampler of the script's own kind."""
     if isinstance(sampler, SeedableRandomSampler):
         return None
-    holders = (one for one in (sampler, batch_sampler_of(dataloader)) if hasattr(one, "generator"))
-    return next(holders, None)
+    read = chain(_wrapped(sampler), _wrapped(batch_sampler_of(dataloader)))
+    return next((one for one in read if hasattr(one, "generator")), None)
+
+
+def _wrapped(sampler: Any) -> Iterator[Any]:
+    """A sampler, and all those that it takes its numbers from."""
+    if sampler is not None:
+        yield sampler
+        for name in ("sampler", "batch_sampler"):
+            yield from _wrapped(getattr(sampler, name, None))
 
 
 def _kept(

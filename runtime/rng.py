@@ -1,6 +1,8 @@
 """Random generators: seeded together, and kept in step at the start of each epoch."""
 
 import random
+import warnings
+import zlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,9 +10,16 @@ import torch
 from torch import distributed
 
 from runtime.enums import RNGType, text
+from runtime.objects import each_object
 from runtime.rollcall import Collective
 from runtime.state import PartialState
+from runtime.warn import warn_once
 
+_ALIKE = (
+    "rng_types has `torch`: all processes draw the same numbers from torch's generator from here "
+    "on, so random augmentation and dropout are alike on all of them. `generator` alone keeps only "
+    "the order of the data in step."
+)
 GENERATOR = RNGType.GENERATOR.value  # the data loader's own torch.Generator
 
 
@@ -58,6 +67,8 @@ def synchronize_rng_states(
 ) -> None:
     """Give all processes rank 0's state of each kind of generator, in one message for all.
 
+    In debug mode (ACCELERATE_DEBUG_MODE) it says first which processes had another one.
+
     Args:
         rng_types: which kinds.
         generator: which one `generator` means.
@@ -73,12 +84,29 @@ def synchronize_rng_states(
         return
     doors = [generator if name == GENERATOR else _module(name) for name in types]
     states = [_get_state(door) for door in doors]
+    if RNGType.TORCH.value in types:
+        warn_once(_ALIKE)
+    if PartialState().debug:
+        _compare(types, states)
     sent = torch.cat(states).to(PartialState().communication_device)
     with Collective("synchronize_rng_states"):
         distributed.broadcast(sent, 0)
     agreed = torch.split(sent.cpu(), [len(state) for state in states])
     for door, state in zip(doors, agreed, strict=True):
         _set_state(door, state)
+
+
+def _compare(types: list[str], states: list[torch.Tensor]) -> None:
+    """Say which processes had other states than rank 0."""
+    digests = each_object([zlib.crc32(bytes(state.tolist())) for state in states])
+    for kind, *found in zip(types, *digests, strict=True):
+        others = [str(rank) for rank, digest in enumerate(found) if digest != found[0]]
+        if others and PartialState().is_main_process:
+            sentence = (
+                f"the random generator `{kind}` of rank {', '.join(others)} was not in the state "
+                f"of rank 0's, and is set to it. Was it seeded otherwise, or drawn from more often?"
+            )
+            warnings.warn(sentence, stacklevel=3)
 
 
 def synchronize_rng_state(

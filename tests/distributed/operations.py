@@ -1,11 +1,13 @@
 """Programs of `programs.py` that send structures of all kinds: what each rank has afterwards."""
 
 import importlib
+import warnings
 from collections import OrderedDict, UserDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 Library = Any
 DTYPES = (
@@ -140,6 +142,21 @@ def objects(library: Library) -> Any:
     return found
 
 
+def diverged(library: Library) -> Any:
+    """What is said in debug mode of a rank that was seeded otherwise, and of torch in step."""
+    accelerator = library.Accelerator(rng_types=["generator", "torch"])
+    accelerator.state._partial.debug = True
+    importlib.import_module("runtime.warn").warn_once.cache_clear()
+    torch.manual_seed(7 if accelerator.process_index == 1 else 3)
+    loader = accelerator.prepare(DataLoader(TensorDataset(torch.arange(8)), shuffle=True))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            list(loader)
+    accelerator.state._partial.debug = False
+    return [str(one.message) for one in caught]
+
+
 CASES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "operations: gather": (gathered, {}),
     "operations: gather one tensor": (alone, {}),
@@ -147,5 +164,6 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "operations: broadcast": (sent, {}),
     "operations: pad_across_processes": (padded, {}),
     "operations: pad what is true or false": (padded_truth, {}),
+    "operations: ranks seeded otherwise": (diverged, {}),
     "operations: objects": (objects, {}),
 }

@@ -26,6 +26,21 @@ def test_padding_keeps_a_dtype(world: int) -> None:
     assert [rank[0] for rank in theirs] == ["torch.int64", "torch.bool"]
 
 
+@pytest.mark.parametrize("world", [2, 3])
+def test_a_rank_that_was_seeded_otherwise_is_named_once(world: int) -> None:
+    """Afterwards it is in step; and that torch's own generator is, is said once, too."""
+    said, *others = found("operations: ranks seeded otherwise", world)
+    differ = [one for one in said if "was not in the state" in one]
+    assert [one.split(" was ")[0] for one in differ] == [
+        f"the random generator `{kind}` of rank 1" for kind in ("generator", "torch")
+    ]
+    assert [sum("are alike" in one for one in rank) for rank in (said, *others)] == [
+        1,
+        *[0] * (world - 1),
+    ]
+    assert not any("was not in the state" in one for rank in others for one in rank)
+
+
 def reference(world: int, *, n: int, accumulate: int, clip: float | None = None) -> list[float]:
     """The same training in one process: each window's gradient is the mean of the ranks' means."""
     torch.manual_seed(11)

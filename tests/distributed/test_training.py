@@ -148,8 +148,9 @@ def test_structures_keep_their_form_in_metrics(world: int) -> None:
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_ranks_with_fewer_batches_are_joined(world: int) -> None:
-    ranks = found("uneven, joined", world)
+@pytest.mark.parametrize("case", sorted(HANGS))
+def test_ranks_with_fewer_batches_are_joined(case: str, world: int) -> None:
+    ranks = found(case, world)
     assert sum(rank["steps"] for rank in ranks) == 5
     assert len({rank["steps"] for rank in ranks}) == 2
     assert all(rank["weights"] == ranks[0]["weights"] for rank in ranks)

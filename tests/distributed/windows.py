@@ -69,7 +69,27 @@ def window(
     return {"weights": weights, "norms": seen}
 
 
+def joined(library: Library) -> Any:
+    """Two models that are trained apart, on ranks with different numbers of batches."""
+    torch.manual_seed(11)
+    accelerator = accelerator_of(library, 1, even=False)
+    models = [nn.Linear(6, 1), nn.Sequential(nn.Linear(6, 3), nn.Tanh(), nn.Linear(3, 1))]
+    optimizers = [torch.optim.SGD(model.parameters(), lr=0.05) for model in models]
+    loader = DataLoader(points(10), batch_size=2)
+    first, second, one, two, loader = accelerator.prepare(*models, *optimizers, loader)
+    steps = 0
+    with accelerator.join_uneven_inputs([first, second]):
+        for x, y in loader:
+            for model, optimizer in ((first, one), (second, two)):
+                optimizer.zero_grad()
+                accelerator.backward(nn.functional.mse_loss(model(x), y))
+                optimizer.step()
+            steps += 1
+    return {"steps": steps, "weights": [p.tolist() for m in models for p in m.parameters()]}
+
+
 CASES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+    "windows: joined, two models": (joined, {}),
     "windows: whole": (window, {"n": 48, "accumulate": 2}),
     "windows: whole, of a stream": (window, {"n": 48, "accumulate": 2, "stream": True}),
     "windows: whole, reduced each batch": (
