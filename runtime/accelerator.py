@@ -4,25 +4,16 @@ Names, arguments and defaults are those of Accelerate 1.15.
 """
 
 import os
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from torch import nn
-from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DataLoader
 
-from runtime.compilation import TorchDynamoPlugin, compile_model
+from runtime.compilation import TorchDynamoPlugin
 from runtime.configuration import (
     DataLoaderConfiguration,
     GradientAccumulationPlugin,
     ProjectConfiguration,
     first,
-)
-from runtime.data_loader import (
-    DataLoaderDispatcher,
-    DataLoaderShard,
-    prepare_data_loader,
-    skip_first_batches,
 )
 from runtime.gathering import Gathering
 from runtime.handlers import (
@@ -33,22 +24,17 @@ from runtime.handlers import (
     KwargsHandler,
     ProfileKwargs,
 )
-from runtime.model import extract_model_from_parallel, prepare_model
-from runtime.optimizer import AcceleratedOptimizer
-from runtime.options import Options
+from runtime.preparing import Preparing
 from runtime.reporting import Reporting
 from runtime.rng import GENERATOR, check_rng_types, set_seed
 from runtime.saving import Saving
-from runtime.scheduler import AcceleratedScheduler
 from runtime.settings import Settings
-from runtime.sharding import Sharding, layout_of, plugin_of
+from runtime.sharding import layout_of, plugin_of
 from runtime.state import AcceleratorState, GradientState
 from runtime.stepping import Stepping
 from runtime.tracking import filter_trackers
 from runtime.warn import warn_once
 
-Prepared = TypeVar("Prepared")
-PREPARED = "_is_accelerate_prepared"  # Accelerate's mark on what was prepared
 _HANDLERS: dict[type[KwargsHandler], str] = {  # what a handler is for -> the attribute that has it
     AutocastKwargs: "autocast_handler",
     DistributedDataParallelKwargs: "ddp_handler",
@@ -58,7 +44,7 @@ _HANDLERS: dict[type[KwargsHandler], str] = {  # what a handler is for -> the at
 }
 
 
-class Accelerator(Stepping, Gathering, Reporting, Saving, Sharding, Options):
+class Accelerator(Preparing, Stepping, Gathering, Reporting, Saving):
     """Prepares a script's objects for the world that it runs in."""
 
     def __init__(
@@ -132,13 +118,8 @@ class Accelerator(Stepping, Gathering, Reporting, Saving, Sharding, Options):
         )
         if is_first and settings.seed is not None:
             set_seed(settings.seed)
-        config = dataloader_config or DataLoaderConfiguration()
-        self.dataloader_config = config.filled(settings)
-        if split_batches is not None:
-            self.dataloader_config.split_batches = split_batches
-        self.project_configuration = project_config or ProjectConfiguration(project_dir)
-        if project_dir is not None and self.project_dir is None:
-            self.project_configuration.set_directories(project_dir)
+        self.dataloader_config = _loading(dataloader_config, split_batches, settings)
+        self.project_configuration = _project(project_config, project_dir)
         self.trackers = []
         self.log_with = filter_trackers(log_with, self.logging_dir)
         if log_with is not None and not self.log_with:
@@ -153,10 +134,7 @@ class Accelerator(Stepping, Gathering, Reporting, Saving, Sharding, Options):
         self.step = 0
         self.scaler = self._scaler()
         self._begin_saving()
-        self._models: list[nn.Module] = []
-        self._optimizers: list[AcceleratedOptimizer] = []
-        self._schedulers: list[AcceleratedScheduler] = []
-        self._dataloaders: list[DataLoaderShard | DataLoaderDispatcher] = []
+        self._begin_preparing()
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> "Accelerator":
         """Itself: there is one state, and the models and loaders are the script's."""
@@ -184,146 +162,6 @@ class Accelerator(Stepping, Gathering, Reporting, Saving, Sharding, Options):
         options = self.scaler_handler.to_kwargs() if self.scaler_handler else {}
         return torch.amp.GradScaler(self.device.type, **options)
 
-    def prepare(self, *args: Any, device_placement: list[bool] | None = None) -> Any:
-        """Prepare models, optimizers, schedulers and data loaders; return them in the same order.
-
-        Anything else comes back as it is; so does what was prepared before.
-
-        Args:
-            *args: the script's objects, each once; an optimizer's model with or before it.
-            device_placement: for each object, instead of the Accelerator's own.
-
-        Raises:
-            ValueError: as many places as objects are needed.
-        """
-        places = device_placement or [self.device_placement] * len(args)
-        if len(places) != len(args):
-            sentence = f"device_placement must be given for {len(args)} objects, got {len(places)}"
-            raise ValueError(sentence)
-        with self._optimizers_following(args):
-            prepared = [
-                self._prepare_one(one, place) for one, place in zip(args, places, strict=True)
-            ]
-        # Schedulers last: they look for their optimizer among the prepared ones.
-        prepared = [
-            self.prepare_scheduler(one) if isinstance(one, LRScheduler) else one for one in prepared
-        ]
-        return prepared[0] if len(prepared) == 1 else tuple(prepared)
-
-    def _prepare_one(self, one: Any, device_placement: bool) -> Any:
-        if isinstance(one, DataLoader):
-            return self.prepare_data_loader(one, device_placement)
-        if isinstance(one, nn.Module):
-            return self.prepare_model(one, device_placement)
-        if isinstance(one, torch.optim.Optimizer):
-            return self.prepare_optimizer(one, device_placement)
-        return one
-
-    def prepare_model(
-        self,
-        model: nn.Module,
-        device_placement: bool | None = None,
-        evaluation_mode: bool = False,
-    ) -> nn.Module:
-        """Place a model and average its gradients over all processes.
-
-        Raises:
-            ValueError: it was placed on several devices already, in a world of several processes.
-        """
-        if _is_prepared(model):
-            return model
-        is_placed = self.verify_device_map(model)
-        if is_placed and self.use_distributed and not self._bypasses_device_map:
-            sentence = (
-                "You can't train a model that has been loaded with `device_map='auto'` in any "
-                "distributed mode: load it without `device_map`."
-            )
-            raise ValueError(sentence)
-        prepared = prepare_model(
-            model,
-            state=self.state,
-            device_placement=first(device_placement, self.device_placement) and not is_placed,
-            evaluation_mode=evaluation_mode,
-            autocast_handler=self.autocast_handler,
-            ddp_handler=self.ddp_handler,
-        )
-        return _marked(compile_model(prepared, self.state.dynamo_plugin), self._models)
-
-    def prepare_data_loader(
-        self,
-        data_loader: DataLoader[Any],
-        device_placement: bool | None = None,
-        slice_fn_for_dispatch: Any = None,
-    ) -> DataLoaderShard | DataLoaderDispatcher:
-        """Make a data loader that gives this process its own batches."""
-        if isinstance(data_loader, DataLoaderShard | DataLoaderDispatcher) and _is_prepared(
-            data_loader
-        ):
-            return data_loader
-        config = self.dataloader_config
-        prepared = prepare_data_loader(
-            data_loader,
-            self.device,
-            split_batches=self.split_batches,
-            put_on_device=first(device_placement, self.device_placement),
-            rng_types=list(self.rng_types),
-            dispatch_batches=config.dispatch_batches,
-            even_batches=self.even_batches,
-            slice_fn_for_dispatch=slice_fn_for_dispatch,
-            use_seedable_sampler=config.use_seedable_sampler,
-            data_seed=config.data_seed,
-            non_blocking=config.non_blocking,
-            use_stateful_dataloader=config.use_stateful_dataloader,
-            shuffle=config.shuffle,
-        )
-        return _marked(prepared, self._dataloaders)
-
-    def prepare_optimizer(
-        self, optimizer: torch.optim.Optimizer, device_placement: bool | None = None
-    ) -> AcceleratedOptimizer:
-        """Make an optimizer that steps when an accumulation ends."""
-        if isinstance(optimizer, AcceleratedOptimizer):
-            return optimizer
-        place = first(device_placement, self.device_placement)
-        return _marked(AcceleratedOptimizer(optimizer, place, self.scaler), self._optimizers)
-
-    def prepare_scheduler(self, scheduler: Any) -> AcceleratedScheduler:
-        """Make a scheduler that follows its optimizer."""
-        if isinstance(scheduler, AcceleratedScheduler):
-            return scheduler
-        own = [one for one in self._optimizers if scheduler.optimizer in (one, one.optimizer)]
-        prepared = AcceleratedScheduler(
-            scheduler,
-            own or self._optimizers,
-            step_with_optimizer=self.step_scheduler_with_optimizer,
-            split_batches=self.split_batches,
-        )
-        return _marked(prepared, self._schedulers)
-
-    def skip_first_batches(self, dataloader: Any, num_batches: int = 0) -> Any:
-        """See `data_loader.skip_first_batches`."""
-        return skip_first_batches(dataloader, num_batches)
-
-    def unwrap_model(
-        self,
-        model: nn.Module,
-        keep_fp32_wrapper: bool = True,
-        keep_torch_compile: bool = True,
-    ) -> nn.Module:
-        """The script's own model out of a prepared one."""
-        return extract_model_from_parallel(model, keep_fp32_wrapper, keep_torch_compile)
-
-    def free_memory(self, *objects: Any) -> list[None]:
-        """Forget all prepared objects; returns as many Nones as objects were given."""
-        for prepared in (self._models, self._optimizers, self._schedulers, self._dataloaders):
-            prepared.clear()
-        self.step = 0
-        return [None] * len(objects)
-
-    def clear(self, *objects: Any) -> list[None]:
-        """The same as `free_memory`."""
-        return self.free_memory(*objects)
-
 
 def _dynamo(backend: Any, plugin: TorchDynamoPlugin | None) -> TorchDynamoPlugin:
     if backend is not None and plugin is not None:
@@ -347,12 +185,17 @@ def _accumulation(
     return GradientAccumulationPlugin(num_steps=first(answer, steps))
 
 
-def _is_prepared(one: Any) -> bool:
-    return bool(getattr(one, PREPARED, False))
+def _loading(
+    config: DataLoaderConfiguration | None, split_batches: bool | None, settings: Settings
+) -> DataLoaderConfiguration:
+    filled = (config or DataLoaderConfiguration()).filled(settings)
+    if split_batches is not None:
+        filled.split_batches = split_batches
+    return filled
 
 
-def _marked(one: Prepared, kept: list[Any]) -> Prepared:
-    """Remember that this was prepared."""
-    setattr(one, PREPARED, True)
-    kept.append(one)
-    return one
+def _project(config: ProjectConfiguration | None, project_dir: Any) -> ProjectConfiguration:
+    config = config or ProjectConfiguration(project_dir)
+    if project_dir is not None and config.project_dir is None:
+        config.set_directories(project_dir)
+    return config

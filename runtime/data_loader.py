@@ -1,21 +1,19 @@
 """Making this process' data loader out of the script's."""
 
-from collections.abc import Iterator
-from itertools import chain
 from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from runtime.adapter import DataLoaderAdapter, batch_sampler_of, get_sampler
 from runtime.dispatcher import DataLoaderDispatcher
 from runtime.enums import RNGType
 from runtime.iterable import IterableDatasetShard, MarkingCollate
 from runtime.loader import DataLoaderShard, DataLoaderStateMixin, SkipDataLoader
-from runtime.objects import broadcast_object_list
 from runtime.order import KeyedRandomSampler, SeedableRandomSampler
 from runtime.rng import GENERATOR, check_rng_types
 from runtime.sampler import BatchSamplerShard, SkipBatchSampler
+from runtime.sampling import followed_sampler, synchronized_generator
 from runtime.state import PartialState
 from runtime.workers import InitFn
 
@@ -105,7 +103,9 @@ def prepare_data_loader(
         raise ValueError(sentence)
     if split_batches:
         _check_split(dataloader, size)
-    sampler = _sampler(dataloader, seedable=use_seedable_sampler, seed=data_seed, shuffle=shuffle)
+    sampler = followed_sampler(
+        dataloader, seedable=use_seedable_sampler, seed=data_seed, shuffle=shuffle
+    )
     copied = {name: getattr(dataloader, name) for name in _COPIED if hasattr(dataloader, name)}
     common = {
         "use_stateful_dataloader": use_stateful_dataloader,
@@ -118,7 +118,7 @@ def prepare_data_loader(
         parts = _parts(dataloader, copied, size=1, rank=0, split=False, even=False)
         more = {"split_batches": split_batches, "slice_fn": slice_fn_for_dispatch}
         return DataLoaderDispatcher(**(copied | parts | common | more))
-    generator = _generator(dataloader, sampler, size)
+    generator = synchronized_generator(dataloader, sampler, size)
     parts = _parts(dataloader, copied, size=size, rank=rank, split=split_batches, even=even_batches)
     return DataLoaderShard(
         device=device if put_on_device else None,
@@ -142,75 +142,6 @@ def _check_split(dataloader: DataLoader[Any], size: int) -> None:
             f"to be a round multiple of the number of processes ({size})."
         )
         raise ValueError(sentence)
-
-
-def _sampler(dataloader: DataLoader[Any], *, seedable: bool, seed: int | None, shuffle: str) -> Any:
-    """The sampler whose order is followed; put in the script's loader if it is another one."""
-    sampler = get_sampler(dataloader)
-    if shuffle not in ("torch", "keyed"):
-        sentence = f"shuffle must be torch or keyed, got {shuffle!r}"
-        raise ValueError(sentence)
-    if not isinstance(sampler, RandomSampler) or not (seedable or shuffle == "keyed"):
-        return sampler
-    # Agreed on, even if the processes were seeded differently.
-    seed = broadcast_object_list([torch.initial_seed() if seed is None else seed])[0]
-    made = _keyed(sampler, seed) if shuffle == "keyed" else _seedable(sampler, seed)
-    batch_sampler_of(dataloader).sampler = made
-    return made
-
-
-def _seedable(sampler: RandomSampler, seed: int) -> SeedableRandomSampler:
-    return SeedableRandomSampler(
-        sampler.data_source,
-        replacement=sampler.replacement,
-        num_samples=sampler._num_samples,  # noqa: SLF001  # torch keeps it nowhere else
-        generator=sampler.generator,
-        data_seed=seed,
-    )
-
-
-def _keyed(sampler: RandomSampler, seed: int) -> KeyedRandomSampler:
-    if sampler.replacement or len(sampler) != len(sampler.data_source):
-        sentence = "shuffle='keyed' needs a sampler that draws every sample once"
-        raise ValueError(sentence)
-    return KeyedRandomSampler(sampler.data_source, data_seed=seed)
-
-
-def _generator(dataloader: DataLoader[Any], sampler: Any, size: int) -> torch.Generator | None:
-    """The generator that must be in step: an order's, or an iterable dataset's own.
-
-    A random sampler without one gets one.
-    """
-    if size == 1:
-        return None
-    if isinstance(dataloader.dataset, IterableDataset):
-        own = getattr(dataloader.dataset, "generator", None)
-        return own if isinstance(own, torch.Generator) else None
-    holder = _with_generator(dataloader, sampler)
-    if holder is None:
-        return None
-    if holder.generator is None:
-        # Drawn from torch's default generator, as Accelerate 1.15 does: one seed, one order.
-        seed = int(torch.empty((), dtype=torch.int64).random_().item())
-        holder.generator = torch.Generator().manual_seed(seed)
-    generator: torch.Generator = holder.generator
-    return generator
-
-
-def _with_generator(dataloader: DataLoader[Any], sampler: Any) -> Any:
-    """What an order is drawn by: the sampler, or a batch sampler of the script's own kind."""
-    if isinstance(sampler, SeedableRandomSampler):
-        return None
-    read = chain(_wrapped(sampler), _wrapped(batch_sampler_of(dataloader)))
-    return next((one for one in read if hasattr(one, "generator")), None)
-
-
-def _wrapped(sampler: Any) -> Iterator[Any]:
-    """A sampler, and all those that it takes its numbers from."""
-    if sampler is not None:
-        yield sampler
-        for name in ("sampler", "batch_sampler"):
-            yield from _wrapped(getattr(sampler, name, None))
 
 
 def _kept(

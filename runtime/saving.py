@@ -1,9 +1,7 @@
 """What an Accelerator does with checkpoints: it has them written, and loads them."""
 
 import functools
-import json
 import os
-import re
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -29,9 +27,10 @@ from runtime.gradient import GradientState
 from runtime.logging import get_logger
 from runtime.objects import each_object
 from runtime.sharding import full_state_dict, load_sharded, save_sharded
-from runtime.sizes import by_size, size_in_bytes
+from runtime.sizes import size_in_bytes
 from runtime.snapshot import Snapshots
 from runtime.streams import random_states
+from runtime.weights import write_weights
 from runtime.writing import Job, Writer
 
 logger = get_logger(__name__)
@@ -313,28 +312,4 @@ class Saving(StateView):
         is_safe = can_be_safetensors(safe_serialization)
         if is_safe:
             weights = clean_state_dict_for_safetensors(weights)
-        _write_shards(self.save, weights, folder, size_in_bytes(max_shard_size), is_safe)
-
-
-def _write_shards(
-    write: Callable[..., None], weights: dict[str, Any], folder: Path, limit: int, is_safe: bool
-) -> None:
-    pattern = constants.SAFE_WEIGHTS_PATTERN_NAME if is_safe else constants.WEIGHTS_PATTERN_NAME
-    for old in folder.iterdir():  # an earlier save may have had more of them
-        if re.fullmatch(re.escape(pattern).replace(r"\{suffix\}", r"-\d{5}-of-\d{5}"), old.name):
-            old.unlink()
-    shards = by_size(weights, limit)
-    files = {
-        pattern.format(suffix=f"-{i:05d}-of-{len(shards):05d}" if len(shards) > 1 else ""): shard
-        for i, shard in enumerate(shards, 1)
-    }
-    for name, shard in files.items():
-        write(shard, folder / name, safe_serialization=is_safe)
-    if len(shards) == 1:
-        return
-    index = {
-        "metadata": {"total_size": sum(tensor.nbytes for tensor in weights.values())},
-        "weight_map": {key: name for name, shard in files.items() for key in shard},
-    }
-    name = constants.SAFE_WEIGHTS_INDEX_NAME if is_safe else constants.WEIGHTS_INDEX_NAME
-    (folder / name).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+        write_weights(self.save, weights, folder, size_in_bytes(max_shard_size), is_safe)

@@ -1,8 +1,6 @@
 """The state of this process: its world, its device, and the precision that it computes in."""
 
-import atexit
 import os
-from datetime import timedelta
 from typing import Any
 
 import torch
@@ -12,11 +10,10 @@ from runtime import rollcall
 from runtime.control import ProcessControl
 from runtime.device import choose, place
 from runtime.enums import DistributedType, PrecisionType
-from runtime.errors import WorldError
 from runtime.gradient import GradientState
+from runtime.joining import join, joined_world, leave, set_timeout
 from runtime.settings import Settings
 from runtime.shared import Shared
-from runtime.world import MASTER_ADDR, MASTER_PORT, World
 
 __all__ = ["AcceleratorState", "GradientState", "PartialState", "is_initialized"]
 
@@ -72,15 +69,15 @@ class PartialState(Shared, ProcessControl):
         super().__init__()
         if self.initialized:
             return
-        world, settings = _world(), Settings.from_env(os.environ)
+        world, settings = joined_world(), Settings.from_env(os.environ)
         kind = choose(cpu=cpu or bool(settings.use_cpu), distributed=world.size > 1)
         wanted = settings.torch_device
         device = torch.device(wanted) if wanted else place(kind, world.local_rank)
         backend = kwargs.pop("backend", None) or settings.distributed_backend or kind.backend
         if world.size > 1:
-            _join(world, backend, kwargs)
+            join(world, backend, kwargs)
             if settings.collective_timeout is not None and "timeout" not in kwargs:
-                _set_timeout(settings.collective_timeout)
+                set_timeout(settings.collective_timeout)
         alone = world.size == 1
         self.device = device
         self.distributed_type = DistributedType.NO if alone else kind.distributed_type
@@ -126,51 +123,6 @@ class PartialState(Shared, ProcessControl):
             leave()
         elif group is not None:
             distributed.destroy_process_group(group)
-
-
-def _world() -> World:
-    """The environment's; if a script has joined by itself, without one, that which it joined."""
-    world = World.from_env(os.environ)
-    if world.size > 1 or not distributed.is_initialized():
-        return world
-    rank, size = distributed.get_rank(), distributed.get_world_size()
-    return World(rank=rank, size=size, local_rank=rank, local_size=size)
-
-
-def _join(world: World, backend: str | None, options: dict[str, Any]) -> None:
-    """Make the process group, unless the script has one already."""
-    if distributed.is_initialized():
-        return
-    options = {"init_method": f"tcp://{_host(world.master_addr)}:{world.master_port}"} | options
-    try:
-        distributed.init_process_group(backend, rank=world.rank, world_size=world.size, **options)
-    except distributed.DistError as error:
-        sentence = (
-            f"rank {world.rank} of {world.size} cannot join at {MASTER_ADDR}={world.master_addr} "
-            f"{MASTER_PORT}={world.master_port}: {error}. Is rank 0 running, and does its name "
-            f"resolve from here?"
-        )
-        raise WorldError(sentence) from error
-    rollcall.begin()
-    atexit.register(leave)
-
-
-def _set_timeout(seconds: int) -> None:
-    """Of collectives; processes may take longer to join, for their pods do."""
-    older = distributed.distributed_c10d._set_pg_timeout  # noqa: SLF001  # torch's only way before
-    getattr(distributed, "set_timeout", older)(timedelta(seconds=seconds))
-
-
-def _host(address: str | None) -> str:
-    """An IPv6 address stands in brackets in a URL."""
-    return f"[{address}]" if address and ":" in address else str(address)
-
-
-def leave() -> None:
-    """Destroy the process group if there is one."""
-    rollcall.end()
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
 
 
 class AcceleratorState(Shared):

@@ -1,7 +1,9 @@
-"""Weights of a model from files that `save_model`, or Hugging Face's `save_pretrained`, wrote."""
+"""A model's weights in files, as `save_model` and Hugging Face's `save_pretrained` write them."""
 
 import json
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from torch import nn
 
 from runtime import constants
 from runtime.files import load_weights
+from runtime.sizes import by_size
 
 _SINGLE = (constants.WEIGHTS_NAME, constants.SAFE_WEIGHTS_NAME)
 _INDEX = ".index.json"
@@ -160,3 +163,36 @@ def retie_parameters(model: nn.Module, tied_params: list[list[str]]) -> None:
         for name in group if kept is not None else ():
             parent, _, attribute = name.rpartition(".")
             setattr(model.get_submodule(parent), attribute, kept)
+
+
+def write_weights(
+    write: Callable[..., None], weights: dict[str, Any], folder: Path, limit: int, is_safe: bool
+) -> None:
+    """Write weights in one file, or in several with an index, as Hugging Face reads.
+
+    Args:
+        write: saves a dict of tensors.
+        weights: by name.
+        folder: where to; weights of an earlier save there go.
+        limit: bytes of one file.
+        is_safe: whether files are safetensors.
+    """
+    pattern = constants.SAFE_WEIGHTS_PATTERN_NAME if is_safe else constants.WEIGHTS_PATTERN_NAME
+    for old in folder.iterdir():  # an earlier save may have had more of them
+        if re.fullmatch(re.escape(pattern).replace(r"\{suffix\}", r"-\d{5}-of-\d{5}"), old.name):
+            old.unlink()
+    shards = by_size(weights, limit)
+    files = {
+        pattern.format(suffix=f"-{i:05d}-of-{len(shards):05d}" if len(shards) > 1 else ""): shard
+        for i, shard in enumerate(shards, 1)
+    }
+    for name, shard in files.items():
+        write(shard, folder / name, safe_serialization=is_safe)
+    if len(shards) == 1:
+        return
+    index = {
+        "metadata": {"total_size": sum(tensor.nbytes for tensor in weights.values())},
+        "weight_map": {key: name for name, shard in files.items() for key in shard},
+    }
+    name = constants.SAFE_WEIGHTS_INDEX_NAME if is_safe else constants.WEIGHTS_INDEX_NAME
+    (folder / name).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")

@@ -1,0 +1,57 @@
+"""Coming into the world of the environment, and leaving it."""
+
+import atexit
+import os
+from datetime import timedelta
+from typing import Any
+
+from torch import distributed
+
+from runtime import rollcall
+from runtime.errors import WorldError
+from runtime.world import MASTER_ADDR, MASTER_PORT, World
+
+
+def joined_world() -> World:
+    """The environment's; if a script has joined by itself, without one, that which it joined."""
+    world = World.from_env(os.environ)
+    if world.size > 1 or not distributed.is_initialized():
+        return world
+    rank, size = distributed.get_rank(), distributed.get_world_size()
+    return World(rank=rank, size=size, local_rank=rank, local_size=size)
+
+
+def join(world: World, backend: str | None, options: dict[str, Any]) -> None:
+    """Make the process group, unless the script has one already."""
+    if distributed.is_initialized():
+        return
+    options = {"init_method": f"tcp://{_host(world.master_addr)}:{world.master_port}"} | options
+    try:
+        distributed.init_process_group(backend, rank=world.rank, world_size=world.size, **options)
+    except distributed.DistError as error:
+        sentence = (
+            f"rank {world.rank} of {world.size} cannot join at {MASTER_ADDR}={world.master_addr} "
+            f"{MASTER_PORT}={world.master_port}: {error}. Is rank 0 running, and does its name "
+            f"resolve from here?"
+        )
+        raise WorldError(sentence) from error
+    rollcall.begin()
+    atexit.register(leave)
+
+
+def set_timeout(seconds: int) -> None:
+    """Of collectives; processes may take longer to join, for their pods do."""
+    older = distributed.distributed_c10d._set_pg_timeout  # noqa: SLF001  # torch's only way before
+    getattr(distributed, "set_timeout", older)(timedelta(seconds=seconds))
+
+
+def _host(address: str | None) -> str:
+    """An IPv6 address stands in brackets in a URL."""
+    return f"[{address}]" if address and ":" in address else str(address)
+
+
+def leave() -> None:
+    """Destroy the process group if there is one."""
+    rollcall.end()
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
