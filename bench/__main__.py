@@ -14,6 +14,7 @@ goal is missed, in bench/reasons.py. The operator has a benchmark of its own: be
 
 import argparse
 import dataclasses
+import itertools
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -84,10 +85,15 @@ def chosen(names: Sequence[str]) -> list[Case]:
 def measured(cases: Sequence[Case], rounds: int, *, is_quick: bool) -> Iterator[Result]:
     """Measure cases at all their sizes, or at the quick ones."""
     began = time.monotonic()
-    with Measurer(rounds, lambda text: say(f"{time.monotonic() - began:4.0f} s  {text}")) as it:
-        for case in cases:
-            for size in case.quick if is_quick else case.sizes:
-                yield it.measure(case, size)
+
+    def report(text: str) -> None:
+        say(f"{time.monotonic() - began:4.0f} s  {text}")
+
+    for _, theme in itertools.groupby(cases, key=lambda case: case.theme):
+        with Measurer(rounds, report) as measurer:
+            for case in theme:
+                for size in case.quick if is_quick else case.sizes:
+                    yield measurer.measure(case, size)
 
 
 def say(text: str) -> None:

@@ -19,7 +19,7 @@ class Different(AssertionError):
 
 
 class Measurer:
-    """Measures cases, with processes that stay for all of them; to be closed."""
+    """Measures cases, with processes that stay for a theme; to be closed."""
 
     def __init__(self, rounds: int, report: Report) -> None:
         """Args: rounds: at most, fewer where one takes long; report: told of each size."""
@@ -68,6 +68,8 @@ def _taking_turns(
     for turn in turns(list(worlds), rounds):
         for column in turn:
             samples[column].append(_slowest(worlds[column]))
+    for world in worlds.values():  # memory is for the next one
+        world.ask("forget")
     return samples
 
 

@@ -29,12 +29,15 @@ def serve(replies: int) -> None:
     with os.fdopen(replies, "w", buffering=1) as out:
         for line in sys.stdin:
             request, *arguments = json.loads(line)
-            if request == "prepare":
+            reply = None
+            if request in ("prepare", "forget"):
                 running = None
                 gc.collect()
+            if request == "prepare":
                 running = program(*arguments)
                 torch.set_num_threads(1)  # whatever a library has set
-            reply = None if running is None or request == "prepare" else getattr(running, request)()
+            elif running is not None:
+                reply = getattr(running, request)()
             out.write(json.dumps(reply) + "\n")
 
 

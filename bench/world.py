@@ -58,7 +58,8 @@ class World:
     ) -> None:
         for process in self._processes:
             assert process.stdin is not None  # noqa: S101  # for mypy
-            process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # it has ended: `ask` has said so
+                process.stdin.close()
         for process in self._processes:
             try:
                 process.wait(10 if kind is None else 0)
