@@ -19,22 +19,41 @@ ITEM = 100e-6  # seconds that reading an item of a stream takes, as decoding a s
 SMALL = 10**5  # up to so many samples, what follows a resume is compared with a whole pass
 
 
+class Begun:
+    """Begins an epoch somewhere; what is left of it is not waited for while the clock runs."""
+
+    def __init__(self, loader: Callable[[], Any]) -> None:
+        """Args: loader: makes the one that begins there."""
+        self._loader = loader
+        self._running: Any = None
+
+    def first(self) -> Any:
+        """The first batch."""
+        self._running = iter(self._loader())
+        return next(self._running)
+
+    def seconds(self) -> float:
+        """Until it is there."""
+        self._running = None
+        return timed(self.first)
+
+
 def mapped(library: str, *, samples: int, world: int, position: float, order: str) -> Timed:
     """Skip batches of a map-style dataset, and take the next one."""
     loader = orders.loader(library, samples=samples, world=world, order=order)
     batches = round(len(loader) * position)
 
-    def first() -> Any:
-        return next(iter(module(library, "data_loader").skip_first_batches(loader, batches)))
+    skip = module(library, "data_loader").skip_first_batches
+    begun = Begun(lambda: skip(loader, batches))
 
     def answer() -> Any:
-        found = first()
+        found = begun.first()
         if samples <= SMALL and found != next(islice(loader, batches, None)):
             sentence = f"{library} goes on with {found}, which is not what comes next"
             raise AssertionError(sentence)
         return found if order in ("in order", "exact") else {"samples": len(found)}
 
-    return Timed(answer, lambda: timed(first))
+    return Timed(answer, begun.seconds)
 
 
 class Stream(IterableDataset[int]):
@@ -97,19 +116,18 @@ def streamed(
     )
     batches = round(samples / world / 10 * position)
 
-    def first() -> Any:
-        return next(iter(module(library, "data_loader").skip_first_batches(loader, batches)))
-
+    skip = module(library, "data_loader").skip_first_batches
+    begun = Begun(lambda: skip(loader, batches))
     counts: dict[str, Callable[[], int]] = {"read": lambda: data.read, "collated": lambda: collated}
 
     def sample() -> float:
         if of == "time":
-            return timed(first)
+            return begun.seconds()
         before = counts[of]()
-        first()
+        begun.first()
         return float(counts[of]() - before)
 
-    return Timed(lambda: first().tolist(), sample)
+    return Timed(lambda: begun.first().tolist(), sample)
 
 
 AT_ONCE = 1.5  # times the cost of a start at 0: the same, with a margin for the clock
