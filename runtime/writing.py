@@ -55,16 +55,16 @@ class Writer:
     """
 
     def __init__(self) -> None:
+        # Its threads start with the first checkpoint and stay: to start them is part of the pause.
+        self._pool = ThreadPoolExecutor(_WRITERS, "checkpoint")
         self._under_way: tuple[Path, Future[None]] | None = None
         atexit.register(self.wait)  # so that no error is lost
 
     def begin(self, job: Job) -> None:
         """Have a checkpoint written; the one before is done."""
-        pool = ThreadPoolExecutor(_WRITERS, "checkpoint")
         # First in, first out: when the last one waits for the others, each of them has a thread.
-        written = [pool.submit(job.write, part) for part in job.parts]
-        self._under_way = job.target, pool.submit(job.finish, written)
-        pool.shutdown(wait=False)  # its threads end with the work
+        written = [self._pool.submit(job.write, part) for part in job.parts]
+        self._under_way = job.target, self._pool.submit(job.finish, written)
 
     def wait(self) -> None:
         """Return when it is there.
