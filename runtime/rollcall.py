@@ -27,6 +27,7 @@ PERIOD = 0.5  # seconds between two looks
 PATIENCE = 5.0  # seconds that a living process may take to answer
 SLOW_AFTER = 60.0  # seconds in one collective; then it is said who is missing
 _KEY = "acceleratedjob/roll"
+_GONE = "does not answer: its process has ended, or its machine is gone"
 _FOREIGN = tuple(
     str(Path(path).resolve())
     for path in (torch.__path__[0], Path(__file__).parent, sysconfig.get_paths()["stdlib"])
@@ -96,6 +97,9 @@ def _explained(collective: Collective, error: BaseException) -> str:
     )
 
 
+_answering: list["Answering"] = []  # one at most
+
+
 def call_roll(collective: Collective, why: str, *, linger: bool = False) -> dict[int, str]:
     """Ask all processes where they are.
 
@@ -108,21 +112,27 @@ def call_roll(collective: Collective, why: str, *, linger: bool = False) -> dict
         of each rank that is elsewhere: where.
     """
     store, rank = distributed.distributed_c10d._get_default_store(), distributed.get_rank()  # noqa: SLF001
-    deadline = time.monotonic() + PATIENCE
     try:
         key = f"{_KEY}/{_round(store, f'{why}/{collective.number}/{collective.operation}')}"
         store.set(f"{key}/{rank}", json.dumps(_place()))
+        deadline = time.monotonic() + PATIENCE
         answers = [_heard(store, f"{key}/{one}", deadline) for one in _ranks()]
-        came = [one for one in _ranks() if _is_at(answers[one], collective)]
+        missing = {
+            one: _GONE if where is None else f"is {where}"
+            for one, where in enumerate(answers)
+            if not _is_at(where, collective)
+        }
+        store.set(f"{key}/found", json.dumps(missing))
         store.set(f"{key}/{rank}/heard", "")
         if linger and rank == 0:  # the store ends with it
-            for one in came:
-                _heard(store, f"{key}/{one}/heard", deadline)
+            deadline = time.monotonic() + PATIENCE
+            for one in _ranks():
+                if one not in missing:
+                    _heard(store, f"{key}/{one}/heard", deadline)
     except distributed.DistNetworkError:
-        return {0: "does not answer, and so nobody does: the store is kept by it"}
-    gone = "does not answer: its process has ended, or its machine is gone"
-    places = {one: answers[one] for one in _ranks() if one not in came}
-    return {one: gone if where is None else f"is {where}" for one, where in places.items()}
+        told = next((one.told for one in _answering), {})
+        return told or {0: "does not answer, and so nobody does: the store is kept by it"}
+    return missing
 
 
 def _ranks() -> range:
@@ -161,9 +171,6 @@ def _place() -> Place:
     return Place(collective.operation, collective.number, line)
 
 
-_answering: list["Answering"] = []  # one at most
-
-
 def begin() -> None:
     """Have this process answer from now on; it has joined the world."""
     end()
@@ -186,6 +193,8 @@ class Answering(threading.Thread):
         self._rank = distributed.get_rank()
         self._ended = threading.Event()
         self._answered = 0
+        self._waiting: list[int] = []  # rounds whose outcome was not heard yet
+        self.told: dict[int, str] = {}  # who is missing, as the last round has found
         self._said: Collective | None = None
 
     def run(self) -> None:
@@ -206,7 +215,19 @@ class Answering(threading.Thread):
         asked = self._store.add(_KEY, 0)
         for number in range(self._answered + 1, asked + 1):
             self._store.set(f"{_KEY}/{number}/{self._rank}", json.dumps(_place()))
+            self._waiting.append(number)
         self._answered = asked
+        self._waiting = [number for number in self._waiting if not self._hear(number)]
+
+    def _hear(self, number: int) -> bool:
+        """Remember what a round has found: who asked may end, and the store with it."""
+        key = f"{_KEY}/{number}"
+        if not self._store.check([f"{key}/found"]):
+            return False
+        found = json.loads(self._store.get(f"{key}/found"))
+        self.told = {int(rank): where for rank, where in found.items()}
+        self._store.set(f"{key}/{self._rank}/heard", "")
+        return True
 
     def _watch(self) -> None:
         collective = Collective.inside

@@ -189,7 +189,7 @@ def whole(library: Library, *, limit: int) -> Any:
     accelerator, _ = numbered(library, limit)
     found = []
     for folder in sorted(Path("project/checkpoints").iterdir()):
-        with contextlib.suppress(RuntimeError, ValueError):
+        with contextlib.suppress(OSError, RuntimeError, ValueError):
             accelerator.load_state(str(folder))
             found.append(folder.name)
     return found

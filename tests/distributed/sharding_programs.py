@@ -412,8 +412,8 @@ def world(library_name: str, size: int, folder: Path) -> None:
     ]
     for process in processes:
         process.start()
-    while any(process.exitcode is None for process in processes):
-        wait([process.sentinel for process in processes if process.exitcode is None])
+    while running := [process for process in processes if process.exitcode is None]:
+        wait([process.sentinel for process in running])
         if any(process.exitcode for process in processes):
             for process in processes:
                 process.kill()

@@ -1,8 +1,10 @@
 """Starts a world of real processes that talk over gloo, and collects what each has found."""
 
+import contextlib
 import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,7 +14,7 @@ from typing import Any
 
 from acceleratedjob.local.process import free_port
 
-SECONDS = 120
+SECONDS = 240  # for a world that runs all cases; half a minute, if it has the machine for itself
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).with_name("programs.py")
 
@@ -36,28 +38,40 @@ def environment(rank: int, size: int, port: int) -> dict[str, str]:
 def start(command: list[str], env: dict[str, str]) -> "subprocess.Popen[str]":
     """One process, its output kept."""
     return subprocess.Popen(
-        command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command,
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
+
+
+def end(process: "subprocess.Popen[str]") -> None:
+    """Kill a process that `start` has made, and all that it has left: they hold its output open."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def finish(processes: list["subprocess.Popen[str]"]) -> list[str]:
     """Wait for all; as soon as one fails, or all hang, end all and show what each has said."""
-    with ThreadPoolExecutor(len(processes)) as pool:
-        waiting = [pool.submit(one.communicate) for one in processes]
+    with ThreadPoolExecutor(2 * len(processes)) as pool:
+        outputs = [pool.submit(one.communicate) for one in processes]
+        waiting = [pool.submit(one.wait) for one in processes]
         try:
             for done in as_completed(waiting, timeout=SECONDS):
-                if processes[waiting.index(done)].returncode:
+                if done.result():
                     break
         except TimeoutError:
             pass  # shown below, as the exit code of the kill
         for process in processes:
-            process.kill()
-        outputs = [one.result()[0] for one in waiting]
+            end(process)
+        said = [one.result()[0] for one in outputs]
     codes = [process.returncode for process in processes]
     assert not any(codes), f"exit codes {codes}\n" + "\n".join(
-        f"--- rank {rank}\n{output[-3000:]}" for rank, output in enumerate(outputs)
+        f"--- rank {rank}\n{output[-3000:]}" for rank, output in enumerate(said)
     )
-    return outputs
+    return said
 
 
 def results(library: str, size: int) -> list[dict[str, Any]]:
