@@ -11,7 +11,11 @@ from torch.utils.data import DataLoader
 from tests.distributed.windows import points
 from tests.distributed.world import results
 
-pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("gloo")]
+pytestmark = [
+    pytest.mark.distributed,
+    pytest.mark.timeout(700),  # the first test of a world runs all cases, at worst several times
+    pytest.mark.xdist_group("gloo"),
+]
 
 
 def found(case: str, world: int, library: str = "runtime") -> list[Any]:

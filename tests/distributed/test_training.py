@@ -8,7 +8,11 @@ import pytest
 from tests.distributed.programs import CASES, HANGS, OURS, SUMS, read
 from tests.distributed.world import results
 
-pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("gloo")]
+pytestmark = [
+    pytest.mark.distributed,
+    pytest.mark.timeout(700),  # the first test of a world runs all cases, at worst several times
+    pytest.mark.xdist_group("gloo"),
+]
 
 RIGHT_WHERE_ACCELERATE_IS_NOT = {  # case -> what accelerate 1.15 does
     "split, uneven": "its len() counts a batch that a rank does not have",
