@@ -60,6 +60,12 @@ _HOMES = {  # name -> the module that has it, and that imports torch
     "synchronize_rng_states": "rng",
 }
 
+_ROOMS = (  # that are there after `import runtime`, as Accelerate's are
+    *("accelerator", "big_modeling", "checkpointing", "data_loader", "hooks", "launchers"),
+    *("local_sgd", "logging", "optimizer", "parallelism_config", "scheduler", "state", "tracking"),
+    "utils",
+)
+
 __all__ = [
     "Accelerator",
     "AcceleratorState",
@@ -96,6 +102,8 @@ def __getattr__(name: str) -> Any:
         value: Any = left_out.stand_in(name)
     elif name in _HOMES:
         value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    elif name in _ROOMS:
+        value = importlib.import_module(f"{__name__}.{name}")
     else:
         sentence = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(sentence)

@@ -4,6 +4,7 @@
 in constant time and memory for each index.
 """
 
+import math
 import threading
 from collections.abc import Iterator
 from functools import cache
@@ -91,8 +92,7 @@ class LazyPermutation:
         Args:
             ended: whether its order was gone through to the end: it then draws a second one.
         """
-        if self._after is None:
-            self._all()
+        self._all()
         state = self._after
         assert state is not None  # noqa: S101  # for mypy
         if ended:
@@ -146,11 +146,11 @@ ROUNDS = 8
 class KeyedPermutation:
     """A random order of n in which index p costs the same whatever n, p and the world are.
 
-    A Feistel network on the bits of the position, with the splitmix64 finalizer (Steele et al.,
-    2014) as its round function, walked until it falls below n (Black and Rogaway, 2002): a
-    bijection whatever the round function. Four rounds with random round functions cannot be told
-    from a random permutation (Luby and Rackoff, 1988); these are not quite random, so there are
-    twice as many. Sets with few bits would show patterns and are cheap to write out: they are.
+    A Feistel network on a position's row and column in a table, with the splitmix64 finalizer
+    (Steele et al., 2014) as its round function, walked until it falls below n (Black and Rogaway,
+    2002): a bijection whatever the round function. Four rounds with random round functions cannot
+    be told from a random permutation (Luby and Rackoff, 1988); these are not quite random, so there
+    are twice as many. Small sets would show patterns and are cheap to write out: they are.
     """
 
     def __init__(self, n: int, *, seed: int, epoch: int) -> None:
@@ -161,8 +161,9 @@ class KeyedPermutation:
         if n <= SMALL:
             generator = torch.Generator().manual_seed(key & (2**63 - 1))
             self._whole = torch.randperm(n, generator=generator)
-        bits = max(n - 1, 1).bit_length()
-        self._low, self._high = bits // 2, bits - bits // 2  # bits of the two halves
+        # Of a table that n just fits in: it has less than a row more than n.
+        self._rows = math.isqrt(max(n - 1, 0)) + 1
+        self._columns = -(-max(n, 1) // self._rows)
         self._keys = [_signed(_mix_number(key + round_)) for round_ in range(ROUNDS)]
 
     def __len__(self) -> int:
@@ -184,33 +185,31 @@ class KeyedPermutation:
         """Nothing is left behind."""
 
     def _permuted(self, positions: torch.Tensor) -> torch.Tensor:
-        """A bijection of [0, 2**bits): int64 (positions,) to int64 (positions,)."""
-        low = positions & ((1 << self._low) - 1)
-        high = positions >> self._low
+        """A bijection of [0, rows * columns): int64 (positions,) to int64 (positions,)."""
+        row, column = positions // self._columns, positions % self._columns
         for round_ in range(0, ROUNDS, 2):
-            high ^= _mix(low ^ self._keys[round_]) & ((1 << self._high) - 1)
-            low ^= _mix(high ^ self._keys[round_ + 1]) & ((1 << self._low) - 1)
-        return (high << self._low) | low
+            row = row.add_(_mix(column ^ self._keys[round_])).remainder_(self._rows)
+            column = column.add_(_mix(row ^ self._keys[round_ + 1])).remainder_(self._columns)
+        return row.mul_(self._columns).add_(column)
 
 
 _MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # of splitmix64
 _SHIFTS = (30, 27, 31)
+_ROOM = 2  # bits of a mixed number that are left out, so that a sum with it does not overflow
 
 
 def _mix(x: torch.Tensor) -> torch.Tensor:
-    """The splitmix64 finalizer of 64-bit numbers, which torch holds as signed ones."""
+    """The splitmix64 finalizer of 64-bit numbers, in place; torch shifts the sign in from the left.
+
+    In [-2**61, 2**61).
+    """
     for shift, multiplier in zip(_SHIFTS, _MULTIPLIERS, strict=False):
-        x = (x ^ _shifted(x, shift)) * _signed(multiplier)
-    return x ^ _shifted(x, _SHIFTS[-1])
-
-
-def _shifted(x: torch.Tensor, shift: int) -> torch.Tensor:
-    """To the right, with zeros coming in."""
-    return (x >> shift) & ((1 << (64 - shift)) - 1)
+        x = x.bitwise_xor_(x >> shift).mul_(_signed(multiplier))
+    return x.bitwise_xor_(x >> _SHIFTS[-1]).bitwise_right_shift_(_ROOM)
 
 
 def _mix_number(x: int) -> int:
-    """The same finalizer of one number, after the generator's own step; in [0, 2**64)."""
+    """The finalizer of one number, after the generator's own step; in [0, 2**64)."""
     x = (x + 0x9E3779B97F4A7C15) % 2**64
     for shift, multiplier in zip(_SHIFTS, _MULTIPLIERS, strict=False):
         x = (x ^ (x >> shift)) * multiplier % 2**64

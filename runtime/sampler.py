@@ -12,6 +12,7 @@ from runtime.shard import Layout, count, deal, remainder, step_span, tail_span, 
 
 UNKNOWN = -1  # a remainder that cannot be told
 _CHUNK = 2**14  # indices that are computed at a time, once the first batches are out
+_GROWTH = 8  # times as many batches at a time as before, until then
 
 
 class BatchSamplerShard(BatchSampler):
@@ -215,7 +216,7 @@ def _rows(order: Order, layout: Layout, start: int) -> Iterator[list[int]]:
         positions = firsts[:, None] + own  # (rows, own batch)
         yield from order.take(positions.flatten()).view(positions.shape).tolist()
         step += rows
-        rows = min(2 * rows, max(_CHUNK // layout.own_batch, 1))
+        rows = min(_GROWTH * rows, max(_CHUNK // layout.own_batch, 1))
     tail = tail_span(len(order), layout, start)
     if tail is not None:
         yield order.take(torch.arange(tail.start, tail.stop) % len(order)).tolist()

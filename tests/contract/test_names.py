@@ -2,6 +2,8 @@
 
 import importlib
 import inspect
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -104,6 +106,15 @@ def test_the_package_has_every_name() -> None:
     assert {name for name in names if not hasattr(importlib.import_module("runtime"), name)} == {
         "is_rich_available"
     }
+
+
+def test_its_modules_are_there_when_it_is_imported() -> None:
+    """In an interpreter of its own: here everything is imported already."""
+    names = [name for name in MODULES if "." not in name and name != "local_sgd"]
+    asked = ", ".join(f"library.{name}" for name in [*names, "utils", "hooks", "big_modeling"])
+    for library in ("accelerate", "runtime"):
+        command = [sys.executable, "-c", f"import {library} as library; {asked}"]
+        subprocess.run(command, check=True, timeout=120)
 
 
 def test_utils_has_every_name_that_is_not_left_out_for_a_reason() -> None:

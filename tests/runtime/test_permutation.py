@@ -201,11 +201,14 @@ def test_small_numbers_have_the_order_of_large_ones() -> None:
         assert torch.equal(orders[0].long(), orders[1])
 
 
-def test_one_number_is_mixed_as_many_are() -> None:
-    for x in (0, 1, 2**63, 2**64 - 1):
-        stepped = (x + 0x9E3779B97F4A7C15) % 2**64
-        mixed = permutation._mix(torch.tensor([permutation._signed(stepped)]))
-        assert int(mixed) % 2**64 == permutation._mix_number(x)
+def test_many_numbers_are_mixed_as_one_is() -> None:
+    """By Python's numbers: signed shifts, 64 bits, two of them left out."""
+    for x in (0, 1, -1, 2**63 - 1, -(2**63), 0x1234567890ABCDEF):
+        wanted = x
+        for shift, factor in zip((30, 27), permutation._MULTIPLIERS, strict=True):
+            wanted = permutation._signed((wanted ^ (wanted >> shift)) * factor % 2**64)
+        wanted = (wanted ^ (wanted >> 31)) >> 2
+        assert permutation._mix(torch.tensor([x])).tolist() == [wanted]
 
 
 def test_an_order_that_torch_would_draw_in_another_way_is_left_to_torch(
