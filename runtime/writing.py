@@ -60,6 +60,10 @@ class Writer:
         self._under_way: tuple[Path, Future[None]] | None = None
         atexit.register(self.wait)  # so that no error is lost
 
+    def __reduce__(self) -> tuple[type["Writer"], tuple[()]]:
+        """A copy, as in a pickled Accelerator, has nothing under way."""
+        return Writer, ()
+
     def begin(self, job: Job) -> None:
         """Have a checkpoint written; the one before is done."""
         # First in, first out: when the last one waits for the others, each of them has a thread.
