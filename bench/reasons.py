@@ -3,4 +3,17 @@
 REASONS = {  # a case's name -> one or two sentences
     "resume-stream-read": "Who may only go through a stream has to: every rank passes by what is "
     "not its own. A dataset with `iter_from` or a `state_dict` is not gone through.",
+    "gather": "The floor, one collective of as many bytes, is not much faster: four processes take "
+    "turns on two cores.",
+    "local-sgd": "The floor, one collective of as many bytes, misses the goal as well on this "
+    "machine.",
+    "step": "Measured one by one the calls cost less than the goal; in a loop that leaves their "
+    "code no room in the caches they cost more.",
+    "step-local-rank": "As in a step without it: no DistributedDataParallel is in it.",
+    "scheduler-lambda": "A leap, and the step of torch's that ends it, are two steps' work and the "
+    "call of the wrapper.",
+    "scheduler-cosine": "As a LambdaLR's.",
+    "checkpoint-load-time": "States are copied once, out of the mapped file into memory. To leave "
+    "them mapped loads at once, costs more at the first step, and needs the file to stay.",
+    "checkpoint-load-memory": "Pages of the mapped file count as well, which the system can drop.",
 }
