@@ -93,7 +93,9 @@ class AcceleratedOptimizer(Optimizer):
 
     def complete_gradients(self) -> None:
         """Give an accumulation that a loader's end has cut short the mean of what it has; once."""
-        wanted = self.gradient_state.window_scale
+        self._scale_gradients(self.gradient_state.window_scale)
+
+    def _scale_gradients(self, wanted: float) -> None:
         factor, self._is_scaled_for = wanted / self._is_scaled_for, wanted
         if factor == 1.0:
             return
@@ -108,7 +110,7 @@ class AcceleratedOptimizer(Optimizer):
             return None
         self.complete_gradients()
         result = self._step(closure)
-        self._is_scaled_for = 1.0
+        self._scale_gradients(1.0)  # what a script reads afterwards is what Accelerate leaves there
         return result
 
     def _step(self, closure: Callable[[], Any] | None) -> Any:

@@ -41,7 +41,9 @@ def checkpoints(config: ProjectConfiguration) -> Path:
 
 
 def target(config: ProjectConfiguration, output_dir: str | os.PathLike[str] | None) -> Path:
-    """What a checkpoint is to be called; with automatic naming it gets the next free number.
+    """What a checkpoint is to be called: what the main process says, on all of them.
+
+    With automatic naming it gets the next free number.
 
     Raises:
         ValueError: no directory, and no automatic naming.
@@ -50,7 +52,7 @@ def target(config: ProjectConfiguration, output_dir: str | os.PathLike[str] | No
         if output_dir is None:
             sentence = "save_state needs output_dir, or automatic_checkpoint_naming"
             raise ValueError(sentence)
-        return Path(output_dir).expanduser()
+        return Path(broadcast_object_list([Path(output_dir).expanduser()])[0])
     known = manifest.numbered(checkpoints(config))
     taken = manifest.number(known[-1]) + 1 if known else 0
     config.iteration = broadcast_object_list([max(config.iteration, taken)])[0]
@@ -85,7 +87,7 @@ def source(
     """
     if input_dir is None:
         return _newest(config, reads=reads is not False, looks=looks)
-    folder = Path(input_dir).expanduser()
+    folder = Path(broadcast_object_list([Path(input_dir).expanduser()])[0])
     problem = _problem(lambda: _damage_of_given(folder, reads=bool(reads)), looks=looks)
     if problem is not None:
         raise ValueError(problem)

@@ -138,7 +138,7 @@ class AcceleratorState(Shared):
     _known_attrs = (
         *PartialState._known_attrs,  # noqa: SLF001  # its sister's
         *("deepspeed_plugin", "fsdp_plugin", "megatron_lm_plugin", "dynamo_plugin"),
-        "mixed_precision",
+        *("is_fsdp2", "mixed_precision"),
     )
 
     mixed_precision: str

@@ -171,3 +171,22 @@ def test_a_schedule_free_optimizer_is_switched() -> None:
 
 def test_others_have_no_modes() -> None:
     assert (prepared().train(), prepared().eval()) == (None, None)
+
+
+def test_gradients_are_left_as_accelerate_leaves_them() -> None:
+    """Behind the step of a window of 2 batches instead of 4: two quarters of their sum."""
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=4)
+    model = nn.Linear(1, 1, bias=False)
+    prepared = accelerator.prepare(
+        model, torch.optim.SGD(model.parameters(), 0.0), DataLoader(torch.ones(6, 1), batch_size=1)
+    )
+    model, optimizer, loader = prepared
+    left = []
+    for batch in loader:
+        with accelerator.accumulate(model):
+            accelerator.backward(model(batch).sum())
+            optimizer.step()
+            if accelerator.sync_gradients:
+                left.append([one.grad.item() for one in model.parameters()])
+            optimizer.zero_grad()
+    assert left == [[1.0], [0.5]]

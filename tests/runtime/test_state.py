@@ -145,3 +145,11 @@ def test_what_cannot_be_had_is_refused(
 ) -> None:
     with pytest.raises(error, match=words):
         Accelerator(cpu=True, **options)
+
+
+@pytest.mark.parametrize("library", [Accelerator, Theirs])
+def test_an_accelerator_whose_state_was_forgotten_says_so(library: Any) -> None:
+    accelerator = library(cpu=True)
+    type(accelerator.state)._reset_state()
+    with pytest.raises(AttributeError, match=r"happens if `AcceleratorState._reset_state\(\)`"):
+        accelerator.prepare(torch.nn.Linear(1, 1))
