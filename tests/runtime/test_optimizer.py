@@ -178,11 +178,13 @@ def test_gradients_are_left_as_accelerate_leaves_them() -> None:
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=4)
     model = nn.Linear(1, 1, bias=False)
     prepared = accelerator.prepare(
-        model, torch.optim.SGD(model.parameters(), 0.0), DataLoader(torch.ones(6, 1), batch_size=1)
+        model,
+        torch.optim.SGD(model.parameters(), 0.0),
+        DataLoader(TensorDataset(torch.ones(6, 1)), batch_size=1),
     )
     model, optimizer, loader = prepared
     left = []
-    for batch in loader:
+    for (batch,) in loader:
         with accelerator.accumulate(model):
             accelerator.backward(model(batch).sum())
             optimizer.step()
