@@ -7,7 +7,11 @@ import pytest
 from tests.distributed.dispatching import BATCH
 from tests.distributed.world import results
 
-pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("gloo")]
+pytestmark = [
+    pytest.mark.distributed,
+    pytest.mark.timeout(900),  # as in test_training
+    pytest.mark.xdist_group("gloo"),
+]
 
 WORLDS = (2, 3, 4)
 N = 22

@@ -10,7 +10,7 @@ from tests.distributed.world import results
 
 pytestmark = [
     pytest.mark.distributed,
-    pytest.mark.timeout(700),  # the first test of a world runs all cases, at worst several times
+    pytest.mark.timeout(900),  # the first test of a world runs all cases, at worst several times
     pytest.mark.xdist_group("gloo"),
 ]
 

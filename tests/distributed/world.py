@@ -15,9 +15,9 @@ from typing import Any
 from acceleratedjob.local.process import free_port
 
 SECONDS = 120  # for a world that runs all cases; half a minute, if it has the machine for itself
-# Accelerate gives tensors back in gloo's threads, which then have a lock of the interpreter's for a
-# moment: a worker that is forked just then waits for it for ever (PyOS_AfterFork_Child).
-TRIES = {"accelerate": 3}
+# A thread of gloo's that gives a tensor back to Python has a lock of the interpreter's for a moment:
+# a data loader's worker that is forked just then waits for it for ever (PyOS_AfterFork_Child).
+TRIES = 3
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).with_name("programs.py")
 
@@ -89,7 +89,7 @@ def results(library: str, size: int) -> list[dict[str, Any]]:
 def _world(library: str, size: int) -> list[dict[str, Any]] | AssertionError:
     """One run for all tests, also if it fails."""
     outcome = _run(library, size)
-    for _ in range(TRIES.get(library, 1) - 1):
+    for _ in range(TRIES - 1):
         if not isinstance(outcome, AssertionError):
             break
         outcome = _run(library, size)
