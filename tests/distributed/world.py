@@ -15,7 +15,7 @@ from typing import Any
 from acceleratedjob.local.process import free_port
 
 SECONDS = 120  # for a world that runs all cases; half a minute, if it has the machine for itself
-# A thread of gloo's that gives a tensor back to Python has a lock of the interpreter's for a moment:
+# A thread of gloo's that gives a tensor back to Python has a lock of the interpreter for a moment:
 # a data loader's worker that is forked just then waits for it for ever (PyOS_AfterFork_Child).
 TRIES = 3
 ROOT = Path(__file__).parents[2]
