@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from runtime.fetch import by_batch
+from runtime.forking import answering
 from runtime.gradient import GradientState
 from runtime.indices import Indices
 from runtime.iterable import IterableDatasetShard
@@ -60,7 +61,7 @@ class DataLoaderAdapter(DataLoader[Any]):
         return self._indices
 
     def _get_iterator(self) -> Any:
-        with by_batch(self):
+        with by_batch(self), answering(self):
             return super()._get_iterator()
 
     def get_sampler(self) -> Any:
