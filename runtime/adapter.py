@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
-from runtime.fetch import by_batch
+from runtime.fetch import InProcess, by_batch
 from runtime.forking import answering
 from runtime.gradient import GradientState
 from runtime.indices import Indices
@@ -61,8 +61,9 @@ class DataLoaderAdapter(DataLoader[Any]):
         return self._indices
 
     def _get_iterator(self) -> Any:
-        with by_batch(self), answering(self):
-            return super()._get_iterator()
+        with by_batch(self) as is_by_batch, answering(self):
+            self._indices.as_tensors = is_by_batch and not self.num_workers
+            return super()._get_iterator() if self.num_workers else InProcess(self)
 
     def get_sampler(self) -> Any:
         """The sampler whose order is followed; None for an iterable dataset."""

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch.autograd import profiler
 from torch.utils.data import DataLoader, Subset, TensorDataset, default_collate
 from torch.utils.data._utils import collate
+from torch.utils.data.dataloader import _DatasetKind, _SingleProcessDataLoaderIter
 
 
 class Batches:
@@ -20,35 +22,62 @@ class Batches:
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
 
-    def __getitems__(self, indices: list[Any]) -> Any:
-        """The batch of these samples."""
+    def __getitems__(self, indices: Any) -> Any:
+        """The batch of these samples: a list, or int64 (samples,)."""
         try:
             return self._batch(indices)
         except (IndexError, RuntimeError, TypeError):  # numbers from the end; what is no number
-            return default_collate([self.dataset[index] for index in indices])
+            listed = indices.tolist() if isinstance(indices, torch.Tensor) else indices
+            return default_collate([self.dataset[index] for index in listed])
 
-    def _batch(self, indices: list[Any]) -> list[torch.Tensor]:
+    def _batch(self, indices: Any) -> list[torch.Tensor]:
         dataset = self.dataset
         while isinstance(dataset, Subset):
-            indices = [dataset.indices[index] for index in indices]
+            listed = indices.tolist() if isinstance(indices, torch.Tensor) else indices
+            indices = [dataset.indices[index] for index in listed]
             dataset = dataset.dataset
-        if set(map(type, indices)) != {int}:
-            raise TypeError
-        rows = torch.frombuffer(array("q", indices), dtype=torch.int64)
+        rows = indices if isinstance(indices, torch.Tensor) else _rows(indices)
         return [tensor.index_select(0, rows) for tensor in dataset.tensors]
 
 
+def _rows(indices: list[Any]) -> torch.Tensor:
+    if set(map(type, indices)) != {int}:
+        raise TypeError
+    return torch.frombuffer(array("q", indices), dtype=torch.int64)
+
+
+class InProcess(_SingleProcessDataLoaderIter):
+    """Torch's iterator without workers, which marks its batches only for a profiler that is on.
+
+    A mark costs more than a small batch.
+    """
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        """Args: loader: of torch's kind."""
+        super().__init__(loader)
+        self._profile_name = (
+            f"enumerate(DataLoader)#{_SingleProcessDataLoaderIter.__name__}.__next__"
+        )
+
+    def __next__(self) -> Any:
+        if profiler._is_profiler_enabled or self._dataset_kind != _DatasetKind.Map:  # noqa: SLF001  # torch's only sign of it
+            return super().__next__()
+        data = self._next_data()  # type: ignore[no-untyped-call]  # torch has not typed it
+        self._num_yielded += 1
+        return data
+
+
 @contextlib.contextmanager
-def by_batch(dataloader: DataLoader[Any]) -> Iterator[None]:
-    """Within, an iterator that is made of a data loader reads whole batches, if it may."""
+def by_batch(dataloader: DataLoader[Any]) -> Iterator[bool]:
+    """Within, an iterator that is made of a data loader reads whole batches; whether it may."""
     if not _may_read_by_batch(dataloader):
-        yield
+        yield False
         return
     own = vars(dataloader)  # torch lets nobody set them
     kept = {name: own[name] for name in ("dataset", "collate_fn")}
     own |= {"dataset": Batches(kept["dataset"]), "collate_fn": _as_it_is}
     try:
-        yield
+        yield True
     finally:
         own |= kept
 

@@ -20,6 +20,7 @@ class Indices:
         self.source = source
         self.start = 0  # samples of all processes to leave out
         self.order_state: torch.Tensor | None = None
+        self.as_tensors = False  # where that is how they are made
         self.shard: BatchSamplerShard | None = None  # what deals them, if it can begin anywhere
         inner = source.batch_sampler if isinstance(source, SkipBatchSampler) else source
         self.inner = inner  # what is read; what a source skips is in `start`
@@ -36,7 +37,7 @@ class Indices:
         start, self.start = self.start, 0
         state, self.order_state = self.order_state, None
         if self.shard is not None:
-            yield from self.shard.iter_from(start, state)
+            yield from self.shard.iter_from(start, state, as_tensors=self.as_tensors)
         else:
             yield from islice(iter(self.inner), start // self.unit, None)
 

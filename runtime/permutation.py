@@ -174,8 +174,10 @@ class KeyedPermutation:
         if self._whole is not None:
             return self._whole[positions]
         found = self._permuted(positions)
-        while (outside := found >= self._n).any():
-            found[outside] = self._permuted(found[outside])
+        outside = (found >= self._n).nonzero().flatten()
+        while len(outside):
+            found[outside] = again = self._permuted(found[outside])
+            outside = outside[again >= self._n]
         return found
 
     def state(self) -> None:
@@ -186,26 +188,37 @@ class KeyedPermutation:
 
     def _permuted(self, positions: torch.Tensor) -> torch.Tensor:
         """A bijection of [0, rows * columns): int64 (positions,) to int64 (positions,)."""
-        row, column = positions // self._columns, positions % self._columns
+        row = positions // self._columns
+        column = positions - row * self._columns
         for round_ in range(0, ROUNDS, 2):
-            row = row.add_(_mix(column ^ self._keys[round_])).remainder_(self._rows)
-            column = column.add_(_mix(row ^ self._keys[round_ + 1])).remainder_(self._columns)
+            _turn(row, self._rows, _mix(column ^ self._keys[round_]))
+            _turn(column, self._columns, _mix(row ^ self._keys[round_ + 1]))
         return row.mul_(self._columns).add_(column)
 
 
 _MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # of splitmix64
 _SHIFTS = (30, 27, 31)
-_ROOM = 2  # bits of a mixed number that are left out, so that a sum with it does not overflow
+_TOP = 31  # bits of a mixed number that say how far: its product with a size has to fit in 63
 
 
 def _mix(x: torch.Tensor) -> torch.Tensor:
     """The splitmix64 finalizer of 64-bit numbers, in place; torch shifts the sign in from the left.
 
-    In [-2**61, 2**61).
+    Without its last step, which mixes the lower half alone: the top bits are used.
     """
     for shift, multiplier in zip(_SHIFTS, _MULTIPLIERS, strict=False):
         x = x.bitwise_xor_(x >> shift).mul_(_signed(multiplier))
-    return x.bitwise_xor_(x >> _SHIFTS[-1]).bitwise_right_shift_(_ROOM)
+    return x
+
+
+def _turn(x: torch.Tensor, size: int, mixed: torch.Tensor) -> None:
+    """Take from each of `x`, around in [0, size), the share of size that its mixed number is.
+
+    A remainder would take three times as long (Lemire, 2019).
+    """
+    share = mixed.bitwise_right_shift_(64 - _TOP).bitwise_and_(2**_TOP - 1)
+    x.sub_(share.mul_(size).bitwise_right_shift_(_TOP))
+    x.add_((x >> 63).bitwise_and_(size))
 
 
 def _mix_number(x: int) -> int:

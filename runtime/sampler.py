@@ -12,7 +12,7 @@ from runtime.shard import Layout, count, deal, remainder, step_span, tail_span, 
 
 UNKNOWN = -1  # a remainder that cannot be told
 _CHUNK = 2**14  # indices that are computed at a time, once the first batches are out
-_GROWTH = 8  # times as many batches at a time as before, until then
+_GROWTH = 32  # times as many batches at a time as before, until then
 
 
 class BatchSamplerShard(BatchSampler):
@@ -110,7 +110,9 @@ class BatchSamplerShard(BatchSampler):
     def __iter__(self) -> Iterator[list[Any]]:
         return self.iter_from(0)
 
-    def iter_from(self, start: int, order_state: torch.Tensor | None = None) -> Iterator[list[Any]]:
+    def iter_from(
+        self, start: int, order_state: torch.Tensor | None = None, *, as_tensors: bool = False
+    ) -> Iterator[Any]:
         """This rank's batches, without the first samples of all ranks together.
 
         Where the order is known nothing is gone through to get there.
@@ -118,20 +120,24 @@ class BatchSamplerShard(BatchSampler):
         Args:
             start: how many samples to leave out.
             order_state: of the pass that is to be repeated.
+            as_tensors: give int64 (samples,) instead of lists, where that is how they are made.
         """
         self.remainder, self.padding_ranks = UNKNOWN, 0
         if type(self.batch_sampler) is not BatchSampler:
             return self._whole_batches(start)
         if is_known(self.sampler):
-            return self._by_arithmetic(start, order_state)
+            return self._by_arithmetic(start, order_state, as_tensors=as_tensors)
         return self._one_by_one(start)
 
-    def _by_arithmetic(self, start: int, order_state: torch.Tensor | None) -> Iterator[list[Any]]:
+    def _by_arithmetic(
+        self, start: int, order_state: torch.Tensor | None, *, as_tensors: bool
+    ) -> Iterator[Any]:
         order = order_of(self.sampler, order_state)
         self.order_state = order.state()
         ended = False
         try:
-            yield from _rows(order, self.layout, start)
+            for block in _blocks(order, self.layout, start):
+                yield from block.unbind() if as_tensors else block.tolist()
             self.remainder = remainder(len(order), self.layout, start)
             ended = True
         finally:
@@ -205,8 +211,11 @@ class BatchSamplerShard(BatchSampler):
             yield own
 
 
-def _rows(order: Order, layout: Layout, start: int) -> Iterator[list[int]]:
-    """One rank's batches by arithmetic: the first alone, then more and more at a time."""
+def _blocks(order: Order, layout: Layout, start: int) -> Iterator[torch.Tensor]:
+    """One rank's batches by arithmetic: the first alone, then more and more at a time.
+
+    Each int64 (batches, samples).
+    """
     step, steps = 0, whole_steps(len(order), layout, start)
     rows = 1
     own = torch.arange(layout.own_batch)
@@ -214,12 +223,12 @@ def _rows(order: Order, layout: Layout, start: int) -> Iterator[list[int]]:
         rows = min(rows, steps - step)
         firsts = step_span(step, layout, start).start + layout.global_batch * torch.arange(rows)
         positions = firsts[:, None] + own  # (rows, own batch)
-        yield from order.take(positions.flatten()).view(positions.shape).tolist()
+        yield order.take(positions.flatten()).view(positions.shape)
         step += rows
         rows = min(_GROWTH * rows, max(_CHUNK // layout.own_batch, 1))
     tail = tail_span(len(order), layout, start)
     if tail is not None:
-        yield order.take(torch.arange(tail.start, tail.stop) % len(order)).tolist()
+        yield order.take(torch.arange(tail.start, tail.stop) % len(order))[None]
 
 
 class SkipBatchSampler(BatchSampler):

@@ -1,6 +1,7 @@
 """A learning rate scheduler that follows its optimizer and the size of the world."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from runtime.gradient import GradientState
@@ -39,6 +40,10 @@ class AcceleratedScheduler:
         self.gradient_state = GradientState()
         self._leaps = can_leap(scheduler)
 
+    @cached_property
+    def _state(self) -> PartialState:
+        return PartialState()
+
     def step(self, *args: Any, **kwargs: Any) -> None:
         """Step if the optimizers have, as often as batches were consumed."""
         if not self.step_with_optimizer:
@@ -50,7 +55,7 @@ class AcceleratedScheduler:
             return
         if any(optimizer.step_was_skipped for optimizer in self.optimizers):
             return
-        steps = 1 if self.split_batches else PartialState().num_processes
+        steps = 1 if self.split_batches else self._state.num_processes
         if steps > 1 and self._leaps and not args and not kwargs:
             steps -= leap(self.scheduler, steps - 1)
         for _ in range(steps):

@@ -20,6 +20,7 @@ from runtime.optimizer import AcceleratedOptimizer
 from runtime.rollcall import Collective
 
 Context = contextlib.AbstractContextManager[None]
+_ALONE = contextlib.nullcontext()  # no other process to wait for
 
 
 class Stepping(StateView):
@@ -76,7 +77,7 @@ class Stepping(StateView):
                     optimizer.complete_gradients()
         if self.scaler is not None:
             loss = self.scaler.scale(loss)
-        with Collective("backward"):  # which reduces gradients
+        with Collective("backward") if self.state.use_distributed else _ALONE:  # it reduces
             loss.backward(**kwargs)  # type: ignore[no-untyped-call]  # torch has not typed it
 
     def _do_sync(self) -> None:

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from runtime import Accelerator
+from runtime.data_loader import prepare_data_loader
 from runtime.fetch import Batches, by_batch
 from runtime.state import AcceleratorState, GradientState
 
@@ -154,3 +155,13 @@ def test_what_a_script_has_told_default_collate_is_done(
     monkeypatch.setitem(default_collate_fn_map, kind, count)
     assert not reads_by_batch(loader())
     assert default_collate is loader().collate_fn
+
+
+def test_a_profiler_sees_the_batches_that_torch_would_mark() -> None:
+    loader = prepare_data_loader(DataLoader(TensorDataset(torch.arange(6)), batch_size=2))
+    marks = []
+    for one in (loader, DataLoader(TensorDataset(torch.arange(6)), batch_size=2)):
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+            list(one)
+        marks.append({e.key: e.count for e in seen.key_averages() if e.key.startswith("enumerate")})
+    assert marks[0] == marks[1] != {}

@@ -201,14 +201,29 @@ def test_small_numbers_have_the_order_of_large_ones() -> None:
         assert torch.equal(orders[0].long(), orders[1])
 
 
+def mixed(x: int) -> int:
+    """By Python's numbers: 64 bits, signed shifts, without splitmix64's last step."""
+    for shift, factor in zip((30, 27), permutation._MULTIPLIERS, strict=True):
+        x = permutation._signed((x ^ (x >> shift)) * factor % 2**64)
+    return x
+
+
+NUMBERS = (0, 1, -1, 2**63 - 1, -(2**63), 0x1234567890ABCDEF)
+
+
 def test_many_numbers_are_mixed_as_one_is() -> None:
-    """By Python's numbers: signed shifts, 64 bits, two of them left out."""
-    for x in (0, 1, -1, 2**63 - 1, -(2**63), 0x1234567890ABCDEF):
-        wanted = x
-        for shift, factor in zip((30, 27), permutation._MULTIPLIERS, strict=True):
-            wanted = permutation._signed((wanted ^ (wanted >> shift)) * factor % 2**64)
-        wanted = (wanted ^ (wanted >> 31)) >> 2
-        assert permutation._mix(torch.tensor([x])).tolist() == [wanted]
+    found = permutation._mix(torch.tensor(NUMBERS)).tolist()
+    assert found == [mixed(x) for x in NUMBERS]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 317, 2**31, 3_037_000_500])
+def test_a_turn_goes_around_by_the_share_that_a_mixed_number_is(size: int) -> None:
+    """The largest is the root of 2**63: a table of all numbers that there are."""
+    for place in {0, size // 2, size - 1}:
+        turned = torch.full((len(NUMBERS),), place)
+        permutation._turn(turned, size, torch.tensor(NUMBERS))
+        tops = [(x % 2**64) >> 33 for x in NUMBERS]
+        assert turned.tolist() == [(place - (top * size >> 31)) % size for top in tops]
 
 
 def test_an_order_that_torch_would_draw_in_another_way_is_left_to_torch(
