@@ -77,7 +77,6 @@ ROWS = (
         case="`use_stateful_dataloader`, two workers, and processes that were seeded differently",
         accelerate="samples are used twice, others never",
         here="the order is agreed on",
-        needs="torchdata",
         lives=(
             Life(
                 program=used,
