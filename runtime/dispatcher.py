@@ -5,6 +5,8 @@ A step is one message to each rank. It is on its way while the step before it is
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -14,10 +16,12 @@ from torch import distributed
 from runtime import messages
 from runtime.adapter import DataLoaderAdapter
 from runtime.gradient import GradientState
+from runtime.iterable import IterableDatasetShard
 from runtime.loader import DataLoaderStateMixin
 from runtime.messages import (
     NOTHING_FOLLOWS,
     READING_FAILED,
+    First,
     Part,
     Step,
     by_batches,
@@ -26,7 +30,8 @@ from runtime.messages import (
 from runtime.nested import send_to_device, slice_tensors
 from runtime.rollcall import Collective
 from runtime.state import PartialState
-from runtime.workers import Progress
+from runtime.streams import kept_random_states
+from runtime.workers import Given, Progress
 
 
 class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
@@ -67,6 +72,7 @@ class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
         self.slice_fn = slice_fn or slice_tensors
         self.iteration = iteration
         self._read: deque[Progress] = deque()  # how far, behind each step that is not given yet
+        self._head: list[Any] = []  # the epoch's first batches, if they had to be read before
         self.state = PartialState()
         self.gradient_state = GradientState()
 
@@ -122,9 +128,14 @@ class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
         """What rank 0 reads, a group of batches at a time and one ahead."""
         self._read.clear()
         groups = self._groups(self._started())
-        group = first = next(groups, [])
+        group = next(groups, [])
+        first = self._first(group)
         while group:
-            following = next(groups, [])
+            try:
+                following = next(groups, [])
+            except Exception:
+                yield self._divided(group, first, is_last=False)
+                raise
             yield self._divided(group, first, is_last=not following)
             group = following
 
@@ -138,7 +149,51 @@ class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
             self._read.append(Progress.of(reading.state_dict()))
             yield contents
 
-    def _divided(self, group: list[Any], first: list[Any], *, is_last: bool) -> Step:
+    def _first(self, read: list[Any]) -> First:
+        """The batches of the epoch's first step: `read`, if this pass has begun there."""
+        if self._head or not self._position or self._has_one_state:
+            head = self._head or read
+            return lambda: head
+        return cache(lambda: self._read_again() or read)
+
+    def _seek(self, resumed: dict[str, Any]) -> None:
+        is_late = self._position > 0 and self.state.num_processes > 1 and not self._drop_last
+        self._indices.wanted = self.width if is_late else 0
+        self._head = []
+        is_told = Progress.of(resumed.get("dataset")).state is not None
+        if is_late and is_told and self._has_one_state:
+            self._head = self._read_again()
+        super()._seek(resumed)
+
+    @property
+    def _has_one_state(self) -> bool:
+        """Whether to read its beginning moves the dataset, until it is told where to go on."""
+        has_state = self._is_stream and hasattr(self.dataset, "load_state_dict")
+        return has_state and not self.num_workers
+
+    def _read_again(self) -> list[Any]:
+        """The epoch's first batches; this pass and all random generators stay where they are."""
+        with kept_random_states(), self._at_beginning():
+            batches = islice(self._get_iterator(), self.width)
+            return [one.content if isinstance(one, Given) else one for one in batches]
+
+    @contextmanager
+    def _at_beginning(self) -> Iterator[None]:
+        """Within, torch's loader begins with the epoch, and its workers with the same seed."""
+        generator: Any = self.generator
+        indices: Any = self._indices
+        if isinstance(self.dataset, IterableDatasetShard):
+            self.dataset.seek(0, Progress())
+        self.generator = torch.Generator()
+        if self._base_state is not None:
+            self.generator.set_state(self._base_state)
+        self._indices = indices.head
+        try:
+            yield
+        finally:
+            self.generator, self._indices = generator, indices
+
+    def _divided(self, group: list[Any], first: First, *, is_last: bool) -> Step:
         size = self.state.num_processes
         if self.split_batches:
             return by_samples(group, size, first, is_last=is_last, slice_fn=self.slice_fn)

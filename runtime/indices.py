@@ -1,7 +1,7 @@
 """The batches of indices that a loader over a dataset with indices reads."""
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import BatchSampler
@@ -21,6 +21,8 @@ class Indices:
         self.start = 0  # samples of all processes to leave out
         self.order_state: torch.Tensor | None = None
         self.as_tensors = False  # where that is how they are made
+        self.wanted = 0  # of the epoch's first batches, to be kept wherever the pass begins
+        self._head: list[Any] = []
         self.shard: BatchSamplerShard | None = None  # what deals them, if it can begin anywhere
         inner = source.batch_sampler if isinstance(source, SkipBatchSampler) else source
         self.inner = inner  # what is read; what a source skips is in `start`
@@ -37,9 +39,17 @@ class Indices:
         start, self.start = self.start, 0
         state, self.order_state = self.order_state, None
         if self.shard is not None:
+            self.shard.wanted = self.wanted
             yield from self.shard.iter_from(start, state, as_tensors=self.as_tensors)
         else:
-            yield from islice(iter(self.inner), start // self.unit, None)
+            batches = iter(self.inner)
+            self._head = list(islice(batches, self.wanted))
+            yield from islice(chain(self._head, batches), start // self.unit, None)
+
+    @property
+    def head(self) -> list[Any]:
+        """The epoch's first batches, as many as were wanted."""
+        return self._head if self.shard is None else self.shard.head
 
     @property
     def unit(self) -> int:

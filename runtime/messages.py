@@ -26,6 +26,7 @@ from runtime.packing import ALIGNMENT, pack, size
 NOTHING_FOLLOWS, READING_FAILED = 0, -1  # in place of the next message's length
 _PREFIX = ALIGNMENT  # bytes: two int64, the next message's length and the header's
 SliceFn = Callable[..., Any]
+First = Callable[[], list[Any]]  # the batches of the first step; called where one is to be filled
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Part:
 def by_batches(
     batches: list[Any],
     world_size: int,
-    first: list[Any],
+    first: First,
     *,
     is_last: bool,
     slice_fn: SliceFn = slice_tensors,
@@ -75,16 +76,17 @@ def by_batches(
         (size_,) = sizes
         return Step(batches, is_last, None if size_ is None else world_size * size_)
     whole = _joined(batches) if is_own or None not in sizes else None
-    if whole is None or (is_last and _joined([whole, *first]) is None):
+    if whole is None or (is_last and not _can_be_even(whole, world_size, first)):
         missing = world_size - len(batches)
-        return Step([*batches, *islice(cycle(first), missing)], is_last, None, missing)
+        filling = islice(cycle(first()), missing) if missing else ()
+        return Step([*batches, *filling], is_last, None, missing)
     return _divided(whole, world_size, first, is_last=is_last, slice_fn=slice_fn)
 
 
 def by_samples(
     batches: list[Any],
     world_size: int,
-    first: list[Any],
+    first: First,
     *,
     is_last: bool,
     slice_fn: SliceFn = slice_tensors,
@@ -119,13 +121,18 @@ def _joined(batches: list[Any]) -> Any:
     return None if ignorant_find_batch_size(whole) is None else whole
 
 
+def _can_be_even(whole: Any, world_size: int, first: First) -> bool:
+    """Whether all ranks can have as many samples of this step as each other."""
+    return not find_batch_size(whole) % world_size or _joined([whole, *first()]) is not None
+
+
 def _divided(
-    whole: Any, world_size: int, first: list[Any], *, is_last: bool, slice_fn: SliceFn
+    whole: Any, world_size: int, first: First, *, is_last: bool, slice_fn: SliceFn
 ) -> Step:
     real = find_batch_size(whole)
     shares = [real // world_size + (rank < real % world_size) for rank in range(world_size)]
     if is_last and real % world_size:
-        head = slice_tensors(concatenate(first), slice(0, world_size))
+        head = slice_tensors(concatenate(first()), slice(0, world_size))
         repeats = -(-world_size // find_batch_size(head))
         whole = concatenate([whole, *[head] * repeats])
         shares = [shares[0]] * world_size

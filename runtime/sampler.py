@@ -26,6 +26,8 @@ class BatchSamplerShard(BatchSampler):
         padding_ranks: after a full pass, how many of the last ranks had no real sample in it,
             where batches are dealt whole.
         order_state: what this pass' order was drawn from; None if nothing was drawn.
+        wanted: how many of the epoch's first batches the next pass is to keep, wherever it begins.
+        head: those that the last pass has kept.
     """
 
     def __init__(
@@ -58,6 +60,8 @@ class BatchSamplerShard(BatchSampler):
         self.remainder = UNKNOWN
         self.padding_ranks = 0
         self.order_state: torch.Tensor | None = None
+        self.wanted = 0
+        self.head: list[list[Any]] = []
         if split_batches and self.batch_size is None:
             sentence = "split_batches needs a batch sampler with a batch_size"
             raise ValueError(sentence)
@@ -136,8 +140,9 @@ class BatchSamplerShard(BatchSampler):
         self.order_state = order.state()
         ended = False
         try:
-            for block in _blocks(order, self.layout, start):
-                yield from block.unbind() if as_tensors else block.tolist()
+            self.head = list(islice(_listed(_blocks(order, self.layout, 0)), self.wanted))
+            blocks = _blocks(order, self.layout, start)
+            yield from chain.from_iterable(blocks) if as_tensors else _listed(blocks)
             self.remainder = remainder(len(order), self.layout, start)
             ended = True
         finally:
@@ -146,7 +151,10 @@ class BatchSamplerShard(BatchSampler):
     def _one_by_one(self, start: int) -> Iterator[list[Any]]:
         """A sampler of another kind: its indices, as they come."""
         real = 0
-        for piece in deal(self.sampler, self.layout, start):
+        size, items = self.layout.global_batch, iter(self.sampler)
+        first = list(islice(items, self.wanted * size))
+        self.head = [first[at : at + size] for at in range(0, len(first), size)]
+        for piece in deal(chain(first, items), self.layout, start):
             real = piece.real
             if piece.items:
                 yield piece.items
@@ -158,8 +166,9 @@ class BatchSamplerShard(BatchSampler):
         Only at the end is a batch filled, or divided by samples.
         """
         batches = iter(self.batch_sampler)
-        first = list(islice(batches, self._width))
-        left = islice(chain(first, batches), self._passed(start), None)
+        kept = list(islice(batches, max(self._width, self.wanted)))
+        first, self.head = kept[: self._width], kept[: self.wanted]
+        left = islice(chain(kept, batches), self._passed(start), None)
         group = list(islice(left, self._width))
         while group:
             following = list(islice(left, self._width))
@@ -209,6 +218,11 @@ class BatchSamplerShard(BatchSampler):
         own = indices[layout.rank * layout.own_batch : (layout.rank + 1) * layout.own_batch]
         if own:
             yield own
+
+
+def _listed(blocks: Iterator[torch.Tensor]) -> Iterator[list[int]]:
+    for block in blocks:
+        yield from block.tolist()
 
 
 def _blocks(order: Order, layout: Layout, start: int) -> Iterator[torch.Tensor]:

@@ -1,4 +1,4 @@
-"""The states of this process' random generators, in a checkpoint and back.
+"""The states of this process' random generators: in a checkpoint and back, or around what draws.
 
 In a world larger than the one that was saved, ranks r from its size on draw from generators of
 their own: all are seeded with the CRC-32 of rank 0's torch generator's state, plus r.
@@ -7,6 +7,8 @@ their own: all are seeded with the CRC-32 of rank 0's torch generator's state, p
 import importlib
 import random
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,16 @@ def load_random_states(folder: Path, process_index: int) -> dict[str, Any]:
         drawn = zlib.crc32(bytes(states["torch_manual_seed"].tolist()))
         set_seed((drawn + process_index) % 2**32)
     return {"step": states["step"]} if "step" in states else {}
+
+
+@contextmanager
+def kept_random_states() -> Iterator[None]:
+    """What is drawn within is as if it had not been."""
+    states = random_states(0)
+    try:
+        yield
+    finally:
+        _set_all(states)
 
 
 def _set_all(states: dict[str, Any]) -> None:

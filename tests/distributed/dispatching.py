@@ -2,12 +2,21 @@
 
 import importlib
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    get_worker_info,
+)
 
 BATCH = 4
+RESUMED_N = 47  # of which no world's last step is whole, nor even
 
 
 class Elements(IterableDataset[Any]):
@@ -99,6 +108,151 @@ def every_other(
     return data[process_index::num_processes], part.stop - part.start
 
 
+class Seeking(Elements):
+    """Begins anywhere."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.iter_from(0)
+
+    def iter_from(self, start: int) -> Iterator[Any]:
+        return iter(range(start, self.n))
+
+
+class Stateful(Elements):
+    """Knows where it is, and goes on there; at its end it is at its beginning again."""
+
+    at = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        while self.at < self.n:
+            self.at += 1
+            yield self.at - 1
+        self.at = 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {"at": self.at}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.at = state["at"]
+
+
+class AmongWorkers(Elements):
+    """Each worker reads every other element."""
+
+    def __iter__(self) -> Iterator[Any]:
+        info = get_worker_info()
+        return iter(range(self.n) if info is None else range(info.id, self.n, info.num_workers))
+
+
+class Listed(Dataset[int]):
+    """0 to n-1, by index."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+class Drawing(Listed):
+    """Draws a random number for each."""
+
+    def __getitem__(self, index: int) -> int:
+        torch.rand(())
+        return index
+
+
+class OwnKind(BatchSampler):
+    """A batch sampler that nobody knows."""
+
+
+def _backwards(n: int) -> list[int]:
+    return [*range(n)][::-1]
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(9)
+
+
+# What is resumed: a dataset of n elements, how a loader is told its order, and what else it takes.
+RESUMED: dict[str, Any] = {
+    "in order": (Listed, lambda _: {}, {}),
+    "drawing": (Drawing, lambda _: {}, {}),
+    "shuffled": (Listed, lambda _: {"shuffle": True}, {}),
+    "own generator": (Listed, lambda _: {"shuffle": True, "generator": seeded()}, {}),
+    "own sampler": (Listed, lambda d: {"sampler": RandomSampler(d, generator=seeded())}, {}),
+    "seedable": (Listed, lambda _: {"shuffle": True}, {"use_seedable_sampler": True}),
+    "keyed": (Listed, lambda _: {"shuffle": True}, {"shuffle": "keyed", "data_seed": 3}),
+    "any sampler": (Listed, lambda d: {"sampler": _backwards(len(d))}, {}),
+    "any batch sampler": (Listed, OwnKind, {}),
+    "stream": (Elements, lambda _: {}, {}),
+    "stream that begins anywhere": (Seeking, lambda _: {}, {}),
+    "stream with a state": (Stateful, lambda _: {}, {}),
+    "stream, workers": (Elements, lambda _: {"num_workers": 2}, {}),
+    "stream among workers": (AmongWorkers, lambda _: {"num_workers": 2}, {}),
+}
+ENDS = list(product((False, True), (False, True)))  # split_batches, drop_last
+
+
+def _reader(library: Any, kind: str, split: bool, drop_last: bool) -> Any:
+    home = importlib.import_module(f"{library.__name__}.data_loader")
+    torch.manual_seed(5)
+    dataset, ordered, options = RESUMED[kind]
+    data, batch = dataset(RESUMED_N), 12 if split else BATCH
+    if ordered is OwnKind:
+        own: dict[str, Any] = {"batch_sampler": OwnKind(_backwards(len(data)), batch, drop_last)}
+    else:
+        own = {"batch_size": batch, "drop_last": drop_last} | ordered(data)
+    plain: DataLoader[Any] = DataLoader(data, **own)
+    common = {"split_batches": split, "put_on_device": True, "dispatch_batches": True}
+    return home.prepare_data_loader(plain, torch.device("cpu"), **common, **options)
+
+
+def resumed(library: Any, *, kind: str) -> Any:
+    """Two epochs; then each of their steps but the last is where another loader begins.
+
+    Of each kind of end: the second epoch, and whether all others have given what they should.
+    """
+    made(library, split=False)
+    home = importlib.import_module(f"{library.__name__}.data_loader")
+    dataset, *_ = RESUMED[kind]
+    found = []
+    for split, drop_last in ENDS:
+        one = _reader(library, kind, split, drop_last)
+        epochs = [
+            [(b.tolist(), one.state_dict(), torch.get_rng_state()) for b in one] for _ in range(3)
+        ]
+        agree = []
+        for epoch, at in product(range(2), range(len(epochs[0]) - 1)):
+            if "workers" in kind and (split or epoch or at != len(epochs[0]) - 2):
+                continue  # each of them forks
+            again = _reader(library, kind, split, drop_last)
+            again.load_state_dict(epochs[epoch][at][1])
+            torch.set_rng_state(epochs[epoch][at][2])
+            wanted = [batch for batch, *_ in epochs[epoch][at + 1 :] + epochs[epoch + 1]]
+            agree.append([batch.tolist() for _ in range(2) for batch in again] == wanted)
+            if not epoch and dataset not in (Stateful, AmongWorkers):
+                again = home.skip_first_batches(_reader(library, kind, split, drop_last), at + 1)
+                agree.append([b.tolist() for b in again] == wanted[: len(epochs[0]) - at - 1])
+        found.append({"epoch": [batch for batch, *_ in epochs[1]], "agree": agree})
+    return found
+
+
+def drawn_again(library: Any) -> Any:
+    """How many random numbers a pass draws that goes on behind the first step."""
+    made(library, split=False)
+    one = _reader(library, "drawing", split=False, drop_last=False)
+    states = [one.state_dict() for _ in one]
+    one.load_state_dict(states[0])
+    torch.manual_seed(8)
+    list(one)
+    after, numbers = torch.rand(()), torch.rand(RESUMED_N, generator=torch.manual_seed(8))
+    return numbers.tolist().index(after.item())
+
+
 def by_own_rule(library: Any) -> Any:
     """A batch is divided by the script's slice_fn."""
     accelerator = made(library, split=True)
@@ -138,4 +292,6 @@ DISPATCHED: dict[str, Any] = {
     "dispatched: fails later": (failing, {"bad": 19}),
     "dispatched: by own rule": (by_own_rule, {}),
     "dispatched: left and resumed": (left_and_resumed, {}),
+    "dispatched: drawn again": (drawn_again, {}),
+    **{f"dispatched: resumed, {kind}": (resumed, {"kind": kind}) for kind in RESUMED},
 }

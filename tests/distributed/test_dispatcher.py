@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.distributed.dispatching import BATCH
+from tests.distributed.dispatching import BATCH, ENDS, RESUMED, RESUMED_N
 from tests.distributed.world import results
 
 pytestmark = [
@@ -92,9 +92,9 @@ def test_the_end_is_short_or_is_not(case: str, counted: list[Any], world: int) -
 def test_all_hear_that_rank_0_cannot_read_on_and_none_hangs(
     case: str, bad: int, world: int
 ) -> None:
-    """What was read before is given, but for the step that may be the last; then all go on."""
+    """Every whole step that was read before is given; then all go on."""
     ranks = found(case, world)
-    given = max(bad // (world * BATCH) - 1, 0)  # steps
+    given = bad // (world * BATCH)  # steps
     for rank, one in enumerate(ranks):
         assert one["together"] == [*range(world)]
         starts = [(step * world + rank) * BATCH for step in range(given)]
@@ -118,3 +118,26 @@ def test_a_loop_left_early_is_begun_again_and_one_saved_goes_on(world: int) -> N
     for rank in found("left and resumed", world):
         assert rank["rest"][:-1] == rank["whole"][1:-1]
         assert len(rank["rest"]) == len(rank["whole"]) - 1
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("kind", RESUMED)
+def test_from_any_position_comes_the_rest_of_what_was_read(kind: str, world: int) -> None:
+    """On all ranks, the uneven last step and the epoch after it included; whatever the end is."""
+    ranks = found(f"resumed, {kind}", world)
+    for end, (split, drop_last) in enumerate(ENDS):
+        steps = list(zip(*(rank[end]["epoch"] for rank in ranks), strict=True))
+        assert {len({len(part) for part in step}) for step in steps} == {1}, end
+        width = 1 if kind == "any batch sampler" else world  # it drops its own last batch only
+        batch = 12 if split else BATCH * width
+        given = [x for step in steps for part in step for x in part]
+        assert len(set(given)) == (RESUMED_N // batch * batch if drop_last else RESUMED_N)
+        assert len(given) > RESUMED_N or drop_last  # something is filled
+        assert all(all(rank[end]["agree"]) for rank in ranks), (split, drop_last)
+        assert ranks[0][end]["agree"] or (split or drop_last)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_what_fills_the_last_step_draws_no_random_numbers(world: int) -> None:
+    """Rank 0 draws for what it reads to go on, the others for nothing."""
+    assert found("drawn again", world) == [RESUMED_N - BATCH * world, *[0] * (world - 1)]
