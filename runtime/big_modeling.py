@@ -20,9 +20,7 @@ def init_empty_weights(include_buffers: bool | None = None) -> Iterator[None]:
     Args:
         include_buffers: nor for their buffers; by default as ACCELERATE_INIT_INCLUDE_BUFFERS says.
     """
-    if include_buffers is None:
-        include_buffers = bool(Settings.from_env(os.environ).init_include_buffers)
-    with init_on_device(torch.device("meta"), include_buffers=include_buffers):
+    with init_on_device(torch.device("meta"), include_buffers):
         yield
 
 

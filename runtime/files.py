@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from runtime.availability import is_present
+from runtime.sizes import place_of
 from runtime.state import PartialState
 from runtime.warn import warn_once
 
@@ -57,10 +58,14 @@ def save(
         save_on_each_node: on the first process of each machine instead.
         safe_serialization: as safetensors.
     """
+    if writes(save_on_each_node):
+        write(obj, f, safe_serialization)
+
+
+def writes(save_on_each_node: bool = False) -> bool:
+    """Whether this process is one that saves: the main one, or each machine's first."""
     state = PartialState()
-    if not (state.is_local_main_process if save_on_each_node else state.is_main_process):
-        return
-    write(obj, f, safe_serialization)
+    return state.is_local_main_process if save_on_each_node else state.is_main_process
 
 
 def write(obj: Any, f: str | os.PathLike[str], safe_serialization: bool = False) -> None:
@@ -130,20 +135,13 @@ def clean_state_dict_for_safetensors(state_dict: Mapping[str, Any]) -> dict[str,
     seen: dict[tuple[Any, ...], str] = {}
     for name, tensor in state_dict.items():
         if isinstance(tensor, torch.Tensor):
-            seen.setdefault(_place(name, tensor), name)
+            seen.setdefault(place_of(tensor, name), name)
     tensors = {name for name, one in state_dict.items() if isinstance(one, torch.Tensor)}
     if left := sorted(tensors - set(seen.values())):
         logger.warning(
             "Removed shared tensors %s while saving: they are in it by other names", left
         )
     return {name: state_dict[name].contiguous() for name in seen.values()}
-
-
-def _place(name: str, tensor: torch.Tensor) -> tuple[Any, ...]:
-    """Where a tensor's memory is; one without any is its own."""
-    if not tensor.numel():
-        return (name,)
-    return (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride())
 
 
 def load_weights(path: Path, map_location: Any) -> dict[str, torch.Tensor]:

@@ -22,7 +22,7 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy, transformer_auto_wrap_policy
 
-from runtime.environment import str_to_bool
+from runtime.environment import parse_flag_from_env
 from runtime.fsdp_terms import (
     CONFIGS,
     DTYPES,
@@ -82,7 +82,7 @@ class FullyShardedDataParallelPlugin:
         self._set_strategy()
         self._set_flags()
         if self.cpu_offload is None:
-            self.cpu_offload = self._flag("OFFLOAD_PARAMS")
+            self.cpu_offload = parse_flag_from_env(PREFIX + "OFFLOAD_PARAMS")
         self.set_cpu_offload()
         self.validate_cpu_offload()
         self.set_state_dict_type()
@@ -95,9 +95,6 @@ class FullyShardedDataParallelPlugin:
             self.set_mixed_precision(None)
         if self.mixed_precision_policy is not None:
             self.validate_mixed_precision_policy()
-
-    def _flag(self, name: str, default: str = "false") -> bool:
-        return bool(str_to_bool(os.environ.get(PREFIX + name, default)))
 
     def _set_version(self) -> None:
         asked = self.fsdp_version or int(os.environ.get(PREFIX + "VERSION", "2"))
@@ -126,14 +123,11 @@ class FullyShardedDataParallelPlugin:
     def _set_flags(self) -> None:
         for name in _FLAGS:
             if getattr(self, name) is None:
-                setattr(self, name, self._flag(name.upper()))
-        if (
-            self.cpu_ram_efficient_loading
-        ):  # Transformers asks for it here, and reads on rank 0 only
-            os.environ |= {
-                PREFIX + "CPU_RAM_EFFICIENT_LOADING": "True",
-                "ACCELERATE_USE_FSDP": "true",
-            }
+                setattr(self, name, parse_flag_from_env(PREFIX + name.upper()))
+        if self.cpu_ram_efficient_loading:
+            # Transformers asks for it here, and reads on rank 0 only.
+            os.environ[PREFIX + "CPU_RAM_EFFICIENT_LOADING"] = "True"
+            os.environ["ACCELERATE_USE_FSDP"] = "true"
         if self.activation_checkpointing_offload and not self.activation_checkpointing:
             sentence = (
                 "`activation_checkpointing_offload=True` requires `activation_checkpointing=True`."

@@ -30,6 +30,8 @@ class BatchSamplerShard(BatchSampler):
         head: those that the last pass has kept.
     """
 
+    batch_size: Any  # None: batches of any size
+
     def __init__(
         self,
         batch_sampler: Any,
@@ -55,7 +57,7 @@ class BatchSamplerShard(BatchSampler):
         self.process_index = process_index
         self.split_batches = split_batches
         self.even_batches = even_batches
-        self.batch_size = getattr(batch_sampler, "batch_size", None)  # type: ignore[assignment]  # None: batches of any size
+        self.batch_size = getattr(batch_sampler, "batch_size", None)
         self.drop_last = getattr(batch_sampler, "drop_last", False)
         self.remainder = UNKNOWN
         self.padding_ranks = 0
@@ -168,7 +170,8 @@ class BatchSamplerShard(BatchSampler):
         batches = iter(self.batch_sampler)
         kept = list(islice(batches, max(self._width, self.wanted)))
         first, self.head = kept[: self._width], kept[: self.wanted]
-        left = islice(chain(kept, batches), self._passed(start), None)
+        passed = start // self.batch_size if self.batch_size else start
+        left = islice(chain(kept, batches), passed, None)
         group = list(islice(left, self._width))
         while group:
             following = list(islice(left, self._width))
@@ -176,24 +179,15 @@ class BatchSamplerShard(BatchSampler):
             group = following
 
     @property
-    def _has_size(self) -> bool:
-        """Whether batches are all of one size, which is known."""
-        return getattr(self, "batch_size", None) is not None
-
-    @property
     def _width(self) -> int:
         """Batches of the batch sampler in one step."""
         return 1 if self.split_batches else self.num_processes
-
-    def _passed(self, start: int) -> int:
-        """Batches in the first `start` samples."""
-        return start // self.batch_size if self.batch_size else start
 
     def _shares(
         self, group: list[list[Any]], first: list[list[Any]], *, is_last: bool
     ) -> Iterator[list[Any]]:
         """This rank's share of one step, if it has one."""
-        if self._has_size and (is_last or self.split_batches):
+        if self.batch_size is not None and (is_last or self.split_batches):
             yield from self._filled(list(chain(*group)), list(chain(*first)))
             return
         missing = self._width - len(group)

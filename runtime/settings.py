@@ -1,16 +1,16 @@
 """What the job tells every script by ACCELERATE_ variables; what the script says itself wins.
 
-The names are Accelerate's where it has one. The operator sets them
-from spec.runtime, and ACCELERATE_USE_CPU when the pod asks for no accelerator.
+The names are Accelerate's where it has one. The operator sets them from spec.runtime, and
+ACCELERATE_USE_CPU when the pod asks for no accelerator.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_TRUE = ("1", "true", "yes", "y", "on", "t")
+from runtime.environment import str_to_bool
+
 _NAMES = {"fork_launched": "FORK_LAUNCHED"}  # accelerate names it so
-_FALSE = ("0", "false", "no", "n", "off", "f")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +71,11 @@ def _text(_name: str, text: str) -> str:
 
 
 def _boolean(name: str, text: str) -> bool:
-    if text.lower() not in (*_TRUE, *_FALSE):
+    try:
+        return bool(str_to_bool(text))
+    except ValueError as error:
         sentence = f"{name} must be true or false, got {text!r}"
-        raise ValueError(sentence)
-    return text.lower() in _TRUE
+        raise ValueError(sentence) from error
 
 
 def _integer(name: str, text: str) -> int:

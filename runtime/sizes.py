@@ -1,4 +1,4 @@
-"""Sizes in words, and weights divided by them."""
+"""Sizes in words, weights divided by them, and what is one and the same in memory."""
 
 import re
 from typing import Any
@@ -65,3 +65,15 @@ def id_tensor_storage(tensor: torch.Tensor) -> tuple[torch.device, int, int]:
     """Where a tensor's memory is and how much: the same for tensors that share it."""
     storage = tensor.untyped_storage()
     return tensor.device, storage.data_ptr(), storage.nbytes()
+
+
+def place_of(tensor: torch.Tensor, own: Any) -> tuple[Any, ...]:
+    """Where a tensor's numbers are: the same for tensors that are one in memory.
+
+    Args:
+        tensor: of any kind that has strides.
+        own: what one without any numbers is told by.
+    """
+    if not tensor.numel():
+        return (own,)
+    return (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())

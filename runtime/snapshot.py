@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from runtime.nested import leaves
+from runtime.sizes import place_of
 
 
 class Snapshots:
@@ -28,7 +29,7 @@ class Snapshots:
         memo: dict[int, Any] = {}
         for tensor in leaves(state):
             if type(tensor) is torch.Tensor and tensor.layout is torch.strided:
-                where = _place(tensor)
+                where = place_of(tensor, id(tensor))
                 if where not in copies:
                     copies[where] = self._copied(tensor, free)
                 memo[id(tensor)] = copies[where].detach().requires_grad_(tensor.requires_grad)
@@ -46,10 +47,3 @@ class Snapshots:
     def _made(self, tensor: torch.Tensor) -> torch.Tensor:
         is_pinned = self._is_pinned and tensor.device.type != "cpu"
         return torch.empty_like(tensor, device="cpu", requires_grad=False, pin_memory=is_pinned)
-
-
-def _place(tensor: torch.Tensor) -> tuple[Any, ...]:
-    """Where a tensor's numbers are; one without any is its own."""
-    if not tensor.numel():
-        return (id(tensor),)
-    return (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
