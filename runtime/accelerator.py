@@ -15,6 +15,7 @@ from runtime.configuration import (
     ProjectConfiguration,
     first,
 )
+from runtime.exporting import Exporting
 from runtime.gathering import Gathering
 from runtime.handlers import (
     AutocastKwargs,
@@ -26,8 +27,8 @@ from runtime.handlers import (
 )
 from runtime.preparing import Preparing
 from runtime.reporting import Reporting
+from runtime.restoring import Restoring
 from runtime.rng import GENERATOR, check_rng_types, set_seed
-from runtime.saving import Saving
 from runtime.settings import Settings
 from runtime.sharding import layout_of, plugin_of
 from runtime.state import AcceleratorState, GradientState
@@ -44,7 +45,7 @@ _HANDLERS: dict[type[KwargsHandler], str] = {  # what a handler is for -> the at
 }
 
 
-class Accelerator(Preparing, Stepping, Gathering, Reporting, Saving):
+class Accelerator(Preparing, Stepping, Gathering, Reporting, Restoring, Exporting):
     """Prepares a script's objects for the world that it runs in."""
 
     def __init__(
@@ -133,6 +134,7 @@ class Accelerator(Preparing, Stepping, Gathering, Reporting, Saving):
         self._bypasses_device_map = bool(settings.bypass_device_map)
         self.step = 0
         self.scaler = self._scaler()
+        self._begin_registering()
         self._begin_saving()
         self._begin_preparing()
 

@@ -204,6 +204,25 @@ def save_custom_state(
     save(obj.state_dict(), Path(path, name), save_on_each_node)
 
 
+def load_custom_states(
+    objects: Sequence[Any], folder: Path, load_kwargs: dict[str, Any] | None
+) -> None:
+    """Put the states of all registered objects back.
+
+    Raises:
+        RuntimeError: others were saved.
+    """
+    saved = len(list(folder.glob(f"{CUSTOM_STATE_NAME}_*.pkl")))
+    if saved != len(objects):
+        sentence = (
+            f"Number of custom checkpoints in folder {folder} does not match the number of "
+            f"registered objects: found {saved}, registered {len(objects)}"
+        )
+        raise RuntimeError(sentence)
+    for index, one in enumerate(objects):
+        load_custom_state(one, folder, index, load_kwargs)
+
+
 def load_custom_state(
     obj: Any,
     path: str | os.PathLike[str],
