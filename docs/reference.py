@@ -34,7 +34,7 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {  # name -> what it is about, m
     "sharding": ("Models of which each process has a part.", ("*fsdp*", "parallelism*", "shard*")),
     "operations": (
         "What processes do together, and what is done to nested tensors.",
-        ("collectives", "objects", "rng", "nested", "verification"),
+        ("collectives", "objects", "rng", "nested", "precision", "verification"),
     ),
     "launch": ("Ways to start.", ("launchers",)),
     "tracking": ("Metrics and messages.", ("tracking", "tracker", "trackers", "logging")),

@@ -4,6 +4,7 @@ They can be imported, as many scripts do whether they use them or not, and compa
 is an error that says so at once.
 """
 
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 _ENGINES = {  # what is left out -> its names in Accelerate
@@ -49,6 +50,21 @@ def stand_in(name: str) -> type:
         sentence = f"this runtime has no {name!r}, and Accelerate 1.15's is not left out by name"
         raise AttributeError(sentence)
     return type(name, (LeftOut,), {"__doc__": f"Left out: {NAMES[name]}."})
+
+
+def refuse(plugins: Mapping[str, Any]) -> None:
+    """See that nothing was given for an engine that is left out.
+
+    Args:
+        plugins: what was given for each engine, or None.
+
+    Raises:
+        NotImplementedError: there is something.
+    """
+    for engine, plugin in plugins.items():
+        if plugin is not None:
+            sentence = f"{engine} is not supported by this runtime: see docs/migration.md"
+            raise NotImplementedError(sentence)
 
 
 class LeftOut:

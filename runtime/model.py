@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import types
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,12 +11,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from runtime.containers import container_of
 from runtime.handlers import AutocastKwargs, DistributedDataParallelKwargs
-from runtime.nested import convert_to_fp32
+from runtime.precision import DTYPES, convert_to_fp32
 from runtime.rollcall import Collective
 from runtime.state import AcceleratorState
 
 ORIGINAL_FORWARD = "_original_forward"  # Accelerate's name for it
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def autocast(
@@ -71,16 +69,6 @@ def _autocast_forward(model: nn.Module, context: Any) -> None:
     model.__dict__[ORIGINAL_FORWARD] = original
     # Bound, so that a deep copy of the model computes with the copy's weights.
     model.forward = types.MethodType(forward, model)
-
-
-def convert_outputs_to_fp32(model_forward: Callable[..., Any]) -> Callable[..., Any]:
-    """A function whose half-precision outputs are float32."""
-
-    @functools.wraps(model_forward)
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        return convert_to_fp32(model_forward(*args, **kwargs))
-
-    return forward
 
 
 def is_compiled_module(module: Any) -> bool:

@@ -10,8 +10,6 @@ from typing import Any
 
 import torch
 
-HALVES = (torch.float16, torch.bfloat16)
-
 
 @dataclass
 class TensorInformation:
@@ -236,11 +234,6 @@ def concatenate(data: Any, dim: int = 0) -> Any:
 def find_device(data: Any) -> torch.device | None:
     """Where the first tensor lies; None if there is none."""
     return next((leaf.device for leaf in leaves(data) if isinstance(leaf, torch.Tensor)), None)
-
-
-def convert_to_fp32(tensor: Any) -> Any:
-    """The same data with every half-precision tensor in float32."""
-    return map_tensors(lambda one: one.float() if one.dtype in HALVES else one, tensor)
 
 
 def merge_dicts(source: Mapping[str, Any], destination: dict[str, Any]) -> dict[str, Any]:

@@ -6,22 +6,17 @@ from typing import Any
 import torch
 from torch import distributed
 
-from runtime import rollcall
+from runtime import left_out, rollcall
 from runtime.control import ProcessControl
 from runtime.device import choose, place
-from runtime.enums import DistributedType, PrecisionType
+from runtime.enums import DistributedType
 from runtime.gradient import GradientState
 from runtime.joining import join, joined_world, leave, set_timeout
+from runtime.precision import choose_precision
 from runtime.settings import Settings
 from runtime.shared import Shared
 
 __all__ = ["AcceleratorState", "GradientState", "PartialState", "is_initialized"]
-
-_OUT = {  # arguments of Accelerate that stand for what this runtime leaves out
-    "deepspeed_plugin": "DeepSpeed",
-    "megatron_lm_plugin": "Megatron-LM",
-    "torch_tp_plugin": "TorchTensorParallelPlugin (deprecated in Accelerate)",
-}
 
 
 def is_initialized() -> bool:
@@ -164,11 +159,13 @@ class AcceleratorState(Shared):
             NotImplementedError: a plugin for an engine that this runtime leaves out.
         """
         super().__init__()
-        given = (deepspeed_plugin, megatron_lm_plugin, torch_tp_plugin)
-        for engine, plugin in zip(_OUT.values(), given, strict=True):
-            if plugin is not None:
-                sentence = f"{engine} is not supported by this runtime: see docs/migration.md"
-                raise NotImplementedError(sentence)
+        left_out.refuse(
+            {
+                "DeepSpeed": deepspeed_plugin,
+                "Megatron-LM": megatron_lm_plugin,
+                "TorchTensorParallelPlugin (deprecated in Accelerate)": torch_tp_plugin,
+            }
+        )
         wanted = None if mixed_precision is None else str(mixed_precision).lower()
         if self.initialized:
             self._check_same(wanted, cpu)
@@ -182,7 +179,7 @@ class AcceleratorState(Shared):
             )
             raise ValueError(sentence)
         partial = PartialState(cpu, **kwargs)
-        self.mixed_precision = _precision(wanted, partial.device)
+        self.mixed_precision = choose_precision(wanted, partial.device)
         self.dynamo_plugin = dynamo_plugin
         self.fsdp_plugin = fsdp_plugin
         self.parallelism_config = parallelism_config
@@ -247,29 +244,7 @@ class AcceleratorState(Shared):
     def _reset_state(cls, reset_partial_state: bool = False) -> None:
         """Forget the state, and the world as well if asked."""
         if "_whole_type" in cls._shared_state:  # the next Accelerator may not shard
-            partial = cls._shared_state["_partial"]
-            partial.distributed_type = cls._shared_state["_whole_type"]
+            cls._shared_state["_partial"].distributed_type = cls._shared_state["_whole_type"]
         super()._reset_state()
         if reset_partial_state:
             PartialState._reset_state()  # noqa: SLF001  # its sister's
-
-
-def _precision(wanted: str | None, device: torch.device) -> str:
-    """What models compute in.
-
-    Raises:
-        ValueError: it is unknown, or cannot be had here.
-    """
-    precision = wanted or Settings.from_env(os.environ).mixed_precision or "no"
-    if precision not in PrecisionType:
-        sentence = (
-            f"Unknown mixed_precision mode: {precision}. Choose between {PrecisionType.list()}."
-        )
-        raise ValueError(sentence)
-    if precision == "fp8":
-        sentence = "mixed_precision fp8 is not supported by this runtime; use bf16"
-        raise ValueError(sentence)
-    if precision == "fp16" and device.type == "cpu":
-        sentence = f"fp16 mixed precision requires a GPU (not {device.type!r}); use bf16"
-        raise ValueError(sentence)
-    return precision

@@ -10,11 +10,9 @@ from runtime.collectives import (
     reduce,
 )
 from runtime.errors import DistributedOperationException
-from runtime.model import convert_outputs_to_fp32
 from runtime.nested import (
     TensorInformation,
     concatenate,
-    convert_to_fp32,
     find_batch_size,
     find_device,
     get_data_structure,
@@ -31,6 +29,7 @@ from runtime.nested import (
     slice_tensors,
 )
 from runtime.objects import broadcast_object_list, gather_object
+from runtime.precision import convert_outputs_to_fp32, convert_to_fp32
 from runtime.verification import chained_operation, verify_operation
 
 __all__ = [
