@@ -34,6 +34,7 @@ from runtime.sharding import layout_of, plugin_of
 from runtime.state import AcceleratorState, GradientState
 from runtime.stepping import Stepping
 from runtime.tracking import filter_trackers
+from runtime.uneven import Uneven
 from runtime.warn import warn_once
 
 _HANDLERS: dict[type[KwargsHandler], str] = {  # what a handler is for -> the attribute that has it
@@ -45,7 +46,7 @@ _HANDLERS: dict[type[KwargsHandler], str] = {  # what a handler is for -> the at
 }
 
 
-class Accelerator(Preparing, Stepping, Gathering, Reporting, Restoring, Exporting):
+class Accelerator(Preparing, Stepping, Uneven, Gathering, Reporting, Restoring, Exporting):
     """Prepares a script's objects for the world that it runs in."""
 
     def __init__(

@@ -5,7 +5,6 @@ FULL_STATE_DICT one file, written by rank 0. Names and content are Accelerate's.
 to be called by all ranks; what a file says is never executed (`fsdp_reader`).
 """
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,6 @@ from runtime.constants import (
     MODEL_NAME,
     OPTIMIZER_NAME,
     SAFE_MODEL_NAME,
-    SAFE_WEIGHTS_NAME,
-    WEIGHTS_NAME,
     numbered,
 )
 from runtime.files import load, load_weights, save
@@ -39,7 +36,7 @@ from runtime.state import PartialState
 
 _ON_RANK_0 = StateDictOptions(full_state_dict=True, cpu_offload=True)
 _SOME = StateDictOptions(strict=False)  # parameters may have no state
-_MODEL, _OPTIMIZER = "model", "optimizer"  # Accelerate's name for all that a directory has
+MODEL, _OPTIMIZER = "model", "optimizer"  # Accelerate's name for all that a directory has
 
 
 def save_all(
@@ -114,7 +111,7 @@ def save_model(plugin: Any, model: nn.Module, folder: Path, index: int) -> None:
     if _is_whole(plugin):
         save(full_state_dict(model), folder / numbered(FSDP_MODEL_NAME, index, "bin"))
     else:
-        _write(folder / f"{FSDP_MODEL_NAME}_{index}", {_MODEL: get_model_state_dict(model)})
+        _write(folder / f"{FSDP_MODEL_NAME}_{index}", {MODEL: get_model_state_dict(model)})
 
 
 def save_optimizer(
@@ -134,9 +131,9 @@ def load_model(model: nn.Module, folder: Path, index: int) -> Any:
     """Put a model back; returns what of it was missing, or not expected."""
     parts = folder / f"{FSDP_MODEL_NAME}_{index}"
     if parts.is_dir():
-        state: dict[str, Any] = {_MODEL: get_model_state_dict(model)}
+        state: dict[str, Any] = {MODEL: get_model_state_dict(model)}
         fsdp_reader.read(parts, state)
-        return set_model_state_dict(model, state[_MODEL])
+        return set_model_state_dict(model, state[MODEL])
     names = (
         numbered(FSDP_MODEL_NAME, index, "bin"),
         numbered(SAFE_MODEL_NAME, index, "safetensors"),
@@ -215,39 +212,3 @@ def _is_first() -> bool:
 def _from_rank_0(*, strict: bool = True) -> StateDictOptions:
     several = distributed.is_initialized()
     return StateDictOptions(full_state_dict=True, broadcast_from_rank0=several, strict=strict)
-
-
-def merge_fsdp_weights(
-    checkpoint_dir: str,
-    output_path: str,
-    safe_serialization: bool = True,
-    remove_checkpoint_dir: bool = False,
-) -> None:
-    """Make one file of a model's directory; rank 0 does it.
-
-    Args:
-        checkpoint_dir: `pytorch_model_fsdp_0`, in a checkpoint.
-        output_path: the directory for `model.safetensors`.
-        safe_serialization: as safetensors; else `pytorch_model.bin`.
-        remove_checkpoint_dir: remove the directory then.
-
-    Raises:
-        ValueError: it is not the directory of a model.
-    """
-    state, folder, output = PartialState(), Path(checkpoint_dir), Path(output_path)
-    if not (folder / fsdp_reader.METADATA).exists():
-        inside = sorted(one.parent.name for one in folder.glob(f"*/{fsdp_reader.METADATA}"))
-        sentence = f"Tried to load from {folder} but couldn't find a valid metadata file."
-        raise ValueError(f"{sentence} It has: {inside}" if inside else sentence)
-    if state.is_main_process:
-        found = fsdp_reader.tensors(folder)
-        if not all(name.startswith(f"{_MODEL}.") for name in found):
-            sentence = f"{folder} is not of a model; give its {FSDP_MODEL_NAME}_0"
-            raise ValueError(sentence)
-        output.mkdir(parents=True, exist_ok=True)
-        weights = {name.removeprefix(f"{_MODEL}."): tensor for name, tensor in found.items()}
-        name = SAFE_WEIGHTS_NAME if safe_serialization else WEIGHTS_NAME
-        save(weights, output / name, safe_serialization=safe_serialization)
-        if remove_checkpoint_dir:
-            shutil.rmtree(folder)
-    state.wait_for_everyone()

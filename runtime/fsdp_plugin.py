@@ -18,20 +18,20 @@ from torch.distributed.fsdp import (
     CPUOffloadPolicy,
     MixedPrecisionPolicy,
     OffloadPolicy,
-    StateDictType,
 )
 from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy, transformer_auto_wrap_policy
 
 from runtime.environment import parse_flag_from_env
 from runtime.fsdp_terms import (
     CONFIGS,
-    DTYPES,
-    POLICIES,
     PRECISIONS,
     Policy,
     check_kind,
     class_of,
     dtype_of,
+    kind_of_state_dict,
+    policy_named,
+    precision_policy,
     reshards,
 )
 
@@ -139,11 +139,7 @@ class FullyShardedDataParallelPlugin:
             self.auto_wrap_policy = os.environ.get(PREFIX + "AUTO_WRAP_POLICY", "NO_WRAP")
         if not isinstance(self.auto_wrap_policy, str):
             return
-        name = self.auto_wrap_policy.upper()
-        if name not in POLICIES:
-            sentence = f"Invalid auto wrap policy: {name}. Must be one of {list(POLICIES)}"
-            raise ValueError(sentence)
-        self.auto_wrap_policy = POLICIES[name]
+        self.auto_wrap_policy = policy_named(self.auto_wrap_policy)
         if self.auto_wrap_policy is transformer_auto_wrap_policy:
             names = self.transformer_cls_names_to_wrap or os.environ.get(
                 PREFIX + "TRANSFORMER_CLS_TO_WRAP"
@@ -202,19 +198,9 @@ class FullyShardedDataParallelPlugin:
         """
         given = self.mixed_precision_policy
         if override or given is None:
-            dtype = dtype_of(mixed_precision)
-            self.mixed_precision_policy = MixedPrecisionPolicy(
-                param_dtype=dtype, reduce_dtype=dtype, output_dtype=dtype
-            )
-        elif isinstance(given, dict):
-            known = set(DTYPES.values())
-            if not set(PRECISIONS) <= set(given) or not set(given.values()) <= known:
-                sentence = (
-                    f"Invalid mixed precision policy: {given}. Must be a `dict` with keys "
-                    f"{list(PRECISIONS)}; values must be of {list(known)}"
-                )
-                raise ValueError(sentence)
-            self.mixed_precision_policy = MixedPrecisionPolicy(**given)
+            given = dict.fromkeys(PRECISIONS, dtype_of(mixed_precision))
+        if isinstance(given, dict):
+            self.mixed_precision_policy = precision_policy(given)
 
     def validate_mixed_precision_policy(self) -> None:
         """See that the policy is FSDP2's; ValueError: it is not."""
@@ -239,18 +225,9 @@ class FullyShardedDataParallelPlugin:
         """
         wanted = state_dict_type or self.state_dict_type
         wanted = wanted or os.environ.get(PREFIX + "STATE_DICT_TYPE", "SHARDED_STATE_DICT")
-        if isinstance(wanted, str):
-            by_number = {str(one.value): one for one in StateDictType}
-            wanted = by_number.get(wanted) or StateDictType[wanted.upper()]
-        if wanted not in CONFIGS:
-            sentence = (
-                f"FSDP2 does not support {wanted.name}. Please set `fsdp_state_dict_type` to "
-                "`SHARDED_STATE_DICT` or `FULL_STATE_DICT`."
-            )
-            raise ValueError(sentence)
-        makers = CONFIGS[wanted]
+        self.state_dict_type = kind_of_state_dict(wanted)
+        model_config, optim_config = CONFIGS[self.state_dict_type]
         if state_dict_type is not None or self.state_dict_config is None:
-            self.state_dict_config = makers[0]()
+            self.state_dict_config = model_config()
         if state_dict_type is not None or self.optim_state_dict_config is None:
-            self.optim_state_dict_config = makers[1]()
-        self.state_dict_type = wanted
+            self.optim_state_dict_config = optim_config()

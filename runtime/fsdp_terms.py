@@ -10,6 +10,7 @@ from torch import nn
 from torch.distributed.fsdp import (
     FullOptimStateDictConfig,
     FullStateDictConfig,
+    MixedPrecisionPolicy,
     ShardedOptimStateDictConfig,
     ShardedStateDictConfig,
     StateDictType,
@@ -31,12 +32,12 @@ _INSTEAD = (
     "NO_SHARD is a training without an fsdp_plugin; HYBRID_SHARD is "
     "ParallelismConfig(dp_replicate_size=..., dp_shard_size=...)"
 )
-POLICIES: dict[str, Policy | None] = {
+_POLICIES: dict[str, Policy | None] = {
     "TRANSFORMER_BASED_WRAP": transformer_auto_wrap_policy,
     "SIZE_BASED_WRAP": size_based_auto_wrap_policy,
     "NO_WRAP": None,
 }
-DTYPES = {
+_DTYPES = {
     "fp8": torch.bfloat16,
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
@@ -78,11 +79,45 @@ def reshards(said: Any) -> bool:
 
 def dtype_of(precision: str | torch.dtype | None) -> torch.dtype:
     """The dtype of a precision; ValueError: it is none to train in."""
-    dtype = DTYPES.get(precision) if isinstance(precision, str) else precision
-    if dtype not in DTYPES.values():
-        sentence = f"Invalid mixed precision: {precision}. Must be one of {list(DTYPES)}"
+    dtype = _DTYPES.get(precision) if isinstance(precision, str) else precision
+    if dtype not in _DTYPES.values():
+        sentence = f"Invalid mixed precision: {precision}. Must be one of {list(_DTYPES)}"
         raise ValueError(sentence)
     return dtype  # type: ignore[return-value]  # one of the table's
+
+
+def precision_policy(given: dict[str, Any]) -> MixedPrecisionPolicy:
+    """The policy of a dict of dtypes; ValueError: it is none."""
+    known = set(_DTYPES.values())
+    if not set(PRECISIONS) <= set(given) or not set(given.values()) <= known:
+        sentence = (
+            f"Invalid mixed precision policy: {given}. Must be a `dict` with keys "
+            f"{list(PRECISIONS)}; values must be of {list(known)}"
+        )
+        raise ValueError(sentence)
+    return MixedPrecisionPolicy(**given)
+
+
+def policy_named(name: str) -> Policy | None:
+    """The policy of that name, before it knows a model; ValueError: there is none."""
+    if name.upper() not in _POLICIES:
+        sentence = f"Invalid auto wrap policy: {name.upper()}. Must be one of {list(_POLICIES)}"
+        raise ValueError(sentence)
+    return _POLICIES[name.upper()]
+
+
+def kind_of_state_dict(said: StateDictType | str) -> StateDictType:
+    """What checkpoints are, by torch's word or its number; ValueError: FSDP2 has none such."""
+    if isinstance(said, str):
+        by_number = {str(one.value): one for one in StateDictType}
+        said = by_number.get(said) or StateDictType[said.upper()]
+    if said not in CONFIGS:
+        sentence = (
+            f"FSDP2 does not support {said.name}. Please set `fsdp_state_dict_type` to "
+            "`SHARDED_STATE_DICT` or `FULL_STATE_DICT`."
+        )
+        raise ValueError(sentence)
+    return said
 
 
 def class_of(model: nn.Module, name: str) -> type[nn.Module]:

@@ -1,18 +1,14 @@
 """What an Accelerator does in one step of training."""
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.algorithms.join import Join
 
 from runtime.containers import container_of
 from runtime.control import StateView
-from runtime.dispatcher import DataLoaderDispatcher
-from runtime.enums import DistributedType
 from runtime.gradient import GradientState
 from runtime.handlers import AutocastKwargs
 from runtime.model import autocast
@@ -35,9 +31,7 @@ class Stepping(StateView):
     scaler: torch.amp.GradScaler | None
     autocast_handler: AutocastKwargs | None
     step: int
-    even_batches: bool
     _optimizers: list[AcceleratedOptimizer]
-    _dataloaders: list[Any]
 
     @property
     def gradient_accumulation_steps(self) -> int:
@@ -183,48 +177,6 @@ class Stepping(StateView):
         with autocast(self.state, autocast_handler or self.autocast_handler):
             yield
 
-    @contextlib.contextmanager
-    def join_uneven_inputs(
-        self, joinables: list[Any], even_batches: bool | None = None
-    ) -> Iterator[None]:
-        """Within, processes may have different numbers of batches: none waits for a missing one.
-
-        Args:
-            joinables: prepared models, which are DistributedDataParallel in a world of several.
-            even_batches: for the prepared data loaders, as long as this lasts.
-
-        Raises:
-            ValueError: the models are sharded: every batch needs all processes.
-        """
-        if not self.use_distributed:
-            yield
-            return
-        if self.distributed_type == DistributedType.FSDP:
-            sentence = (
-                "Joining uneven inputs is only supported for multi-GPU and multi-CPU training with "
-                "DistributedDataParallel; it has no effect on models that are sharded."
-            )
-            warnings.warn(sentence, stacklevel=3)
-            yield
-            return
-        dealt = [one for one in self._dataloaders if not isinstance(one, DataLoaderDispatcher)]
-        if even_batches is not None and len(dealt) < len(self._dataloaders):
-            sentence = (
-                "Overriding even_batches is only supported for map-style datasets, yet some "
-                "dataloaders given were iterable, or are read by rank 0 for all"
-            )
-            warnings.warn(sentence, stacklevel=3)
-        even = self.even_batches if even_batches is None else even_batches
-        if self.state.is_fsdp2 and not even:
-            sentence = "sharded models cannot be joined: every batch needs all; use even_batches"
-            raise ValueError(sentence)
-        with contextlib.ExitStack() as stack:
-            for loader in dealt if even_batches is not None else []:
-                stack.enter_context(_even_batches(loader, even))
-            joinables = [] if self.state.is_fsdp2 else joinables
-            with Join(joinables, enable=not even, throw_on_early_termination=False):
-                yield
-
 
 class _Batch(contextlib.ContextDecorator):
     """One batch of an accumulation; a generator would cost as much as all the rest of it."""
@@ -240,16 +192,3 @@ class _Batch(contextlib.ContextDecorator):
     def __exit__(self, *error: object) -> None:
         if self._apart is not None:
             self._apart.close()
-
-
-@contextlib.contextmanager
-def _even_batches(loader: Any, even_batches: bool) -> Iterator[None]:
-    shard = loader.batch_sampler if hasattr(loader.batch_sampler, "even_batches") else None
-    if shard is None:
-        yield
-        return
-    before, shard.even_batches = shard.even_batches, even_batches
-    try:
-        yield
-    finally:
-        shard.even_batches = before

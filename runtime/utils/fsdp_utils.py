@@ -7,7 +7,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from runtime import fsdp_checkpoint
-from runtime.fsdp_checkpoint import merge_fsdp_weights
+from runtime.fsdp_merging import merge_fsdp_weights
 
 __all__ = [
     "load_fsdp_model",
