@@ -32,6 +32,10 @@ DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"  # kubectl logs sh
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 
+# What a training that was asked to stop ends with, when it has saved what it had: the code of any
+# program that SIGTERM (15) ends, so that one that knows nothing of us says the same.
+STOPPED_EXIT_CODE = 128 + 15
+
 MAX_NAME_LENGTH = 50  # leaves room in a pod's 63-character hostname for -<attempt>-<index>
 
 
@@ -70,6 +74,8 @@ class Reason(StrEnum):
     SUCCEEDED = "Succeeded"
     RESTARTING = "Restarting"
     INVALID_SPEC = "InvalidSpec"
+    FAILURE_POLICY = "FailurePolicy"  # a rule of the job's says Fail
+    CANNOT_START = "CannotStart"  # the image or the container's configuration is wrong
     MAX_RESTARTS_EXCEEDED = "MaxRestartsExceeded"
     CONTAINER_FAILED = "ContainerFailed"  # a failure for which the kubelet gave no reason
     POD_DELETED = "PodDeleted"

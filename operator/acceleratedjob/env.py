@@ -11,7 +11,8 @@ from collections.abc import Mapping
 
 from acceleratedjob import api, template
 from acceleratedjob.api import Manifest
-from acceleratedjob.spec import JobSpec, RuntimeSettings
+from acceleratedjob.sections import RuntimeSettings
+from acceleratedjob.spec import JobSpec
 
 Env = dict[str, str]
 

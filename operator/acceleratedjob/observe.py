@@ -5,6 +5,7 @@ that the deciding half needs, and that is cheap to keep for every pod of a large
 has ended is decided by its training container alone: a sidecar that goes on does not hold the job.
 """
 
+import functools
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -60,6 +61,7 @@ class Pod:
     disrupted: str | None = None  # why the cluster takes it away: preemption, drain, node loss
     delete_by: datetime | None = None  # it is being deleted, and its containers end by then
     deleted_at: datetime | None = None  # when its deletion was asked for
+    conditions: frozenset[str] = frozenset()  # types of those that are True
 
     @property
     def succeeded(self) -> bool:
@@ -113,7 +115,18 @@ def read_pod(manifest: View) -> Pod | None:
         disrupted=_disruption(conditions.get("DisruptionTarget", {})),
         delete_by=parse_time(delete_by) if delete_by else None,
         deleted_at=_deleted_at(metadata) if delete_by else None,
+        conditions=_true(conditions),
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def _shared(types: frozenset[str]) -> frozenset[str]:
+    """The same set for all pods that have it: there are few, and many pods."""
+    return types
+
+
+def _true(conditions: View) -> frozenset[str]:
+    return _shared(frozenset(t for t, entry in conditions.items() if entry.get("status") == "True"))
 
 
 def _deleted_at(metadata: View) -> datetime:

@@ -14,11 +14,12 @@ from acceleratedjob.actions import Action, Announce, CreatePod, CreateService, D
 from acceleratedjob.api import Manifest
 from acceleratedjob.cache import Cache
 from acceleratedjob.cluster import Cluster, Ref
+from acceleratedjob.ending import refuse
 from acceleratedjob.errors import ClusterError, Conflict, InvalidSpec, NotFound, Refused
 from acceleratedjob.execute import execute
 from acceleratedjob.observe import Observed, Refusal
-from acceleratedjob.plan import Plan
 from acceleratedjob.queue import Backoff, WorkQueue
+from acceleratedjob.situation import Plan
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Status, format_time, is_urgent
 
@@ -218,7 +219,7 @@ def decide(job: Manifest, observed: Observed, now: datetime) -> tuple[JobSpec, P
         spec = JobSpec.from_manifest(job)
     except InvalidSpec as error:
         generation = job["metadata"].get("generation", 0)
-        return _identity(job), planning.refuse(observed, error, generation, now)
+        return _identity(job), refuse(observed, error, generation, now)
     return spec, planning.plan(spec, observed, now)
 
 

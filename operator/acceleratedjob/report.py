@@ -27,18 +27,20 @@ def progress(spec: JobSpec, observed: Observed, now: datetime) -> Status:
     present = [pod for pod in observed.pods if pod.attempt == old.attempt]
     done = {pod.index for pod in (*present, *observed.lost) if _is_done(pod, old.attempt)}
     ready = sum(pod.ready for pod in present if pod.index not in done)
+    up = ready + len(done)
     status = replace(
         _described(spec, old),
-        phase=str(_phase(spec, old, present, ready + len(done))),
-        ready_ratio=f"{ready + len(done)}/{spec.replicas}",
+        phase=str(_phase(spec, old, present, up)),
+        ready_ratio=f"{up}/{spec.replicas}",
         replicas=len(present),
         ready=ready,
         succeeded=len(done),
         failed=sum(pod.ending is not None for pod in present) - len(done),
         start_time=old.start_time or format_time(now),
-        pending=_pending(present, observed),
+        ready_time=old.ready_time or (format_time(now) if up >= spec.replicas else None),
+        pending=_pending(present, observed, now),
     )
-    conditions = [_scheduled(spec, present), _ready(spec, ready + len(done))]
+    conditions = [_scheduled(spec, present), _ready(spec, up)]
     if old.holds(ConditionType.SUSPENDED):
         conditions.append(_condition(ConditionType.SUSPENDED, False, Reason.RESUMED, "", spec))
     return with_conditions(status, conditions, now)
@@ -71,18 +73,22 @@ def _phase(spec: JobSpec, old: Status, present: list[Pod], up: int) -> Phase:
     return Phase.PENDING
 
 
-def _pending(present: list[Pod], observed: Observed) -> tuple[Pending, ...]:
+def _pending(present: list[Pod], observed: Observed, now: datetime) -> tuple[Pending, ...]:
     """Why pods do not run, the most frequent reason first."""
+    old = observed.status
+
+    def entry(reason: str, count: int, message: str) -> Pending:
+        since = format_time(old.waiting_since(reason) or now)
+        return Pending(reason=reason, count=count, message=shortened(message), since=since)
+
     found = [pod.waiting for pod in present if pod.waiting is not None and pod.ending is None]
     counts = Counter(waiting.reason for waiting in found)
     messages = {waiting.reason: waiting.message for waiting in reversed(found)}
     entries = [
-        Pending(reason=reason, count=count, message=shortened(messages[reason]))
-        for reason, count in counts.most_common(MAX_PENDING)
+        entry(reason, count, messages[reason]) for reason, count in counts.most_common(MAX_PENDING)
     ]
     if observed.refusal is not None:
-        message = shortened(observed.refusal.message)
-        entries.insert(0, Pending(reason=str(Reason.REFUSED), count=1, message=message))
+        entries.insert(0, entry(str(Reason.REFUSED), 1, observed.refusal.message))
     return tuple(entries)
 
 
@@ -116,6 +122,7 @@ def _without_pods(status: Status, spec: JobSpec) -> Status:
         ready=0,
         succeeded=0,
         failed=0,
+        ready_time=None,
         pending=(),
     )
 

@@ -1,48 +1,21 @@
-"""What follows from a failed attempt: the first cause decides, by an ordered list of rules.
+"""What follows from a failed attempt: an ordered list of rules decides on its first cause.
 
-When one replica of a gang fails the others fail after it, in their collectives. Only the first
-cause is reported and judged; its victims are not.
+The job's own rules come first, then the default ones; the first that holds is taken.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import Enum, auto
 
-from acceleratedjob.api import Reason, pod_name
-from acceleratedjob.observe import Observed, Pod
-from acceleratedjob.spec import Backoff, JobSpec
+from acceleratedjob.api import STOPPED_EXIT_CODE, Reason
+from acceleratedjob.causes import CANNOT_START, Cause, subject
+from acceleratedjob.observe import parse_time
+from acceleratedjob.sections import Backoff, FailureRule, Verdict
+from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Failure, Status, format_time, shortened
 
-
-class Verdict(Enum):
-    """What happens to the job."""
-
-    RESTART = auto()  # a new attempt, which counts towards maxRestarts
-    RESTART_FREE = auto()  # a new attempt that does not: the job is not to blame
-    FAIL = auto()  # the job is over
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cause:
-    """One replica's end that ends its attempt."""
-
-    pod: Pod
-    reason: str
-    message: str
-    time: datetime
-    is_ours: bool  # the container failed by itself, rather than being taken away
-
-    @property
-    def _order(self) -> tuple[datetime, bool, bool, int]:
-        """Earliest first; within a second what was taken away, then what a signal ended."""
-        ending = self.pod.ending
-        signalled = ending is not None and ending.signal is not None
-        return (self.time, self.is_ours, not signalled, self.pod.index)
-
-    def __lt__(self, other: "Cause") -> bool:
-        """Whether this is the likelier first cause."""
-        return self._order < other._order
+# What a container runtime says of a program that it cannot execute: it never will.
+_CANNOT_RUN = ("StartError", "ContainerCannotRun")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,107 +27,73 @@ class Decision:
     message: str
 
 
-def causes(observed: Observed, now: datetime) -> Iterable[Cause]:
-    """Every pod of the current attempt that has failed or is being taken away."""
-    attempt = observed.status.attempt
-    for pod in observed.pods:
-        if pod.attempt == attempt and not pod.succeeded:
-            yield from _cause(pod, now)
-    for pod in observed.lost:
-        if pod.attempt == attempt and not pod.succeeded:
-            yield from _cause(pod, now) or [_deleted(pod, now)]
+def _taken_away(cause: Cause) -> bool:
+    """Preempted, drained, deleted: the training did nothing wrong."""
+    return not cause.is_ours
 
 
-def _cause(pod: Pod, now: datetime) -> list[Cause]:
-    ending = pod.ending
-    at = ending.time if ending else pod.deleted_at or now
-    if pod.disrupted is not None:
-        message = f"was taken away by the cluster ({pod.disrupted})"
-        return [Cause(pod=pod, reason=pod.disrupted, message=message, time=at, is_ours=False)]
-    if pod.deleted_at is not None and (ending is None or pod.deleted_at <= ending.time):
-        return [_deleted(pod, pod.deleted_at)]
-    if ending is not None:
-        message = _describe(pod)
-        return [Cause(pod=pod, reason=ending.reason, message=message, time=at, is_ours=True)]
-    return []
+def _stopped_on_request(cause: Cause) -> bool:
+    """Somebody has asked the process to stop, and it did."""
+    return cause.pod.ending is not None and cause.pod.ending.exit_code == STOPPED_EXIT_CODE
 
 
-def vanished(spec: JobSpec, status: Status, index: int, now: datetime) -> Cause:
-    """A replica whose pod was there and is not, while no operator watched."""
-    name = pod_name(spec.name, status.attempt, index)
-    pod = Pod(name=name, uid="", attempt=status.attempt, index=index)
-    return _deleted(pod, now)
+def _cannot_start(cause: Cause) -> bool:
+    """The image or the container's configuration is wrong."""
+    return cause.reason in CANNOT_START or cause.reason in _CANNOT_RUN
 
 
-def _deleted(pod: Pod, at: datetime) -> Cause:
-    sentence = "was deleted, and not by this operator"
-    return Cause(pod=pod, reason=Reason.POD_DELETED, message=sentence, time=at, is_ours=False)
+def _any(_cause: Cause) -> bool:
+    return True
 
 
-def _describe(pod: Pod) -> str:
-    """How a failed container ended, in words.
-
-    The kubelet's "Error" says no more than the exit code does, and so is left out.
-    """
-    ending = pod.ending
-    if ending is None:
-        return ""
-    words = [] if ending.exit_code is None else [f"exited with code {ending.exit_code}"]
-    if ending.signal is not None:
-        words = [f"was ended by signal {ending.signal}"]
-    if ending.reason not in ("Error", Reason.CONTAINER_FAILED):
-        words.append(f"({ending.reason})")
-    sentence = " ".join(words) or "failed"
-    return f"{sentence}: {ending.message.strip()}" if ending.message else sentence
-
-
-Rule = Callable[[Cause, Status, JobSpec], Decision | None]
-
-
-def _taken_away(cause: Cause, _status: Status, _spec: JobSpec) -> Decision | None:
-    if cause.is_ours:
-        return None
-    return Decision(
-        verdict=Verdict.RESTART_FREE,
-        reason=Reason.RESTARTING,
-        message=f"{subject(cause.pod)} {cause.message}; this restart is not counted",
-    )
-
-
-def _restarts_used_up(cause: Cause, status: Status, spec: JobSpec) -> Decision | None:
-    limit = spec.failure_policy.max_restarts
-    if status.restarts < limit:
-        return None
-    message = f"{subject(cause.pod)} {cause.message}; maxRestarts is {limit}"
-    return Decision(verdict=Verdict.FAIL, reason=Reason.MAX_RESTARTS_EXCEEDED, message=message)
-
-
-def _counted(cause: Cause, status: Status, spec: JobSpec) -> Decision:
-    message = (
-        f"{subject(cause.pod)} {cause.message}; "
-        f"restart {status.restarts + 1} of {spec.failure_policy.max_restarts}"
-    )
-    return Decision(verdict=Verdict.RESTART, reason=Reason.RESTARTING, message=message)
-
-
-# The first that answers decides.
-RULES: tuple[Rule, ...] = (
-    _taken_away,  # preempted, drained, deleted: the training did nothing wrong
-    _restarts_used_up,
-    _counted,
+# After the job's own rules; the first that holds decides.
+DEFAULT_RULES: tuple[tuple[Callable[[Cause], bool], Verdict, Reason, str], ...] = (
+    (_taken_away, Verdict.RESTART_FREE, Reason.RESTARTING, ""),
+    (_stopped_on_request, Verdict.RESTART_FREE, Reason.RESTARTING, ""),
+    (_cannot_start, Verdict.FAIL, Reason.CANNOT_START, "a restart would not help"),
+    (_any, Verdict.RESTART, Reason.RESTARTING, ""),
 )
+
+
+def matches(rule: FailureRule, cause: Cause) -> bool:
+    """Whether a rule of the job holds: every list that is given has what the failure is."""
+    ending = cause.pod.ending
+    pairs = (
+        (rule.exit_codes, {ending.exit_code} if ending else set()),
+        (rule.signals, {ending.signal} if ending else set()),
+        (rule.reasons, {cause.reason}),
+        (rule.pod_conditions, cause.pod.conditions),
+        (rule.replica_indexes, {cause.pod.index}),
+    )
+    return all(not wanted or not found.isdisjoint(wanted) for wanted, found in pairs)
 
 
 def decide(cause: Cause, status: Status, spec: JobSpec) -> Decision:
     """The verdict on an attempt's first cause."""
-    decisions = (rule(cause, status, spec) for rule in RULES)
-    return next(decision for decision in decisions if decision is not None)
+    verdict, reason, why = _judge(cause, spec)
+    sentence = f"{subject(cause.pod)} {cause.message}"
+    by = f" ({why})" if why else ""
+    if verdict is Verdict.FAIL:
+        return Decision(verdict=verdict, reason=reason, message=f"{sentence}{by}")
+    if verdict is Verdict.RESTART_FREE:
+        told = f"{sentence}; this restart is not counted{by}"
+        return Decision(verdict=verdict, reason=reason, message=told)
+    limit = spec.failure_policy.max_restarts
+    if status.restarts < limit:
+        told = f"{sentence}; restart {status.restarts + 1} of {limit}{by}"
+        return Decision(verdict=verdict, reason=reason, message=told)
+    told = f"{sentence}; maxRestarts is {limit}"
+    return Decision(verdict=Verdict.FAIL, reason=Reason.MAX_RESTARTS_EXCEEDED, message=told)
 
 
-def subject(pod: Pod) -> str:
-    """A replica, as the beginning of a sentence."""
-    node = f" on node {pod.node}" if pod.node else ""
-    return f"Replica {pod.index} (pod {pod.name}{node})"
+def _judge(cause: Cause, spec: JobSpec) -> tuple[Verdict, Reason, str]:
+    """The verdict, its reason and, if it is not the usual one, what it is from."""
+    for i, rule in enumerate(spec.failure_policy.rules):
+        if matches(rule, cause):
+            fails = rule.action is Verdict.FAIL
+            reason = Reason.FAILURE_POLICY if fails else Reason.RESTARTING
+            return rule.action, reason, f"spec.failurePolicy.rules[{i}]"
+    return next(row[1:] for row in DEFAULT_RULES if row[0](cause))
 
 
 def failure(cause: Cause, spec: JobSpec) -> Failure:
@@ -174,11 +113,23 @@ def failure(cause: Cause, spec: JobSpec) -> Failure:
     )
 
 
-def delay(backoff: Backoff, restarts: int) -> timedelta:
-    """How long after a failure the next attempt begins; doubles with each counted restart.
+def in_a_row(status: Status, backoff: Backoff, now: datetime) -> int:
+    """How many attempts have failed in a row, with the one that fails now.
+
+    An attempt that was up for longer than the longest wait does not fail at its start: whatever
+    made the ones before it fail is over, and what fails now is new.
+    """
+    longest = timedelta(seconds=backoff.max_seconds)
+    if status.ready_time is not None and now - parse_time(status.ready_time) > longest:
+        return 1
+    return status.failures_in_a_row + 1
+
+
+def delay(backoff: Backoff, in_a_row: int) -> timedelta:
+    """How long after a failure the next attempt begins; doubles with each failure in a row.
 
     >>> [delay(Backoff(initial_seconds=1, max_seconds=10), n).seconds for n in range(6)]
     [1, 1, 2, 4, 8, 10]
     """
-    doublings = min(max(0, restarts - 1), 32)
+    doublings = min(max(0, in_a_row - 1), 32)
     return timedelta(seconds=min(backoff.initial_seconds * 2**doublings, backoff.max_seconds))

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 
 from acceleratedjob.errors import InvalidSpec
 
+MAX_ITEMS = 1024  # of a list, unless it says otherwise
 T = TypeVar("T")
 Reader = Callable[[Any, str], Any]  # (value, path) -> value; raises InvalidSpec
 
@@ -133,12 +134,15 @@ def text(pattern: str, what: str) -> Reader:
     return reader
 
 
-def list_of(item: Reader) -> Reader:
+def list_of(item: Reader, *, at_least: int = 0, at_most: int = MAX_ITEMS) -> Reader:
     """A list, as a tuple."""
 
     def reader(value: object, path: str) -> tuple[Any, ...]:
         if not isinstance(value, Sequence) or isinstance(value, str):
             raise InvalidSpec(path, f"must be a list, got {value!r}")
+        if not at_least <= len(value) <= at_most:
+            sentence = f"must have {at_least} to {at_most} entries, got {len(value)}"
+            raise InvalidSpec(path, sentence)
         return tuple(item(entry, f"{path}[{i}]") for i, entry in enumerate(value))
 
     return reader

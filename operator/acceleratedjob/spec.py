@@ -7,26 +7,20 @@ operator checks again what the API server has checked, because `acceleratedjob r
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from acceleratedjob import quantity, template
+from acceleratedjob import template
 from acceleratedjob.api import API_VERSION, KIND, MAX_NAME_LENGTH, View
 from acceleratedjob.errors import InvalidSpec
-from acceleratedjob.schema import (
-    boolean,
-    choice,
-    integer,
-    list_of,
-    mapping,
-    read,
-    section,
-    text,
+from acceleratedjob.schema import boolean, choice, integer, mapping, read, section, text
+from acceleratedjob.sections import (
+    FailurePolicy,
+    Network,
+    RuntimeSettings,
+    SharedMemory,
+    read_failure_policy,
 )
 
 MAX_REPLICAS = 10_000
 AUTO = "auto"
-RNG_TYPES = (  # accelerate 1.15, utils/dataclasses.py, RNGType
-    *("torch", "cuda", "mlu", "musa", "npu", "xla", "xpu", "generator", "hpu", "sdaa", "neuron"),
-)
-BACKENDS = ("gloo", "nccl", "mpi", "xccl", "hccl", "ccl")
 
 
 def _auto_or_count(value: object, path: str) -> int | str:
@@ -38,60 +32,6 @@ def _auto_or_count(value: object, path: str) -> int | str:
     return count
 
 
-def _quantity(value: object, path: str) -> str:
-    try:
-        amount = quantity.parse(value)  # type: ignore[arg-type]  # whatever it is, parse says so
-    except ValueError as error:
-        raise InvalidSpec(path, str(error)) from error
-    if amount <= 0:
-        raise InvalidSpec(path, f"must be above 0, got {value}")
-    return str(value)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuntimeSettings:
-    """What the job tells the runtime library; None leaves it to the script."""
-
-    mixed_precision: Annotated[str | None, choice("no", "fp16", "bf16")] = None
-    gradient_accumulation_steps: Annotated[int | None, integer(minimum=1)] = None
-    rng_types: Annotated[tuple[str, ...] | None, list_of(choice(*RNG_TYPES))] = None
-    split_batches: Annotated[bool | None, boolean] = None
-    even_batches: Annotated[bool | None, boolean] = None
-    use_seedable_sampler: Annotated[bool | None, boolean] = None
-    seed: Annotated[int | None, integer(minimum=0, maximum=2**32 - 1)] = None
-    backend: Annotated[str | None, choice(*BACKENDS)] = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backoff:
-    """Seconds between a failure and the next attempt's pods: initial, doubled, at most max."""
-
-    initial_seconds: Annotated[int, integer(minimum=0)] = 1
-    max_seconds: Annotated[int, integer(minimum=0)] = 300
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailurePolicy:
-    """How often a failed job is started again, and how fast."""
-
-    max_restarts: Annotated[int, integer(minimum=0)] = 3
-    backoff: Annotated[Backoff, section(Backoff)] = Backoff()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Network:
-    """How the pods meet."""
-
-    port: Annotated[int, integer(minimum=1024, maximum=65535)] = 29500
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SharedMemory:
-    """The size of /dev/shm; None: half the training container's memory limit."""
-
-    size_limit: Annotated[str | None, _quantity] = None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Spec:
     """The manifest's `spec`, field for field."""
@@ -101,7 +41,7 @@ class _Spec:
     processes_per_replica: Annotated[int | str, _auto_or_count] = AUTO
     runtime: Annotated[RuntimeSettings, section(RuntimeSettings)] = RuntimeSettings()
     suspend: Annotated[bool, boolean] = False
-    failure_policy: Annotated[FailurePolicy, section(FailurePolicy)] = FailurePolicy()
+    failure_policy: Annotated[FailurePolicy, read_failure_policy] = FailurePolicy()
     clean_pod_policy: Annotated[str, choice("Running", "All", "None")] = "Running"
     network: Annotated[Network, section(Network)] = Network()
     shared_memory: Annotated[SharedMemory, section(SharedMemory)] = SharedMemory()
@@ -126,12 +66,6 @@ class JobSpec(_Spec):
         _check_kind(manifest)
         metadata = mapping(manifest.get("metadata") or {}, "metadata")
         spec = read(_Spec, manifest.get("spec") or {}, "spec")
-        backoff = spec.failure_policy.backoff
-        if backoff.initial_seconds > backoff.max_seconds:
-            sentence = (
-                f"must be at most maxSeconds ({backoff.max_seconds}), got {backoff.initial_seconds}"
-            )
-            raise InvalidSpec("spec.failurePolicy.backoff.initialSeconds", sentence)
         return cls(
             **{name: getattr(spec, name) for name in _Spec.__dataclass_fields__},
             name=_check_name(metadata.get("name")),

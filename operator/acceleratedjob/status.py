@@ -52,6 +52,7 @@ class Pending:
     reason: Annotated[str, string]
     count: Annotated[int, _COUNT]  # pods
     message: Annotated[str, string] = ""
+    since: Annotated[str, string] = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,7 @@ class Status:
     ready_ratio: Annotated[str | None, string] = None  # "3/4": ready or succeeded, of all replicas
     attempt: Annotated[int, _COUNT] = 0
     restarts: Annotated[int, _COUNT] = 0  # attempts that counted towards maxRestarts
+    failures_in_a_row: Annotated[int, _COUNT] = 0
     replicas: Annotated[int, _COUNT] = 0  # pods of this attempt that exist
     ready: Annotated[int, _COUNT] = 0
     succeeded: Annotated[int, _COUNT] = 0
@@ -86,6 +88,7 @@ class Status:
     processes_per_replica: Annotated[int | None, _COUNT] = None
     selector: Annotated[str | None, string] = None  # for the scale subresource
     start_time: Annotated[str | None, string] = None
+    ready_time: Annotated[str | None, string] = None  # when all of this attempt were first up
     completion_time: Annotated[str | None, string] = None
     observed_generation: Annotated[int | None, _COUNT] = None
     conditions: Annotated[tuple[Condition, ...], list_of(section(Condition))] = ()
@@ -110,6 +113,11 @@ class Status:
     def finished(self) -> bool:
         """Whether the job is over, one way or the other, for good."""
         return self.holds(ConditionType.COMPLETE) or self.holds(ConditionType.FAILED)
+
+    def waiting_since(self, reason: str) -> datetime | None:
+        """Since when pods wait for a reason; None if none was seen to."""
+        found = (entry.since for entry in self.pending if entry.reason == reason and entry.since)
+        return next((datetime.fromisoformat(since) for since in found), None)
 
     def with_failure(self, failure: Failure) -> "Status":
         """The status with one more failure in its history."""

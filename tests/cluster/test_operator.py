@@ -68,6 +68,24 @@ def test_restarts_used_up_tell_which_replica_and_why(job: Job) -> None:
     assert told.endswith("exited with code 3; maxRestarts is 1")
 
 
+def test_the_jobs_rules_decide_what_a_failure_leads_to(job: Job) -> None:
+    rules = [
+        {"action": "RestartFree", "exitCodes": [7]},
+        {"action": "Fail", "exitCodes": [8], "replicaIndexes": [1]},
+    ]
+    job.apply(fake_job(job.namespace, failurePolicy=AT_ONCE | {"maxRestarts": 0, "rules": rules}))
+    job.wait("jsonpath={.status.phase}=Running")
+    end(job, "digits-0-0", 7)
+    job.wait("jsonpath={.status.attempt}=1")
+    job.wait("jsonpath={.status.phase}=Running")
+    assert (job.get(".status.restarts"), job.get(".status.failuresInARow")) == ("0", "1")
+    end(job, "digits-1-1", 8)
+    job.wait("condition=Failed")
+    told = job.get(".status.conditions[?(@.type=='Failed')]")
+    assert "FailurePolicy" in told
+    assert "(spec.failurePolicy.rules[1])" in told
+
+
 def test_suspend_and_resume(job: Job) -> None:
     job.apply(fake_job(job.namespace))
     job.wait("jsonpath={.status.phase}=Running")

@@ -28,7 +28,12 @@ def _without_template() -> Manifest:
     return manifest
 
 
+def _rule(**fields: Any) -> Manifest:
+    return job(failurePolicy={"rules": [fields]})
+
+
 POD = "spec.template.spec"
+RULE = "spec.failurePolicy.rules[0]"
 ENV = f"{POD}.containers[0].env[0].name"
 
 # (what is wrong, the manifest, the field, who refuses it)
@@ -85,6 +90,26 @@ BAD: list[tuple[str, Manifest, str, str]] = [
         "spec.failurePolicy.backoff.initialSeconds",
         API,
     ),
+    (
+        "a rule that holds for everything",
+        job(failurePolicy={"rules": [{"action": "Fail"}]}),
+        "spec.failurePolicy.rules[0]",
+        API,
+    ),
+    ("a rule without an action", _rule(exitCodes=[3]), f"{RULE}.action", API),
+    ("an action that is none", _rule(action="Retry", exitCodes=[3]), f"{RULE}.action", API),
+    ("success as a failure", _rule(action="Fail", exitCodes=[0]), f"{RULE}.exitCodes[0]", API),
+    ("a code too large", _rule(action="Fail", exitCodes=[256]), f"{RULE}.exitCodes[0]", API),
+    ("no code at all", _rule(action="Fail", exitCodes=[]), f"{RULE}.exitCodes", API),
+    ("a signal by name", _rule(action="Fail", signals=["SIGKILL"]), f"{RULE}.signals[0]", API),
+    ("a reason in words", _rule(action="Fail", reasons=["no luck"]), f"{RULE}.reasons[0]", API),
+    ("a replica below 0", _rule(action="Fail", replicaIndexes=[-1]), f"{RULE}.replica", API),
+    (
+        "more rules than anybody reads",
+        job(failurePolicy={"rules": [{"action": "Fail", "signals": [9]}] * 33}),
+        "spec.failurePolicy.rules",
+        API,
+    ),
     ("an unknown cleaning", job(cleanPodPolicy="Some"), "spec.cleanPodPolicy", API),
     ("a port of the system's", job(network={"port": 80}), "spec.network.port", API),
     ("a port that is none", job(network={"port": 65536}), "spec.network.port", API),
@@ -110,7 +135,20 @@ GOOD: list[tuple[str, Manifest]] = [
             replicas=3,
             processesPerReplica="auto",
             runtime={"mixedPrecision": "bf16", "seed": 2**32 - 1, "rngTypes": ["generator"]},
-            failurePolicy={"maxRestarts": 0, "backoff": {"initialSeconds": 0, "maxSeconds": 0}},
+            failurePolicy={
+                "maxRestarts": 0,
+                "backoff": {"initialSeconds": 0, "maxSeconds": 0},
+                "rules": [
+                    {
+                        "action": "RestartFree",
+                        "exitCodes": [1, 255],
+                        "signals": [9],
+                        "reasons": ["OOMKilled", "example.com/Reason"],
+                        "podConditions": ["DisruptionTarget"],
+                        "replicaIndexes": [0],
+                    }
+                ],
+            },
             cleanPodPolicy="None",
             network={"port": 1024},
             sharedMemory={"sizeLimit": "1.5Gi"},

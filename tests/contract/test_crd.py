@@ -9,11 +9,11 @@ import jsonschema
 import pytest
 import yaml
 
-from acceleratedjob import spec as operator_spec
+from acceleratedjob import sections
 from acceleratedjob.api import ConditionType, Manifest, Phase
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.schema import key
-from acceleratedjob.spec import JobSpec
+from acceleratedjob.spec import JobSpec, _Spec
 from acceleratedjob.status import Status
 from tests.cluster.jobs import CRD
 from tests.contract.manifests import BAD, GOOD
@@ -53,19 +53,21 @@ def test_the_operator_takes_what_the_crd_takes(manifest: Manifest) -> None:
 @pytest.mark.parametrize(
     ("path", "cls"),
     [
-        ("spec", operator_spec._Spec),
-        ("spec.runtime", operator_spec.RuntimeSettings),
-        ("spec.failurePolicy", operator_spec.FailurePolicy),
-        ("spec.failurePolicy.backoff", operator_spec.Backoff),
-        ("spec.network", operator_spec.Network),
-        ("spec.sharedMemory", operator_spec.SharedMemory),
+        ("spec", _Spec),
+        ("spec.runtime", sections.RuntimeSettings),
+        ("spec.failurePolicy", sections.FailurePolicy),
+        ("spec.failurePolicy.backoff", sections.Backoff),
+        ("spec.failurePolicy.rules[]", sections.FailureRule),
+        ("spec.network", sections.Network),
+        ("spec.sharedMemory", sections.SharedMemory),
         ("status", Status),
     ],
 )
 def test_fields_and_defaults_are_the_same_on_both_sides(path: str, cls: Any) -> None:
     schema = SCHEMA
     for name in path.split("."):
-        schema = schema["properties"][name]
+        schema = schema["properties"][name.removesuffix("[]")]
+        schema = schema["items"] if name.endswith("[]") else schema
     fields = keys(cls)
     assert set(schema["properties"]) == set(fields)
     if path == "status":
@@ -73,7 +75,7 @@ def test_fields_and_defaults_are_the_same_on_both_sides(path: str, cls: Any) -> 
     for name, inner in schema["properties"].items():
         default = fields[name].default
         if not dataclasses.is_dataclass(default):
-            expected = None if default is dataclasses.MISSING else default
+            expected = None if default in (dataclasses.MISSING, ()) else default
             assert inner.get("default") == expected, name
 
 

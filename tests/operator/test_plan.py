@@ -12,10 +12,12 @@ from acceleratedjob.actions import (
     DeleteService,
 )
 from acceleratedjob.api import ConditionType, Phase, Reason
+from acceleratedjob.ending import refuse
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.observe import Observed, Pod, Refusal
-from acceleratedjob.plan import FAILED_GANG_GRACE_SECONDS, KUBELET_MARGIN, Plan, plan, refuse
+from acceleratedjob.plan import plan
 from acceleratedjob.report import failed, progress, restarting, succeeded, suspended
+from acceleratedjob.situation import FAILED_GANG_GRACE_SECONDS, KUBELET_MARGIN, Plan
 from acceleratedjob.status import Failure, Status, format_time
 from tests.operator.builders import NOW, ago, deleting, ended, pod, spec
 
@@ -27,7 +29,7 @@ LATE = replace(SECOND, failures=(replace(FAILURE, time=format_time(ago(60))),))
 SUSPENDED = suspended(JOB, replace(RUNNING, attempt=1), NOW)
 NEVER = Refusal(message="no", final=True, retry_at=NOW)
 COMPLETE = succeeded(JOB, RUNNING, NOW)
-FAILED = failed(JOB, RUNNING, Reason.MAX_RESTARTS_EXCEEDED, "", NOW)
+FAILED = failed(JOB, RUNNING.with_failure(FAILURE), Reason.MAX_RESTARTS_EXCEEDED, "", NOW)
 
 
 def seen(*pods: Pod, status: Status = RUNNING, **facts: object) -> Observed:

@@ -1,0 +1,120 @@
+"""Why an attempt is over: every replica's end that ends it, and which of them was first.
+
+When one replica of a gang fails the others fail after it, in their collectives. Only the first
+cause is reported and judged; its victims are not.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from acceleratedjob.api import Reason, pod_name
+from acceleratedjob.observe import Observed, Pod
+from acceleratedjob.spec import JobSpec
+from acceleratedjob.status import Status
+
+# The kubelet goes on trying for ever when a container cannot be made. For what never changes it is
+# given no time; a registry may be away for a moment, and a Secret may come after the job.
+CANNOT_START = {
+    "InvalidImageName": timedelta(),
+    "ErrImageNeverPull": timedelta(),
+    "ErrImagePull": timedelta(seconds=60),
+    "ImagePullBackOff": timedelta(seconds=60),
+    "ImageInspectError": timedelta(seconds=60),
+    "CreateContainerConfigError": timedelta(seconds=60),
+    "CreateContainerError": timedelta(seconds=60),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """One replica's end that ends its attempt."""
+
+    pod: Pod
+    reason: str
+    message: str
+    time: datetime
+    is_ours: bool  # the container failed by itself, rather than being taken away
+
+    @property
+    def _order(self) -> tuple[datetime, bool, bool, int]:
+        """Earliest first; within a second what was taken away, then what a signal ended."""
+        ending = self.pod.ending
+        signalled = ending is not None and ending.signal is not None
+        return (self.time, self.is_ours, not signalled, self.pod.index)
+
+    def __lt__(self, other: "Cause") -> bool:
+        """Whether this is the likelier first cause."""
+        return self._order < other._order
+
+
+def causes(observed: Observed, now: datetime) -> Iterable[Cause]:
+    """Every pod of the current attempt that has failed or is being taken away."""
+    attempt = observed.status.attempt
+    for pod in observed.pods:
+        if pod.attempt == attempt and not pod.succeeded:
+            yield from _cause(pod, observed.status, now)
+    for pod in observed.lost:
+        if pod.attempt == attempt and not pod.succeeded:
+            yield from _cause(pod, observed.status, now) or [_deleted(pod, now)]
+
+
+def _cause(pod: Pod, status: Status, now: datetime) -> list[Cause]:
+    ending = pod.ending
+    at = ending.time if ending else pod.deleted_at or now
+    if pod.disrupted is not None:
+        message = f"was taken away by the cluster ({pod.disrupted})"
+        return [Cause(pod=pod, reason=pod.disrupted, message=message, time=at, is_ours=False)]
+    if pod.deleted_at is not None and (ending is None or pod.deleted_at <= ending.time):
+        return [_deleted(pod, pod.deleted_at)]
+    if ending is not None:
+        message = _describe(pod)
+        return [Cause(pod=pod, reason=ending.reason, message=message, time=at, is_ours=True)]
+    return _stuck(pod, status, now)
+
+
+def _stuck(pod: Pod, status: Status, now: datetime) -> list[Cause]:
+    """A pod whose container cannot be made, for longer than what may pass by itself."""
+    waiting = pod.waiting
+    if waiting is None or waiting.reason not in CANNOT_START:
+        return []
+    since = status.waiting_since(waiting.reason) or now
+    if now - since < CANNOT_START[waiting.reason]:
+        return []
+    message = f"cannot start ({waiting.reason}): {waiting.message}"
+    return [Cause(pod=pod, reason=waiting.reason, message=message, time=now, is_ours=True)]
+
+
+def vanished(spec: JobSpec, status: Status, index: int, now: datetime) -> Cause:
+    """A replica whose pod was there and is not, while no operator watched."""
+    name = pod_name(spec.name, status.attempt, index)
+    pod = Pod(name=name, uid="", attempt=status.attempt, index=index)
+    return _deleted(pod, now)
+
+
+def _deleted(pod: Pod, at: datetime) -> Cause:
+    sentence = "was deleted, and not by this operator"
+    return Cause(pod=pod, reason=Reason.POD_DELETED, message=sentence, time=at, is_ours=False)
+
+
+def _describe(pod: Pod) -> str:
+    """How a failed container ended, in words.
+
+    The kubelet's "Error" says no more than the exit code does, and so is left out.
+    """
+    ending = pod.ending
+    if ending is None:
+        return ""
+    words = [] if ending.exit_code is None else [f"exited with code {ending.exit_code}"]
+    if ending.signal is not None:
+        words = [f"was ended by signal {ending.signal}"]
+    if ending.reason not in ("Error", Reason.CONTAINER_FAILED):
+        words.append(f"({ending.reason})")
+    sentence = " ".join(words) or "failed"
+    return f"{sentence}: {ending.message.strip()}" if ending.message else sentence
+
+
+def subject(pod: Pod) -> str:
+    """A replica, as the beginning of a sentence."""
+    node = f" on node {pod.node}" if pod.node else ""
+    return f"Replica {pod.index} (pod {pod.name}{node})"

@@ -1,0 +1,125 @@
+"""The sections of a job's spec, each a table of its fields with their readers and defaults."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+from acceleratedjob import quantity
+from acceleratedjob.errors import InvalidSpec
+from acceleratedjob.schema import Reader, boolean, choice, integer, list_of, read, section, text
+
+RNG_TYPES = (  # accelerate 1.15, utils/dataclasses.py, RNGType
+    *("torch", "cuda", "mlu", "musa", "npu", "xla", "xpu", "generator", "hpu", "sdaa", "neuron"),
+)
+BACKENDS = ("gloo", "nccl", "mpi", "xccl", "hccl", "ccl")
+MAX_RULES = 32
+MAX_MATCHES = 128  # entries in one list of a rule
+_GENERATORS = list_of(choice(*RNG_TYPES), at_most=len(RNG_TYPES))
+_WORD = text(r"[A-Za-z0-9]([-A-Za-z0-9._/]{0,253}[A-Za-z0-9])?", "a word such as OOMKilled")
+
+
+class Verdict(StrEnum):
+    """What a failed attempt leads to."""
+
+    RESTART = "Restart"  # a new attempt, which counts towards maxRestarts
+    RESTART_FREE = "RestartFree"  # a new attempt that does not: the job is not to blame
+    FAIL = "Fail"  # the job is over
+
+
+def _quantity(value: object, path: str) -> str:
+    try:
+        amount = quantity.parse(value)  # type: ignore[arg-type]  # whatever it is, parse says so
+    except ValueError as error:
+        raise InvalidSpec(path, str(error)) from error
+    if amount <= 0:
+        raise InvalidSpec(path, f"must be above 0, got {value}")
+    return str(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeSettings:
+    """What the job tells the runtime library; None leaves it to the script."""
+
+    mixed_precision: Annotated[str | None, choice("no", "fp16", "bf16")] = None
+    gradient_accumulation_steps: Annotated[int | None, integer(minimum=1)] = None
+    rng_types: Annotated[tuple[str, ...] | None, _GENERATORS] = None
+    split_batches: Annotated[bool | None, boolean] = None
+    even_batches: Annotated[bool | None, boolean] = None
+    use_seedable_sampler: Annotated[bool | None, boolean] = None
+    seed: Annotated[int | None, integer(minimum=0, maximum=2**32 - 1)] = None
+    backend: Annotated[str | None, choice(*BACKENDS)] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """Seconds between a failure and the next attempt's pods: initial, doubled, at most max."""
+
+    initial_seconds: Annotated[int, integer(minimum=0)] = 1
+    max_seconds: Annotated[int, integer(minimum=0)] = 300
+
+
+def _verdict(value: object, path: str) -> Verdict:
+    return Verdict(choice(*Verdict)(value, path))
+
+
+def _some(item: Reader) -> Reader:
+    return list_of(item, at_least=1, at_most=MAX_MATCHES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureRule:
+    """Holds if the failure is in every list that is given; then its action is taken."""
+
+    action: Annotated[Verdict, _verdict]
+    exit_codes: Annotated[tuple[int, ...], _some(integer(minimum=1, maximum=255))] = ()
+    signals: Annotated[tuple[int, ...], _some(integer(minimum=1, maximum=64))] = ()
+    reasons: Annotated[tuple[str, ...], _some(_WORD)] = ()
+    pod_conditions: Annotated[tuple[str, ...], _some(_WORD)] = ()
+    replica_indexes: Annotated[tuple[int, ...], _some(integer(minimum=0))] = ()
+
+
+def _rule(value: object, path: str) -> FailureRule:
+    rule = read(FailureRule, value, path)
+    if rule == FailureRule(action=rule.action):
+        sentence = "must have one of exitCodes, signals, reasons, podConditions, replicaIndexes"
+        raise InvalidSpec(path, sentence)
+    return rule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailurePolicy:
+    """What failures lead to; how often a failed job is started again, and how fast."""
+
+    max_restarts: Annotated[int, integer(minimum=0)] = 3
+    backoff: Annotated[Backoff, section(Backoff)] = Backoff()
+    rules: Annotated[tuple[FailureRule, ...], list_of(_rule, at_most=MAX_RULES)] = ()
+
+
+def read_failure_policy(value: object, path: str) -> FailurePolicy:
+    """Read a failure policy.
+
+    Raises:
+        InvalidSpec: a field is not as it must be, or the backoff would shrink.
+    """
+    policy = read(FailurePolicy, value, path)
+    backoff = policy.backoff
+    if backoff.initial_seconds > backoff.max_seconds:
+        sentence = (
+            f"must be at most maxSeconds ({backoff.max_seconds}), got {backoff.initial_seconds}"
+        )
+        raise InvalidSpec(f"{path}.backoff.initialSeconds", sentence)
+    return policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """How the pods meet."""
+
+    port: Annotated[int, integer(minimum=1024, maximum=65535)] = 29500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedMemory:
+    """The size of /dev/shm; None: half the training container's memory limit."""
+
+    size_limit: Annotated[str | None, _quantity] = None

@@ -1,0 +1,81 @@
+"""What a plan is, and what its stages see."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from acceleratedjob import causes
+from acceleratedjob.actions import Action, DeletePod
+from acceleratedjob.observe import Observed, Pod
+from acceleratedjob.spec import JobSpec
+from acceleratedjob.status import Status
+
+# Survivors of a failed attempt hang in a collective and have nothing to save.
+FAILED_GANG_GRACE_SECONDS = 5
+# A kubelet that answers has ended a pod's containers this long after the pod's own deadline.
+KUBELET_MARGIN = timedelta(seconds=30)
+
+Steps = tuple[tuple[Action, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The status to write, then the steps: each a group of actions that may run side by side."""
+
+    status: Status
+    steps: Steps = ()
+    requeue_after: timedelta | None = None  # look again then, even if nothing changes
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What a stage decides from."""
+
+    spec: JobSpec
+    observed: Observed
+    now: datetime
+
+    @property
+    def status(self) -> Status:
+        """The status as last written."""
+        return self.observed.status
+
+    @property
+    def current(self) -> dict[int, Pod]:
+        """Pods of the current attempt by replica index, also those gone after success."""
+        pods = (*(pod for pod in self.observed.lost if pod.succeeded), *self.observed.pods)
+        return {pod.index: pod for pod in pods if self._is_current(pod)}
+
+    @property
+    def old(self) -> tuple[Pod, ...]:
+        """Pods that exist and should not: of another attempt, or beyond the replicas."""
+        return tuple(pod for pod in self.observed.pods if not self._is_current(pod))
+
+    @property
+    def missing(self) -> list[int]:
+        """Replica indices without a pod."""
+        return [i for i in range(self.spec.replicas) if i not in self.current]
+
+    def _is_current(self, pod: Pod) -> bool:
+        return pod.attempt == self.status.attempt and pod.index < self.spec.replicas
+
+    @property
+    def causes(self) -> list[causes.Cause]:
+        """Why the current attempt is over, if it is; also a pod that went while nobody watched."""
+        found = list(causes.causes(self.observed, self.now))
+        if found or self.status.replicas < self.spec.replicas:
+            return found
+        return [causes.vanished(self.spec, self.status, index, self.now) for index in self.missing]
+
+
+Stage = Callable[[Situation], Plan | None]
+
+
+def steps(*groups: tuple[Action, ...]) -> Steps:
+    """The groups that have actions."""
+    return tuple(group for group in groups if group)
+
+
+def deletions(pods: Iterable[Pod], grace: int | None) -> tuple[Action, ...]:
+    """Delete what is not being deleted already."""
+    return tuple(DeletePod(pod.name, pod.uid, grace) for pod in pods if pod.delete_by is None)

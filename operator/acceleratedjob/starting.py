@@ -1,0 +1,73 @@
+"""Stages that bring an attempt up."""
+
+from datetime import datetime, timedelta
+
+from acceleratedjob import report, restart
+from acceleratedjob.actions import Announce, CreatePod, CreateService
+from acceleratedjob.api import ConditionType, Reason
+from acceleratedjob.observe import Pod, parse_time
+from acceleratedjob.situation import (
+    FAILED_GANG_GRACE_SECONDS,
+    KUBELET_MARGIN,
+    Plan,
+    Situation,
+    Steps,
+    deletions,
+    steps,
+)
+
+
+def waiting(at: Situation) -> Plan | None:
+    """Nothing starts while old pods may still run, nor before the backoff is over."""
+    if not at.missing:
+        return None
+    ends = [backoff_end(at), *(_stops_by(pod, at) for pod in at.old if pod.ending is None)]
+    if at.observed.refusal is not None:
+        ends.append(at.observed.refusal.retry_at)
+    if max(ends) <= at.now:
+        return None
+    status = report.progress(at.spec, at.observed, at.now)
+    return Plan(status=status, steps=_cleaning(at), requeue_after=max(ends) - at.now)
+
+
+def backoff_end(at: Situation) -> datetime:
+    """When the current attempt may begin; its predecessor's failure is the newest, if it failed."""
+    newest = at.status.failures[:1]
+    if not newest or newest[0].attempt != at.status.attempt - 1:
+        return at.now
+    delay = restart.delay(at.spec.failure_policy.backoff, at.status.failures_in_a_row)
+    return parse_time(newest[0].time) + delay
+
+
+def _stops_by(pod: Pod, at: Situation) -> datetime:
+    """When a pod's containers have stopped even if its node is gone and tells nothing."""
+    grace = timedelta(seconds=at.spec.grace_seconds)
+    return (pod.delete_by or at.now + grace) + KUBELET_MARGIN
+
+
+def _cleaning(at: Situation) -> Steps:
+    """Old pods go: those of a failed attempt soon, those that may save something in their time."""
+    failed = {failure.attempt for failure in at.status.failures}
+    soon = tuple(pod for pod in at.old if pod.attempt in failed)
+    later = tuple(pod for pod in at.old if pod.attempt not in failed)
+    hurried = deletions(soon, FAILED_GANG_GRACE_SECONDS)
+    return steps(hurried + deletions(later, None))
+
+
+def creating(at: Situation) -> Plan | None:
+    """The Service, then one pod that shows whether the API server takes them, then the others."""
+    missing = at.missing
+    if not missing and at.observed.service_uid:
+        return None
+    service = () if at.observed.service_uid else (CreateService(),)
+    creations = tuple(CreatePod(at.status.attempt, index) for index in missing)
+    probe, rest = (creations[:1], creations[1:]) if not at.current else ((), creations)
+    resumed = at.status.holds(ConditionType.SUSPENDED) and at.status.attempt > 0
+    event = (Announce(Reason.RESUMED, "The job is resumed"),) if resumed else ()
+    status = report.progress(at.spec, at.observed, at.now)
+    return Plan(status=status, steps=(*_cleaning(at), *steps(service, probe, rest, event)))
+
+
+def running(at: Situation) -> Plan:
+    """Nothing to do but to tell."""
+    return Plan(status=report.progress(at.spec, at.observed, at.now), steps=_cleaning(at))

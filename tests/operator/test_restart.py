@@ -1,0 +1,146 @@
+"""What a failure leads to: the job's own rules, then the default ones."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from acceleratedjob.api import ConditionType, Phase
+from acceleratedjob.causes import CANNOT_START
+from acceleratedjob.observe import Observed, Pod, Waiting
+from acceleratedjob.plan import plan
+from acceleratedjob.report import progress
+from acceleratedjob.status import Status, format_time
+from tests.operator.builders import NOW, ago, deleting, ended, pod, spec
+
+RUNNING = progress(spec(), Observed(pods=(pod(0), pod(1))), ago(60))
+FAIL, FREE, COUNTED = ("Failed", 0), ("Restarting", 0), ("Restarting", 1)
+
+
+def rule(action: str, **fields: object) -> dict[str, object]:
+    return {"action": action, **fields}
+
+
+def outcome(status: Status) -> tuple[str | None, int]:
+    return status.phase, status.restarts
+
+
+@pytest.mark.parametrize(
+    ("rules", "failed", "expected"),
+    [
+        pytest.param([], ended(1, 1), COUNTED, id="a failure counts"),
+        pytest.param([], ended(1, 143), FREE, id="what was asked to stop does not"),
+        pytest.param([], deleting(1), FREE, id="what was deleted does not"),
+        pytest.param([], ended(1, 1, disrupted="DeletionByTaint"), FREE, id="nor what is drained"),
+        pytest.param([], ended(1, 128, reason="StartError"), FAIL, id="no such program"),
+        pytest.param([rule("Fail", exitCodes=[2, 3])], ended(1, 3), FAIL, id="its exit code"),
+        pytest.param([rule("Fail", exitCodes=[2, 3])], ended(1, 4), COUNTED, id="another code"),
+        pytest.param([rule("RestartFree", signals=[9])], ended(1, 137), FREE, id="its signal"),
+        pytest.param([rule("Fail", signals=[9])], ended(1, 9), COUNTED, id="a code is no signal"),
+        pytest.param(
+            [rule("Fail", reasons=["OOMKilled"])],
+            ended(1, 137, reason="OOMKilled"),
+            FAIL,
+            id="its reason",
+        ),
+        pytest.param(
+            [rule("Fail", podConditions=["DisruptionTarget"])],
+            ended(1, 1, disrupted="x", conditions=frozenset({"DisruptionTarget"})),
+            FAIL,
+            id="a rule of the job's comes before the default one",
+        ),
+        pytest.param(
+            [rule("Restart", reasons=["PodDeleted"])], deleting(1), COUNTED, id="a deletion counts"
+        ),
+        pytest.param([rule("Fail", replicaIndexes=[0])], ended(1, 1), COUNTED, id="of another one"),
+        pytest.param(
+            [rule("Fail", exitCodes=[3], replicaIndexes=[0])],
+            ended(1, 3),
+            COUNTED,
+            id="a rule holds only whole",
+        ),
+        pytest.param(
+            [rule("RestartFree", exitCodes=[3]), rule("Fail", exitCodes=[3])],
+            ended(1, 3),
+            FREE,
+            id="the first that holds is taken",
+        ),
+        pytest.param(
+            [rule("Restart", exitCodes=[143])], ended(1, 143), COUNTED, id="a stop that counts"
+        ),
+    ],
+)
+def test_what_a_failure_leads_to(
+    rules: list[object], failed: Pod, expected: tuple[str, int]
+) -> None:
+    job = spec(failurePolicy={"rules": rules})
+    made = plan(job, Observed(status=RUNNING, pods=(pod(0), failed), service_uid="s"), NOW)
+    assert outcome(made.status) == expected
+    assert [failure.replica for failure in made.status.failures] == [1]
+
+
+def test_a_rule_that_fails_the_job_is_named() -> None:
+    job = spec(failurePolicy={"rules": [rule("Fail", signals=[1]), rule("Fail", exitCodes=[3])]})
+    made = plan(job, Observed(status=RUNNING, pods=(pod(0), ended(1, 3))), NOW)
+    (told,) = (c for c in made.status.conditions if c.type == ConditionType.FAILED)
+    assert (told.reason, told.message) == (
+        "FailurePolicy",
+        "Replica 1 (pod digits-0-1 on node n0) exited with code 3 (spec.failurePolicy.rules[1])",
+    )
+
+
+def stuck(reason: str) -> Pod:
+    waiting = Waiting(reason=reason, message="no such image")
+    return pod(1, ready=False, waiting=waiting)
+
+
+@pytest.mark.parametrize("reason", CANNOT_START)
+def test_a_container_that_cannot_be_made_is_waited_for_and_then_fails_the_job(reason: str) -> None:
+    patience = CANNOT_START[reason]
+    job = spec()
+    status, now = RUNNING, NOW
+    if patience:
+        waits = plan(job, Observed(status=status, pods=(pod(0), stuck(reason))), now)
+        assert (waits.status.phase, waits.requeue_after) == (Phase.STARTING, patience)
+        assert [(entry.reason, entry.since) for entry in waits.status.pending] == [
+            (reason, format_time(now))
+        ]
+        status, now = waits.status, now + patience
+    status = plan(job, Observed(status=status, pods=(pod(0), stuck(reason))), now).status
+    told = next(c for c in status.conditions if c.type == ConditionType.FAILED)
+    assert told.reason == "CannotStart"
+    assert told.message == (
+        f"Replica 1 (pod digits-0-1 on node n0) cannot start ({reason}): no such image "
+        "(a restart would not help)"
+    )
+
+
+def test_a_rule_of_the_jobs_restarts_what_cannot_start() -> None:
+    job = spec(failurePolicy={"rules": [rule("Restart", reasons=["ErrImageNeverPull"])]})
+    made = plan(job, Observed(status=RUNNING, pods=(pod(0), stuck("ErrImageNeverPull"))), NOW)
+    assert outcome(made.status) == COUNTED
+
+
+@pytest.mark.parametrize(
+    ("up_seconds", "before", "in_a_row"),
+    [
+        pytest.param(None, 4, 5, id="it was never up: one more in a row"),
+        pytest.param(300, 4, 5, id="it was up, but not longer than the longest wait"),
+        pytest.param(301, 4, 1, id="it was up for longer: a new row begins"),
+    ],
+)
+def test_the_backoff_is_reset_by_an_attempt_that_was_up(
+    up_seconds: int | None, before: int, in_a_row: int
+) -> None:
+    ready = None if up_seconds is None else format_time(ago(up_seconds))
+    status = replace(RUNNING, ready_time=ready, failures_in_a_row=before)
+    made = plan(spec(), Observed(status=status, pods=(pod(0), ended(1, 1))), NOW)
+    assert made.status.failures_in_a_row == in_a_row
+    waits = plan(spec(), Observed(status=made.status, service_uid="s"), NOW)
+    assert waits.requeue_after == timedelta(seconds=2 ** (in_a_row - 1))
+
+
+def test_free_restarts_are_paced_as_well() -> None:
+    status = replace(RUNNING, ready_time=None, failures_in_a_row=3)
+    made = plan(spec(), Observed(status=status, pods=(pod(0), deleting(1))), NOW)
+    assert (made.status.restarts, made.status.failures_in_a_row) == (0, 4)
