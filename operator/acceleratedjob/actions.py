@@ -41,4 +41,9 @@ class Announce:
     warning: bool = False
 
 
-Action = CreateService | DeleteService | CreatePod | DeletePod | Announce
+@dataclass(frozen=True, slots=True)
+class DeleteJob:
+    """Remove the job itself; the garbage collector takes what it owns."""
+
+
+Action = CreateService | DeleteService | CreatePod | DeletePod | DeleteJob | Announce

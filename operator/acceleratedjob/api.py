@@ -20,6 +20,8 @@ KIND = "AcceleratedJob"
 PLURAL = "acceleratedjobs"
 COMPONENT = "acceleratedjob-operator"  # the name under which events are reported
 
+CONTROLLER = f"{GROUP}/{COMPONENT}"  # spec.managedBy, if it says that a job is ours
+
 JOB_NAME_LABEL = f"{GROUP}/job-name"
 ATTEMPT_LABEL = f"{GROUP}/attempt"
 REPLICA_INDEX_LABEL = f"{GROUP}/replica-index"
@@ -76,10 +78,19 @@ class Reason(StrEnum):
     INVALID_SPEC = "InvalidSpec"
     FAILURE_POLICY = "FailurePolicy"  # a rule of the job's says Fail
     CANNOT_START = "CannotStart"  # the image or the container's configuration is wrong
+    DEADLINE_EXCEEDED = "DeadlineExceeded"  # batch/v1's word
+    STARTUP_DEADLINE_EXCEEDED = "StartupDeadlineExceeded"
     MAX_RESTARTS_EXCEEDED = "MaxRestartsExceeded"
     CONTAINER_FAILED = "ContainerFailed"  # a failure for which the kubelet gave no reason
     POD_DELETED = "PodDeleted"
     REFUSED = "Refused"  # the API server does not take an object for now
+
+
+def is_ours(job: View) -> bool:
+    """Whether a job is this operator's to run; another controller's is not so much as looked at."""
+    spec = job.get("spec")
+    manager = spec.get("managedBy") if isinstance(spec, Mapping) else None
+    return manager in (None, CONTROLLER)
 
 
 def job_labels(job: str) -> dict[str, str]:

@@ -1,9 +1,10 @@
 """Stages in which a job is over, or becomes so."""
 
+from collections.abc import Iterator
 from datetime import datetime
 
-from acceleratedjob import report
-from acceleratedjob.actions import Announce, DeleteService
+from acceleratedjob import deadlines, report
+from acceleratedjob.actions import Announce, DeleteJob, DeleteService
 from acceleratedjob.api import Reason
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.observe import Observed
@@ -20,8 +21,6 @@ from acceleratedjob.status import Status
 
 def refuse(observed: Observed, error: InvalidSpec, generation: int, now: datetime) -> Plan:
     """The plan for a job that cannot be run: it fails, and nothing half-made stays."""
-    if observed.status.finished:
-        return Plan(status=observed.status)
     status = report.invalid(observed.status, str(error), generation, now)
     pods = deletions(observed.pods, FAILED_GANG_GRACE_SECONDS)
     service = (DeleteService(observed.service_uid),) if observed.service_uid else ()
@@ -30,9 +29,12 @@ def refuse(observed: Observed, error: InvalidSpec, generation: int, now: datetim
 
 
 def finished(at: Situation) -> Plan | None:
-    """Over: only what cleanPodPolicy says."""
+    """Over: only what cleanPodPolicy and ttlSecondsAfterFinished say."""
     if not at.status.finished:
         return None
+    deletion = deadlines.deletion(at.spec, at.status)
+    if deletion is not None and deletion <= at.now:
+        return Plan(status=at.status, steps=((DeleteJob(),),))
     return Plan(status=at.status, steps=remains(at, at.status))
 
 
@@ -65,3 +67,27 @@ def succeeded(at: Situation) -> Plan | None:
     status = report.succeeded(at.spec, seen, at.now)
     event = Announce(Reason.SUCCEEDED, f"All {at.spec.replicas} replicas have succeeded")
     return Plan(status=status, steps=(*remains(at, status), (event,)))
+
+
+def overdue(at: Situation) -> Plan | None:
+    """A deadline is over, and so is the job; its pods may save what they have."""
+    seen = report.progress(at.spec, at.observed, at.now)
+    found = next((row for row in _deadlines(at, seen) if row[0] and row[0] <= at.now), None)
+    if found is None:
+        return None
+    _, reason, message = found
+    status = report.failed(at.spec, seen, reason, message, at.now)
+    event = Announce(reason, message, warning=True)
+    return Plan(status=status, steps=(*remains(at, status), (event,)))
+
+
+def _deadlines(at: Situation, seen: Status) -> Iterator[tuple[datetime | None, Reason, str]]:
+    """Each deadline with the reason and the sentence for when it is over."""
+    name = f"activeDeadlineSeconds ({at.spec.active_deadline_seconds})"
+    message = f"The job was not over within {name} of its start"
+    yield deadlines.active(at.spec, seen), Reason.DEADLINE_EXCEEDED, message
+    name = f"startupDeadlineSeconds ({at.spec.startup_deadline_seconds})"
+    message = f"{seen.ready_ratio} replicas of attempt {seen.attempt} were up within {name}"
+    for entry in seen.pending[:1]:
+        message += f"; {entry.count} wait, {entry.reason}: {entry.message}"
+    yield deadlines.startup(at.spec, seen), Reason.STARTUP_DEADLINE_EXCEEDED, message

@@ -9,6 +9,7 @@ from acceleratedjob.actions import (
     Announce,
     CreatePod,
     CreateService,
+    DeleteJob,
     DeletePod,
     DeleteService,
 )
@@ -47,6 +48,8 @@ async def execute(
             return await _delete(cluster, Ref("Service", spec.namespace, spec.name), uid, None)
         case DeletePod(name, uid, grace):
             return await _delete(cluster, Ref("Pod", spec.namespace, name), uid, grace)
+        case DeleteJob():
+            return await _delete(cluster, Ref(api.KIND, spec.namespace, spec.name), spec.uid, None)
         case Announce():
             await cluster.create(event(spec, action, time))
             return None

@@ -15,11 +15,12 @@ from acceleratedjob.spec import JobSpec
 
 # The first that applies makes the plan.
 STAGES: tuple[Stage, ...] = (
-    ending.finished,  # over: only what cleanPodPolicy says
+    ending.finished,  # over: only what cleanPodPolicy and ttlSecondsAfterFinished say
     ending.refused,  # the API server will never take its pods: over
     turning.suspended,  # no pods
     turning.failed,  # a pod has failed: a new attempt, or over
     ending.succeeded,  # every replica has ended with 0: over
+    ending.overdue,  # a deadline is over: over
     starting.waiting,  # for old pods to stop, for the backoff, for a quota
     starting.creating,  # what is missing
     starting.running,  # nothing to do but to tell

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+from acceleratedjob import api
 from acceleratedjob import plan as planning
 from acceleratedjob.actions import Action, Announce, CreatePod, CreateService, DeletePod
 from acceleratedjob.api import Manifest
@@ -104,7 +105,7 @@ class Reconciler:
     async def _look(self, uid: str) -> None:
         """One pass over one job; what goes wrong is tried again, later and later."""
         job = self._cache.jobs.get(uid)
-        if job is None or job["metadata"].get("deletionTimestamp"):
+        if job is None or job["metadata"].get("deletionTimestamp") or not api.is_ours(job):
             return
         try:
             await self._pass(job)
@@ -218,19 +219,24 @@ def decide(job: Manifest, observed: Observed, now: datetime) -> tuple[JobSpec, P
     try:
         spec = JobSpec.from_manifest(job)
     except InvalidSpec as error:
-        generation = job["metadata"].get("generation", 0)
-        return _identity(job), refuse(observed, error, generation, now)
+        bare = _identity(job)
+        if observed.status.finished:
+            return bare, planning.plan(bare, observed, now)
+        return bare, refuse(observed, error, bare.generation, now)
     return spec, planning.plan(spec, observed, now)
 
 
 def _identity(job: Manifest) -> JobSpec:
-    """Who a job is that cannot be run: enough to delete what it has."""
-    metadata = job["metadata"]
+    """Who a job is that cannot be run: enough to delete what it has, and the job in its time."""
+    metadata, spec = job["metadata"], job.get("spec")
+    ttl = spec.get("ttlSecondsAfterFinished") if isinstance(spec, dict) else None
     return JobSpec(
         template={},
         name=metadata["name"],
         namespace=metadata["namespace"],
         uid=metadata["uid"],
+        generation=metadata.get("generation", 0),
+        ttl_seconds_after_finished=ttl if type(ttl) is int else None,
     )
 
 

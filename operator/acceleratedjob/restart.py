@@ -125,6 +125,15 @@ def in_a_row(status: Status, backoff: Backoff, now: datetime) -> int:
     return status.failures_in_a_row + 1
 
 
+def backoff_end(spec: JobSpec, status: Status) -> datetime | None:
+    """When the current attempt may begin, if the one before it has failed."""
+    newest = status.failures[:1]
+    if not newest or newest[0].attempt != status.attempt - 1:
+        return None
+    wait = delay(spec.failure_policy.backoff, status.failures_in_a_row)
+    return parse_time(newest[0].time) + wait
+
+
 def delay(backoff: Backoff, in_a_row: int) -> timedelta:
     """How long after a failure the next attempt begins; doubles with each failure in a row.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from acceleratedjob import template
-from acceleratedjob.api import API_VERSION, KIND, MAX_NAME_LENGTH, View
+from acceleratedjob.api import API_VERSION, CONTROLLER, KIND, MAX_NAME_LENGTH, View
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.schema import boolean, choice, integer, mapping, read, section, text
 from acceleratedjob.sections import (
@@ -20,6 +20,7 @@ from acceleratedjob.sections import (
 )
 
 MAX_REPLICAS = 10_000
+MAX_CONTROLLER_LENGTH = 63  # as of batch/v1's managedBy
 AUTO = "auto"
 
 
@@ -32,6 +33,15 @@ def _auto_or_count(value: object, path: str) -> int | str:
     return count
 
 
+def _controller(value: object, path: str) -> str:
+    pattern = r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?"
+    name: str = text(pattern, f"a controller's name, such as {CONTROLLER}")(value, path)
+    if len(name) > MAX_CONTROLLER_LENGTH:
+        sentence = f"must be at most {MAX_CONTROLLER_LENGTH} characters, got {len(name)}"
+        raise InvalidSpec(path, sentence)
+    return name
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Spec:
     """The manifest's `spec`, field for field."""
@@ -41,6 +51,10 @@ class _Spec:
     processes_per_replica: Annotated[int | str, _auto_or_count] = AUTO
     runtime: Annotated[RuntimeSettings, section(RuntimeSettings)] = RuntimeSettings()
     suspend: Annotated[bool, boolean] = False
+    managed_by: Annotated[str | None, _controller] = None
+    active_deadline_seconds: Annotated[int | None, integer(minimum=1)] = None
+    startup_deadline_seconds: Annotated[int | None, integer(minimum=1)] = None
+    ttl_seconds_after_finished: Annotated[int | None, integer(minimum=0)] = None
     failure_policy: Annotated[FailurePolicy, read_failure_policy] = FailurePolicy()
     clean_pod_policy: Annotated[str, choice("Running", "All", "None")] = "Running"
     network: Annotated[Network, section(Network)] = Network()

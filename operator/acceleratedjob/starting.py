@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from acceleratedjob import report, restart
 from acceleratedjob.actions import Announce, CreatePod, CreateService
 from acceleratedjob.api import ConditionType, Reason
-from acceleratedjob.observe import Pod, parse_time
+from acceleratedjob.observe import Pod
 from acceleratedjob.situation import (
     FAILED_GANG_GRACE_SECONDS,
     KUBELET_MARGIN,
@@ -21,22 +21,14 @@ def waiting(at: Situation) -> Plan | None:
     """Nothing starts while old pods may still run, nor before the backoff is over."""
     if not at.missing:
         return None
-    ends = [backoff_end(at), *(_stops_by(pod, at) for pod in at.old if pod.ending is None)]
+    ends = [_stops_by(pod, at) for pod in at.old if pod.ending is None]
+    ends.append(restart.backoff_end(at.spec, at.status) or at.now)
     if at.observed.refusal is not None:
         ends.append(at.observed.refusal.retry_at)
     if max(ends) <= at.now:
         return None
     status = report.progress(at.spec, at.observed, at.now)
     return Plan(status=status, steps=_cleaning(at), requeue_after=max(ends) - at.now)
-
-
-def backoff_end(at: Situation) -> datetime:
-    """When the current attempt may begin; its predecessor's failure is the newest, if it failed."""
-    newest = at.status.failures[:1]
-    if not newest or newest[0].attempt != at.status.attempt - 1:
-        return at.now
-    delay = restart.delay(at.spec.failure_policy.backoff, at.status.failures_in_a_row)
-    return parse_time(newest[0].time) + delay
 
 
 def _stops_by(pod: Pod, at: Situation) -> datetime:

@@ -105,9 +105,14 @@ class Status:
         manifest: Manifest = dump(self)
         return manifest
 
+    def condition(self, type_: ConditionType) -> Condition | None:
+        """The condition of a type, whether or not it holds."""
+        return next((one for one in self.conditions if one.type == type_), None)
+
     def holds(self, type_: ConditionType) -> bool:
         """Whether a condition is True."""
-        return any(c.type == type_ and c.status == "True" for c in self.conditions)
+        found = self.condition(type_)
+        return found is not None and found.status == "True"
 
     @property
     def finished(self) -> bool:

@@ -3,16 +3,23 @@
 from collections.abc import Iterator
 from datetime import datetime
 
+from acceleratedjob import deadlines
 from acceleratedjob.causes import CANNOT_START
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Status
 
 
-def due(_spec: JobSpec, status: Status) -> Iterator[datetime]:
+def due(spec: JobSpec, status: Status) -> Iterator[datetime]:
     """The times at which a status alone makes the next plan another one."""
     if status.finished:
+        yield from _known(deadlines.deletion(spec, status))
         return
+    yield from _known(deadlines.active(spec, status), deadlines.startup(spec, status))
     for entry in status.pending:
         since = status.waiting_since(entry.reason)
         if since is not None and entry.reason in CANNOT_START:
             yield since + CANNOT_START[entry.reason]
+
+
+def _known(*times: datetime | None) -> Iterator[datetime]:
+    return (time for time in times if time is not None)

@@ -83,9 +83,13 @@ class Job:
 
     def wait(self, condition: str, seconds: int = 60) -> None:
         """Wait for a condition of the job; what it is instead is in the error."""
+        self.wait_for(self.name, condition, seconds)
+
+    def wait_for(self, name: str, condition: str, seconds: int = 60) -> None:
+        """Wait for a condition of another job."""
         flags = (f"--for={condition}", f"--timeout={seconds}s")
         try:
-            self.kubectl("wait", f"aj/{self.name}", *flags)
+            self.kubectl("wait", f"aj/{name}", *flags)
         except TestbedFailed as error:
             error.add_note(self.kubectl("get", "aj,pods", "--output=yaml"))
             raise

@@ -72,6 +72,20 @@ def test_what_pods_depend_on_changes_only_while_suspended(
     assert "patched" in digits.patch(change | {"suspend": False})
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param({}, "kueue.x-k8s.io/multikueue", id="set later"),
+        pytest.param({"managedBy": "kueue.x-k8s.io/multikueue"}, None, id="taken away"),
+        pytest.param({"managedBy": "a.b/c"}, "a.b/d", id="changed"),
+    ],
+)
+def test_who_runs_a_job_never_changes(digits: Job, before: Manifest, after: str | None) -> None:
+    apply(digits, job(suspend=True, **before))
+    with pytest.raises(TestbedFailed, match=r"spec\.managedBy.*managedBy may never change"):
+        digits.patch({"managedBy": after})
+
+
 def test_defaults_are_shown(digits: Job) -> None:
     apply(digits, job())
     shown = json.loads(digits.kubectl("get", "aj/digits", "-o", "json"))["spec"]

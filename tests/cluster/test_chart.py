@@ -40,7 +40,7 @@ def rights(objects: list[dict[str, Any]]) -> dict[str, set[str]]:
 def test_the_operator_may_do_no_more_than_it_does() -> None:
     reading = {"get", "list", "watch"}
     assert rights(render()) == {
-        "accelerated.dev/acceleratedjobs": reading,
+        "accelerated.dev/acceleratedjobs": reading | {"delete"},
         "accelerated.dev/acceleratedjobs/status": {"patch"},
         "/pods": reading | {"create", "delete"},
         "/services": reading | {"create", "delete"},

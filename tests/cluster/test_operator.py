@@ -86,6 +86,49 @@ def test_the_jobs_rules_decide_what_a_failure_leads_to(job: Job) -> None:
     assert "(spec.failurePolicy.rules[1])" in told
 
 
+def test_a_job_past_its_deadline_fails_and_is_deleted_in_its_time(job: Job) -> None:
+    job.apply(fake_job(job.namespace, activeDeadlineSeconds=5, ttlSecondsAfterFinished=2))
+    job.wait("jsonpath={.status.phase}=Running")
+    job.wait("condition=Failed")
+    assert "DeadlineExceeded" in job.get(".status.conditions[?(@.type=='Failed')].reason")
+    job.wait_gone("aj/digits")
+    job.wait_gone("pods,services", "--selector=accelerated.dev/job-name=digits")
+
+
+def test_a_job_that_gets_no_nodes_fails_and_says_what_it_waited_for(job: Job) -> None:
+    manifest = fake_job(job.namespace, startupDeadlineSeconds=3)
+    manifest["spec"]["template"]["spec"]["nodeSelector"] = {"no": "node"}
+    job.apply(manifest)
+    job.wait("condition=Failed")
+    told = job.get(".status.conditions[?(@.type=='Failed')].message")
+    assert told.startswith("0/2 replicas of attempt 0 were up within startupDeadlineSeconds (3)")
+    assert "2 wait, Unschedulable: 0/" in told
+    job.wait_gone("pods", "--all")
+
+
+def test_another_controllers_job_is_left_alone(job: Job) -> None:
+    theirs = fake_job(job.namespace, name="theirs", managedBy="kueue.x-k8s.io/multikueue")
+    job.apply(theirs)
+    job.apply(fake_job(job.namespace))
+    job.wait("jsonpath={.status.phase}=Running")
+    assert job.names("pods") == ["digits-0-0", "digits-0-1"]
+    assert "status" not in json.loads(job.kubectl("get", "aj/theirs", "--output=json"))
+
+
+def test_a_job_that_is_over_stays_so(job: Job) -> None:
+    job.apply(fake_job(job.namespace, failurePolicy={"maxRestarts": 0}))
+    job.wait("jsonpath={.status.phase}=Running")
+    end(job, "digits-0-0", 1)
+    job.wait("condition=Failed")
+    job.wait_gone("pod/digits-0-1")
+    job.patch({"suspend": True})
+    job.patch({"suspend": False, "failurePolicy": {"maxRestarts": 9}})
+    job.apply(fake_job(job.namespace, name="next"))
+    job.wait_for("next", "jsonpath={.status.phase}=Running")
+    assert job.names("pods") == ["digits-0-0", "next-0-0", "next-0-1"]
+    assert job.get(".status.phase") == "Failed"
+
+
 def test_suspend_and_resume(job: Job) -> None:
     job.apply(fake_job(job.namespace))
     job.wait("jsonpath={.status.phase}=Running")

@@ -78,6 +78,12 @@ BAD: list[tuple[str, Manifest, str, str]] = [
     ("a flag in words", job(runtime={"evenBatches": "yes"}), "spec.runtime.evenBatches", API),
     ("an unknown backend", job(runtime={"backend": "smoke"}), "spec.runtime.backend", API),
     ("suspend in words", job(suspend="no"), "spec.suspend", API),
+    ("no controller's name", job(managedBy="me"), "spec.managedBy", API),
+    ("a long name", job(managedBy="a.b/" + "c" * 60), "spec.managedBy", API),
+    ("no time at all", job(activeDeadlineSeconds=0), "spec.activeDeadlineSeconds", API),
+    ("a time in words", job(activeDeadlineSeconds="1h"), "spec.activeDeadlineSeconds", API),
+    ("no time to start", job(startupDeadlineSeconds=0), "spec.startupDeadlineSeconds", API),
+    ("deleted before it ends", job(ttlSecondsAfterFinished=-1), "ttlSecondsAfterFinished", API),
     (
         "restarts below zero",
         job(failurePolicy={"maxRestarts": -1}),
@@ -149,6 +155,10 @@ GOOD: list[tuple[str, Manifest]] = [
                     }
                 ],
             },
+            managedBy="kueue.x-k8s.io/multikueue",
+            activeDeadlineSeconds=1,
+            startupDeadlineSeconds=2**31 - 1,
+            ttlSecondsAfterFinished=0,
             cleanPodPolicy="None",
             network={"port": 1024},
             sharedMemory={"sizeLimit": "1.5Gi"},

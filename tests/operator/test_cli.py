@@ -56,6 +56,21 @@ def test_a_command_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert "no-such-command" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        pytest.param({"suspend": True}, "spec.suspend", id="suspended"),
+        pytest.param({"managedBy": "a.b/c"}, "spec.managedBy", id="another controller's"),
+    ],
+)
+def test_what_would_wait_for_ever_is_not_run(
+    tmp_path: Path, fields: dict[str, object], field: str
+) -> None:
+    done = run(write(tmp_path, "", **fields))
+    assert done.returncode == 2
+    assert f"{field}: must be" in done.stderr
+
+
 def test_ctrl_c_stops_every_replica(tmp_path: Path) -> None:
     script = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
     path = write(tmp_path, script)

@@ -68,7 +68,7 @@ async def run_job(manifest: Manifest, *, workdir: Path) -> int:
     Raises:
         InvalidSpec: it cannot be run, or not here.
     """
-    check_runnable(JobSpec.from_manifest(manifest).template)
+    check_runnable(JobSpec.from_manifest(manifest))
     console, cluster = Console(), LocalCluster()
     given = copy.deepcopy(manifest)
     given["metadata"].setdefault("namespace", "default")

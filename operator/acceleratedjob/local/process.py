@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from acceleratedjob.api import View
+from acceleratedjob.api import CONTROLLER, View
 from acceleratedjob.errors import InvalidSpec
+from acceleratedjob.spec import JobSpec
 from acceleratedjob.template import RESERVED_ENV, trainer, trainer_index
 
 LOOPBACK = "127.0.0.1"
@@ -34,12 +35,21 @@ class Command:
     cwd: Path
 
 
-def check_runnable(template: View) -> None:
-    """Refuse what no process can be made of.
+def check_runnable(spec: JobSpec) -> None:
+    """Refuse what would never run here.
 
     Raises:
-        InvalidSpec: the training container leaves its command to an image.
+        InvalidSpec: the training container leaves its command to an image, the job is suspended,
+            or it is another controller's.
     """
+    if spec.suspend:
+        raise InvalidSpec(
+            "spec.suspend", "must be false to run on this machine, where none resumes"
+        )
+    if spec.managed_by not in (None, CONTROLLER):
+        sentence = f"must be {CONTROLLER} to run on this machine, got {spec.managed_by}"
+        raise InvalidSpec("spec.managedBy", sentence)
+    template = spec.template
     if not trainer(template).get("command"):
         path = f"spec.template.spec.containers[{trainer_index(template)}].command"
         raise InvalidSpec(path, "is required to run on this machine, where there is no image")
