@@ -47,6 +47,7 @@ class Phase(StrEnum):
     PENDING = "Pending"  # some pods have no node yet
     STARTING = "Starting"  # all pods have a node, not all are ready
     RUNNING = "Running"  # every replica is ready or has succeeded
+    RESIZING = "Resizing"  # an attempt was ended for one of another size
     RESTARTING = "Restarting"  # an attempt has failed, the next one's pods are not made yet
     SUSPENDED = "Suspended"
     SUCCEEDED = "Succeeded"
@@ -75,6 +76,7 @@ class Reason(StrEnum):
     FINISHED = "Finished"
     SUCCEEDED = "Succeeded"
     RESTARTING = "Restarting"
+    RESIZING = "Resizing"
     INVALID_SPEC = "InvalidSpec"
     FAILURE_POLICY = "FailurePolicy"  # a rule of the job's says Fail
     CANNOT_START = "CannotStart"  # the image or the container's configuration is wrong
@@ -83,6 +85,7 @@ class Reason(StrEnum):
     MAX_RESTARTS_EXCEEDED = "MaxRestartsExceeded"
     CONTAINER_FAILED = "ContainerFailed"  # a failure for which the kubelet gave no reason
     POD_DELETED = "PodDeleted"
+    UNSCHEDULABLE = "Unschedulable"  # the scheduler's word
     REFUSED = "Refused"  # the API server does not take an object for now
 
 

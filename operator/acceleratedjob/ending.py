@@ -65,7 +65,7 @@ def succeeded(at: Situation) -> Plan | None:
         return None
     seen = report.progress(at.spec, at.observed, at.now)
     status = report.succeeded(at.spec, seen, at.now)
-    event = Announce(Reason.SUCCEEDED, f"All {at.spec.replicas} replicas have succeeded")
+    event = Announce(Reason.SUCCEEDED, f"All {at.spec.size} replicas have succeeded")
     return Plan(status=status, steps=(*remains(at, status), (event,)))
 
 

@@ -49,7 +49,7 @@ def _identity(spec: JobSpec, *, attempt: int, index: int) -> Env:
         "NAMESPACE": spec.namespace,
         "UID": spec.uid,
         "ATTEMPT": attempt,
-        "REPLICAS": spec.replicas,
+        "REPLICAS": spec.size,
         "REPLICA_INDEX": index,
         "PROCESSES_PER_REPLICA": spec.processes,
     }
@@ -63,13 +63,13 @@ def _ranks(spec: JobSpec, index: int) -> Env:
         "LOCAL_RANK": "0",
         "LOCAL_WORLD_SIZE": "1",
         "GROUP_RANK": str(index),
-        "GROUP_WORLD_SIZE": str(spec.replicas),
+        "GROUP_WORLD_SIZE": str(spec.size),
     }
 
 
 def _torchrun(spec: JobSpec, index: int, address: str) -> Env:
     return {
-        "PET_NNODES": str(spec.replicas),
+        "PET_NNODES": str(spec.size),
         "PET_NPROC_PER_NODE": str(spec.processes),
         "PET_NODE_RANK": str(index),
         "PET_MASTER_ADDR": address,

@@ -21,6 +21,7 @@ STAGES: tuple[Stage, ...] = (
     turning.failed,  # a pod has failed: a new attempt, or over
     ending.succeeded,  # every replica has ended with 0: over
     ending.overdue,  # a deadline is over: over
+    turning.resized,  # of another size: a new attempt
     starting.waiting,  # for old pods to stop, for the backoff, for a quota
     starting.creating,  # what is missing
     starting.running,  # nothing to do but to tell
@@ -35,6 +36,7 @@ def plan(spec: JobSpec, observed: Observed, now: datetime) -> Plan:
         observed: what there is.
         now: the time, aware, in UTC.
     """
+    spec = replace(spec, attempt_size=observed.status.size)
     situation = Situation(spec, observed, now)
     plans = (stage(situation) for stage in STAGES)
     made = next(found for found in plans if found is not None)

@@ -7,6 +7,7 @@ anywhere is made good by the next one, in this process or in the one that follow
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from acceleratedjob import api
@@ -223,7 +224,8 @@ def decide(job: Manifest, observed: Observed, now: datetime) -> tuple[JobSpec, P
         if observed.status.finished:
             return bare, planning.plan(bare, observed, now)
         return bare, refuse(observed, error, bare.generation, now)
-    return spec, planning.plan(spec, observed, now)
+    made = planning.plan(spec, observed, now)
+    return replace(spec, attempt_size=made.status.size), made
 
 
 def _identity(job: Manifest) -> JobSpec:

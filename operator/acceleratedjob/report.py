@@ -1,6 +1,7 @@
 """The status of a job in each stage of its life: pure, from what is seen."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
@@ -31,19 +32,25 @@ def progress(spec: JobSpec, observed: Observed, now: datetime) -> Status:
     status = replace(
         _described(spec, old),
         phase=str(_phase(spec, old, present, up)),
-        ready_ratio=f"{up}/{spec.replicas}",
+        ready_ratio=f"{up}/{spec.size}",
         replicas=len(present),
         ready=ready,
         succeeded=len(done),
         failed=sum(pod.ending is not None for pod in present) - len(done),
+        terminating=terminating(pod for pod in observed.pods if pod.attempt != old.attempt),
         start_time=old.start_time or format_time(now),
-        ready_time=old.ready_time or (format_time(now) if up >= spec.replicas else None),
+        ready_time=old.ready_time or (format_time(now) if up >= spec.size else None),
         pending=_pending(present, observed, now),
     )
     conditions = [_scheduled(spec, present), _ready(spec, up)]
     if old.holds(ConditionType.SUSPENDED):
         conditions.append(_condition(ConditionType.SUSPENDED, False, Reason.RESUMED, "", spec))
     return with_conditions(status, conditions, now)
+
+
+def terminating(pods: Iterable[Pod]) -> int:
+    """How many of the pods that are to go have yet to stop."""
+    return sum(pod.ending is None for pod in pods)
 
 
 def _is_done(pod: Pod, attempt: int) -> bool:
@@ -55,6 +62,8 @@ def _described(spec: JobSpec, old: Status) -> Status:
     selector = api.job_labels(spec.name) | {api.ATTEMPT_LABEL: str(old.attempt)}
     return replace(
         old,
+        size=spec.size,
+        wanted=spec.replicas,
         world_size=spec.world_size,
         processes_per_replica=spec.processes,
         selector=",".join(f"{key}={value}" for key, value in selector.items()),
@@ -63,13 +72,12 @@ def _described(spec: JobSpec, old: Status) -> Status:
 
 
 def _phase(spec: JobSpec, old: Status, present: list[Pod], up: int) -> Phase:
-    if up >= spec.replicas:
+    if up >= spec.size:
         return Phase.RUNNING
-    if len(present) == spec.replicas and all(pod.node for pod in present):
+    if len(present) == spec.size and all(pod.node for pod in present):
         return Phase.STARTING
-    failed = old.failures[:1]
-    if not present and failed and failed[0].attempt == old.attempt - 1:
-        return Phase.RESTARTING
+    if not present and old.phase in (Phase.RESTARTING, Phase.RESIZING):
+        return Phase(old.phase)
     return Phase.PENDING
 
 
@@ -100,16 +108,16 @@ def _condition(
 
 def _scheduled(spec: JobSpec, present: list[Pod]) -> Condition:
     placed = sum(pod.node is not None or pod.ending is not None for pod in present)
-    message = f"{placed} of {spec.replicas} pods have a node"
-    holds = placed >= spec.replicas
+    message = f"{placed} of {spec.size} pods have a node"
+    holds = placed >= spec.size
     reason = Reason.ALL_SCHEDULED if holds else Reason.WAITING_FOR_NODES
     return _condition(ConditionType.SCHEDULED, holds, reason, message, spec)
 
 
 def _ready(spec: JobSpec, up: int) -> Condition:
-    holds = up >= spec.replicas
+    holds = up >= spec.size
     reason = Reason.ALL_READY if holds else Reason.WAITING_FOR_REPLICAS
-    message = f"{up} of {spec.replicas} replicas are ready or have succeeded"
+    message = f"{up} of {spec.size} replicas are ready or have succeeded"
     return _condition(ConditionType.READY, holds, reason, message, spec)
 
 
@@ -117,7 +125,7 @@ def _without_pods(status: Status, spec: JobSpec) -> Status:
     """The status between two attempts: nothing of the next one exists."""
     return replace(
         _described(spec, status),
-        ready_ratio=f"0/{spec.replicas}",
+        ready_ratio=f"0/{spec.size}",
         replicas=0,
         ready=0,
         succeeded=0,
@@ -128,8 +136,14 @@ def _without_pods(status: Status, spec: JobSpec) -> Status:
 
 
 def suspended(spec: JobSpec, status: Status, now: datetime) -> Status:
-    """No pods, by the author's or a queue's wish; time does not count."""
-    idle = replace(_without_pods(status, spec), phase=str(Phase.SUSPENDED), start_time=None)
+    """No pods, by the author's or a queue's wish; time does not count, the size is open."""
+    idle = replace(
+        _without_pods(status, spec),
+        phase=str(Phase.SUSPENDED),
+        size=None,
+        wanted=None,
+        start_time=None,
+    )
     off = [
         _condition(ConditionType.SUSPENDED, True, Reason.SUSPENDED, "spec.suspend is true", spec),
         _condition(ConditionType.SCHEDULED, False, Reason.SUSPENDED, "", spec),
@@ -142,18 +156,31 @@ def restarting(
     spec: JobSpec, status: Status, message: str, *, counted: bool, now: datetime
 ) -> Status:
     """The next attempt has a number; its pods are made when the old ones have stopped."""
-    moved = replace(status, attempt=status.attempt + 1, restarts=status.restarts + counted)
-    cleared = replace(_without_pods(moved, spec), phase=str(Phase.RESTARTING))
+    moved = replace(status, restarts=status.restarts + counted)
+    return _next_attempt(spec, moved, (Phase.RESTARTING, Reason.RESTARTING, message), now)
+
+
+def resizing(spec: JobSpec, status: Status, message: str, now: datetime) -> Status:
+    """The next attempt is of another size; `spec` has it."""
+    moved = replace(status, resizes=status.resizes + 1)
+    return _next_attempt(spec, moved, (Phase.RESIZING, Reason.RESIZING, message), now)
+
+
+def _next_attempt(
+    spec: JobSpec, status: Status, why: tuple[Phase, Reason, str], now: datetime
+) -> Status:
+    phase, reason, message = why
+    moved = replace(status, attempt=status.attempt + 1, phase=str(phase))
     off = [
-        _condition(ConditionType.SCHEDULED, False, Reason.RESTARTING, "", spec),
-        _condition(ConditionType.READY, False, Reason.RESTARTING, message, spec),
+        _condition(ConditionType.SCHEDULED, False, reason, "", spec),
+        _condition(ConditionType.READY, False, reason, message, spec),
     ]
-    return with_conditions(cleared, off, now)
+    return with_conditions(_without_pods(moved, spec), off, now)
 
 
 def failed(spec: JobSpec, status: Status, reason: Reason, message: str, now: datetime) -> Status:
     """The job is over: a restart would be one too many."""
-    ended = replace(status, phase=str(Phase.FAILED), ready=0, pending=())
+    ended = replace(status, phase=str(Phase.FAILED), ready=0, terminating=0, pending=())
     changed = [
         _condition(ConditionType.READY, False, Reason.FINISHED, "", spec),
         _condition(ConditionType.FAILED, True, reason, message, spec),
@@ -176,6 +203,7 @@ def succeeded(spec: JobSpec, status: Status, now: datetime) -> Status:
         status,
         phase=str(Phase.SUCCEEDED),
         completion_time=format_time(now),
+        terminating=0,
         pending=(),
     )
     changed = [
@@ -184,7 +212,7 @@ def succeeded(spec: JobSpec, status: Status, now: datetime) -> Status:
             ConditionType.COMPLETE,
             True,
             Reason.SUCCEEDED,
-            f"All {spec.replicas} replicas have succeeded",
+            f"All {spec.size} replicas have succeeded",
             spec,
         ),
     ]

@@ -12,6 +12,7 @@ RNG_TYPES = (  # accelerate 1.15, utils/dataclasses.py, RNGType
     *("torch", "cuda", "mlu", "musa", "npu", "xla", "xpu", "generator", "hpu", "sdaa", "neuron"),
 )
 BACKENDS = ("gloo", "nccl", "mpi", "xccl", "hccl", "ccl")
+MAX_REPLICAS = 10_000
 MAX_RULES = 32
 MAX_MATCHES = 128  # entries in one list of a rule
 _GENERATORS = list_of(choice(*RNG_TYPES), at_most=len(RNG_TYPES))
@@ -109,6 +110,27 @@ def read_failure_policy(value: object, path: str) -> FailurePolicy:
         )
         raise InvalidSpec(f"{path}.backoff.initialSeconds", sentence)
     return policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elastic:
+    """Between which numbers replicas may change while the job runs."""
+
+    max_replicas: Annotated[int, integer(minimum=1, maximum=MAX_REPLICAS)]
+    min_replicas: Annotated[int, integer(minimum=1, maximum=MAX_REPLICAS)] = 1
+
+
+def read_elastic(value: object, path: str) -> Elastic:
+    """Read the bounds.
+
+    Raises:
+        InvalidSpec: a bound is not as it must be, or there is nothing between them.
+    """
+    bounds = read(Elastic, value, path)
+    if bounds.min_replicas > bounds.max_replicas:
+        sentence = f"must be at most maxReplicas ({bounds.max_replicas}), got {bounds.min_replicas}"
+        raise InvalidSpec(f"{path}.minReplicas", sentence)
+    return bounds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

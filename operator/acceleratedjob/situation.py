@@ -1,7 +1,7 @@
 """What a plan is, and what its stages see."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from acceleratedjob import causes
@@ -14,6 +14,9 @@ from acceleratedjob.status import Status
 FAILED_GANG_GRACE_SECONDS = 5
 # A kubelet that answers has ended a pod's containers this long after the pod's own deadline.
 KUBELET_MARGIN = timedelta(seconds=30)
+
+# An elastic job waits this long for more nodes, and then goes on with those that it has.
+UNSCHEDULABLE_PATIENCE = timedelta(seconds=60)
 
 Steps = tuple[tuple[Action, ...], ...]
 
@@ -41,6 +44,11 @@ class Situation:
         return self.observed.status
 
     @property
+    def whole(self) -> JobSpec:
+        """The job in the size that is wanted, in which each next attempt begins."""
+        return replace(self.spec, attempt_size=None)
+
+    @property
     def current(self) -> dict[int, Pod]:
         """Pods of the current attempt by replica index, also those gone after success."""
         pods = (*(pod for pod in self.observed.lost if pod.succeeded), *self.observed.pods)
@@ -54,16 +62,16 @@ class Situation:
     @property
     def missing(self) -> list[int]:
         """Replica indices without a pod."""
-        return [i for i in range(self.spec.replicas) if i not in self.current]
+        return [i for i in range(self.spec.size) if i not in self.current]
 
     def _is_current(self, pod: Pod) -> bool:
-        return pod.attempt == self.status.attempt and pod.index < self.spec.replicas
+        return pod.attempt == self.status.attempt and pod.index < self.spec.size
 
     @property
     def causes(self) -> list[causes.Cause]:
         """Why the current attempt is over, if it is; also a pod that went while nobody watched."""
         found = list(causes.causes(self.observed, self.now))
-        if found or self.status.replicas < self.spec.replicas:
+        if found or self.status.replicas < self.spec.size:
             return found
         return [causes.vanished(self.spec, self.status, index, self.now) for index in self.missing]
 

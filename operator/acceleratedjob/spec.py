@@ -12,14 +12,16 @@ from acceleratedjob.api import API_VERSION, CONTROLLER, KIND, MAX_NAME_LENGTH, V
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.schema import boolean, choice, integer, mapping, read, section, text
 from acceleratedjob.sections import (
+    MAX_REPLICAS,
+    Elastic,
     FailurePolicy,
     Network,
     RuntimeSettings,
     SharedMemory,
+    read_elastic,
     read_failure_policy,
 )
 
-MAX_REPLICAS = 10_000
 MAX_CONTROLLER_LENGTH = 63  # as of batch/v1's managedBy
 AUTO = "auto"
 
@@ -49,6 +51,7 @@ class _Spec:
     template: Annotated[View, template.read_template]
     replicas: Annotated[int, integer(minimum=1, maximum=MAX_REPLICAS)] = 1
     processes_per_replica: Annotated[int | str, _auto_or_count] = AUTO
+    elastic: Annotated[Elastic | None, read_elastic] = None
     runtime: Annotated[RuntimeSettings, section(RuntimeSettings)] = RuntimeSettings()
     suspend: Annotated[bool, boolean] = False
     managed_by: Annotated[str | None, _controller] = None
@@ -69,6 +72,7 @@ class JobSpec(_Spec):
     namespace: str = "default"
     uid: str = ""  # empty for a job that no cluster has stored
     generation: int = 0
+    attempt_size: int | None = None  # replicas of the current attempt, once it is decided
 
     @classmethod
     def from_manifest(cls, manifest: View) -> "JobSpec":
@@ -80,6 +84,7 @@ class JobSpec(_Spec):
         _check_kind(manifest)
         metadata = mapping(manifest.get("metadata") or {}, "metadata")
         spec = read(_Spec, manifest.get("spec") or {}, "spec")
+        _check_bounds(spec)
         return cls(
             **{name: getattr(spec, name) for name in _Spec.__dataclass_fields__},
             name=_check_name(metadata.get("name")),
@@ -96,15 +101,28 @@ class JobSpec(_Spec):
         return max(1, template.accelerators(self.template))
 
     @property
+    def size(self) -> int:
+        """Replicas of the current attempt; as many as are wanted, unless fewer found a node."""
+        return self.attempt_size or self.replicas
+
+    @property
     def world_size(self) -> int:
         """All processes of one attempt."""
-        return self.replicas * self.processes
+        return self.size * self.processes
 
     @property
     def grace_seconds(self) -> int:
         """Seconds that a pod has between SIGTERM and SIGKILL (the Kubernetes default is 30)."""
         given: Any = self.template["spec"].get("terminationGracePeriodSeconds")
         return 30 if given is None else int(given)
+
+
+def _check_bounds(spec: _Spec) -> None:
+    bounds = spec.elastic
+    if bounds is not None and not bounds.min_replicas <= spec.replicas <= bounds.max_replicas:
+        within = f"elastic's minReplicas ({bounds.min_replicas}) and maxReplicas"
+        sentence = f"must be within {within} ({bounds.max_replicas}), got {spec.replicas}"
+        raise InvalidSpec("spec.replicas", sentence)
 
 
 def _check_kind(manifest: View) -> None:

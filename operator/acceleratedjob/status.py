@@ -80,10 +80,14 @@ class Status:
     attempt: Annotated[int, _COUNT] = 0
     restarts: Annotated[int, _COUNT] = 0  # attempts that counted towards maxRestarts
     failures_in_a_row: Annotated[int, _COUNT] = 0
+    resizes: Annotated[int, _COUNT] = 0
+    size: Annotated[int | None, _COUNT] = None  # replicas of this attempt, once it is decided
+    wanted: Annotated[int | None, _COUNT] = None  # spec.replicas when it was
     replicas: Annotated[int, _COUNT] = 0  # pods of this attempt that exist
     ready: Annotated[int, _COUNT] = 0
     succeeded: Annotated[int, _COUNT] = 0
     failed: Annotated[int, _COUNT] = 0
+    terminating: Annotated[int, _COUNT] = 0  # pods, of any attempt, that have yet to stop
     world_size: Annotated[int | None, _COUNT] = None
     processes_per_replica: Annotated[int | None, _COUNT] = None
     selector: Annotated[str | None, string] = None  # for the scale subresource
@@ -156,9 +160,9 @@ def condition(
     )
 
 
-_URGENT_FIELDS = ("attempt", "restarts", "failures")
+_URGENT_FIELDS = ("attempt", "restarts", "size", "failures")
 _URGENT_CONDITIONS = (ConditionType.SUSPENDED, ConditionType.COMPLETE, ConditionType.FAILED)
-_URGENT_PHASES = (Phase.RUNNING, Phase.RESTARTING, Phase.SUSPENDED, Phase.SUCCEEDED, Phase.FAILED)
+_URGENT_PHASES = frozenset(Phase) - {Phase.PENDING, Phase.STARTING}
 
 
 def is_urgent(old: Status, new: Status) -> bool:

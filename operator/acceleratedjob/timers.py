@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from acceleratedjob import deadlines
+from acceleratedjob.api import Reason
 from acceleratedjob.causes import CANNOT_START
+from acceleratedjob.situation import UNSCHEDULABLE_PATIENCE
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Status
 
@@ -19,6 +21,8 @@ def due(spec: JobSpec, status: Status) -> Iterator[datetime]:
         since = status.waiting_since(entry.reason)
         if since is not None and entry.reason in CANNOT_START:
             yield since + CANNOT_START[entry.reason]
+        if since is not None and entry.reason == Reason.UNSCHEDULABLE and spec.elastic is not None:
+            yield since + UNSCHEDULABLE_PATIENCE
 
 
 def _known(*times: datetime | None) -> Iterator[datetime]:

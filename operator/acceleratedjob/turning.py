@@ -9,6 +9,7 @@ from acceleratedjob.ending import remains
 from acceleratedjob.sections import Verdict
 from acceleratedjob.situation import (
     FAILED_GANG_GRACE_SECONDS,
+    UNSCHEDULABLE_PATIENCE,
     Plan,
     Situation,
     deletions,
@@ -20,9 +21,13 @@ def suspended(at: Situation) -> Plan | None:
     """No pods."""
     if not at.spec.suspend:
         return None
-    began = bool(at.current) or at.status.replicas > 0
-    attempt = at.status.attempt + began
-    status = report.suspended(at.spec, replace(at.status, attempt=attempt), at.now)
+    began = at.status.size is not None
+    left = replace(
+        at.status,
+        attempt=at.status.attempt + began,
+        terminating=report.terminating(at.observed.pods),
+    )
+    status = report.suspended(at.spec, left, at.now)
     new = not at.status.holds(ConditionType.SUSPENDED)
     event = (Announce(Reason.SUSPENDED, "The job is suspended"),) if new and began else ()
     return Plan(status=status, steps=steps(deletions(at.observed.pods, None), event))
@@ -45,6 +50,35 @@ def failed(at: Situation) -> Plan | None:
         status = report.failed(at.spec, recorded, decision.reason, decision.message, at.now)
         return Plan(status=status, steps=(*remains(at, status), (event,)))
     counted = decision.verdict is Verdict.RESTART
-    status = report.restarting(at.spec, recorded, decision.message, counted=counted, now=at.now)
+    recorded = replace(recorded, terminating=report.terminating(at.observed.pods))
+    status = report.restarting(at.whole, recorded, decision.message, counted=counted, now=at.now)
     gone = deletions(at.observed.pods, FAILED_GANG_GRACE_SECONDS)
     return Plan(status=status, steps=steps(gone, (event,)))
+
+
+def resized(at: Situation) -> Plan | None:
+    """The author wants another number of replicas, or not all find nodes: a new attempt."""
+    if at.status.size is None:
+        return None
+    size, message = at.spec.replicas, f"spec.replicas is {at.spec.replicas}"
+    if size == at.status.wanted:
+        size = _placed(at)
+        message = f"no more found a node within {UNSCHEDULABLE_PATIENCE.seconds} s"
+    if size == at.spec.size:
+        return None
+    told = f"From {at.spec.size} to {size} replicas: {message}"
+    old = replace(at.status, terminating=report.terminating(at.observed.pods))
+    status = report.resizing(replace(at.spec, attempt_size=size), old, told, at.now)
+    event = Announce(Reason.RESIZING, told)
+    return Plan(status=status, steps=steps(deletions(at.observed.pods, None), (event,)))
+
+
+def _placed(at: Situation) -> int:
+    """How many replicas have found a node, if the others wait for too long and it is enough."""
+    elastic, pods = at.spec.elastic, at.current.values()
+    waits = any(pod.waiting and pod.waiting.reason == Reason.UNSCHEDULABLE for pod in pods)
+    since = at.status.waiting_since(Reason.UNSCHEDULABLE)
+    if elastic is None or not waits or since is None or at.now - since < UNSCHEDULABLE_PATIENCE:
+        return at.spec.size
+    placed = sum(pod.node is not None or pod.succeeded for pod in pods)
+    return placed if placed >= elastic.min_replicas else at.spec.size

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from acceleratedjob.api import API_VERSION, KIND
+from acceleratedjob.api import API_VERSION, KIND, PLURAL
 from tests.cluster.testbed import images, kwok
 from tests.cluster.testbed.cluster import Cluster
 from tests.cluster.testbed.places import PROJECT
@@ -97,6 +97,11 @@ class Job:
     def wait_gone(self, *what: str, seconds: int = 60) -> None:
         """Wait until objects are no more."""
         self.kubectl("wait", *what, "--for=delete", f"--timeout={seconds}s")
+
+    def path(self, subresource: str) -> str:
+        """The API server's path of a subresource of the job."""
+        place = f"/apis/{API_VERSION}/namespaces/{self.namespace}/{PLURAL}"
+        return f"{place}/{self.name}/{subresource}"
 
     def get(self, path: str) -> str:
         """A field of the job, by JSONPath."""

@@ -68,8 +68,18 @@ def test_what_pods_depend_on_changes_only_while_suspended(
     assert field in str(refusal.value)
     assert "may change only while the job is suspended" in str(refusal.value)
     digits.patch({"suspend": True})
-    # A queue changes the template and resumes the job in one write.
+    # A queue changes the template and resumes the job in one write, and the other way round.
     assert "patched" in digits.patch(change | {"suspend": False})
+    assert "patched" in digits.patch(job()["spec"] | {"suspend": True})
+
+
+def test_an_elastic_job_is_scaled_within_its_bounds(digits: Job) -> None:
+    apply(digits, job(elastic={"minReplicas": 2, "maxReplicas": 4}))
+    for count in (4, 2):
+        assert "scaled" in digits.kubectl("scale", "aj/digits", f"--replicas={count}")
+    for count in (1, 5):
+        with pytest.raises(TestbedFailed, match=r"spec\.replicas.*must be within elastic's"):
+            digits.kubectl("scale", "aj/digits", f"--replicas={count}")
 
 
 @pytest.mark.parametrize(

@@ -129,16 +129,42 @@ def test_a_job_that_is_over_stays_so(job: Job) -> None:
     assert job.get(".status.phase") == "Failed"
 
 
-def test_suspend_and_resume(job: Job) -> None:
-    job.apply(fake_job(job.namespace))
-    job.wait("jsonpath={.status.phase}=Running")
-    job.patch({"suspend": True})
+def test_suspend_and_resume_as_a_queue_does(job: Job) -> None:
+    job.apply(fake_job(job.namespace, suspend=True))
     job.wait("condition=Suspended")
-    job.wait_gone("pods", "--all")
+    assert job.get(".status.startTime") == ""
+    template = json.loads(job.get(".spec.template"))
+    labelled = template | {"metadata": {"labels": {"queue": "q"}}}
+    job.patch({"suspend": False, "template": labelled})
+    job.wait("jsonpath={.status.phase}=Running")
+    assert job.get(".status.conditions[?(@.type=='Suspended')].status") == "False"
+    assert job.get(".status.startTime")
+    labels = job.kubectl("get", "pods", "--output=jsonpath={.items[*].metadata.labels.queue}")
+    assert labels == "q q"
+    job.patch({"suspend": True, "template": {"metadata": None}})
+    job.wait("condition=Suspended")
+    job.wait("jsonpath={.status.terminating}=0")
+    assert job.names("pods") == []
     job.patch({"suspend": False})
     job.wait("jsonpath={.status.phase}=Running")
     assert job.names("pods") == ["digits-1-0", "digits-1-1"]
     assert job.get(".status.restarts") == "0"
+    assert job.kubectl("get", "pods", "--output=jsonpath={.items[*].metadata.labels.queue}") == ""
+
+
+def test_a_scaled_job_goes_on_in_its_new_size(job: Job) -> None:
+    job.apply(fake_job(job.namespace, elastic={"maxReplicas": 3}))
+    job.wait("jsonpath={.status.phase}=Running")
+    job.kubectl("scale", "aj/digits", "--replicas=3")
+    job.wait("jsonpath={.status.attempt}=1")
+    job.wait("jsonpath={.status.phase}=Running")
+    assert job.names("pods") == ["digits-1-0", "digits-1-1", "digits-1-2"]
+    assert (job.get(".status.resizes"), job.get(".status.restarts")) == ("1", "0")
+    scale = job.kubectl("get", "--raw", job.path("scale"))
+    status = json.loads(scale)["status"]
+    assert status["replicas"] == 3
+    found = job.kubectl("get", "pods", f"--selector={status['selector']}", "--output=name")
+    assert len(found.split()) == 3
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,26 @@ BAD: list[tuple[str, Manifest, str, str]] = [
     ("more than a cluster has", job(replicas=10_001), "spec.replicas", API),
     ("replicas in words", job(replicas="two"), "spec.replicas", API),
     ("half a replica", job(replicas=1.5), "spec.replicas", API),
+    ("elastic without a bound", job(elastic={"minReplicas": 1}), "elastic.maxReplicas", API),
+    (
+        "fewer than none again",
+        job(elastic={"minReplicas": 0, "maxReplicas": 2}),
+        "minReplicas",
+        API,
+    ),
+    (
+        "nothing between the bounds",
+        job(elastic={"minReplicas": 3, "maxReplicas": 2}),
+        "spec.elastic.minReplicas",
+        API,
+    ),
+    ("beyond its bounds", job(elastic={"maxReplicas": 1}), "spec.replicas", API),
+    (
+        "below its bounds",
+        job(elastic={"minReplicas": 3, "maxReplicas": 4}),
+        "spec.replicas",
+        API,
+    ),
     ("no processes", job(processesPerReplica=0), "spec.processesPerReplica", API),
     ("processes in words", job(processesPerReplica="many"), "spec.processesPerReplica", API),
     ("a misspelt field", job(replica=2), "spec.replica", API),
@@ -139,6 +159,7 @@ GOOD: list[tuple[str, Manifest]] = [
         "everything",
         job(
             replicas=3,
+            elastic={"minReplicas": 3, "maxReplicas": 3},
             processesPerReplica="auto",
             runtime={"mixedPrecision": "bf16", "seed": 2**32 - 1, "rngTypes": ["generator"]},
             failurePolicy={

@@ -55,6 +55,7 @@ def test_the_operator_takes_what_the_crd_takes(manifest: Manifest) -> None:
     [
         ("spec", _Spec),
         ("spec.runtime", sections.RuntimeSettings),
+        ("spec.elastic", sections.Elastic),
         ("spec.failurePolicy", sections.FailurePolicy),
         ("spec.failurePolicy.backoff", sections.Backoff),
         ("spec.failurePolicy.rules[]", sections.FailureRule),

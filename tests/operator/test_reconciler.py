@@ -139,6 +139,30 @@ def test_a_suspended_job_has_no_pods_and_goes_on_when_resumed() -> None:
     ]
 
 
+def test_a_scaled_job_begins_anew_in_its_new_size() -> None:
+    async def scenario() -> LocalCluster:
+        store = LocalCluster()
+        await store.create(job(elastic={"maxReplicas": 3}))
+        finish = False
+        node = Node(store, lambda _attempt, _index: 0 if finish else FOREVER)
+        async with background(node.run(), operate(store, store)):
+            await until(store, lambda status: status.phase == "Running")
+            store.change(REF, lambda found: found["spec"].update(replicas=3))
+            await until(store, lambda status: status.attempt == 1 and status.phase == "Running")
+            finish = True
+            for one in store.objects("Pod"):  # the script is asked again
+                store.change(Ref.of(one), lambda _pod: None)
+            await until(store, lambda status: status.finished)
+        return store
+
+    store = asyncio.run(scenario())
+    status = status_of(store)
+    assert (status.phase, status.attempt, status.resizes, status.restarts) == ("Succeeded", 1, 1, 0)
+    envs = [one["spec"]["containers"][0]["env"] for one in store.objects("Pod")]
+    sizes = {entry["value"] for env in envs for entry in env if entry["name"] == "WORLD_SIZE"}
+    assert (len(envs), sizes) == (3, {"3"})
+
+
 @pytest.mark.parametrize("after", [False, True], ids=["never done", "done, but unanswered"])
 def test_every_write_may_fail_once(after: bool) -> None:
     def script(attempt: int, index: int) -> int | None:
