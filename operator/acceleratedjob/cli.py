@@ -1,12 +1,11 @@
 """The command line: one program, one command for each way to use a job's manifest.
 
 Exit codes: 0 all is well, 1 the job has failed, 2 the manifest or the command is wrong,
-130 interrupted.
+3 an operator's lease is another's, 130 interrupted.
 """
 
 import argparse
 import asyncio
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ import yaml
 
 from acceleratedjob.api import Manifest
 from acceleratedjob.errors import InvalidSpec
+from acceleratedjob.kube.options import Options, add_flags
 from acceleratedjob.pods import pod
 from acceleratedjob.services import service
 from acceleratedjob.spec import JobSpec
@@ -89,29 +89,7 @@ def _add_operator(commands: Any) -> None:
         description="Watch the AcceleratedJobs of a cluster and run them, until stopped. In a pod "
         "it uses the pod's service account, elsewhere the kubeconfig's current context.",
     )
-    operator.add_argument(
-        "--namespace",
-        action="append",
-        default=[],
-        metavar="NS",
-        help="serve this namespace only; may be given more than once (default: all)",
-    )
-    operator.add_argument(
-        "--kubeconfig",
-        default=os.environ.get("KUBECONFIG"),
-        help="file to find the cluster in (default: $KUBECONFIG, then ~/.kube/config)",
-    )
-    operator.add_argument("--context", help="of the kubeconfig (default: its current one)")
-    operator.add_argument(
-        "--liveness-port",
-        type=int,
-        metavar="PORT",
-        help="answer GET /healthz on this port (default: none)",
-    )
-    operator.add_argument(
-        "--log-format", choices=("text", "json"), default="text", help="default: %(default)s"
-    )
-    operator.add_argument("--debug", action="store_true", help="log every action")
+    add_flags(operator)
     operator.set_defaults(run=_operator)
 
 
@@ -145,17 +123,12 @@ def _run(options: argparse.Namespace) -> int:
     return asyncio.run(run_job(manifest, workdir=options.workdir or options.manifest.parent))
 
 
-def _operator(options: argparse.Namespace) -> int:
+def _operator(given: argparse.Namespace) -> int:
+    try:
+        options = Options.of(given)
+    except ValueError as error:
+        print(f"acceleratedjob operator: {error}", file=sys.stderr)
+        return EXIT_USAGE
     from acceleratedjob.kube import program  # noqa: PLC0415  # imports kopf: a second
 
-    program.configure_logging(json=options.log_format == "json", debug=options.debug)
-    asyncio.run(
-        program.run(
-            kubeconfig=options.kubeconfig,
-            context=options.context,
-            namespaces=tuple(options.namespace),
-            liveness_port=options.liveness_port,
-        )
-    )
-    logging.shutdown()
-    return 0
+    return program.main(options)

@@ -17,6 +17,10 @@ class WorkQueue:
         self._working: set[str] = set()
         self._again: set[str] = set()  # asked for while worked on
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._open = asyncio.Event()
+        self._open.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     def add(self, key: str) -> None:
         """Ask for a key as soon as possible."""
@@ -38,8 +42,10 @@ class WorkQueue:
     async def take(self) -> str:
         """Wait for a key; it must be given back by `done`."""
         key = await self._ready.get()
+        await self._open.wait()
         self._waiting.discard(key)
         self._working.add(key)
+        self._idle.clear()
         return key
 
     def done(self, key: str) -> None:
@@ -48,6 +54,13 @@ class WorkQueue:
         if key in self._again:
             self._again.discard(key)
             self.add(key)
+        if not self._working:
+            self._idle.set()
+
+    async def close(self) -> None:
+        """Give out no more keys, and wait until those given out are done."""
+        self._open.clear()
+        await self._idle.wait()
 
     def _cancel_timer(self, key: str) -> None:
         timer = self._timers.pop(key, None)

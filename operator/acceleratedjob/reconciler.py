@@ -7,17 +7,15 @@ anywhere is made good by the next one, in this process or in the one that follow
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from acceleratedjob import api
-from acceleratedjob import plan as planning
 from acceleratedjob.actions import Action, Announce, CreatePod, CreateService, DeletePod
 from acceleratedjob.api import Manifest
 from acceleratedjob.cache import Cache
-from acceleratedjob.cluster import Cluster, Ref
-from acceleratedjob.ending import refuse
-from acceleratedjob.errors import ClusterError, Conflict, InvalidSpec, NotFound, Refused
+from acceleratedjob.cluster import Change, Cluster, Ref
+from acceleratedjob.deciding import decide
+from acceleratedjob.errors import ClusterError, Conflict, NotFound, Refused
 from acceleratedjob.execute import execute
 from acceleratedjob.observe import Observed, Refusal
 from acceleratedjob.queue import Backoff, WorkQueue
@@ -65,11 +63,22 @@ class Reconciler:
         self._refusals: dict[str, Refusal] = {}
         self._unwritten: dict[str, datetime] = {}  # since when counters wait to be written
         self._listed = {kind: asyncio.Event() for kind in WATCHED}
+        self._at_work = False
 
     def see(self, job: Manifest) -> None:
         """A job was added or changed."""
         self._cache.keep_job(job)
-        self._queue.add(job["metadata"]["uid"])
+        self._ask_for(job["metadata"]["uid"])
+
+    def take(self, kind: str, change: Change) -> None:
+        """Something happened to the pods or Services."""
+        for uid in self._cache.take(kind, change):
+            self._ask_for(uid)
+        self._listed[kind].set()
+
+    def _ask_for(self, uid: str) -> None:
+        if self._at_work:  # before, all that is asked for is to know; then all jobs are looked at
+            self._queue.add(uid)
 
     def forget(self, uid: str) -> None:
         """A job is gone."""
@@ -80,18 +89,33 @@ class Reconciler:
             memory.pop(uid, None)
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Watch and work until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.watch())
+            tasks.create_task(self.work())
+
+    async def watch(self) -> None:
+        """Keep what is known up to date, until cancelled; writes nothing."""
         async with asyncio.TaskGroup() as tasks:
             for kind in WATCHED:
                 tasks.create_task(self._watch(kind))
+
+    async def work(self) -> None:
+        """Look at all jobs, and at each again when something happens, until cancelled."""
+        self._at_work = True
+        for uid in self._cache.jobs:
+            self._queue.add(uid)
+        async with asyncio.TaskGroup() as tasks:
             for _ in range(self._workers):
                 tasks.create_task(self._work())
 
+    async def stop(self) -> None:
+        """Begin no more passes, and wait for the end of those under way."""
+        await self._queue.close()
+
     async def _watch(self, kind: str) -> None:
         async for change in self._cluster.watch(kind):
-            for uid in self._cache.take(kind, change):
-                self._queue.add(uid)
-            self._listed[kind].set()
+            self.take(kind, change)
 
     async def _work(self) -> None:
         for listed in self._listed.values():
@@ -112,11 +136,11 @@ class Reconciler:
             await self._pass(job)
         except (ClusterError, OSError) as error:
             seconds = self._backoff.next(uid)
-            log.warning("job=%s retry=%gs %s", _name(job), seconds, error)
+            log.warning("retry in %g s: %s", seconds, error, extra=_about(job))
             self._queue.add_after(uid, seconds)
         except Exception:  # one job's bug must not stop the others
             seconds = self._backoff.next(uid)
-            log.exception("job=%s retry=%gs", _name(job), seconds)
+            log.exception("retry in %g s", seconds, extra=_about(job))
             self._queue.add_after(uid, seconds)
         else:
             self._backoff.reset(uid)
@@ -129,7 +153,7 @@ class Reconciler:
             return
         self._cache.forget_lost(uid, before=plan.status.attempt)
         for group in plan.steps:
-            log.debug("job=%s attempt=%d %s", _name(job), plan.status.attempt, group)
+            log.debug("%s", group, extra=_about(job, plan.status.attempt))
             await self._take(spec, group, now)
         if plan.requeue_after is not None:
             self._queue.add_after(uid, plan.requeue_after.total_seconds())
@@ -162,7 +186,7 @@ class Reconciler:
         if written is not None:
             self._unwritten.pop(uid, None)
             self._cache.keep_job(written)
-            log.info("job=%s attempt=%d phase=%s", _name(job), new.attempt, new.phase)
+            log.info("phase=%s", new.phase, extra=_about(job, new.attempt))
         return written is not None
 
     async def _status(self, job: Manifest, status: Status) -> Manifest | None:
@@ -198,7 +222,8 @@ class Reconciler:
             result = await execute(self._cluster, spec, action, time=time)
         except Refused as error:
             if isinstance(action, Announce):  # no event must hold up a job
-                log.warning("job=%s/%s event refused: %s", spec.namespace, spec.name, error)
+                extra = {"namespace": spec.namespace, "job": spec.name}
+                log.warning("event refused: %s", error, extra=extra)
                 return
             self._refuse(spec.uid, error)
             raise
@@ -215,32 +240,8 @@ class Reconciler:
         self._queue.add(uid)
 
 
-def decide(job: Manifest, observed: Observed, now: datetime) -> tuple[JobSpec, Plan]:
-    """The plan for a job's manifest, whether or not it can be run."""
-    try:
-        spec = JobSpec.from_manifest(job)
-    except InvalidSpec as error:
-        bare = _identity(job)
-        if observed.status.finished:
-            return bare, planning.plan(bare, observed, now)
-        return bare, refuse(observed, error, bare.generation, now)
-    made = planning.plan(spec, observed, now)
-    return replace(spec, attempt_size=made.status.size), made
-
-
-def _identity(job: Manifest) -> JobSpec:
-    """Who a job is that cannot be run: enough to delete what it has, and the job in its time."""
-    metadata, spec = job["metadata"], job.get("spec")
-    ttl = spec.get("ttlSecondsAfterFinished") if isinstance(spec, dict) else None
-    return JobSpec(
-        template={},
-        name=metadata["name"],
-        namespace=metadata["namespace"],
-        uid=metadata["uid"],
-        generation=metadata.get("generation", 0),
-        ttl_seconds_after_finished=ttl if type(ttl) is int else None,
-    )
-
-
-def _name(job: Manifest) -> str:
-    return f"{job['metadata']['namespace']}/{job['metadata']['name']}"
+def _about(job: Manifest, attempt: int | None = None) -> Manifest:
+    """What a record of the log says about its job."""
+    metadata = job["metadata"]
+    known = (job.get("status") or {}).get("attempt") if attempt is None else attempt
+    return {"namespace": metadata["namespace"], "job": metadata["name"], "attempt": known}

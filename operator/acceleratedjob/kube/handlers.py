@@ -4,10 +4,8 @@ Only `on.event` is used: no finalizer, no annotation, no state of kopf's on the 
 operator may be killed, upgraded or removed at any time and a job can always be deleted.
 """
 
-import asyncio
-import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,8 +14,6 @@ from kubernetes.aio.client import Configuration
 
 from acceleratedjob import api
 from acceleratedjob.reconciler import Reconciler
-
-log = logging.getLogger(__name__)
 
 TOKEN_LIFE = timedelta(minutes=5)  # a projected token is replaced within its hour
 
@@ -28,13 +24,11 @@ class Handlers:
 
     configuration: Configuration
     reconcilers: Mapping[str | None, Reconciler]  # by namespace; None serves all
-    work: list[asyncio.Task[None]] = field(default_factory=list)  # of the reconcilers
 
     def registry(self) -> kopf.OperatorRegistry:
         """A registry of its own: importing this module changes nothing global."""
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry)(self.log_in)
-        kopf.on.cleanup(registry=registry)(self.stop)
         kopf.on.event(api.GROUP, api.VERSION, api.PLURAL, registry=registry)(self.see)
         return registry
 
@@ -46,11 +40,6 @@ class Handlers:
             reconciler.forget(job["metadata"]["uid"])
         else:
             reconciler.see(job)
-
-    async def stop(self, **_: Any) -> None:
-        """The process has been asked to end: no pass begins any more."""
-        for task in self.work:
-            task.cancel()
 
     async def log_in(self, **_: Any) -> kopf.ConnectionInfo:
         """The same server and user as the reconcilers' own connection."""
@@ -79,28 +68,3 @@ def settings() -> kopf.OperatorSettings:
     made.watching.server_timeout = 290
     made.watching.connect_timeout = 10
     return made
-
-
-async def serve(
-    handlers: Handlers, *, namespaces: tuple[str, ...], liveness_port: int | None
-) -> None:
-    """Run kopf and the reconcilers until either ends.
-
-    Args:
-        handlers: what kopf calls.
-        namespaces: to be watched; empty for all.
-        liveness_port: where GET /healthz answers; None for nowhere.
-    """
-    liveness = f"http://0.0.0.0:{liveness_port}/healthz" if liveness_port else None
-    async with asyncio.TaskGroup() as tasks:
-        handlers.work.extend(
-            tasks.create_task(each.run()) for each in handlers.reconcilers.values()
-        )
-        await kopf.operator(
-            registry=handlers.registry(),
-            settings=settings(),
-            namespaces=namespaces,
-            clusterwide=not namespaces,
-            standalone=True,
-            liveness_endpoint=liveness,
-        )

@@ -1,12 +1,12 @@
 """The protocol of `cluster.Cluster`, spoken to an API server."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from acceleratedjob import api
 from acceleratedjob.api import Manifest
-from acceleratedjob.cluster import Change, Ref
-from acceleratedjob.errors import Conflict, NotFound
+from acceleratedjob.cluster import Change, Listed, Ref
+from acceleratedjob.errors import Conflict, NotFound, Unavailable
 from acceleratedjob.kube.connection import Connection
 from acceleratedjob.kube.stream import Stream
 
@@ -47,9 +47,11 @@ class KubernetesCluster:
 
     connection: Connection
     namespace: str | None = None
+    may_write: Callable[[], bool] = lambda: True
 
     async def create(self, manifest: Manifest) -> Manifest:
         """See `Cluster.create`."""
+        self._check()
         path = collection(manifest["kind"], manifest["metadata"]["namespace"])
         made: Manifest = await self.connection.request("POST", path, manifest)
         return made
@@ -63,6 +65,7 @@ class KubernetesCluster:
         self, ref: Ref, *, uid: str, grace_seconds: int | None = None
     ) -> Manifest | None:
         """See `Cluster.delete`."""
+        self._check()
         options: Manifest = {
             "kind": "DeleteOptions",
             "apiVersion": "v1",
@@ -81,6 +84,7 @@ class KubernetesCluster:
         self, ref: Ref, status: Manifest, *, uid: str, resource_version: str
     ) -> Manifest:
         """See `Cluster.write_status`; the resource version belongs to one uid only."""
+        self._check()
         patch = [
             {"op": "replace", "path": "/metadata/resourceVersion", "value": resource_version},
             {"op": "add", "path": "/status", "value": status},
@@ -95,5 +99,17 @@ class KubernetesCluster:
 
     def watch(self, kind: str) -> AsyncIterator[Change]:
         """See `Cluster.watch`."""
-        stream = Stream(self.connection, collection(kind, self.namespace), kind, api.JOB_NAME_LABEL)
-        return stream.changes()
+        return self._stream(kind).changes()
+
+    async def list(self, kind: str) -> Listed:
+        """All jobs, or all pods or Services that are a job's, as they are at this moment."""
+        return await self._stream(kind).list()
+
+    def _stream(self, kind: str) -> Stream:
+        label = None if kind == api.KIND else api.JOB_NAME_LABEL
+        return Stream(self.connection, collection(kind, self.namespace), kind, label)
+
+    def _check(self) -> None:
+        """Send no write after the lease's end, however late this process gets to it."""
+        if not self.may_write():
+            raise Unavailable("this operator does not hold the lease")

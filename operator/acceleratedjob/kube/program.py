@@ -1,45 +1,171 @@
-"""The operator's process: its log, its connection, and the parts that work side by side."""
+"""The operator's process: its log, its connection, and the parts that work side by side.
 
+Its life has an order. Watches fill the caches from the start, leader or not. Passes begin when it
+may write. Asked to end, it lets the passes under way come to theirs, gives the lease back, and only
+then stops the rest: another operator goes on at once, and never beside this one.
+"""
+
+import asyncio
 import logging
+import os
+import signal
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 import kopf
+from kubernetes.aio.client import Configuration
 
-from acceleratedjob.kube.connection import connect, load_configuration
-from acceleratedjob.kube.handlers import Handlers, serve
+from acceleratedjob import api
+from acceleratedjob.errors import ClusterError
+from acceleratedjob.kube.connection import Connection, connect, load_configuration
+from acceleratedjob.kube.election import Election, LeaseLost, Unopposed
+from acceleratedjob.kube.handlers import Handlers, settings
+from acceleratedjob.kube.logs import configure_logging
 from acceleratedjob.kube.objects import KubernetesCluster
-from acceleratedjob.reconciler import Reconciler
+from acceleratedjob.kube.options import Options
+from acceleratedjob.queue import Backoff
+from acceleratedjob.reconciler import WATCHED, Reconciler
+
+log = logging.getLogger(__name__)
+
+EXIT_LEASE_LOST = 3
+STOP_SECONDS = 3  # for passes under way; then they are left to the next operator
 
 
-def configure_logging(*, json: bool, debug: bool) -> None:
-    """One line for each decision, for people or (json) for machines."""
-    kopf.configure(debug=debug, log_format=kopf.LogFormat.JSON if json else kopf.LogFormat.FULL)
-    if not debug:  # kopf would tell of every event
-        logging.getLogger("kopf").setLevel(logging.WARNING)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What works side by side; by namespace, where None is all of them."""
+
+    configuration: Configuration
+    election: Election | Unopposed
+    clusters: Mapping[str | None, KubernetesCluster]
+    reconcilers: Mapping[str | None, Reconciler]
 
 
-async def run(
-    *,
-    kubeconfig: str | None,
-    context: str | None,
-    namespaces: tuple[str, ...],
-    liveness_port: int | None,
-) -> None:
-    """Serve a cluster's jobs until a signal asks to stop.
+def main(options: Options) -> int:
+    """Serve a cluster's jobs until a signal asks to stop; the exit code."""
+    configure_logging(options.log_format, options.log_level)
+    asyncio.run(run(options))
+    logging.shutdown()
+    return 0
 
-    Args:
-        kubeconfig: file to find the cluster in; None for the pod's own, or the usual file.
-        context: of the kubeconfig.
-        namespaces: to be served; empty for all.
-        liveness_port: where GET /healthz answers.
-    """
-    configuration = await load_configuration(kubeconfig, context)
+
+async def run(options: Options) -> None:
+    """Connect, serve, and give the lease back whatever happens."""
+    stop = asyncio.Event()
+    _heed_signals(stop)
+    configuration = await load_configuration(options.kubeconfig, options.context)
     async with connect(configuration) as connection:
-        reconcilers = {
-            namespace: Reconciler(KubernetesCluster(connection, namespace))
-            for namespace in namespaces or (None,)
-        }
-        await serve(
-            Handlers(configuration, reconcilers),
-            namespaces=namespaces,
-            liveness_port=liveness_port,
+        parts = assemble(options, configuration, connection)
+        try:
+            await serve(parts, options.namespaces, stop)
+        finally:
+            await parts.election.release()
+
+
+def assemble(options: Options, configuration: Configuration, connection: Connection) -> Parts:
+    """The parts of an operator, ready to be started."""
+    election: Election | Unopposed = Unopposed()
+    if options.leader_elect:
+        election = Election(
+            connection=replace(connection, in_flight=asyncio.Semaphore(1)),
+            namespace=options.lease_namespace,
+            name=options.lease_name,
+            terms=options.terms,
         )
+    clusters = {
+        namespace: KubernetesCluster(connection, namespace, may_write=lambda: election.leading)
+        for namespace in options.namespaces or (None,)
+    }
+    return Parts(
+        configuration=configuration,
+        election=election,
+        clusters=clusters,
+        reconcilers={name: Reconciler(cluster) for name, cluster in clusters.items()},
+    )
+
+
+async def serve(parts: Parts, namespaces: tuple[str, ...], stop: asyncio.Event) -> None:
+    """Run all parts until `stop` is set, or until one of them fails."""
+    before, kopf_stop = asyncio.all_tasks(), asyncio.Event()
+    roots = await kopf.spawn_tasks(
+        registry=Handlers(parts.configuration, parts.reconcilers).registry(),
+        settings=settings(),
+        namespaces=namespaces,
+        clusterwide=not namespaces,
+        standalone=True,
+        stop_flag=kopf_stop,
+    )
+    _heed_signals(stop)  # kopf has its own way of ending, which would leave passes half done
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_serve_kopf(roots, before, kopf_stop))
+        ours = [tasks.create_task(each.watch()) for each in parts.reconcilers.values()]
+        ours += [tasks.create_task(_take_part(parts.election)), tasks.create_task(_work(parts))]
+        await stop.wait()
+        log.info("asked to end")
+        await _finish(parts, ours)
+        kopf_stop.set()
+
+
+async def _finish(parts: Parts, tasks: list[asyncio.Task[None]]) -> None:
+    """Let the passes under way end, and then the rest of us."""
+    stopping = [asyncio.create_task(each.stop()) for each in parts.reconcilers.values()]
+    await asyncio.wait(stopping, timeout=STOP_SECONDS)
+    for task in (*stopping, *tasks):
+        task.cancel()
+    await asyncio.wait((*stopping, *tasks))
+    await parts.election.release()
+
+
+async def _serve_kopf(
+    roots: Collection[asyncio.Task[None]], before: set[asyncio.Task[None]], stop: asyncio.Event
+) -> None:
+    await kopf.run_tasks(roots, ignored=before)
+    if not stop.is_set():
+        raise RuntimeError("kopf's watch of the jobs has ended, and nobody asked for it")
+
+
+async def _take_part(election: Election | Unopposed) -> None:
+    """Take part in the election; where the lease is lost, nothing of this process may go on."""
+    try:
+        await election.run()
+    except LeaseLost as error:
+        log.critical("%s; this process ends, another one may write", error)
+        logging.shutdown()
+        os._exit(EXIT_LEASE_LOST)
+
+
+async def _work(parts: Parts) -> None:
+    """Work on all jobs from when it is allowed."""
+    await parts.election.won.wait()
+    async with asyncio.TaskGroup() as tasks:
+        for namespace, reconciler in parts.reconcilers.items():
+            if isinstance(parts.election, Election):
+                await refresh(parts.clusters[namespace], reconciler)
+            tasks.create_task(reconciler.work())
+
+
+async def refresh(cluster: KubernetesCluster, reconciler: Reconciler) -> None:
+    """Read what the last leader has left: a watch may be behind it.
+
+    The jobs come first, so that no pod is seen older than the status that counts it.
+    """
+    backoff = Backoff(initial=0.5, maximum=10)
+    while True:
+        try:
+            for job in (await cluster.list(api.KIND)).objects:
+                reconciler.see(job)
+            for kind in WATCHED:
+                reconciler.take(kind, await cluster.list(kind))
+        except ClusterError as error:
+            seconds = backoff.next("refresh")
+            log.warning("taking over: retry=%gs %s", seconds, error)
+            await asyncio.sleep(seconds)
+        else:
+            return
+
+
+def _heed_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)

@@ -32,7 +32,7 @@ class Stream:
     connection: Connection
     path: str
     kind: str
-    label: str
+    label: str | None  # None: all of them
     _version: str = ""  # of the last change seen
     _backoff: Backoff = field(default_factory=lambda: Backoff(initial=0.5, maximum=30))
 
@@ -41,7 +41,7 @@ class Stream:
         while True:
             try:
                 if not self._version:
-                    yield await self._list()
+                    yield await self.list()
                 async for change in self._watch():
                     yield change
             except (_TooOldError, NotFound):
@@ -51,10 +51,10 @@ class Stream:
                 log.warning("watch=%s retry=%gs %s", self.path, seconds, error)
                 await asyncio.sleep(seconds)
 
-    async def _list(self) -> Listed:
+    async def list(self) -> Listed:
         """All objects, page by page, as of one resource version."""
         objects: list[Any] = []
-        params = {"labelSelector": self.label, "limit": str(PAGE)}
+        params = {"labelSelector": self.label or "", "limit": str(PAGE)}
         while True:
             page = await self.connection.request("GET", self.path, params=params)
             objects += (entry | {"kind": self.kind} for entry in page["items"])
@@ -66,7 +66,7 @@ class Stream:
     async def _watch(self) -> AsyncIterator[Change]:
         params = {
             "watch": "true",
-            "labelSelector": self.label,
+            "labelSelector": self.label or "",
             "resourceVersion": self._version,
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(WATCH_SECONDS),

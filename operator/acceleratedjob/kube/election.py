@@ -1,0 +1,156 @@
+"""Takes part in the election: `lease.decide` says what to do next, here it is done.
+
+kubernetes.aio ships a leader election of its own. It compares wall clocks, lets a request that
+hangs outlive the deadline, ends on a connection error, and never gives a lease back.
+"""
+
+import asyncio
+import logging
+import random
+import socket
+import uuid
+from dataclasses import dataclass, field, replace
+from typing import NoReturn
+
+from acceleratedjob.api import Manifest
+from acceleratedjob.errors import AlreadyExists, ClusterError, Conflict, NotFound
+from acceleratedjob.kube.connection import Connection
+from acceleratedjob.lease import (
+    API_VERSION,
+    KIND,
+    Lease,
+    Standing,
+    Step,
+    Terms,
+    claimed,
+    decide,
+    released,
+)
+from acceleratedjob.reconciler import utc_now
+
+log = logging.getLogger(__name__)
+
+RELEASE_SECONDS = 3  # then the lease runs out by itself
+
+
+class LeaseLost(Exception):
+    """Another may write from now on: this process must end at once."""
+
+
+def identity() -> str:
+    """A name that no other process has, nor this pod's next container."""
+    return f"{socket.gethostname()}_{uuid.uuid4()}"
+
+
+@dataclass(slots=True, kw_only=True)
+class Election:
+    """One participant."""
+
+    connection: Connection  # not shared with writes that renewals would have to wait behind
+    namespace: str
+    name: str
+    terms: Terms
+    me: str = field(default_factory=identity)
+    won: asyncio.Event = field(default_factory=asyncio.Event)
+    _standing: Standing = field(default_factory=Standing)
+
+    @property
+    def leading(self) -> bool:
+        """Whether a write may be sent now."""
+        renewed = self._standing.renewed
+        return renewed is not None and _now() < renewed + self.terms.deadline
+
+    async def run(self) -> NoReturn:
+        """Take part until cancelled; `won` is set when the lease is ours.
+
+        Raises:
+            LeaseLost: it was ours and is not any more.
+        """
+        while True:
+            decision = decide(self.me, self.terms, self._standing, _now())
+            match decision.step:
+                case Step.WAIT:  # not all participants at the same moment
+                    await asyncio.sleep(decision.seconds * random.uniform(0.8, 1))  # noqa: S311
+                case Step.STOP:
+                    raise LeaseLost(f"lease {self.namespace}/{self.name}: {decision.reason}")
+                case Step.LOOK | Step.CLAIM:
+                    await self._ask(decision.step)
+
+    async def release(self) -> None:
+        """Give the lease back, if it is ours, so that another need not wait for its end."""
+        lease, holding = self._standing.lease, self._standing.renewed is not None
+        self._standing = replace(self._standing, renewed=None)
+        if not holding or lease is None:
+            return
+        try:
+            async with asyncio.timeout(RELEASE_SECONDS):
+                await self._write(lease, released(lease, utc_now()))
+        except (ClusterError, OSError) as error:  # TimeoutError is an OSError
+            log.warning("lease=%s/%s not given back: %s", self.namespace, self.name, error)
+        else:
+            log.info("lease=%s/%s given back", self.namespace, self.name)
+
+    async def _ask(self, step: Step) -> None:
+        """Send one request; without an answer the next one goes over a fresh connection."""
+        sent = _now()
+        self._standing = replace(self._standing, tried=sent)
+        try:
+            async with asyncio.timeout(self.terms.deadline / 2):
+                await (self._look() if step is Step.LOOK else self._claim(sent))
+        except (ClusterError, OSError) as error:
+            log.warning(
+                "lease=%s/%s %s", self.namespace, self.name, str(error) or "no answer in time"
+            )
+
+    async def _look(self) -> None:
+        try:
+            lease = Lease.of(await self.connection.request("GET", self._path(self.name)))
+        except NotFound:
+            lease = None
+        self._standing = self._standing.saw(lease, _now())
+
+    async def _claim(self, sent: float) -> None:
+        lease = self._standing.lease
+        try:
+            made = await self._write(lease, claimed(lease, self.me, self.terms, utc_now()))
+        except (AlreadyExists, Conflict, NotFound):  # it has changed since it was seen
+            return await self._look()
+        self._standing = self._standing.held(Lease.of(made), sent)
+        if not self.won.is_set():
+            log.info("lease=%s/%s held by %s", self.namespace, self.name, self.me)
+            self.won.set()
+        return None
+
+    async def _write(self, lease: Lease | None, spec: Manifest) -> Manifest:
+        """Store a spec, if the lease still is as it was seen; labels of others stay."""
+        place = {"name": self.name, "namespace": self.namespace}
+        manifest = lease.manifest if lease else {"metadata": place}
+        body = {**manifest, "apiVersion": API_VERSION, "kind": KIND, "spec": spec}
+        method, path = ("PUT", self._path(self.name)) if lease else ("POST", self._path())
+        made: Manifest = await self.connection.request(method, path, body)
+        return made
+
+    def _path(self, *name: str) -> str:
+        collection = f"/apis/{API_VERSION}/namespaces/{self.namespace}/leases"
+        return "/".join((collection, *name))
+
+
+@dataclass(frozen=True, slots=True)
+class Unopposed:
+    """Stands in for an election where, by its owner's word, no other operator is."""
+
+    won: asyncio.Event = field(default_factory=asyncio.Event)
+    leading: bool = True
+
+    async def run(self) -> NoReturn:
+        """Lead until cancelled."""
+        self.won.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def release(self) -> None:
+        """Nobody waits for it."""
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,59 @@
+"""The operator's log: a line for each decision, for people or as one JSON object.
+
+A record may say which job it is about, in its `extra`; both forms show that the same way.
+"""
+
+import json
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+FIELDS = ("namespace", "job", "attempt")
+
+
+def about(record: logging.LogRecord) -> dict[str, Any]:
+    """Which job a record is about, as far as it is known; kopf has a form of its own."""
+    ref: dict[str, Any] = getattr(record, "k8s_ref", None) or {}
+    known = {"namespace": ref.get("namespace"), "job": ref.get("name")}
+    known |= {name: getattr(record, name, known.get(name)) for name in FIELDS}
+    return {name: known[name] for name in FIELDS if known[name] is not None}
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as JSON, its traceback included."""
+        time = datetime.fromtimestamp(record.created, UTC)
+        entry = {
+            "time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **about(record),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False, default=str)
+
+
+class TextFormatter(logging.Formatter):
+    """A line for people, the job at its end."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-8s %(message)s%(tail)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
+        """The line, before a traceback."""
+        record.tail = "".join(f" {name}={value}" for name, value in about(record).items())
+        return super().formatMessage(record)
+
+
+def configure_logging(log_format: str, level: str) -> None:
+    """Write the log of this process to standard error, in one form."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    if level != "debug":  # kopf would tell of every event, aiohttp of every probe
+        for name in ("kopf", "asyncio", "aiohttp"):
+            logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))

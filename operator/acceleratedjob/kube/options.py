@@ -1,0 +1,160 @@
+"""The flags of `acceleratedjob operator`. Imports nothing heavy: other commands read them too."""
+
+import argparse
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from acceleratedjob.api import COMPONENT
+from acceleratedjob.lease import Terms
+
+OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+LEVELS = ("debug", "info", "warning", "error")
+_MAX_NAME = 253
+_UNITS = {"ms": 0.001, "s": 1, "m": 60}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What an operator's process was told."""
+
+    kubeconfig: str | None = None  # a file; None for the pod's own, or the usual file
+    context: str | None = None  # of the kubeconfig
+    namespaces: tuple[str, ...] = ()  # to be served; empty for all
+    http_port: int | None = None  # None: nothing listens
+    watch_silence: float = 90.0  # seconds
+    log_format: str = "text"
+    log_level: str = "info"
+    leader_elect: bool = False
+    lease_name: str
+    lease_namespace: str
+    terms: Terms
+
+    @classmethod
+    def of(cls, given: argparse.Namespace) -> "Options":
+        """The options of a command line.
+
+        Raises:
+            ValueError: two of them do not fit together.
+        """
+        namespaces = tuple(sorted(set(given.namespace)))
+        return cls(
+            kubeconfig=given.kubeconfig,
+            context=given.context,
+            namespaces=namespaces,
+            http_port=given.http_port,
+            watch_silence=given.watch_silence,
+            log_format=given.log_format,
+            log_level=given.log_level,
+            leader_elect=given.leader_elect,
+            lease_name=given.lease_name or lease_name(namespaces),
+            lease_namespace=given.lease_namespace or own_namespace(),
+            terms=Terms(
+                duration=given.lease_duration,
+                deadline=given.renew_deadline,
+                retry=given.retry_period,
+            ),
+        )
+
+
+def seconds(text: str) -> float:
+    """A duration as Kubernetes' flags have it.
+
+    >>> [seconds(text) for text in ("15s", "1m", "500ms", "2.5")]
+    [15.0, 60.0, 0.5, 2.5]
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m)?", text)
+    if found is None or float(found[1]) == 0:
+        raise argparse.ArgumentTypeError(f"must be a duration such as 15s, got {text!r}")
+    return float(found[1]) * _UNITS[found[2] or "s"]
+
+
+def lease_name(namespaces: tuple[str, ...]) -> str:
+    """One lease for each set of namespaces, so that operators of different ones are independent.
+
+    >>> lease_name(()), lease_name(("blue", "red"))
+    ('acceleratedjob-operator', 'acceleratedjob-operator.blue.red')
+    """
+    name = ".".join((COMPONENT, *namespaces))
+    if len(name) <= _MAX_NAME:
+        return name
+    return f"{COMPONENT}.{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+
+
+def own_namespace() -> str:
+    """The namespace of the pod that this is; outside of a pod, the one that kubectl uses."""
+    return OWN_NAMESPACE.read_text().strip() if OWN_NAMESPACE.exists() else "default"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """All flags of the operator."""
+    _add_place(parser)
+    _add_observation(parser)
+    _add_election(parser.add_argument_group("leader election"))
+
+
+def _add_place(parser: Any) -> None:
+    parser.add_argument(
+        "--namespace",
+        action="append",
+        default=[],
+        metavar="NS",
+        help="serve this namespace only; may be given more than once (default: all)",
+    )
+    parser.add_argument(
+        "--kubeconfig",
+        default=os.environ.get("KUBECONFIG"),
+        metavar="FILE",
+        help="file to find the cluster in (default: $KUBECONFIG, then ~/.kube/config)",
+    )
+    parser.add_argument(
+        "--context", metavar="NAME", help="of the kubeconfig (default: its current one)"
+    )
+
+
+def _add_observation(parser: Any) -> None:
+    parser.add_argument(
+        "--http-port",
+        type=int,
+        metavar="PORT",
+        help="answer GET /healthz, /readyz and /metrics on this port (default: none)",
+    )
+    _add_duration(
+        parser, "--watch-silence", 90, "/healthz fails when a watch has told nothing for so long"
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=("text", "json"),
+        default="text",
+        help="a line for people, or one JSON object a line (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--log-level", choices=LEVELS, default="info", help="(default: %(default)s)"
+    )
+
+
+def _add_election(group: Any) -> None:
+    group.add_argument(
+        "--leader-elect",
+        action="store_true",
+        help="write only while holding a Lease, so that several may run and one works",
+    )
+    group.add_argument(
+        "--lease-name",
+        metavar="NAME",
+        help="(default: acceleratedjob-operator, and the namespaces if not all are served)",
+    )
+    group.add_argument(
+        "--lease-namespace", metavar="NS", help="(default: the pod's own; outside of pods, default)"
+    )
+    _add_duration(group, "--lease-duration", 15, "a lease not renewed for so long is free")
+    _add_duration(group, "--renew-deadline", 10, "a leader that cannot renew for so long ends")
+    _add_duration(group, "--retry-period", 2, "between two tries to get or to renew the lease")
+
+
+def _add_duration(parser: Any, flag: str, default: float, text: str) -> None:
+    metavar, shown = "SECONDS", f"{text} (default: {default:g}s)"
+    parser.add_argument(flag, type=seconds, default=default, metavar=metavar, help=shown)

@@ -1,0 +1,155 @@
+"""Who may write: the decisions of an election by a Lease. Pure: the clock is an argument.
+
+The rules are client-go's (tools/leaderelection). No machine's wall clock is compared with
+another's: a candidate notes by its own monotonic clock when it first saw the lease as it is, and
+takes it only if it has not changed for as long as its holder said. The holder gives up earlier
+than that, so that two never write.
+"""
+
+import math
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import Enum, auto
+from typing import Any
+
+from acceleratedjob.api import Manifest, View
+
+KIND = "Lease"
+API_VERSION = "coordination.k8s.io/v1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How long things may take, in seconds; Kubernetes' own components have these defaults."""
+
+    duration: float = 15.0  # a lease that was not renewed for so long is free
+    deadline: float = 10.0  # a holder that could not renew for so long gives up
+    retry: float = 2.0  # between two looks of a candidate, and two renewals of the holder
+
+    def __post_init__(self) -> None:
+        if self.duration < 1 or self.duration % 1:
+            raise ValueError(f"lease duration must be whole seconds, at least 1, got {self}")
+        if not self.duration > self.deadline > self.retry > 0:
+            raise ValueError(f"duration must exceed deadline, and that retry, got {self}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A lease as its holder wrote it: two that are equal are one and the same renewal."""
+
+    holder: str = ""  # empty: it was given back
+    duration: float = 0.0  # seconds
+    renewed: str = ""  # by the holder's wall clock: only ever compared for equality
+    manifest: Manifest = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> "Lease":
+        """The lease in a manifest."""
+        spec: View = manifest.get("spec") or {}
+        return cls(
+            holder=spec.get("holderIdentity") or "",
+            duration=spec.get("leaseDurationSeconds") or 0,
+            renewed=spec.get("renewTime") or "",
+            manifest=manifest,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What one participant knows; all times by its own monotonic clock."""
+
+    lease: Lease | None = None  # as last seen; None if there was none, or nobody has looked
+    since: float = -math.inf  # when it was first seen as it is
+    tried: float = -math.inf  # when the last request was sent
+    renewed: float | None = None  # when the request was sent that we hold it by; None: we do not
+
+    def saw(self, lease: Lease | None, now: float) -> "Standing":
+        """The standing after a look at the lease."""
+        same = lease is not None and lease == self.lease
+        return replace(self, lease=lease, since=self.since if same else now)
+
+    def held(self, lease: Lease, sent: float) -> "Standing":
+        """The standing after a request, sent then, that made us the holder or left us so."""
+        return replace(self.saw(lease, sent), renewed=sent)
+
+
+class Step(Enum):
+    """What a participant does next."""
+
+    LOOK = auto()  # read the lease
+    CLAIM = auto()  # write it: take it or renew it, if it still is as it was seen
+    WAIT = auto()
+    STOP = auto()  # it is lost: nothing may be written any more
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A step, and what belongs to it."""
+
+    step: Step
+    seconds: float = 0.0  # to wait
+    reason: str = ""  # why it is lost
+
+
+def decide(me: str, terms: Terms, at: Standing, now: float) -> Decision:
+    """The next step of one participant.
+
+    Args:
+        me: its identity.
+        terms: how long things may take.
+        at: what it knows.
+        now: by its monotonic clock.
+    """
+    if at.renewed is not None:
+        return _as_holder(me, terms, at, now)
+    if at.tried == -math.inf:
+        return Decision(Step.LOOK)
+    free_at = _free_at(me, terms, at)
+    if free_at <= now:
+        return Decision(Step.CLAIM)
+    look_at = at.tried + terms.retry
+    if look_at <= now:
+        return Decision(Step.LOOK)
+    return Decision(Step.WAIT, seconds=min(free_at, look_at) - now)
+
+
+def _as_holder(me: str, terms: Terms, at: Standing, now: float) -> Decision:
+    if at.lease is not None and at.lease.holder != me:
+        return Decision(Step.STOP, reason=f"it is held by {at.lease.holder or 'nobody'}")
+    gives_up_at = (at.renewed or 0.0) + terms.deadline
+    if gives_up_at <= now:
+        return Decision(Step.STOP, reason=f"it could not be renewed for {terms.deadline:g} s")
+    renew_at = at.tried + terms.retry
+    if renew_at <= now:
+        return Decision(Step.CLAIM)
+    return Decision(Step.WAIT, seconds=min(gives_up_at, renew_at) - now)
+
+
+def _free_at(me: str, terms: Terms, at: Standing) -> float:
+    """When the lease may be taken, if it is not renewed before."""
+    if at.lease is None or at.lease.holder in ("", me):
+        return at.tried
+    return at.since + (at.lease.duration or terms.duration)
+
+
+def claimed(lease: Lease | None, me: str, terms: Terms, time: datetime) -> dict[str, Any]:
+    """The spec of a lease that is taken or renewed."""
+    old: View = lease.manifest.get("spec") or {} if lease else {}
+    ours = lease is not None and lease.holder == me
+    return {
+        "holderIdentity": me,
+        "leaseDurationSeconds": int(terms.duration),
+        "acquireTime": (old.get("acquireTime") if ours else None) or _micro_time(time),
+        "renewTime": _micro_time(time),
+        "leaseTransitions": (old.get("leaseTransitions") or 0) + (lease is not None and not ours),
+    }
+
+
+def released(lease: Lease, time: datetime) -> dict[str, Any]:
+    """The spec of a lease that its holder gives back: free at once."""
+    given = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _micro_time(time)}
+    return {**(lease.manifest.get("spec") or {}), **given}
+
+
+def _micro_time(time: datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
