@@ -58,8 +58,10 @@ class Unavailable(ClusterError):
 
     Attributes:
         retry_after: seconds that the server asked to wait; 0 if it did not say.
+        silent: True if nobody said anything until patience ran out, not even a refusal.
     """
 
-    def __init__(self, message: str, *, retry_after: float = 0) -> None:
+    def __init__(self, message: str, *, retry_after: float = 0, silent: bool = False) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.silent = silent

@@ -5,7 +5,10 @@ is given out again afterwards, never to two workers at once; a later time gives 
 """
 
 import asyncio
+import time
 from typing import Any
+
+from acceleratedjob import metrics
 
 
 class WorkQueue:
@@ -17,14 +20,19 @@ class WorkQueue:
         self._working: set[str] = set()
         self._again: set[str] = set()  # asked for while worked on
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._since: dict[str, float] = {}  # when each was first asked for
         self._open = asyncio.Event()
         self._open.set()
         self._idle = asyncio.Event()
         self._idle.set()
 
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._again)
+
     def add(self, key: str) -> None:
         """Ask for a key as soon as possible."""
         self._cancel_timer(key)
+        self._since.setdefault(key, time.monotonic())
         if key in self._working:
             self._again.add(key)
         elif key not in self._waiting:
@@ -45,6 +53,7 @@ class WorkQueue:
         await self._open.wait()
         self._waiting.discard(key)
         self._working.add(key)
+        metrics.QUEUE_DELAY.observe(time.monotonic() - self._since.pop(key))
         self._idle.clear()
         return key
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from acceleratedjob import api
+from acceleratedjob import api, metrics
 from acceleratedjob.actions import Action, Announce, CreatePod, CreateService, DeletePod
 from acceleratedjob.api import Manifest
 from acceleratedjob.cache import Cache
@@ -22,6 +22,7 @@ from acceleratedjob.queue import Backoff, WorkQueue
 from acceleratedjob.situation import Plan
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Status, format_time, is_urgent
+from acceleratedjob.telling import about, count_restart
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +57,8 @@ class Reconciler:
         self._cluster = cluster
         self._workers = workers
         self._now = now
-        self._cache = Cache()
-        self._queue = WorkQueue()
+        self.cache = Cache()
+        self.queue = WorkQueue()
         self._backoff = Backoff(retry_seconds)
         self._refused = Backoff(retry_seconds)
         self._refusals: dict[str, Refusal] = {}
@@ -67,22 +68,22 @@ class Reconciler:
 
     def see(self, job: Manifest) -> None:
         """A job was added or changed."""
-        self._cache.keep_job(job)
+        self.cache.keep_job(job)
         self._ask_for(job["metadata"]["uid"])
 
     def take(self, kind: str, change: Change) -> None:
         """Something happened to the pods or Services."""
-        for uid in self._cache.take(kind, change):
+        for uid in self.cache.take(kind, change):
             self._ask_for(uid)
         self._listed[kind].set()
 
     def _ask_for(self, uid: str) -> None:
         if self._at_work:  # before, all that is asked for is to know; then all jobs are looked at
-            self._queue.add(uid)
+            self.queue.add(uid)
 
     def forget(self, uid: str) -> None:
         """A job is gone."""
-        self._cache.forget(uid)
+        self.cache.forget(uid)
         for backoff in (self._backoff, self._refused):
             backoff.reset(uid)
         for memory in (self._refusals, self._unwritten):
@@ -103,15 +104,15 @@ class Reconciler:
     async def work(self) -> None:
         """Look at all jobs, and at each again when something happens, until cancelled."""
         self._at_work = True
-        for uid in self._cache.jobs:
-            self._queue.add(uid)
+        for uid in self.cache.jobs:
+            self.queue.add(uid)
         async with asyncio.TaskGroup() as tasks:
             for _ in range(self._workers):
                 tasks.create_task(self._work())
 
     async def stop(self) -> None:
         """Begin no more passes, and wait for the end of those under way."""
-        await self._queue.close()
+        await self.queue.close()
 
     async def _watch(self, kind: str) -> None:
         async for change in self._cluster.watch(kind):
@@ -121,29 +122,32 @@ class Reconciler:
         for listed in self._listed.values():
             await listed.wait()
         while True:
-            uid = await self._queue.take()
+            uid = await self.queue.take()
             try:
                 await self._look(uid)
             finally:
-                self._queue.done(uid)
+                self.queue.done(uid)
 
     async def _look(self, uid: str) -> None:
         """One pass over one job; what goes wrong is tried again, later and later."""
-        job = self._cache.jobs.get(uid)
+        job = self.cache.jobs.get(uid)
         if job is None or job["metadata"].get("deletionTimestamp") or not api.is_ours(job):
             return
         try:
-            await self._pass(job)
+            with metrics.PASS_DURATION.time():
+                await self._pass(job)
         except (ClusterError, OSError) as error:
-            seconds = self._backoff.next(uid)
-            log.warning("retry in %g s: %s", seconds, error, extra=_about(job))
-            self._queue.add_after(uid, seconds)
+            log.warning("retry in %g s: %s", self._retry(uid), error, extra=about(job))
         except Exception:  # one job's bug must not stop the others
-            seconds = self._backoff.next(uid)
-            log.exception("retry in %g s", seconds, extra=_about(job))
-            self._queue.add_after(uid, seconds)
+            log.exception("retry in %g s", self._retry(uid), extra=about(job))
         else:
             self._backoff.reset(uid)
+
+    def _retry(self, uid: str) -> float:
+        metrics.PASS_ERRORS.inc()
+        seconds = self._backoff.next(uid)
+        self.queue.add_after(uid, seconds)
+        return seconds
 
     async def _pass(self, job: Manifest) -> None:
         uid, now = job["metadata"]["uid"], self._now()
@@ -151,24 +155,24 @@ class Reconciler:
         spec, plan = decide(job, observed, now)
         if not await self._write(job, observed.status, plan, now):
             return
-        self._cache.forget_lost(uid, before=plan.status.attempt)
+        self.cache.forget_lost(uid, before=plan.status.attempt)
         for group in plan.steps:
-            log.debug("%s", group, extra=_about(job, plan.status.attempt))
+            log.debug("%s", group, extra=about(job, plan.status.attempt))
             await self._take(spec, group, now)
         if plan.requeue_after is not None:
-            self._queue.add_after(uid, plan.requeue_after.total_seconds())
+            self.queue.add_after(uid, plan.requeue_after.total_seconds())
         if observed.refusal is not None and observed.refusal.retry_at <= now:
             self._refusals.pop(uid, None)
             self._refused.reset(uid)
-            self._queue.add(uid)
+            self.queue.add(uid)
 
     def _observe(self, job: Manifest) -> Observed:
         uid = job["metadata"]["uid"]
         return Observed(
             status=Status.from_manifest(job),
-            pods=self._cache.pods(uid),
-            lost=self._cache.lost(uid),
-            service_uid=self._cache.services.get(uid),
+            pods=self.cache.pods(uid),
+            lost=self.cache.lost(uid),
+            service_uid=self.cache.services.get(uid),
             refusal=self._refusals.get(uid),
         )
 
@@ -180,13 +184,14 @@ class Reconciler:
             return True
         due = self._unwritten.setdefault(uid, now) + timedelta(seconds=COALESCE_SECONDS)
         if not is_urgent(old, new) and now < due:
-            self._queue.add_after(uid, (due - now).total_seconds())
+            self.queue.add_after(uid, (due - now).total_seconds())
             return True
         written = await self._status(job, new)
         if written is not None:
             self._unwritten.pop(uid, None)
-            self._cache.keep_job(written)
-            log.info("phase=%s", new.phase, extra=_about(job, new.attempt))
+            self.cache.keep_job(written)
+            count_restart(old, new)
+            log.info("phase=%s", new.phase, extra=about(job, new.attempt))
         return written is not None
 
     async def _status(self, job: Manifest, status: Status) -> Manifest | None:
@@ -203,8 +208,8 @@ class Reconciler:
         except (
             Conflict
         ):  # an event with the newer job is on its way; this is for when it was missed
-            self._cache.keep_job(await self._cluster.read(Ref.of(job)))
-            self._queue.add(metadata["uid"])
+            self.cache.keep_job(await self._cluster.read(Ref.of(job)))
+            self.queue.add(metadata["uid"])
         return None
 
     async def _take(self, spec: JobSpec, group: tuple[Action, ...], now: datetime) -> None:
@@ -228,20 +233,13 @@ class Reconciler:
             self._refuse(spec.uid, error)
             raise
         if result is not None and isinstance(action, CreatePod | DeletePod):
-            self._cache.keep("Pod", result)
+            self.cache.keep("Pod", result)
         if result is not None and isinstance(action, CreateService):
-            self._cache.keep("Service", result)
+            self.cache.keep("Service", result)
 
     def _refuse(self, uid: str, error: Refused) -> None:
         wait = timedelta(seconds=self._refused.next(uid))
         self._refusals[uid] = Refusal(
             message=str(error), final=error.final, retry_at=self._now() + wait
         )
-        self._queue.add(uid)
-
-
-def _about(job: Manifest, attempt: int | None = None) -> Manifest:
-    """What a record of the log says about its job."""
-    metadata = job["metadata"]
-    known = (job.get("status") or {}).get("attempt") if attempt is None else attempt
-    return {"namespace": metadata["namespace"], "job": metadata["name"], "attempt": known}
+        self.queue.add(uid)

@@ -12,6 +12,7 @@ from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
+from acceleratedjob import metrics
 from acceleratedjob.errors import Unavailable
 from acceleratedjob.kube.answers import error_from
 
@@ -85,18 +86,26 @@ class Connection:
         try:
             async with self.session.request(method, url, headers=headers, **options) as answer:
                 if answer.status >= 400:  # noqa: PLR2004  # HTTP's line between yes and no
+                    metrics.API_ERRORS.labels(metrics.status_class(answer.status)).inc()
                     raise error_from(answer.status, await answer.read(), answer.headers)
                 yield answer
         except (aiohttp.ClientError, TimeoutError) as error:
+            silent = isinstance(error, TimeoutError)
+            metrics.API_ERRORS.labels("timeout" if silent else "connection").inc()
             sentence = f"no answer from {url}: {type(error).__name__} {error}"
-            raise Unavailable(sentence) from error
+            raise Unavailable(sentence, silent=silent) from error
+
+
+def open_session(configuration: Configuration, **options: Any) -> aiohttp.ClientSession:
+    """A session with the API server; the caller authenticates its requests, and closes it."""
+    connector = aiohttp.TCPConnector(ssl=RESTClientObject(configuration).ssl_context, limit=0)
+    return aiohttp.ClientSession(
+        connector=connector, read_bufsize=LINE_BYTES, proxy=configuration.proxy, **options
+    )
 
 
 @contextlib.asynccontextmanager
 async def connect(configuration: Configuration) -> AsyncIterator[Connection]:
     """A connection that is closed at the end."""
-    connector = aiohttp.TCPConnector(ssl=RESTClientObject(configuration).ssl_context, limit=0)
-    async with aiohttp.ClientSession(
-        connector=connector, read_bufsize=LINE_BYTES, proxy=configuration.proxy
-    ) as session:
+    async with open_session(configuration) as session:
         yield Connection(configuration, session, asyncio.Semaphore(IN_FLIGHT))

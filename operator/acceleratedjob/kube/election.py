@@ -12,6 +12,7 @@ import uuid
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
+from acceleratedjob import metrics
 from acceleratedjob.api import Manifest
 from acceleratedjob.errors import AlreadyExists, ClusterError, Conflict, NotFound
 from acceleratedjob.kube.connection import Connection
@@ -127,6 +128,7 @@ class Election:
         manifest = lease.manifest if lease else {"metadata": place}
         body = {**manifest, "apiVersion": API_VERSION, "kind": KIND, "spec": spec}
         method, path = ("PUT", self._path(self.name)) if lease else ("POST", self._path())
+        metrics.WRITES.labels("update" if lease else "create", KIND).inc()
         made: Manifest = await self.connection.request(method, path, body)
         return made
 

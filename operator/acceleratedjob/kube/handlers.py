@@ -9,10 +9,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import aiohttp
 import kopf
 from kubernetes.aio.client import Configuration
 
-from acceleratedjob import api
+from acceleratedjob import api, metrics
+from acceleratedjob.kube.connection import REQUEST_SECONDS, open_session
+from acceleratedjob.kube.objects import collection
+from acceleratedjob.kube.pulse import Pulse
+from acceleratedjob.kube.stream import PAGE
 from acceleratedjob.reconciler import Reconciler
 
 TOKEN_LIFE = timedelta(minutes=5)  # a projected token is replaced within its hour
@@ -24,6 +29,7 @@ class Handlers:
 
     configuration: Configuration
     reconcilers: Mapping[str | None, Reconciler]  # by namespace; None serves all
+    pulse: Pulse
 
     def registry(self) -> kopf.OperatorRegistry:
         """A registry of its own: importing this module changes nothing global."""
@@ -34,37 +40,59 @@ class Handlers:
 
     async def see(self, *, type: str, event: Any, namespace: str | None, **_: Any) -> None:  # noqa: A002  # kopf's name
         """A job was added, changed or removed."""
-        reconciler = self.reconcilers.get(namespace) or self.reconcilers[None]
+        served = namespace if namespace in self.reconcilers else None
+        reconciler = self.reconcilers[served]
+        self.pulse.hear(collection(api.KIND, served))
         job = dict(event["object"])
         if type == "DELETED":
             reconciler.forget(job["metadata"]["uid"])
         else:
             reconciler.see(job)
 
-    async def log_in(self, **_: Any) -> kopf.ConnectionInfo:
-        """The same server and user as the reconcilers' own connection."""
-        configuration = self.configuration
-        token = await configuration.get_api_key_with_prefix("BearerToken")
-        scheme, _space, secret = (token or "").rpartition(" ")
-        return kopf.ConnectionInfo(
-            server=configuration.host,
-            ca_path=configuration.ssl_ca_cert,
-            insecure=not configuration.verify_ssl,
-            scheme=scheme.capitalize() or None,
-            token=secret or None,
-            certificate_path=configuration.cert_file,
-            private_key_path=configuration.key_file,
-            proxy_url=configuration.proxy,
-            expiration=datetime.now(UTC) + TOKEN_LIFE if secret else None,
+    async def log_in(self, **_: Any) -> kopf.AiohttpSession:
+        """A session of kopf's own, which tells us what it hears."""
+        token = await self.configuration.get_api_key_with_prefix("BearerToken")
+        trace = aiohttp.TraceConfig()
+        trace.on_request_end.append(self._answered)
+        trace.on_request_exception.append(self._unanswered)
+        headers = {"Authorization": token} if token else {}
+        return kopf.AiohttpSession(
+            server=self.configuration.host,
+            aiohttp_session=open_session(
+                self.configuration, headers=headers, trace_configs=[trace]
+            ),
+            expiration=datetime.now(UTC) + TOKEN_LIFE if token else None,
         )
 
+    async def _answered(
+        self, _session: object, _context: object, end: aiohttp.TraceRequestEndParams
+    ) -> None:
+        """Kopf's request has an answer's head; a watch begins only after its list was read."""
+        status, path = end.response.status, end.url.path
+        if status >= 400:  # noqa: PLR2004  # HTTP's line between yes and no
+            metrics.API_ERRORS.labels(metrics.status_class(status)).inc()
+        self.pulse.hear(path)
+        if status < 400 and "watch" in end.url.query:  # noqa: PLR2004
+            self.pulse.complete(path)
 
-def settings() -> kopf.OperatorSettings:
-    """Make kopf a plain watcher."""
+    async def _unanswered(
+        self, _session: object, _context: object, end: aiohttp.TraceRequestExceptionParams
+    ) -> None:
+        silent = isinstance(end.exception, TimeoutError)
+        metrics.API_ERRORS.labels("timeout" if silent else "connection").inc()
+        if not silent:
+            self.pulse.hear(end.url.path)
+
+
+def settings(pulse: Pulse) -> kopf.OperatorSettings:
+    """Make kopf a plain watcher, which begins a watch anew in time for us to hear of it."""
     made = kopf.OperatorSettings()
     made.posting.enabled = False  # events are written by the plan, once for each decision
     made.scanning.disabled = True  # no right to list CRDs and namespaces is needed
     made.peering.standalone = True
-    made.watching.server_timeout = 290
-    made.watching.connect_timeout = 10
+    made.networking.connect_timeout = made.watching.connect_timeout = 10
+    made.networking.request_timeout = REQUEST_SECONDS
+    made.watching.server_timeout = pulse.watch_seconds
+    made.watching.inactivity_timeout = pulse.silence
+    made.watching.chunk_size = PAGE
     return made

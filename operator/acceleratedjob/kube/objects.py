@@ -1,13 +1,14 @@
 """The protocol of `cluster.Cluster`, spoken to an API server."""
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from acceleratedjob import api
+from acceleratedjob import api, metrics
 from acceleratedjob.api import Manifest
 from acceleratedjob.cluster import Change, Listed, Ref
 from acceleratedjob.errors import Conflict, NotFound, Unavailable
 from acceleratedjob.kube.connection import Connection
+from acceleratedjob.kube.pulse import Pulse
 from acceleratedjob.kube.stream import Stream
 
 _PREFIX = {  # kind -> the part of its path before the namespace, and its plural
@@ -48,10 +49,11 @@ class KubernetesCluster:
     connection: Connection
     namespace: str | None = None
     may_write: Callable[[], bool] = lambda: True
+    pulse: Pulse = field(default_factory=lambda: Pulse(()))
 
     async def create(self, manifest: Manifest) -> Manifest:
         """See `Cluster.create`."""
-        self._check()
+        self._begin("create", manifest["kind"])
         path = collection(manifest["kind"], manifest["metadata"]["namespace"])
         made: Manifest = await self.connection.request("POST", path, manifest)
         return made
@@ -65,7 +67,7 @@ class KubernetesCluster:
         self, ref: Ref, *, uid: str, grace_seconds: int | None = None
     ) -> Manifest | None:
         """See `Cluster.delete`."""
-        self._check()
+        self._begin("delete", ref.kind)
         options: Manifest = {
             "kind": "DeleteOptions",
             "apiVersion": "v1",
@@ -84,7 +86,7 @@ class KubernetesCluster:
         self, ref: Ref, status: Manifest, *, uid: str, resource_version: str
     ) -> Manifest:
         """See `Cluster.write_status`; the resource version belongs to one uid only."""
-        self._check()
+        self._begin("patch", ref.kind)
         patch = [
             {"op": "replace", "path": "/metadata/resourceVersion", "value": resource_version},
             {"op": "add", "path": "/status", "value": status},
@@ -107,9 +109,11 @@ class KubernetesCluster:
 
     def _stream(self, kind: str) -> Stream:
         label = None if kind == api.KIND else api.JOB_NAME_LABEL
-        return Stream(self.connection, collection(kind, self.namespace), kind, label)
+        path = collection(kind, self.namespace)
+        return Stream(self.connection, path, kind, label, self.pulse)
 
-    def _check(self) -> None:
-        """Send no write after the lease's end, however late this process gets to it."""
+    def _begin(self, verb: str, kind: str) -> None:
+        """Count a write, and send none after the lease's end, however late we get to it."""
         if not self.may_write():
             raise Unavailable("this operator does not hold the lease")
+        metrics.WRITES.labels(verb, kind).inc()

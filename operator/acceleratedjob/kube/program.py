@@ -20,9 +20,11 @@ from acceleratedjob.errors import ClusterError
 from acceleratedjob.kube.connection import Connection, connect, load_configuration
 from acceleratedjob.kube.election import Election, LeaseLost, Unopposed
 from acceleratedjob.kube.handlers import Handlers, settings
+from acceleratedjob.kube.http import Pages, serving
 from acceleratedjob.kube.logs import configure_logging
-from acceleratedjob.kube.objects import KubernetesCluster
+from acceleratedjob.kube.objects import KubernetesCluster, collection
 from acceleratedjob.kube.options import Options
+from acceleratedjob.kube.pulse import Pulse
 from acceleratedjob.queue import Backoff
 from acceleratedjob.reconciler import WATCHED, Reconciler
 
@@ -38,6 +40,7 @@ class Parts:
 
     configuration: Configuration
     election: Election | Unopposed
+    pulse: Pulse
     clusters: Mapping[str | None, KubernetesCluster]
     reconcilers: Mapping[str | None, Reconciler]
 
@@ -58,7 +61,7 @@ async def run(options: Options) -> None:
     async with connect(configuration) as connection:
         parts = assemble(options, configuration, connection)
         try:
-            await serve(parts, options.namespaces, stop)
+            await serve(parts, options, stop)
         finally:
             await parts.election.release()
 
@@ -73,37 +76,48 @@ def assemble(options: Options, configuration: Configuration, connection: Connect
             name=options.lease_name,
             terms=options.terms,
         )
+    served = options.namespaces or (None,)
+    watched = (collection(kind, each) for each in served for kind in (api.KIND, *WATCHED))
+    pulse = Pulse(watched, silence=options.watch_silence)
     clusters = {
-        namespace: KubernetesCluster(connection, namespace, may_write=lambda: election.leading)
-        for namespace in options.namespaces or (None,)
+        namespace: KubernetesCluster(
+            connection, namespace, may_write=lambda: election.leading, pulse=pulse
+        )
+        for namespace in served
     }
     return Parts(
         configuration=configuration,
         election=election,
+        pulse=pulse,
         clusters=clusters,
         reconcilers={name: Reconciler(cluster) for name, cluster in clusters.items()},
     )
 
 
-async def serve(parts: Parts, namespaces: tuple[str, ...], stop: asyncio.Event) -> None:
+async def serve(parts: Parts, options: Options, stop: asyncio.Event) -> None:
     """Run all parts until `stop` is set, or until one of them fails."""
+    pages = Pages(
+        parts.pulse, tuple(parts.reconcilers.values()), leading=lambda: parts.election.leading
+    )
     before, kopf_stop = asyncio.all_tasks(), asyncio.Event()
     roots = await kopf.spawn_tasks(
-        registry=Handlers(parts.configuration, parts.reconcilers).registry(),
-        settings=settings(),
-        namespaces=namespaces,
-        clusterwide=not namespaces,
+        registry=Handlers(parts.configuration, parts.reconcilers, parts.pulse).registry(),
+        settings=settings(parts.pulse),
+        namespaces=options.namespaces,
+        clusterwide=not options.namespaces,
         standalone=True,
         stop_flag=kopf_stop,
     )
     _heed_signals(stop)  # kopf has its own way of ending, which would leave passes half done
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_serve_kopf(roots, before, kopf_stop))
-        ours = [tasks.create_task(each.watch()) for each in parts.reconcilers.values()]
-        ours += [tasks.create_task(_take_part(parts.election)), tasks.create_task(_work(parts))]
-        await stop.wait()
-        log.info("asked to end")
-        await _finish(parts, ours)
+        async with serving(pages, options.http_port):
+            ours = [tasks.create_task(each.watch()) for each in parts.reconcilers.values()]
+            ours.append(tasks.create_task(_take_part(parts.election)))
+            ours.append(tasks.create_task(_work(parts)))
+            await stop.wait()
+            log.info("asked to end")
+            await _finish(parts, ours)
         kopf_stop.set()
 
 

@@ -10,15 +10,14 @@ from typing import Any
 import aiohttp
 
 from acceleratedjob.cluster import Change, Changed, Gone, Listed
-from acceleratedjob.errors import ClusterError, NotFound
+from acceleratedjob.errors import ClusterError, NotFound, Unavailable
 from acceleratedjob.kube.connection import Connection
+from acceleratedjob.kube.pulse import Pulse
 from acceleratedjob.queue import Backoff
 
 log = logging.getLogger(__name__)
 
 PAGE = 500  # objects a request when listing
-WATCH_SECONDS = 290  # the API server ends the watch then, and a new one goes on from there
-SILENCE_SECONDS = 90  # a bookmark comes every minute; longer silence means a dead connection
 
 
 class _TooOldError(Exception):
@@ -33,8 +32,13 @@ class Stream:
     path: str
     kind: str
     label: str | None  # None: all of them
+    pulse: Pulse
     _version: str = ""  # of the last change seen
-    _backoff: Backoff = field(default_factory=lambda: Backoff(initial=0.5, maximum=30))
+    _backoff: Backoff = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Even where every try is refused, there is one in time to prove that we are alive.
+        self._backoff = Backoff(initial=0.5, maximum=min(30, self.pulse.silence / 3))
 
     async def changes(self) -> AsyncIterator[Change]:
         """One `Listed`, then changes as they come; `Listed` again after a gap."""
@@ -42,11 +46,15 @@ class Stream:
             try:
                 if not self._version:
                     yield await self.list()
+                    self.pulse.complete(self.path)
                 async for change in self._watch():
                     yield change
             except (_TooOldError, NotFound):
+                self.pulse.hear(self.path)
                 self._version = ""
             except ClusterError as error:
+                if not (isinstance(error, Unavailable) and error.silent):
+                    self.pulse.hear(self.path)
                 seconds = self._backoff.next(self.path)
                 log.warning("watch=%s retry=%gs %s", self.path, seconds, error)
                 await asyncio.sleep(seconds)
@@ -57,6 +65,7 @@ class Stream:
         params = {"labelSelector": self.label or "", "limit": str(PAGE)}
         while True:
             page = await self.connection.request("GET", self.path, params=params)
+            self.pulse.hear(self.path)
             objects += (entry | {"kind": self.kind} for entry in page["items"])
             params["continue"] = page["metadata"].get("continue") or ""
             if not params["continue"]:
@@ -69,12 +78,14 @@ class Stream:
             "labelSelector": self.label or "",
             "resourceVersion": self._version,
             "allowWatchBookmarks": "true",
-            "timeoutSeconds": str(WATCH_SECONDS),
+            "timeoutSeconds": str(self.pulse.watch_seconds),
         }
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=SILENCE_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=self.pulse.silence)
         async with self.connection.open("GET", self.path, params=params, timeout=timeout) as answer:
             self._backoff.reset(self.path)
+            self.pulse.hear(self.path)
             async for line in answer.content:
+                self.pulse.hear(self.path)
                 change = self._change(json.loads(line))
                 if change is not None:
                     yield change

@@ -1,0 +1,122 @@
+"""What is counted, for Prometheus. No label has more values than this module can list.
+
+Names of jobs and namespaces are in the log and in each job's status, not here.
+"""
+
+from typing import Any
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+from acceleratedjob.api import Reason
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # those series nobody reads
+REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
+
+_PASS_BUCKETS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_DELAY_BUCKETS = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+PASS_DURATION = Histogram(
+    "accelerated_job_pass_duration_seconds",
+    "One pass over one job: look, plan, write, take the steps.",
+    buckets=_PASS_BUCKETS,
+    registry=REGISTRY,
+)
+PASS_ERRORS = Counter(
+    "accelerated_job_pass_errors_total",
+    "Passes that ended in an error; each is tried again.",
+    registry=REGISTRY,
+)
+QUEUE_DELAY = Histogram(
+    "accelerated_job_queue_delay_seconds",
+    "From the first event that asked for a pass to the pass.",
+    buckets=_DELAY_BUCKETS,
+    registry=REGISTRY,
+)
+QUEUE_DEPTH = Gauge("accelerated_job_queue_depth", "Jobs that wait for a pass.", registry=REGISTRY)
+WRITES = Counter(
+    "accelerated_job_writes_total",
+    "Requests that change something in the cluster.",
+    ["verb", "kind"],
+    registry=REGISTRY,
+)
+API_ERRORS = Counter(
+    "accelerated_job_api_errors_total",
+    "Requests without success: 4xx, 5xx, timeout, or connection where there was none.",
+    ["code"],
+    registry=REGISTRY,
+)
+JOBS = Gauge(
+    "accelerated_job_jobs", "Jobs by phase, told by the leader alone.", ["phase"], registry=REGISTRY
+)
+RESTARTS = Counter(
+    "accelerated_job_restarts_total",
+    "New attempts after a failure, by the reason of its first cause.",
+    ["reason"],
+    registry=REGISTRY,
+)
+LEADER = Gauge("accelerated_job_leader", "1 while this process may write.", registry=REGISTRY)
+WATCH_SILENCE = Gauge(
+    "accelerated_job_watch_silence_seconds",
+    "Since the quietest watch was last heard of.",
+    registry=REGISTRY,
+)
+
+OTHER = "Other"
+# Sources: kubelet's container and pod reasons, pod.status.conditions[DisruptionTarget].reason.
+_REASONS = frozenset(Reason) | {
+    "ContainerCannotRun",
+    "ContainerStatusUnknown",
+    "DeadlineExceeded",
+    "DeletionByPodGC",
+    "DeletionByTaintManager",
+    "DisruptionTarget",
+    "Error",
+    "Evicted",
+    "EvictionByEvictionAPI",
+    "NodeLost",
+    "NodeShutdown",
+    "OOMKilled",
+    "PreemptionByScheduler",
+    "Shutdown",
+    "StartError",
+    "Terminated",
+    "TerminationByKubelet",
+    "UnexpectedAdmissionError",
+}
+
+
+def restart_reason(reason: str) -> str:
+    """A reason as a label; any controller may write one of its own into a pod.
+
+    >>> restart_reason("OOMKilled"), restart_reason("quota of team 7 exceeded")
+    ('OOMKilled', 'Other')
+    """
+    return reason if reason in _REASONS else OTHER
+
+
+def status_class(status: int) -> str:
+    """The class of an HTTP status.
+
+    >>> status_class(409)
+    '4xx'
+    """
+    return f"{status // 100}xx"
+
+
+def names() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Every metric of our own: its type and labels, by its name as Prometheus shows it."""
+    own: list[Any] = [value for value in globals().values() if hasattr(value, "_labelnames")]
+    found = {}
+    for metric in own:
+        (family,) = metric.describe()
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        found[name] = (family.type, tuple(metric._labelnames))  # noqa: SLF001  # no other way
+    return found

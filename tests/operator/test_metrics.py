@@ -1,0 +1,72 @@
+import asyncio
+from typing import Any
+
+import pytest
+
+from acceleratedjob import metrics
+from acceleratedjob.api import Reason
+from acceleratedjob.local.cluster import LocalCluster
+from acceleratedjob.status import Failure, Status
+from acceleratedjob.telling import count_restart
+from tests.operator.builders import job
+from tests.operator.node import Node
+from tests.operator.test_reconciler import background, operate, until
+
+
+def value(name: str, **labels: str) -> float:
+    return metrics.REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+def failed(attempt: int, reason: str) -> Failure:
+    pod = f"digits-{attempt}-0"
+    return Failure(attempt=attempt, replica=0, pod=pod, reason=reason, time="2026-01-02T03:04:05Z")
+
+
+@pytest.mark.parametrize(
+    ("new", "counted"),
+    [
+        pytest.param({"attempt": 1, "failures": ("OOMKilled",)}, "OOMKilled", id="a known reason"),
+        pytest.param({"attempt": 1, "failures": ("my own",)}, "Other", id="anybody's own reason"),
+        pytest.param({"attempt": 0, "failures": ("Error",)}, None, id="the last failure: no more"),
+        pytest.param({"attempt": 1}, None, id="suspended"),
+    ],
+)
+def test_a_restart_is_counted_by_its_reason(new: dict[str, Any], counted: str | None) -> None:
+    before = {reason: value("accelerated_job_restarts_total", reason=reason) for reason in KNOWN}
+    failures = tuple(failed(0, reason) for reason in new.get("failures", ()))
+    count_restart(Status(), Status(attempt=new["attempt"], failures=failures))
+    after = {reason: value("accelerated_job_restarts_total", reason=reason) for reason in KNOWN}
+    assert [reason for reason in KNOWN if after[reason] != before[reason]] == [counted] * bool(
+        counted
+    )
+
+
+KNOWN = ("OOMKilled", "Error", "Other", "my own")
+
+
+def test_every_reason_of_ours_is_a_label() -> None:
+    assert [metrics.restart_reason(reason) for reason in Reason] == list(Reason)
+
+
+def test_passes_and_their_delay_are_counted() -> None:
+    async def scenario() -> None:
+        store = LocalCluster()
+        await store.create(job())
+        async with background(Node(store, lambda _attempt, _index: 0).run(), operate(store, store)):
+            await until(store, lambda status: status.finished)
+
+    passes, delays = "accelerated_job_pass_duration_seconds", "accelerated_job_queue_delay_seconds"
+    before = value(f"{passes}_count")
+    asyncio.run(scenario())
+    done = value(f"{passes}_count") - before
+    assert done >= 2
+    assert value(f"{delays}_count") >= done
+
+
+def test_names_follow_prometheus_conventions_and_labels_are_few() -> None:
+    units = ("_seconds", "_total", "_depth", "_jobs", "_leader")
+    for name, (kind, labels) in metrics.names().items():
+        assert name.startswith("accelerated_job_")
+        assert name.endswith(units)
+        assert (kind == "counter") == name.endswith("_total")
+        assert not {"job", "name", "namespace", "pod", "uid"} & set(labels)
