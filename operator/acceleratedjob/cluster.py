@@ -27,6 +27,15 @@ class Ref:
 
 
 @dataclass(frozen=True, slots=True)
+class Rendered:
+    """An object that is to be created, as the JSON that is sent."""
+
+    ref: Ref
+    body: bytes
+    is_checked: bool  # a field that the API does not know is refused, rather than left out
+
+
+@dataclass(frozen=True, slots=True)
 class Listed:
     """All objects of the kind as they are now: whatever is not here is gone."""
 
@@ -63,6 +72,10 @@ class Cluster(Protocol):
             AlreadyExists: an object of that name exists.
             Refused: the object is invalid, or not allowed (now).
         """
+        ...
+
+    async def create_pod(self, pod: Rendered) -> Manifest:
+        """Store a pod as `create` does; what is returned has its metadata, and maybe no more."""
         ...
 
     async def read(self, ref: Ref) -> Manifest:

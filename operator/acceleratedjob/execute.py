@@ -13,16 +13,16 @@ from acceleratedjob.actions import (
     DeletePod,
     DeleteService,
 )
-from acceleratedjob.cluster import Cluster, Ref
+from acceleratedjob.cluster import Cluster, Ref, Rendered
 from acceleratedjob.errors import AlreadyExists, NotFound, Refused
-from acceleratedjob.pods import pod
+from acceleratedjob.gang import Gang
 from acceleratedjob.services import service
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import shortened
 
 
 async def execute(
-    cluster: Cluster, spec: JobSpec, action: Action, *, time: str
+    cluster: Cluster, spec: JobSpec, action: Action, *, time: str, gang: Gang | None = None
 ) -> api.Manifest | None:
     """Carry an action out for a job.
 
@@ -31,6 +31,7 @@ async def execute(
         spec: the job.
         action: what.
         time: now, as the API writes it.
+        gang: the attempt's pods, where more than one is created.
 
     Returns:
         The object as the action left it; None if it is gone or was an event.
@@ -43,7 +44,7 @@ async def execute(
         case CreateService():
             return await _create(cluster, spec, service(spec))
         case CreatePod(attempt, index):
-            return await _create(cluster, spec, pod(spec, attempt=attempt, index=index))
+            return await _create_pod(cluster, spec, (gang or Gang(spec, attempt)).pod(index))
         case DeleteService(uid):
             return await _delete(cluster, Ref("Service", spec.namespace, spec.name), uid, None)
         case DeletePod(name, uid, grace):
@@ -61,9 +62,21 @@ async def _create(cluster: Cluster, spec: JobSpec, manifest: api.Manifest) -> ap
     try:
         return await cluster.create(manifest)
     except AlreadyExists:
-        found = await cluster.read(Ref.of(manifest))
+        return await _own(cluster, spec, Ref.of(manifest))
+
+
+async def _create_pod(cluster: Cluster, spec: JobSpec, pod: Rendered) -> api.Manifest:
+    try:
+        return await cluster.create_pod(pod)
+    except AlreadyExists:
+        return await _own(cluster, spec, pod.ref)
+
+
+async def _own(cluster: Cluster, spec: JobSpec, ref: Ref) -> api.Manifest:
+    """An object that exists already, if it is the job's."""
+    found = await cluster.read(ref)
     if api.owner_uid(found) != spec.uid:
-        sentence = f"{found['kind']} {spec.namespace}/{found['metadata']['name']} exists"
+        sentence = f"{ref.kind} {ref.namespace}/{ref.name} exists"
         raise Refused(f"{sentence} and is not this job's; delete or rename it", final=False)
     return found
 

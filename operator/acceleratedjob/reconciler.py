@@ -17,6 +17,7 @@ from acceleratedjob.cluster import Change, Cluster, Ref
 from acceleratedjob.deciding import decide
 from acceleratedjob.errors import ClusterError, Conflict, NotFound, Refused
 from acceleratedjob.execute import execute
+from acceleratedjob.gang import Gang
 from acceleratedjob.observe import Observed, Refusal
 from acceleratedjob.queue import Backoff, WorkQueue
 from acceleratedjob.situation import Plan
@@ -215,16 +216,18 @@ class Reconciler:
     async def _take(self, spec: JobSpec, group: tuple[Action, ...], now: datetime) -> None:
         """Take a group's actions side by side; the first error is raised when all have ended."""
         time = format_time(now)
+        attempts = {one.attempt for one in group if isinstance(one, CreatePod)}
+        gang = Gang(spec, *attempts) if attempts else None  # a plan brings up one attempt
         ended = await asyncio.gather(
-            *(self._act(spec, action, time) for action in group), return_exceptions=True
+            *(self._act(spec, action, time, gang) for action in group), return_exceptions=True
         )
         errors = [error for error in ended if isinstance(error, BaseException)]
         for error in sorted(errors, key=lambda error: not isinstance(error, Refused)):
             raise error
 
-    async def _act(self, spec: JobSpec, action: Action, time: str) -> None:
+    async def _act(self, spec: JobSpec, action: Action, time: str, gang: Gang | None) -> None:
         try:
-            result = await execute(self._cluster, spec, action, time=time)
+            result = await execute(self._cluster, spec, action, time=time, gang=gang)
         except Refused as error:
             if isinstance(action, Announce):  # no event must hold up a job
                 extra = {"namespace": spec.namespace, "job": spec.name}

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from acceleratedjob import causes
 from acceleratedjob.actions import Action, DeletePod
@@ -30,9 +31,9 @@ class Plan:
     requeue_after: timedelta | None = None  # look again then, even if nothing changes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Situation:
-    """What a stage decides from."""
+    """What a stage decides from; what it asks for is found out once, as pods may be many."""
 
     spec: JobSpec
     observed: Observed
@@ -48,24 +49,24 @@ class Situation:
         """The job in the size that is wanted, in which each next attempt begins."""
         return replace(self.spec, attempt_size=None)
 
-    @property
+    @cached_property
     def current(self) -> dict[int, Pod]:
         """Pods of the current attempt by replica index, also those gone after success."""
         pods = (*(pod for pod in self.observed.lost if pod.succeeded), *self.observed.pods)
-        return {pod.index: pod for pod in pods if self._is_current(pod)}
+        attempt, size = self.status.attempt, self.spec.size
+        return {pod.index: pod for pod in pods if pod.attempt == attempt and pod.index < size}
 
-    @property
+    @cached_property
     def old(self) -> tuple[Pod, ...]:
         """Pods that exist and should not: of another attempt, or beyond the replicas."""
-        return tuple(pod for pod in self.observed.pods if not self._is_current(pod))
+        attempt, size = self.status.attempt, self.spec.size
+        pods = self.observed.pods
+        return tuple(pod for pod in pods if pod.attempt != attempt or pod.index >= size)
 
-    @property
+    @cached_property
     def missing(self) -> list[int]:
         """Replica indices without a pod."""
-        return [i for i in range(self.spec.size) if i not in self.current]
-
-    def _is_current(self, pod: Pod) -> bool:
-        return pod.attempt == self.status.attempt and pod.index < self.spec.size
+        return [index for index in range(self.spec.size) if index not in self.current]
 
     @property
     def causes(self) -> list[causes.Cause]:

@@ -9,6 +9,7 @@ import pytest
 from acceleratedjob.api import JOB_NAME_LABEL, KIND, Manifest
 from acceleratedjob.cluster import Change, Changed, Cluster, Gone, Listed, Ref
 from acceleratedjob.errors import AlreadyExists, Conflict, NotFound
+from acceleratedjob.gang import Gang
 from acceleratedjob.kube.objects import KubernetesCluster
 from acceleratedjob.local.cluster import LocalCluster
 from acceleratedjob.pods import pod
@@ -79,6 +80,22 @@ def test_a_name_is_taken_once(holds: Callable[[Case], None]) -> None:
         with pytest.raises(AlreadyExists, match="digits"):
             await cluster.create(service_of(job))
         assert uid_of(await cluster.read(Ref.of(first))) == uid_of(first)
+
+    holds(case)
+
+
+def test_a_rendered_pod_is_as_one_that_is_not(holds: Callable[[Case], None]) -> None:
+    async def case(cluster: Cluster, namespace: str) -> None:
+        job = JobSpec.from_manifest(await a_job(cluster, namespace))
+        rendered = Gang(job, 0).pod(1)
+        made = await cluster.create_pod(rendered)
+        stored = await cluster.read(rendered.ref)
+        for name in ("name", "uid", "labels", "ownerReferences"):
+            assert made["metadata"][name] == stored["metadata"][name]
+        wanted = pod(job, attempt=0, index=1)
+        assert stored["spec"]["containers"][0]["env"] == wanted["spec"]["containers"][0]["env"]
+        with pytest.raises(AlreadyExists, match="digits-0-1"):
+            await cluster.create_pod(rendered)
 
     holds(case)
 

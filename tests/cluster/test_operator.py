@@ -35,6 +35,16 @@ def test_a_job_runs_from_apply_to_succeeded_and_leaves_nothing(job: Job) -> None
     job.wait_gone("pods,services", "--selector=accelerated.dev/job-name=digits")
 
 
+def test_a_field_of_the_template_that_no_pod_has_is_named(job: Job) -> None:
+    manifest = fake_job(job.namespace)
+    manifest["spec"]["template"]["spec"]["containers"][0]["volumeMount"] = []
+    job.apply(manifest)
+    job.wait("condition=Failed")
+    told = job.get(".status.conditions[?(@.type=='Failed')].message")
+    assert 'unknown field "spec.containers[0].volumeMount"' in told
+    job.wait_gone("pods,services", "--selector=accelerated.dev/job-name=digits")
+
+
 def test_nothing_is_written_to_the_job_but_its_status(job: Job) -> None:
     job.apply(fake_job(job.namespace))
     job.wait("jsonpath={.status.phase}=Running")

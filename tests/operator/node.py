@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from acceleratedjob import api
 from acceleratedjob.api import Manifest
-from acceleratedjob.cluster import Changed, Cluster, Listed, Ref
+from acceleratedjob.cluster import Changed, Cluster, Listed, Ref, Rendered
 from acceleratedjob.errors import Unavailable
 from acceleratedjob.local.cluster import LocalCluster
 from acceleratedjob.status import format_time
@@ -68,6 +68,9 @@ class Faulty:
         if manifest["kind"] == "Event":
             return await self.cluster.create(manifest)
         return await self._once(f"create {Ref.of(manifest)}", self.cluster.create(manifest))
+
+    async def create_pod(self, pod: Rendered) -> Manifest:
+        return await self._once(f"create {pod.ref}", self.cluster.create_pod(pod))
 
     async def delete(self, ref: Ref, *, uid: str, grace_seconds: int | None = None) -> object:
         work = self.cluster.delete(ref, uid=uid, grace_seconds=grace_seconds)

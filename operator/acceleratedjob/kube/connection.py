@@ -17,6 +17,7 @@ from acceleratedjob.errors import Unavailable
 from acceleratedjob.kube.answers import error_from
 
 IN_FLIGHT = 64  # requests side by side; more only fills the API server's queues
+JSON = "application/json"
 REQUEST_SECONDS = 30
 LINE_BYTES = 4 * 2**20  # a watch sends an object a line; etcd takes at most 1.5 MiB
 
@@ -52,14 +53,14 @@ class Connection:
         Args:
             method: an HTTP method.
             path: from the server's root.
-            body: what is sent as JSON.
-            **options: `params`, and `content_type` if it is not application/json.
+            body: what is sent as JSON; bytes are sent as they are.
+            **options: `params`; `content_type` and `accept` if they are not application/json.
 
         Raises:
             ClusterError: as `answers.error_from` says, and Unavailable without any answer.
         """
-        content_type = options.pop("content_type", "application/json")
-        data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        content_type = options.pop("content_type", JSON)
+        data = body if isinstance(body, bytes | None) else _encoded(body)
         timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
         async with (
             self.in_flight,
@@ -71,14 +72,20 @@ class Connection:
 
     @contextlib.asynccontextmanager
     async def open(
-        self, method: str, path: str, *, content_type: str = "application/json", **options: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        content_type: str = JSON,
+        accept: str = JSON,
+        **options: Any,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request and give the answer while it comes.
 
         Raises:
             ClusterError: as for `request`.
         """
-        headers = {"Content-Type": content_type, "Accept": "application/json"}
+        headers = {"Content-Type": content_type, "Accept": accept}
         token = await self.configuration.get_api_key_with_prefix("BearerToken")
         if token:
             headers["Authorization"] = token
@@ -102,6 +109,10 @@ def open_session(configuration: Configuration, **options: Any) -> aiohttp.Client
     return aiohttp.ClientSession(
         connector=connector, read_bufsize=LINE_BYTES, proxy=configuration.proxy, **options
     )
+
+
+def _encoded(body: Any) -> bytes:
+    return json.dumps(body, separators=(",", ":")).encode()
 
 
 @contextlib.asynccontextmanager

@@ -7,6 +7,7 @@ pass tests/cluster/test_clusters.py. What a node does is not here but in `local.
 import asyncio
 import copy
 import itertools
+import json
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
@@ -14,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 from acceleratedjob import api
 from acceleratedjob.api import Manifest, View
-from acceleratedjob.cluster import Change, Changed, Gone, Listed, Ref
+from acceleratedjob.cluster import Change, Changed, Gone, Listed, Ref, Rendered
 from acceleratedjob.errors import AlreadyExists, Conflict, NotFound
 from acceleratedjob.status import format_time
 
@@ -52,6 +53,10 @@ class LocalCluster:
         if ref.kind == "Pod":
             made["status"] = {"phase": "Pending"}
         return self._store(ref, made)
+
+    async def create_pod(self, pod: Rendered) -> Manifest:
+        """See `Cluster.create_pod`."""
+        return await self.create(json.loads(pod.body))
 
     async def read(self, ref: Ref) -> Manifest:
         """See `Cluster.read`."""
