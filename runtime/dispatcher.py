@@ -11,24 +11,14 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch import distributed
 
-from runtime import messages
 from runtime.adapter import DataLoaderAdapter
+from runtime.channel import Channel, Receiver, Sender
 from runtime.gradient import GradientState
 from runtime.iterable import IterableDatasetShard
 from runtime.loader import DataLoaderStateMixin
-from runtime.messages import (
-    NOTHING_FOLLOWS,
-    READING_FAILED,
-    First,
-    Part,
-    Step,
-    by_batches,
-    by_samples,
-)
+from runtime.messages import First, Part, Step, by_batches, by_samples
 from runtime.nested import send_to_device, slice_tensors
-from runtime.rollcall import Collective
 from runtime.state import PartialState
 from runtime.streams import kept_random_states
 from runtime.workers import Given, Progress
@@ -98,7 +88,7 @@ class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
                 self._position += self.total_batch_size
                 if self._read:  # on rank 0
                     self._progress = self._read.popleft()
-                if part.following == NOTHING_FOLLOWS:
+                if part.is_last:
                     self.end_of_dataloader = True
                     self.remainder = -1 if part.real is None else part.real
                     self.padding_ranks = part.padding_ranks
@@ -110,14 +100,14 @@ class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
     def _parts(self) -> Iterator[Part]:
         """This rank's, one after the other."""
         if self.state.num_processes == 1:
-            yield from (Part(one.parts[0], one.real, 0, not one.is_last) for one in self._steps())
+            yield from (Part(one.parts[0], one.real, 0, one.is_last) for one in self._steps())
             return
-        own = None
+        channel: Channel
         if self.state.process_index == 0:
-            own = map(messages.encoded, self._steps())
+            channel = Sender(self._steps())
         else:
             self._pass_by()
-        channel = Channel(own)
+            channel = Receiver()
         try:
             while (part := channel.receive()) is not None:
                 yield part
@@ -198,75 +188,3 @@ class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
         if self.split_batches:
             return by_samples(group, size, first, is_last=is_last, slice_fn=self.slice_fn)
         return by_batches(group, size, first, is_last=is_last, slice_fn=self.slice_fn)
-
-
-class Channel:
-    """Carries messages from rank 0 to all, each while the one before it is worked on.
-
-    If rank 0 cannot read on, the others hear of it, and do not wait for ever.
-    """
-
-    def __init__(self, steps: Iterator[list[torch.Tensor]] | None) -> None:
-        """Args: steps: rank 0's messages for all ranks; else None."""
-        self._steps = steps
-        self._error: Exception | None = None
-        self._next = self._read()  # rank 0: what is sent next
-        length = torch.tensor([self._length()])
-        with Collective("dispatch"):
-            distributed.broadcast(length, 0)
-        self._expected = int(length)
-        self._message: torch.Tensor | None = None
-        self._work: Any = None
-        self._send()
-
-    def _read(self) -> list[torch.Tensor] | None:
-        if self._steps is None:
-            return None
-        try:
-            return next(self._steps, None)
-        except Exception as error:  # noqa: BLE001  # raised again, when the others know
-            self._error = error
-            return None
-
-    def _length(self) -> int:
-        if self._error is not None:
-            return READING_FAILED
-        return NOTHING_FOLLOWS if self._next is None else len(self._next[0])
-
-    def _send(self) -> None:
-        """Have the next message under way, if there is one."""
-        if self._expected in (NOTHING_FOLLOWS, READING_FAILED):
-            return
-        sent = self._next
-        if sent is not None:
-            self._next = self._read()
-            messages.set_following(sent, self._length())
-        self._message = torch.empty(self._expected, dtype=torch.uint8)
-        self._work = distributed.scatter(self._message, sent, src=0, async_op=True)
-
-    def receive(self) -> Part | None:
-        """This rank's next part; None at the end.
-
-        Raises:
-            RuntimeError: rank 0 could not read on; there, its own error.
-        """
-        if self._expected == READING_FAILED:
-            if self._error is not None:
-                raise self._error
-            sentence = "rank 0 could not read its data loader: its own log says why"
-            raise RuntimeError(sentence)
-        self.close()
-        if self._message is None:
-            return None
-        part = messages.decoded(self._message)
-        self._message = None
-        self._expected = part.following
-        self._send()
-        return part
-
-    def close(self) -> None:
-        """Wait for the message that is under way: no other collective may come in between."""
-        if self._work is not None:
-            with Collective("dispatch"):
-                self._work.wait()
-            self._work = None

@@ -1,6 +1,6 @@
 """What a dispatcher sends: one message for each rank and step, with nothing that is not its own.
 
-A message is the length of the next one, the structure of the part, and its tensors side by side.
+A message is its length, the structure of the part, and its tensors side by side.
 """
 
 import pickle
@@ -18,13 +18,14 @@ from runtime.nested import (
     ignorant_find_batch_size,
     is_tensor_information,
     leaves,
+    map_tensors,
     recursively_apply,
     slice_tensors,
 )
-from runtime.packing import ALIGNMENT, pack, size
+from runtime.packing import ALIGNMENT
 
-NOTHING_FOLLOWS, READING_FAILED = 0, -1  # in place of the next message's length
-_PREFIX = ALIGNMENT  # bytes: two int64, the next message's length and the header's
+READING_FAILED = -1  # in place of a message's length; 0: there is no part
+_PREFIX = ALIGNMENT  # bytes: two int64, the message's length and the header's
 SliceFn = Callable[..., Any]
 First = Callable[[], list[Any]]  # the batches of the first step; called where one is to be filled
 
@@ -46,7 +47,7 @@ class Part:
     batch: Any
     real: int | None
     padding_ranks: int
-    following: int  # bytes of the next message, or one of the two words
+    is_last: bool
 
 
 def by_batches(
@@ -144,40 +145,82 @@ def _divided(
     return Step(parts, is_last, real)
 
 
-def encoded(step: Step) -> list[torch.Tensor]:
-    """The messages of all ranks, of one length: uint8 (bytes,); what follows is not set yet."""
-    messages = [_encoded(part, step) for part in step.parts]
-    length = max(len(message) for message in messages)
-    return [torch.nn.functional.pad(one, (0, length - len(one))) for one in messages]
+def own_part(step: Step) -> Part:
+    """Rank 0's, whose tensors nobody else has."""
+    batch = map_tensors(_copied, step.parts[0])
+    return Part(batch, step.real, step.padding_ranks, step.is_last)
 
 
-def _encoded(part: Any, step: Step) -> torch.Tensor:
-    header = pickle.dumps((get_data_structure(part), step.real, step.padding_ranks))
-    prefix = torch.tensor([NOTHING_FOLLOWS, len(header)])
-    tensors = [one.cpu() for one in leaves(part) if isinstance(one, torch.Tensor)]
-    return pack([prefix, torch.frombuffer(bytearray(header), dtype=torch.uint8), *tensors])
+def _copied(tensor: torch.Tensor) -> torch.Tensor:
+    plain = tensor.detach().as_subclass(torch.Tensor)
+    return plain.clone(memory_format=torch.contiguous_format)
 
 
-def set_following(messages: list[torch.Tensor], following: int) -> None:
-    """Write into all messages how long the next ones are."""
-    for message in messages:
-        message[:_PREFIX].view(torch.int64)[0] = following
+class Buffer:
+    """Memory for one message, and then for another one."""
+
+    def __init__(self) -> None:
+        """It is made when it is known how much is needed."""
+        self._memory = torch.empty(0, dtype=torch.uint8)
+
+    def filled(self, part: Any, step: Step) -> torch.Tensor:
+        """The message of one rank: uint8 (bytes,); it is lost when the next one is made."""
+        structure = get_data_structure(part)
+        header = pickle.dumps((structure, step.real, step.padding_ranks, step.is_last))
+        tensors = [leaf for leaf in leaves(part) if isinstance(leaf, torch.Tensor)]
+        starts = [*accumulate((_room(one.nbytes) for one in tensors), initial=_start(len(header)))]
+        length = starts[-1]
+        if length > len(self._memory):
+            self._memory = torch.empty(length, dtype=torch.uint8)
+        message = self._memory[:length]
+        message[:_PREFIX].view(torch.int64)[:] = torch.tensor([length, len(header)])
+        message[_PREFIX : _PREFIX + len(header)] = torch.frombuffer(
+            bytearray(header), dtype=torch.uint8
+        )
+        for start, tensor in zip(starts, tensors, strict=False):
+            _view(message, start, tensor).copy_(tensor.detach())
+        return message
+
+
+def without_part(*, failed: bool) -> torch.Tensor:
+    """A message that says that rank 0 has read nothing, or that it could not read."""
+    return torch.tensor([READING_FAILED if failed else 0, 0]).view(torch.uint8)
+
+
+def length(message: torch.Tensor) -> int:
+    """Bytes of a message, as its beginning says."""
+    return int(message[:_PREFIX].view(torch.int64)[0])
 
 
 def decoded(message: torch.Tensor) -> Part:
     """What a message says; its tensors are views of it."""
-    following, header_bytes = message[:_PREFIX].view(torch.int64).tolist()
+    header_bytes = int(message[:_PREFIX].view(torch.int64)[1])
     header = message[_PREFIX : _PREFIX + header_bytes]
     # Only rank 0 of this very world can have sent it.
-    structure, real, padding_ranks = pickle.loads(bytes(header.tolist()))  # noqa: S301
-    start = _PREFIX + size(header)
+    structure, real, padding_ranks, is_last = pickle.loads(bytes(header.tolist()))  # noqa: S301
+    start = _start(header_bytes)
 
     def take(info: Any) -> torch.Tensor:
         nonlocal start
-        bytes_ = info.shape.numel() * info.dtype.itemsize
-        one = message[start : start + bytes_].view(info.dtype).view(info.shape)
-        start += -(-bytes_ // ALIGNMENT) * ALIGNMENT
+        one = _view(message, start, info)
+        start += _room(one.nbytes)
         return one
 
     batch = recursively_apply(take, structure, test_type=is_tensor_information)
-    return Part(batch, real, padding_ranks, following)
+    return Part(batch, real, padding_ranks, is_last)
+
+
+def _view(message: torch.Tensor, start: int, like: Any) -> torch.Tensor:
+    """The bytes of a message from `start` on as a tensor, of the shape and dtype of another."""
+    bytes_ = like.shape.numel() * like.dtype.itemsize
+    return message[start : start + bytes_].view(like.dtype).view(like.shape)
+
+
+def _room(bytes_: int) -> int:
+    """Bytes that so many take, so that what follows is aligned."""
+    return -(-bytes_ // ALIGNMENT) * ALIGNMENT
+
+
+def _start(header_bytes: int) -> int:
+    """Where the tensors begin."""
+    return _PREFIX + _room(header_bytes)
