@@ -4,6 +4,7 @@ A message is its length, the structure of the part, and its tensors side by side
 """
 
 import pickle
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate, cycle, islice, pairwise
@@ -25,7 +26,8 @@ from runtime.nested import (
 from runtime.packing import ALIGNMENT
 
 READING_FAILED = -1  # in place of a message's length; 0: there is no part
-_PREFIX = ALIGNMENT  # bytes: two int64, the message's length and the header's
+_LENGTHS = struct.Struct("qq")  # of the message and of its header
+_PREFIX = _LENGTHS.size  # bytes, a multiple of ALIGNMENT
 SliceFn = Callable[..., Any]
 First = Callable[[], list[Any]]  # the batches of the first step; called where one is to be filled
 
@@ -161,7 +163,7 @@ class Buffer:
 
     def __init__(self) -> None:
         """It is made when it is known how much is needed."""
-        self._memory = torch.empty(0, dtype=torch.uint8)
+        self._bytes = bytearray()
 
     def filled(self, part: Any, step: Step) -> torch.Tensor:
         """The message of one rank: uint8 (bytes,); it is lost when the next one is made."""
@@ -170,21 +172,20 @@ class Buffer:
         tensors = [leaf for leaf in leaves(part) if isinstance(leaf, torch.Tensor)]
         starts = [*accumulate((_room(one.nbytes) for one in tensors), initial=_start(len(header)))]
         length = starts[-1]
-        if length > len(self._memory):
-            self._memory = torch.empty(length, dtype=torch.uint8)
-        message = self._memory[:length]
-        message[:_PREFIX].view(torch.int64)[:] = torch.tensor([length, len(header)])
-        message[_PREFIX : _PREFIX + len(header)] = torch.frombuffer(
-            bytearray(header), dtype=torch.uint8
-        )
+        if length > len(self._bytes):
+            self._bytes = bytearray(length)
+            self._memory = torch.frombuffer(self._bytes, dtype=torch.uint8)
+        # In Python, which is faster here than many small tensors.
+        self._bytes[: _PREFIX + len(header)] = _LENGTHS.pack(length, len(header)) + header
         for start, tensor in zip(starts, tensors, strict=False):
-            _view(message, start, tensor).copy_(tensor.detach())
-        return message
+            _view(self._memory, start, tensor).copy_(tensor.detach())
+        return self._memory[:length]
 
 
 def without_part(*, failed: bool) -> torch.Tensor:
     """A message that says that rank 0 has read nothing, or that it could not read."""
-    return torch.tensor([READING_FAILED if failed else 0, 0]).view(torch.uint8)
+    said = _LENGTHS.pack(READING_FAILED if failed else 0, 0)
+    return torch.frombuffer(bytearray(said), dtype=torch.uint8)
 
 
 def length(message: torch.Tensor) -> int:
