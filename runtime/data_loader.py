@@ -1,5 +1,6 @@
 """Making this process' data loader out of the script's."""
 
+import logging
 from typing import Any
 
 import torch
@@ -32,6 +33,8 @@ __all__ = [
     "prepare_data_loader",
     "skip_first_batches",
 ]
+
+log = logging.getLogger(__name__)
 
 # What a loader takes over from the script's own, as torch.utils.data.DataLoader names it.
 _COPIED = (
@@ -189,9 +192,25 @@ def _parts(
             )
             raise ValueError(sentence)
         read = BatchSamplerShard(batches, size, rank, split, even)
+        if even and rank == 0:
+            _tell_of_copies(read)
     if isinstance(dataloader.sampler, BatchSampler) or dataloader.batch_sampler is None:
         return {"dataset": dataset, "sampler": read, "batch_size": None}
     return {"dataset": dataset, "batch_sampler": read}
+
+
+def _tell_of_copies(dealt: BatchSamplerShard) -> None:
+    """Say it if an epoch is so short that some ranks are given nothing but other ranks' samples."""
+    samples = dealt.expected_remainder
+    if samples <= 0 or len(dealt) != 1:
+        return
+    with_own = -(-samples // dealt.layout.own_batch)
+    if with_own < dealt.num_processes:
+        sentence = (
+            "an epoch of %d samples is filled up to %d, and the ranks from %d on are given copies "
+            "alone: take smaller batches or fewer processes, or even_batches=False"
+        )
+        log.warning(sentence, samples, dealt.layout.global_batch, with_own)
 
 
 def skip_first_batches(dataloader: DataLoader[Any], num_batches: int = 0) -> DataLoader[Any]:

@@ -20,9 +20,11 @@ from tests.distributed.right_programs import (
     load_and_save,
     resumed,
     save,
+    told_of_copies,
     used,
     whole,
     with_names,
+    with_objects,
     world,
 )
 
@@ -126,6 +128,22 @@ ROWS = (
         lives=(Life(program=with_names),),
         wrong=[["x", "names", "x", "names"]] * 2,
         right=[{"x": [0, 1, 2, 3], "names": ["s0", "s1", "s2", "s3"]}] * 2,
+    ),
+    Row(
+        case="`gather_for_metrics` of a tuple of lists of objects",
+        accelerate="a list of all processes' lists, cut off as if each were a sample",
+        here="the tuple, each sample once",
+        lives=(Life(program=with_objects),),
+        wrong=[[[{"label": 4}, {"label": 5}], ["s4", "s5"], [{"label": 6}, {"label": 0}]]] * 2,
+        right=[[[{"label": n} for n in (4, 5, 6)], ["s4", "s5", "s6"]]] * 2,
+    ),
+    Row(
+        case="fewer samples than processes, with `even_batches`",
+        accelerate="some processes train on copies alone, and nothing says so",
+        here="the same, and a warning says it",
+        lives=(Life(program=told_of_copies),),
+        wrong=[[[0, 0], 0]] * 2,
+        right=[[[0, 0], 1], [[0, 0], 0]],
     ),
     Row(
         case="`len()` with `split_batches` and without `even_batches`",

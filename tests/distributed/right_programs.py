@@ -3,8 +3,10 @@
 import contextlib
 import importlib
 import json
+import logging
 import os
 import signal
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,37 @@ def with_names(library: Library) -> Any:
     (batch,) = loader
     found = accelerator.gather_for_metrics({"x": batch, "names": [f"s{n}" for n in batch.tolist()]})
     return plain(found)
+
+
+def with_objects(library: Library) -> Any:
+    """What metrics get of labels and names, lists of any objects, in the last step of two."""
+    accelerator, found = configured(library), None
+    for batch in accelerator.prepare(DataLoader(Numbers(7), batch_size=2)):
+        labels = [{"label": n} for n in batch.tolist()]
+        found = accelerator.gather_for_metrics((labels, [f"s{n}" for n in batch.tolist()]))
+    return plain(found)
+
+
+class Heard(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+
+
+def told_of_copies(library: Library) -> Any:
+    """Samples that an epoch of one gives, and how often it is said that they are copies."""
+    accelerator, heard = configured(library), Heard()
+    logging.getLogger().addHandler(heard)
+    with warnings.catch_warnings(record=True) as warned:
+        loader = accelerator.prepare(DataLoader(Numbers(1), batch_size=2))
+        given = [n for batch in loader for n in batch.tolist()]
+    said = heard.said + [str(one.message) for one in warned]
+    return [given, sum("copies" in one for one in said)]
 
 
 def lengths(library: Library) -> Any:
