@@ -31,6 +31,19 @@ def str_to_bool(value: str, to_bool: bool = False) -> int | bool:
     return word in _TRUE if to_bool else int(word in _TRUE)
 
 
+def whole_number(name: str, text: str) -> int:
+    """The number that a variable has.
+
+    Raises:
+        ValueError: it has something else; the message names it.
+    """
+    try:
+        return int(text)
+    except ValueError as error:
+        sentence = f"{name} must be a whole number, got {text!r}"
+        raise ValueError(sentence) from error
+
+
 def get_int_from_env(env_keys: Sequence[str], default: int) -> int:
     """The first variable of some that has a number that is not negative."""
     found = (int(os.environ.get(name, "-1")) for name in env_keys)

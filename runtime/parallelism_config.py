@@ -7,6 +7,8 @@ from typing import Any
 
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
+from runtime.environment import whole_number
+
 _ORDER = ("dp_replicate", "dp_shard", "cp", "sp", "tp")  # of a mesh's dimensions, outermost first
 _LEFT_OUT = {  # dimension -> what a script can do instead
     "cp": "context parallelism: shard the model with dp_shard_size instead",
@@ -190,8 +192,4 @@ def _variable(field: str) -> str:
 
 def _from_env(env: Mapping[str, str], parallelism: str) -> int:
     name = _variable(f"{parallelism}_size")
-    try:
-        return int(env.get(name) or 1)
-    except ValueError as error:
-        sentence = f"{name} must be a whole number, got {env[name]!r}"
-        raise ValueError(sentence) from error
+    return whole_number(name, env.get(name) or "1")

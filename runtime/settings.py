@@ -4,11 +4,11 @@ The names are Accelerate's where it has one. The operator sets them from spec.ru
 ACCELERATE_USE_CPU when the pod asks for no accelerator.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
-from runtime.environment import str_to_bool
+from runtime.environment import str_to_bool, whole_number
 
 _NAMES = {"fork_launched": "FORK_LAUNCHED"}  # accelerate names it so
 
@@ -50,10 +50,11 @@ class Settings:
             ValueError: a value is not of its kind; the message names the variable.
         """
         values: dict[str, Any] = {}
-        for field in cls.__dataclass_fields__:
-            name = env_name(field)
+        for field in fields(cls):
+            name = env_name(field.name)
             if env.get(name):
-                values[field] = _READERS.get(field, _text)(name, env[name])
+                read = _STRICTER.get(field.name) or _READERS[field.type]
+                values[field.name] = read(name, env[name])
         return cls(**values)
 
 
@@ -78,16 +79,8 @@ def _boolean(name: str, text: str) -> bool:
         raise ValueError(sentence) from error
 
 
-def _integer(name: str, text: str) -> int:
-    try:
-        return int(text)
-    except ValueError as error:
-        sentence = f"{name} must be a whole number, got {text!r}"
-        raise ValueError(sentence) from error
-
-
 def _positive(name: str, text: str) -> int:
-    number = _integer(name, text)
+    number = whole_number(name, text)
     if number < 1:
         sentence = f"{name} must be at least 1, got {text!r}"
         raise ValueError(sentence)
@@ -98,23 +91,10 @@ def _words(_name: str, text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-_READERS = {
-    "gradient_accumulation_steps": _integer,
-    "use_cpu": _boolean,
-    "rng_types": _words,
-    "split_batches": _boolean,
-    "dispatch_batches": _boolean,
-    "debug_mode": _boolean,
-    "bypass_device_map": _boolean,
-    "init_include_buffers": _boolean,
-    "fork_launched": _boolean,
-    "use_fsdp": _boolean,
-    "use_parallelism_config": _boolean,
-    "dynamo_use_fullgraph": _boolean,
-    "dynamo_use_dynamic": _boolean,
-    "dynamo_use_regional_compilation": _boolean,
-    "even_batches": _boolean,
-    "use_seedable_sampler": _boolean,
-    "seed": _integer,
-    "collective_timeout": _positive,
+_READERS: dict[Any, Callable[[str, str], Any]] = {
+    str | None: _text,
+    bool | None: _boolean,
+    int | None: whole_number,
+    tuple[str, ...] | None: _words,
 }
+_STRICTER = {"collective_timeout": _positive}

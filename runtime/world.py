@@ -8,6 +8,7 @@ trainings of one process each would cost a day before someone looks at the loss.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from runtime.environment import whole_number
 from runtime.errors import WorldError
 
 # torch's own names, as torchrun sets them.
@@ -126,14 +127,10 @@ def _check_address(world: World) -> None:
 
 
 def _number(env: Mapping[str, str], name: str, default: int) -> int:
-    text = env.get(name)
-    if text is None or text == "":
-        return default
     try:
-        return int(text)
+        return whole_number(name, env.get(name) or str(default))
     except ValueError as error:
-        sentence = f"{name} must be a whole number, got {text!r}"
-        raise WorldError(sentence) from error
+        raise WorldError(str(error)) from error
 
 
 def _local_rank(env: Mapping[str, str], job: Job | None) -> int:
