@@ -76,4 +76,4 @@ def place_of(tensor: torch.Tensor, own: Any) -> tuple[Any, ...]:
     """
     if not tensor.numel():
         return (own,)
-    return (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+    return (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride())

@@ -29,7 +29,7 @@ class Snapshots:
         memo: dict[int, Any] = {}
         for tensor in leaves(state):
             if type(tensor) is torch.Tensor and tensor.layout is torch.strided:
-                where = place_of(tensor, id(tensor))
+                where = tensor.dtype, place_of(tensor, id(tensor))
                 if where not in copies:
                     copies[where] = self._copied(tensor, free)
                 memo[id(tensor)] = copies[where].detach().requires_grad_(tensor.requires_grad)

@@ -228,6 +228,7 @@ def test_a_copy_is_the_same_and_apart() -> None:
     shared = torch.arange(6.0)
     state: dict[str, Any] = {
         "tied": [shared.detach(), shared.detach()],
+        "bits": shared.view(torch.int32),
         "transposed": torch.arange(6).view(2, 3).t(),
         "one": torch.tensor(3),
         "none": torch.zeros(0),

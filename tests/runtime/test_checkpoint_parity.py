@@ -234,3 +234,26 @@ def test_as_many_custom_objects_must_be_there(tmp_path: Path, library: str) -> N
     training.accelerator.register_for_checkpointing(Kept(1))
     with pytest.raises(RuntimeError, match="Number of custom checkpoints in folder"):
         training.accelerator.load_state(tmp_path)
+
+
+NUMBERS = torch.arange(4.0)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(NUMBERS.detach(), id="the same"),
+        pytest.param(NUMBERS.view(torch.int32), id="the same, read as other numbers"),
+        pytest.param(NUMBERS.clone(), id="as many, elsewhere"),
+        pytest.param(torch.arange(8.0).view(2, 4).t(), id="not contiguous"),
+    ],
+)
+def test_the_same_weights_are_left_out_as_in_accelerate(other: torch.Tensor) -> None:
+    kept = []
+    for library in LIBRARIES:
+        importlib.import_module(library).PartialState(cpu=True)
+        clean = importlib.import_module(f"{library}.utils").clean_state_dict_for_safetensors
+        kept.append(
+            {name: one.tolist() for name, one in clean({"first": NUMBERS, "second": other}).items()}
+        )
+    assert kept[0] == kept[1]
