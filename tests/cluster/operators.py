@@ -20,9 +20,11 @@ from acceleratedjob.status import format_time
 Script = Callable[[int, int], int | None]  # (attempt, index) -> exit code, or None: runs on
 
 
-def start_operator(kubeconfig: Path, log: Path, namespace: str) -> "subprocess.Popen[bytes]":
+def start_operator(
+    kubeconfig: Path, log: Path, namespace: str, *flags: str
+) -> "subprocess.Popen[bytes]":
     """An operator process that serves one namespace."""
-    command = [sys.executable, "-m", "acceleratedjob", "operator", "--namespace", namespace]
+    command = [sys.executable, "-m", "acceleratedjob", "operator", "--namespace", namespace, *flags]
     env = os.environ | {"KUBECONFIG": str(kubeconfig)}
     with log.open("ab") as output:
         return subprocess.Popen(command, env=env, stdout=output, stderr=output)

@@ -92,6 +92,8 @@ def settings(pulse: Pulse) -> kopf.OperatorSettings:
     made.peering.standalone = True
     made.networking.connect_timeout = made.watching.connect_timeout = 10
     made.networking.request_timeout = REQUEST_SECONDS
+    waits = (1, 1, 2, 3, 5, 8, 13, 21)  # kopf's own; but it must try in time to be heard of
+    made.networking.error_backoffs = tuple(min(each, pulse.silence / 3) for each in waits)
     made.watching.server_timeout = pulse.watch_seconds
     made.watching.inactivity_timeout = pulse.silence
     made.watching.chunk_size = PAGE

@@ -15,8 +15,9 @@ from tests.cluster.testbed.cluster import Cluster
 from tests.cluster.testbed.holding import serving
 from tests.cluster.testbed.pki import Authority
 from tests.cluster.testbed.places import SERVICE_NETWORK, Link, Place
-from tests.cluster.testbed.processes import Components
+from tests.cluster.testbed.processes import Components, wait_until
 
+_API_SERVER = "kube-apiserver"
 _START = 60.0  # seconds; takes 6 on a quiet machine
 _TUNED = ("--kube-api-qps=2000", "--kube-api-burst=4000", "--leader-elect=false")
 _NODE_SILENCE = "10m"  # a machine that stands still for a minute has not lost its nodes
@@ -54,6 +55,17 @@ class ControlPlane:
         """What its users need."""
         return Cluster(self.kubeconfig, program=str(self.programs / "kubectl"))
 
+    def restart_api_server(self) -> None:
+        """Kill the API server, and return when a new one answers."""
+        asked = self.place.restart(_API_SERVER)
+        asked.touch()
+        wait_until(lambda: not asked.exists(), what="a new API server", seconds=_START)
+        wait_until(
+            lambda: self.cluster.answers("get", "--raw", "/readyz"),
+            what="its answer",
+            seconds=_START,
+        )
+
 
 def serve(place: Place, *, fake_nodes: int) -> None:
     """Be the supervisor of a control plane with some fake nodes until nobody needs it."""
@@ -64,7 +76,7 @@ def serve(place: Place, *, fake_nodes: int) -> None:
         _certify(plane, port)
         kube = plane.programs / "kube"
         components.start("etcd", _etcd(plane, etcd, peer))
-        components.start("kube-apiserver", _api_server(plane, etcd))
+        components.start(_API_SERVER, _api_server(plane, etcd))
         ready = "the API server"
         components.wait_until(
             lambda: plane.cluster.answers("get", "--raw", "/readyz"), what=ready, seconds=_START
@@ -138,7 +150,7 @@ def _api_server(plane: ControlPlane, etcd: int) -> list[str | Path]:
         "kubelet-client-key": authority.key("admin"),
     }
     return [
-        *(plane.programs / "kube", "kube-apiserver", f"--secure-port={link.port}"),
+        *(plane.programs / "kube", _API_SERVER, f"--secure-port={link.port}"),
         *(f"--{flag}={file}" for flag, file in files.items()),
         f"--etcd-servers=http://127.0.0.1:{etcd}",
         f"--advertise-address={link.host}",

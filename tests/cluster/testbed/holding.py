@@ -113,6 +113,7 @@ def serving(place: Place) -> Iterator[Components]:
 def _serve(place: Place, components: Components) -> None:
     with place.holders.open("ab") as holders:
         while place.kept.exists() or not _try_exclusive(holders):
+            components.restart_asked_for()
             components.check()
             time.sleep(_POLL)
         place.ready.unlink()  # while nobody can hold it: who waits for the lock starts anew

@@ -82,6 +82,10 @@ class Place:
         """What the part's supervisor has written; a bed that did not start tells why there."""
         return beds() / f"{self.name}.log"
 
+    def restart(self, component: str) -> Path:
+        """Exists while a component is asked to be killed and started again."""
+        return self.folder / f"{component}.restart"
+
     def log(self, component: str) -> Path:
         """What a component has written."""
         return self.folder / "log" / f"{component}.log"

@@ -85,12 +85,14 @@ class Components:
     def __init__(self, place: Place) -> None:
         self.place = place
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._commands: dict[str, Sequence[str | Path]] = {}
         self._inits: dict[str, int] = {}  # the first process of a namespace, by its starter's name
         (place.folder / "log").mkdir(parents=True, exist_ok=True)
 
     def start(self, name: str, command: Sequence[str | Path]) -> int:
         """Start a component under a name and return its process id; its log is named for it."""
-        with self.place.log(name).open("wb") as log:
+        self._commands[name] = command
+        with self.place.log(name).open("ab") as log:
             self._running[name] = subprocess.Popen(
                 [*DIE_WITH_PARENT, *map(str, command)],
                 stdin=subprocess.DEVNULL,
@@ -112,6 +114,15 @@ class Components:
         self.wait_until(lambda: bool(children.read_text()), what=f"the child of {name}", seconds=5)
         self._inits[name] = int(children.read_text())
         return self._inits[name]
+
+    def restart_asked_for(self) -> None:
+        """Kill each component that a test wants restarted, and start it again as it was."""
+        for name, command in tuple(self._commands.items()):
+            if self.place.restart(name).exists():
+                self._running[name].kill()
+                self._running[name].wait()
+                self.start(name, command)
+                self.place.restart(name).unlink()
 
     def check(self) -> None:
         """Raise TestbedFailed if a component has ended: none may, before it is told to."""
