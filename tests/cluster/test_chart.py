@@ -5,6 +5,9 @@ from typing import Any
 import pytest
 import yaml
 
+from acceleratedjob.cli import parser
+from acceleratedjob.kube.options import Options
+from acceleratedjob.lease import Terms
 from tests.cluster.jobs import CHART
 from tests.cluster.testbed import binaries
 from tests.cluster.testbed.processes import TestbedFailed, run
@@ -26,12 +29,11 @@ def only(objects: list[dict[str, Any]], kind: str) -> dict[str, Any]:
     return found
 
 
-def rights(objects: list[dict[str, Any]]) -> dict[str, set[str]]:
-    """Resource -> verbs, of all roles together."""
-    rules = [rule for entry in objects for rule in entry.get("rules", ())]
+def rights(role: dict[str, Any]) -> dict[str, set[str]]:
+    """Resource, and the name if bound to one -> verbs, of a role."""
     return {
-        f"{group}/{resource}": set(rule["verbs"])
-        for rule in rules
+        "/".join((group, resource, *rule.get("resourceNames", ()))): set(rule["verbs"])
+        for rule in role["rules"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]
     }
@@ -39,12 +41,44 @@ def rights(objects: list[dict[str, Any]]) -> dict[str, set[str]]:
 
 def test_the_operator_may_do_no_more_than_it_does() -> None:
     reading = {"get", "list", "watch"}
-    assert rights(render()) == {
+    objects = render()
+    assert {entry["kind"] for entry in objects if "rules" in entry} == {"ClusterRole", "Role"}
+    assert rights(only(objects, "ClusterRole")) == {
         "accelerated.dev/acceleratedjobs": reading | {"delete"},
         "accelerated.dev/acceleratedjobs/status": {"patch"},
         "/pods": reading | {"create", "delete"},
         "/services": reading | {"create", "delete"},
         "/events": {"create"},
+    }
+    role = only(objects, "Role")
+    assert role["metadata"]["namespace"] == "system"
+    assert rights(role) == {
+        "coordination.k8s.io/leases": {"create"},
+        "coordination.k8s.io/leases/aj-acceleratedjob": {"get", "update"},
+    }
+
+
+def test_the_operators_command_line_is_one_that_it_understands() -> None:
+    (container,) = only(render("namespaces={red}"), "Deployment")["spec"]["template"]["spec"][
+        "containers"
+    ]
+    told = Options.of(parser().parse_args(container["args"]))
+    assert (told.leader_elect, told.terms, told.watch_silence) == (True, Terms(), 90)
+    assert (told.lease_namespace, told.lease_name) == ("system", "aj-acceleratedjob")
+    assert (told.namespaces, told.log_format) == (("red",), "json")
+    (port,) = container["ports"]
+    assert port["containerPort"] == told.http_port
+
+
+def test_two_run_and_a_new_version_takes_over_without_a_gap() -> None:
+    spec = only(render(), "Deployment")["spec"]
+    assert spec["replicas"] == 2
+    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    (container,) = spec["template"]["spec"]["containers"]
+    probes = {name: container[name]["httpGet"] for name in ("livenessProbe", "readinessProbe")}
+    assert probes == {
+        "livenessProbe": {"path": "/healthz", "port": "http"},
+        "readinessProbe": {"path": "/readyz", "port": "http"},
     }
 
 
@@ -52,7 +86,8 @@ def test_namespaces_bound_the_rights_to_themselves() -> None:
     objects = render("namespaces={red,blue}")
     assert not [entry for entry in objects if entry["kind"] == "ClusterRoleBinding"]
     bindings = [entry for entry in objects if entry["kind"] == "RoleBinding"]
-    assert [entry["metadata"]["namespace"] for entry in bindings] == ["red", "blue"]
+    places = {entry["metadata"]["namespace"]: entry["roleRef"]["kind"] for entry in bindings}
+    assert places == {"red": "ClusterRole", "blue": "ClusterRole", "system": "Role"}
     (container,) = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
     assert container["args"][-2:] == ["--namespace=red", "--namespace=blue"]
 
@@ -91,7 +126,11 @@ def test_an_uninstalled_release_leaves_the_definition_and_so_every_job() -> None
 @pytest.mark.parametrize(
     ("setting", "named"),
     [
-        pytest.param("replicas=2", "replicas", id="a value that is not there"),
+        pytest.param("replica=2", "replica", id="a value that is not there"),
+        pytest.param("replicas=0", "replicas", id="no operator at all"),
+        pytest.param(
+            "leaderElection.leaseDuration=soon", "leaseDuration", id="a time that is no duration"
+        ),
         pytest.param("log.format=xml", "format", id="a format that it does not write"),
         pytest.param("namespaces=red", "namespaces", id="a namespace that is no list"),
         pytest.param("image.pullPolicy=Sometimes", "pullPolicy", id="a policy of no kubelet"),
