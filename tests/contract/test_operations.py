@@ -1,0 +1,101 @@
+"""docs/operations.md names every flag and metric that there is, and none that is not."""
+
+import argparse
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from aiohttp.web import Request
+from prometheus_client.parser import text_string_to_metric_families
+
+from acceleratedjob import metrics
+from acceleratedjob.api import API_VERSION, KIND, Phase
+from acceleratedjob.kube.http import Pages
+from acceleratedjob.kube.options import Options, add_flags
+from acceleratedjob.kube.pulse import Pulse
+from acceleratedjob.local.cluster import LocalCluster
+from acceleratedjob.reconciler import Reconciler
+
+PAGE = (Path(__file__).parents[2] / "docs/operations.md").read_text()
+
+
+def table(first: str) -> list[list[str]]:
+    """The rows of the table whose first column has this head."""
+    (found,) = re.findall(rf"^\| {first} \|.*\n\|[-|]+\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in found.splitlines()]
+
+
+def asked(reconciler: Reconciler, *, leading: bool) -> dict[str, tuple[str, dict[str, float]]]:
+    """Type and samples of what /metrics answers, by name."""
+    pages = Pages(Pulse(()), (reconciler,), lambda: leading)
+
+    async def answer(request: Request | None = None) -> web.Response:
+        return await pages.metrics(request)  # type: ignore[arg-type]  # it looks at no request
+
+    text = asyncio.run(answer()).body
+    assert isinstance(text, bytes)
+    return {
+        family.name: (
+            family.type,
+            {",".join(sample.labels.values()): sample.value for sample in family.samples},
+        )
+        for family in text_string_to_metric_families(text.decode())
+    }
+
+
+def reconciler_of(*phases: str | None) -> Reconciler:
+    made = Reconciler(LocalCluster())
+    for number, phase in enumerate(phases):
+        identity = {"uid": f"{number}", "name": f"job{number}", "namespace": "red"}
+        status = {"status": {"phase": phase}} if phase else {}
+        made.see({"apiVersion": API_VERSION, "kind": KIND, "metadata": identity, **status})
+    return made
+
+
+def test_the_table_of_metrics_is_what_the_page_answers() -> None:
+    written = {
+        name.strip("`"): (kind, tuple(labels.split(", ")) if labels else ())
+        for name, kind, labels, _ in table("metric")
+    }
+    assert written == metrics.names()
+    answered = asked(reconciler_of(), leading=True)
+    own = {name: kind for name, (kind, _) in answered.items() if name.startswith("accelerated_job")}
+    assert own == {name.removesuffix("_total"): kind for name, (kind, _) in written.items()}
+
+
+def test_an_alert_is_about_a_metric_that_there_is() -> None:
+    named = set(re.findall(r"accelerated_job_\w+", PAGE))
+    assert {name.removesuffix("_bucket") for name in named} == set(metrics.names())
+
+
+@pytest.mark.parametrize("leading", [True, False], ids=["the leader", "a standby"])
+def test_jobs_are_told_by_the_leader_alone(leading: bool) -> None:
+    answered = asked(reconciler_of("Running", "Running", "Failed", None), leading=leading)
+    expected = dict.fromkeys(["New", *Phase], 0.0)
+    if leading:
+        expected |= {"Running": 2, "Failed": 1, "New": 1}
+    assert answered["accelerated_job_jobs"][1] == expected
+    assert answered["accelerated_job_leader"][1] == {"": float(leading)}
+
+
+def test_the_table_of_flags_is_what_the_command_line_takes() -> None:
+    parser = argparse.ArgumentParser(add_help=False)
+    add_flags(parser)
+    flags = {action.option_strings[0]: action for action in parser._actions}
+    rows = {flag.strip("`"): default for flag, default, _ in table("flag")}
+    assert set(rows) == set(flags)
+    assert all(action.help for action in flags.values())
+    told = Options.of(parser.parse_args([]))
+    shown = {
+        flag: default for flag, default in rows.items() if re.fullmatch(r"\d+s|text|info", default)
+    }
+    assert shown == {
+        "--watch-silence": f"{told.watch_silence:g}s",
+        "--log-format": told.log_format,
+        "--log-level": told.log_level,
+        "--lease-duration": f"{told.terms.duration:g}s",
+        "--renew-deadline": f"{told.terms.deadline:g}s",
+        "--retry-period": f"{told.terms.retry:g}s",
+    }
