@@ -61,6 +61,7 @@ class Standing:
     lease: Lease | None = None  # as last seen; None if there was none, or nobody has looked
     since: float = -math.inf  # when it was first seen as it is
     tried: float = -math.inf  # when the last request was sent
+    fresh: bool = False  # that was a look, and it was answered
     renewed: float | None = None  # when the request was sent that we hold it by; None: we do not
 
     def saw(self, lease: Lease | None, now: float) -> "Standing":
@@ -102,9 +103,7 @@ def decide(me: str, terms: Terms, at: Standing, now: float) -> Decision:
     """
     if at.renewed is not None:
         return _as_holder(me, terms, at, now)
-    if at.tried == -math.inf:
-        return Decision(Step.LOOK)
-    free_at = _free_at(me, terms, at)
+    free_at = _free_at(me, terms, at) if at.fresh else math.inf
     if free_at <= now:
         return Decision(Step.CLAIM)
     look_at = at.tried + terms.retry

@@ -22,8 +22,8 @@ SHORT = Lease(holder="other", duration=5, renewed="3")
 FREE = Lease(holder="", duration=1, renewed="4")
 
 
-def candidate(lease: Lease | None, *, since: float, tried: float) -> Standing:
-    return Standing(lease=lease, since=since, tried=tried)
+def candidate(lease: Lease | None, *, since: float, tried: float, fresh: bool = True) -> Standing:
+    return Standing(lease=lease, since=since, tried=tried, fresh=fresh)
 
 
 def holder(lease: Lease | None, *, tried: float, renewed: float) -> Standing:
@@ -81,6 +81,18 @@ def holder(lease: Lease | None, *, tried: float, renewed: float) -> Standing:
             100,
             Decision(Step.CLAIM),
             id="it is ours and we did not know, as the answer was lost: take it",
+        ),
+        pytest.param(
+            candidate(None, since=100, tried=100, fresh=False),
+            100.5,
+            Decision(Step.WAIT, seconds=1.5),
+            id="it could not be taken: do not try again at once",
+        ),
+        pytest.param(
+            candidate(THEIRS, since=100, tried=116, fresh=False),
+            118,
+            Decision(Step.LOOK),
+            id="it could not be taken, and the retry period is over: look first",
         ),
         pytest.param(
             holder(MINE, tried=100, renewed=100),

@@ -94,10 +94,11 @@ class Election:
     async def _ask(self, step: Step) -> None:
         """Send one request; without an answer the next one goes over a fresh connection."""
         sent = _now()
-        self._standing = replace(self._standing, tried=sent)
+        self._standing = replace(self._standing, tried=sent, fresh=False)
         try:
             async with asyncio.timeout(self.terms.deadline / 2):
                 await (self._look() if step is Step.LOOK else self._claim(sent))
+            self._standing = replace(self._standing, fresh=step is Step.LOOK)
         except (ClusterError, OSError) as error:
             log.warning(
                 "lease=%s/%s %s", self.namespace, self.name, str(error) or "no answer in time"

@@ -1,0 +1,76 @@
+"""How long jobs wait when the operator that leads ends: killed, or asked to.
+
+    python -m bench.takeover [--runs 3] [--terms short]
+
+Two operators serve a namespace of a real API server. The leader gets a signal, and at that moment a
+job is created; measured is the time until its first pod exists, made by the other operator.
+"""
+
+import argparse
+import asyncio
+import signal
+import statistics
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from acceleratedjob.api import KIND
+from acceleratedjob.kube.objects import collection
+from tests.cluster.jobs import fake_job, install_crd
+from tests.cluster.members import SHORT, Member, elected, member, one_leads
+from tests.cluster.operators import connection, list_objects
+from tests.cluster.testbed import beds
+from tests.cluster.testbed.controlplane import ControlPlane
+from tests.cluster.testbed.places import Place
+
+POLL = 0.01  # seconds
+TERMS = {"default": (), "short": SHORT}
+SIGNALS = (signal.SIGKILL, signal.SIGTERM)
+
+
+async def wait_for_pod(plane: ControlPlane, namespace: str, leader: Member, how: int) -> float:
+    """Signal the leader, create a job, and return the seconds until its first pod exists."""
+    async with connection(plane.kubeconfig) as link:
+        leader.process.send_signal(how)
+        began = time.perf_counter()
+        path = collection(KIND, namespace)
+        await link.request("POST", path, fake_job(namespace, "late", replicas=1))
+        while not await list_objects(link, "Pod", namespace):  # noqa: ASYNC110  # another process' work
+            await asyncio.sleep(POLL)
+        return time.perf_counter() - began
+
+
+def measure(plane: ControlPlane, namespace: str, terms: tuple[str, ...], how: int) -> float:
+    """One takeover, in a namespace of its own."""
+    plane.cluster.kubectl("create", "namespace", namespace)
+    flags = elected(namespace, *terms)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        logs = [Path(folder) / f"{name}.log" for name in ("first", "second")]
+        members = [
+            stack.enter_context(member(plane.kubeconfig, log, namespace, *flags)) for log in logs
+        ]
+        for each in members:
+            each.wait("/readyz", 200)
+        return asyncio.run(wait_for_pod(plane, namespace, one_leads(members), how))
+
+
+def main() -> None:
+    """Measure, and print a line for each signal."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--terms", choices=TERMS, default="default")
+    given = parser.parse_args()
+    with beds.control_plane(Place("bench-takeover"), fake_nodes=1) as plane:
+        install_crd(plane.cluster)
+        for how in SIGNALS:
+            seconds = [
+                measure(plane, f"{how.name.lower()}{run}", TERMS[given.terms], how)
+                for run in range(given.runs)
+            ]
+            shown = f"{statistics.median(seconds):.1f} s ({min(seconds):.1f}..{max(seconds):.1f})"
+            print(f"{how.name}: first pod after {shown}, {given.runs} runs", flush=True)
+
+
+if __name__ == "__main__":
+    main()
