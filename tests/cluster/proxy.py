@@ -8,7 +8,9 @@ import asyncio
 import contextlib
 import json
 import re
+import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +22,7 @@ from tests.cluster.testbed.controlplane import ControlPlane
 
 _REQUEST = re.compile(rb"(?:GET|POST|PUT|PATCH|DELETE) \S+(?= HTTP/1\.1\r\n)")
 _CHUNK = 2**16
+_RESET = struct.pack("ii", 1, 0)  # on, 0 s: closing sends a reset, not an end
 
 
 @dataclass(slots=True)
@@ -53,7 +56,7 @@ class Proxy:
 
     def stop(self) -> None:
         """Forward nothing any more, and close nothing: to both sides the other one is silent."""
-        self._loop.call_soon_threadsafe(self._flowing.clear)
+        self._run(self._stop())
 
     def drop(self) -> None:
         """Throw away what comes, both ways, and close nothing; `forward` cannot make it good."""
@@ -101,6 +104,9 @@ class Proxy:
             self._listener = await asyncio.start_server(self._accept, ssl=self.server_tls, **where)  # type: ignore[arg-type]  # a str and an int
             self.listens_on = self._listener.sockets[0].getsockname()[1]
 
+    async def _stop(self) -> None:
+        self._flowing.clear()
+
     async def _refuse(self) -> None:
         if self._listener is not None:
             self._listener.close()
@@ -109,6 +115,8 @@ class Proxy:
 
     async def _cut(self) -> None:
         for writer in self._writers:
+            line: socket.socket = writer.get_extra_info("socket")
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             writer.transport.abort()
 
     async def _close(self) -> None:

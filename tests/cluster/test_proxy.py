@@ -1,0 +1,107 @@
+"""The proxy does to a connection what it says; no cluster is needed."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.proxy import Proxy
+
+PATIENCE = 0.3  # seconds without an answer that count as silence
+
+
+def echo(listener: socket.socket) -> None:
+    """Send back what comes, a thread for each connection."""
+
+    def answer(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            while data := connection.recv(2**16):
+                connection.sendall(data)
+
+    with contextlib.suppress(OSError):  # the listener is closed at the end
+        while True:
+            threading.Thread(target=answer, args=listener.accept()[:1], daemon=True).start()
+
+
+@pytest.fixture
+def way() -> Iterator[Proxy]:
+    """A proxy in front of an echo."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=echo, args=[listener], daemon=True).start()
+        made = Proxy(*listener.getsockname())
+        made.start()
+        yield made
+        made.close()
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def dial(way: Proxy) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", way.listens_on), timeout=20)
+
+
+def said(connection: socket.socket, word: bytes) -> bytes:
+    """What comes back for a word."""
+    connection.sendall(word)
+    return connection.recv(100)
+
+
+def is_silent(connection: socket.socket, word: bytes) -> bool:
+    """Whether nothing comes back for a word, and the connection stays."""
+    connection.settimeout(PATIENCE)
+    try:
+        said(connection, word)
+    except TimeoutError:
+        return True
+    finally:
+        connection.settimeout(20)
+    return False
+
+
+def test_words_pass_in_both_directions(way: Proxy) -> None:
+    with dial(way) as connection:
+        assert [said(connection, word) for word in (b"one", b"two")] == [b"one", b"two"]
+
+
+def test_what_is_stopped_goes_on_where_it_was(way: Proxy) -> None:
+    with dial(way) as connection:
+        assert said(connection, b"one") == b"one"
+        way.stop()
+        assert is_silent(connection, b"two")
+        way.forward()
+        assert connection.recv(100) == b"two"
+
+
+def test_what_is_dropped_is_lost(way: Proxy) -> None:
+    with dial(way) as connection:
+        assert said(connection, b"one") == b"one"
+        way.drop()
+        assert is_silent(connection, b"two")
+        way.forward()
+        assert said(connection, b"three") == b"three"
+
+
+def test_what_is_delayed_comes(way: Proxy) -> None:
+    with dial(way) as connection:
+        way.delay(0.01)
+        assert said(connection, b"one") == b"one"
+
+
+def test_a_cut_ends_what_is_and_not_what_comes(way: Proxy) -> None:
+    with dial(way) as connection:
+        assert said(connection, b"one") == b"one"
+        way.cut()
+        with pytest.raises(ConnectionResetError):
+            said(connection, b"two")
+    with dial(way) as connection:
+        assert said(connection, b"three") == b"three"
+
+
+def test_who_is_refused_may_come_again_later(way: Proxy) -> None:
+    way.refuse()
+    with pytest.raises(ConnectionRefusedError):
+        dial(way)
+    way.forward()
+    with dial(way) as connection:
+        assert said(connection, b"one") == b"one"
