@@ -93,7 +93,7 @@ def _text(value: object) -> str:
 def _device(spec: JobSpec) -> Env:
     """Hints that depend on what the container may use."""
     env = {}
-    if not template.accelerators(spec.template):
+    if template.computes_on_cpu(spec.template):
         env["ACCELERATE_USE_CPU"] = "true"
     cores = template.limit(spec.template, "cpu")
     if cores is not None:  # torch would start a thread for each core of the node

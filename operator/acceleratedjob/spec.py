@@ -95,10 +95,10 @@ class JobSpec(_Spec):
 
     @property
     def processes(self) -> int:
-        """Processes in each replica: `auto` is the accelerators asked for, or one without any."""
+        """Processes in each replica: `auto` is the devices asked for, or one without any."""
         if isinstance(self.processes_per_replica, int):
             return self.processes_per_replica
-        return max(1, template.accelerators(self.template))
+        return max(1, template.devices(self.template))
 
     @property
     def size(self) -> int:

@@ -17,10 +17,19 @@ TRAINER = "trainer"  # the training container's name; without one of this name i
 RESERVED_ENV = re.compile(
     r"(LOCAL_|GROUP_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT)|PET_.*|ACCELERATEDJOB_.*"
 )
-ACCELERATOR = re.compile(
-    r"(nvidia\.com/(gpu|mig-).*|amd\.com/gpu|gpu\.intel\.com/.+|habana\.ai/gaudi"
-    r"|huawei\.com/Ascend.*|aws\.amazon\.com/neuron.*|google\.com/tpu)"
+# Resources that are devices, one for each process. Of the same vendors there are others, which are
+# amounts: nvidia.com/gpumem, gpu.intel.com/millicores, huawei.com/Ascend910-memory.
+DEVICE = re.compile(
+    r"nvidia\.com/(gpu(\.shared)?|mig-.+)"
+    r"|amd\.com/(gpu|[a-z]+_nps\d+)"  # a partition is named by its mode: cpx_nps4
+    r"|gpu\.intel\.com/(i915|xe)"
+    r"|habana\.ai/gaudi"
+    r"|huawei\.com/Ascend[^-]*"
+    r"|cambricon\.com/mlu"
+    r"|mthreads\.com/gpu"
 )
+# Chips of which each drives several processes, or one process drives several: nobody can tell here.
+CHIP = re.compile(r"google\.com/tpu|aws\.amazon\.com/neuron.*")
 # What the operator decides for each pod, and so no template may.
 _DECIDED = {
     "hostname": "may not be set: the operator names each pod for its replica",
@@ -84,9 +93,15 @@ def trainer(template: View) -> View:
     return container
 
 
-def accelerators(template: View) -> int:
-    """How many accelerators (GPUs, MIG slices, …) the training container asks for."""
-    return int(sum(amount for name, amount in _limits(template) if ACCELERATOR.fullmatch(name)))
+def devices(template: View) -> int:
+    """How many devices for a process each (GPUs, MIG slices, …) the training container asks for."""
+    return int(sum(amount for name, amount in _limits(template) if DEVICE.fullmatch(name)))
+
+
+def computes_on_cpu(template: View) -> bool:
+    """Whether the training container asks for no accelerator of any kind."""
+    asked = (name for name, amount in _limits(template) if amount)
+    return not any(DEVICE.fullmatch(name) or CHIP.fullmatch(name) for name in asked)
 
 
 def limit(template: View, resource: str) -> Decimal | None:

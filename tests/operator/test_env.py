@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from acceleratedjob.env import merged, pod_env
@@ -76,20 +78,6 @@ def limits(**amounts: str) -> dict[str, object]:
             id="a GPU is used",
         ),
         pytest.param(
-            {"resources": {"limits": {"nvidia.com/gpu": "8"}}},
-            {},
-            "PET_NPROC_PER_NODE",
-            "8",
-            id="auto is a process for each GPU",
-        ),
-        pytest.param(
-            {"resources": {"limits": {"nvidia.com/mig-1g.5gb": 2}}},
-            {},
-            "PET_NPROC_PER_NODE",
-            "2",
-            id="and for each slice of one",
-        ),
-        pytest.param(
             {}, {"runtime": {"splitBatches": True}}, "ACCELERATE_SPLIT_BATCHES", "true", id="a flag"
         ),
         pytest.param(
@@ -106,6 +94,48 @@ def test_what_depends_on_the_spec(
     container: dict[str, object], fields: dict[str, object], name: str, value: str | None
 ) -> None:
     assert pod_env(spec(container, **fields), attempt=0, index=0).get(name) == value
+
+
+@pytest.mark.parametrize(
+    ("asked", "processes", "on_cpu"),
+    [
+        pytest.param({}, 1, True, id="nothing"),
+        pytest.param({"cpu": "64", "memory": "1Ti"}, 1, True, id="a large node's CPU"),
+        pytest.param({"nvidia.com/gpu": "8"}, 8, False, id="GPUs"),
+        pytest.param({"nvidia.com/gpu": 0}, 1, True, id="no GPU, in so many words"),
+        pytest.param({"nvidia.com/gpu.shared": 2}, 2, False, id="shares of a GPU"),
+        pytest.param({"nvidia.com/mig-1g.5gb": 2}, 2, False, id="slices of a GPU"),
+        pytest.param(
+            {"nvidia.com/mig-1g.5gb": 2, "nvidia.com/mig-2g.10gb": 1}, 3, False, id="two kinds"
+        ),
+        pytest.param({"nvidia.com/gpu": 1, "nvidia.com/gpumem": 3000}, 1, False, id="its memory"),
+        pytest.param({"amd.com/gpu": 4}, 4, False, id="AMD"),
+        pytest.param({"amd.com/cpx_nps4": 8}, 8, False, id="AMD's partitions"),
+        pytest.param({"gpu.intel.com/i915": 2}, 2, False, id="Intel"),
+        pytest.param({"gpu.intel.com/xe": 2}, 2, False, id="Intel's newer driver"),
+        pytest.param(
+            {"gpu.intel.com/xe": 1, "gpu.intel.com/millicores": 500}, 1, False, id="a part of one"
+        ),
+        pytest.param({"habana.ai/gaudi": 8}, 8, False, id="Gaudi"),
+        pytest.param({"huawei.com/Ascend910": 8}, 8, False, id="Ascend"),
+        pytest.param(
+            {"huawei.com/Ascend910B3": 1, "huawei.com/Ascend910B3-memory": 4096}, 1, False, id="NPU"
+        ),
+        pytest.param({"cambricon.com/mlu": 2}, 2, False, id="Cambricon"),
+        pytest.param({"mthreads.com/gpu": 2}, 2, False, id="Moore Threads"),
+        pytest.param({"google.com/tpu": 4}, 1, False, id="a TPU's chips are one process's"),
+        pytest.param({"aws.amazon.com/neuron": 4}, 1, False, id="a Neuron chip has many cores"),
+    ],
+)
+def test_auto_is_a_process_for_each_device(
+    asked: dict[str, object], processes: int, on_cpu: bool
+) -> None:
+    job = spec({"resources": {"limits": asked}})
+    env = pod_env(job, attempt=0, index=0)
+    assert (job.processes, job.world_size) == (processes, 2 * processes)
+    assert env["PET_NPROC_PER_NODE"] == str(processes)
+    assert ("ACCELERATE_USE_CPU" in env) == on_cpu
+    assert replace(job, processes_per_replica=3).processes == 3
 
 
 def test_the_authors_variables_come_last_and_may_refer_to_ours() -> None:
