@@ -16,6 +16,28 @@ class DeleteService:
 
 
 @dataclass(frozen=True, slots=True)
+class CreatePolicy:
+    """Make the job's NetworkPolicy."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePolicy:
+    """Remove the job's NetworkPolicy."""
+
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePodGroup:
+    """Make the job's PodGroup as it must be now."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePodGroup:
+    """Remove the job's PodGroup."""
+
+
+@dataclass(frozen=True, slots=True)
 class CreatePod:
     """Make one replica's pod of one attempt."""
 
@@ -46,4 +68,6 @@ class DeleteJob:
     """Remove the job itself; the garbage collector takes what it owns."""
 
 
-Action = CreateService | DeleteService | CreatePod | DeletePod | DeleteJob | Announce
+Creation = CreateService | CreatePolicy | CreatePodGroup | CreatePod
+Deletion = DeleteService | DeletePolicy | DeletePodGroup | DeletePod | DeleteJob
+Action = Creation | Deletion | Announce

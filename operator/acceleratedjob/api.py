@@ -23,12 +23,15 @@ COMPONENT = "acceleratedjob-operator"  # the name under which events are reporte
 CONTROLLER = f"{GROUP}/{COMPONENT}"  # spec.managedBy, if it says that a job is ours
 
 JOB_NAME_LABEL = f"{GROUP}/job-name"
+JOB_UID_LABEL = f"{GROUP}/job-uid"
 ATTEMPT_LABEL = f"{GROUP}/attempt"
 REPLICA_INDEX_LABEL = f"{GROUP}/replica-index"
 APP_LABELS = {
     "app.kubernetes.io/managed-by": COMPONENT,
     "app.kubernetes.io/component": "trainer",
 }
+
+OPERATOR_LABELS = {"app.kubernetes.io/name": "acceleratedjob"}  # of its pods, by the chart
 
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"  # kubectl logs shows this one
 

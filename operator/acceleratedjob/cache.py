@@ -20,11 +20,12 @@ def version(manifest: View) -> int:
 
 
 class Cache:
-    """Jobs, their pods and Services, all by the uid of the job."""
+    """Jobs and what they have, all by the uid of the job."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, Manifest] = {}
-        self.services: dict[str, str] = {}  # uid of the job -> uid of its Service
+        # kind -> uid of the job -> uid of what it has one of: its Service, its NetworkPolicy
+        self.singles: defaultdict[str, dict[str, str]] = defaultdict(dict)
         self._pods: defaultdict[str, dict[str, tuple[int, Pod]]] = defaultdict(dict)
         self._lost: defaultdict[str, dict[str, Pod]] = defaultdict(dict)
 
@@ -54,7 +55,7 @@ class Cache:
         self._lost[uid] = kept
 
     def take(self, kind: str, change: Change) -> set[str]:
-        """Store what a watch of pods or Services tells; return the uids of the jobs concerned."""
+        """Store what a watch tells; return the uids of the jobs concerned."""
         match change:
             case Listed(objects):
                 return self._listed(kind, objects)
@@ -64,12 +65,12 @@ class Cache:
                 return self._gone(kind, manifest)
 
     def keep(self, kind: str, manifest: Manifest) -> set[str]:
-        """Store one pod or Service; the uid of its job, if it has one."""
+        """Store one object; the uid of its job, if it has one."""
         uid = api.owner_uid(manifest)
         if uid is None:
             return set()
-        if kind == "Service":
-            self.services[uid] = manifest["metadata"]["uid"]
+        if kind != "Pod":
+            self.singles[kind][uid] = manifest["metadata"]["uid"]
         elif not self._keep_pod(uid, manifest):
             return set()
         return {uid}
@@ -89,9 +90,9 @@ class Cache:
         uid = api.owner_uid(manifest)
         if uid is None:
             return set()
-        if kind == "Service":
-            if self.services.get(uid) == manifest["metadata"]["uid"]:
-                del self.services[uid]
+        if kind != "Pod":
+            if self.singles[kind].get(uid) == manifest["metadata"]["uid"]:
+                del self.singles[kind][uid]
             return {uid}
         pod = read_pod(manifest)
         if pod is not None:
@@ -112,10 +113,11 @@ class Cache:
         objects = tuple(objects)
         uids = {manifest["metadata"]["uid"] for manifest in objects}
         concerned = set()
-        if kind == "Service":
-            stale = {owner for owner, uid in self.services.items() if uid not in uids}
+        if kind != "Pod":
+            known = self.singles[kind]
+            stale = {owner for owner, uid in known.items() if uid not in uids}
             for owner in stale:
-                del self.services[owner]
+                del known[owner]
             concerned |= stale
         else:
             concerned |= self._lose_missing(uids)

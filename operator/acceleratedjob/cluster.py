@@ -10,20 +10,24 @@ from typing import Protocol
 
 from acceleratedjob.api import Manifest, View
 
+SHARED_KINDS = ("PodGroup",)  # of several schedulers
+
 
 @dataclass(frozen=True, slots=True)
 class Ref:
     """Names one object."""
 
-    kind: str  # AcceleratedJob, Pod, Service or Event
+    kind: str  # and, where two groups of the API have one, a dot and the group
     namespace: str
     name: str
 
     @classmethod
     def of(cls, manifest: View) -> "Ref":
         """The reference to an object that has a kind, a namespace and a name."""
-        metadata = manifest["metadata"]
-        return cls(manifest["kind"], metadata["namespace"], metadata["name"])
+        metadata, kind = manifest["metadata"], manifest["kind"]
+        if kind in SHARED_KINDS:
+            kind = f"{kind}.{manifest['apiVersion'].partition('/')[0]}"
+        return cls(kind, metadata["namespace"], metadata["name"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ Change = Listed | Changed | Gone
 
 
 class Cluster(Protocol):
-    """Objects of four kinds, with the API server's rules.
+    """Objects of a few kinds, with the API server's rules.
 
     Every method may raise `errors.Unavailable`.
     """
@@ -122,7 +126,7 @@ class Cluster(Protocol):
         ...
 
     def watch(self, kind: str) -> AsyncIterator[Change]:
-        """Yield the objects of a kind (Pod or Service) that carry the job-name label.
+        """Yield the objects of a kind that carry the job-name label: pods and what else jobs have.
 
         First comes one `Listed`, then changes in the order they happened, without end. After a
         gap in the stream (a restarted API server, a resource version too old) `Listed` comes again.

@@ -1,12 +1,14 @@
 """Stages in which a job is over, or becomes so."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 
 from acceleratedjob import deadlines, report
-from acceleratedjob.actions import Announce, DeleteJob, DeleteService
+from acceleratedjob.actions import Announce, DeleteJob, DeletePodGroup, DeletePolicy, DeleteService
 from acceleratedjob.api import Reason
 from acceleratedjob.errors import InvalidSpec
+from acceleratedjob.groups import SCHEDULERS
 from acceleratedjob.observe import Observed
 from acceleratedjob.situation import (
     FAILED_GANG_GRACE_SECONDS,
@@ -24,8 +26,9 @@ def refuse(observed: Observed, error: InvalidSpec, generation: int, now: datetim
     status = report.invalid(observed.status, str(error), generation, now)
     pods = deletions(observed.pods, FAILED_GANG_GRACE_SECONDS)
     service = (DeleteService(observed.service_uid),) if observed.service_uid else ()
+    wall = (DeletePolicy(observed.policy_uid),) if observed.policy_uid else ()
     event = Announce(Reason.INVALID_SPEC, str(error), warning=True)
-    return Plan(status=status, steps=steps(pods, service, (event,)))
+    return Plan(status=status, steps=steps(pods, service + wall, (event,)))
 
 
 def finished(at: Situation) -> Plan | None:
@@ -55,7 +58,9 @@ def refused(at: Situation) -> Plan | None:
     if refusal is None or not refusal.final:
         return None
     error = InvalidSpec("spec.template", refusal.message)
-    return refuse(at.observed, error, at.spec.generation, at.now)
+    made = refuse(at.observed, error, at.spec.generation, at.now)
+    group = (DeletePodGroup(),) if at.spec.scheduling.gang in SCHEDULERS else ()
+    return replace(made, steps=(*steps(group), *made.steps))
 
 
 def succeeded(at: Situation) -> Plan | None:

@@ -22,10 +22,17 @@ RUNTIME_ENV = {
     "gradient_accumulation_steps": "ACCELERATE_GRADIENT_ACCUMULATION_STEPS",
     "rng_types": "ACCELERATE_RNG_TYPES",
     "split_batches": "ACCELERATE_SPLIT_BATCHES",
+    "dispatch_batches": "ACCELERATE_DISPATCH_BATCHES",
     "even_batches": "ACCELERATE_EVEN_BATCHES",
     "use_seedable_sampler": "ACCELERATE_USE_SEEDABLE_SAMPLER",
     "seed": "ACCELERATE_SEED",
     "backend": "ACCELERATE_DISTRIBUTED_BACKEND",
+}
+
+
+_SHARDING: dict[str | None, Env] = {
+    "none": {"ACCELERATE_USE_FSDP": "false"},
+    "fsdp": {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"},  # accelerate's own default is 1
 }
 
 
@@ -38,6 +45,7 @@ def pod_env(spec: JobSpec, *, attempt: int, index: int) -> Env:
         | ranks
         | {"MASTER_ADDR": address, "MASTER_PORT": str(spec.network.port)}
         | _torchrun(spec, index, address)
+        | {"ACCELERATEDJOB_PROGRESS_PORT": str(spec.network.progress_port)}
         | _runtime(spec.runtime)
         | _device(spec)
     )
@@ -79,7 +87,8 @@ def _torchrun(spec: JobSpec, index: int, address: str) -> Env:
 
 def _runtime(settings: RuntimeSettings) -> Env:
     values = ((name, getattr(settings, field)) for field, name in RUNTIME_ENV.items())
-    return {name: _text(value) for name, value in values if value is not None}
+    env = {name: _text(value) for name, value in values if value is not None}
+    return env | _SHARDING.get(settings.sharding, {})
 
 
 def _text(value: object) -> str:

@@ -1,5 +1,6 @@
 """Carries one action out. Doing it again does no harm: what is already so is success."""
 
+import contextlib
 import uuid
 from typing import assert_never
 
@@ -8,15 +9,21 @@ from acceleratedjob.actions import (
     Action,
     Announce,
     CreatePod,
+    CreatePodGroup,
+    CreatePolicy,
     CreateService,
     DeleteJob,
     DeletePod,
+    DeletePodGroup,
+    DeletePolicy,
     DeleteService,
+    Deletion,
 )
 from acceleratedjob.cluster import Cluster, Ref, Rendered
 from acceleratedjob.errors import AlreadyExists, NotFound, Refused
 from acceleratedjob.gang import Gang
-from acceleratedjob.services import service
+from acceleratedjob.groups import SCHEDULERS, pod_group
+from acceleratedjob.services import network_policy, service
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import shortened
 
@@ -41,21 +48,19 @@ async def execute(
         Unavailable: the cluster cannot answer now.
     """
     match action:
-        case CreateService():
-            return await _create(cluster, spec, service(spec))
-        case CreatePod(attempt, index):
-            return await _create_pod(cluster, spec, (gang or Gang(spec, attempt)).pod(index))
-        case DeleteService(uid):
-            return await _delete(cluster, Ref("Service", spec.namespace, spec.name), uid, None)
-        case DeletePod(name, uid, grace):
-            return await _delete(cluster, Ref("Pod", spec.namespace, name), uid, grace)
-        case DeleteJob():
-            return await _delete(cluster, Ref(api.KIND, spec.namespace, spec.name), spec.uid, None)
         case Announce():
             await cluster.create(event(spec, action, time))
             return None
+        case CreatePod(attempt, index):
+            return await _create_pod(cluster, spec, (gang or Gang(spec, attempt)).pod(index))
+        case CreateService():
+            return await _create(cluster, spec, service(spec))
+        case CreatePolicy():
+            return await _create(cluster, spec, network_policy(spec))
+        case CreatePodGroup():
+            return await _group(cluster, spec)
         case _:
-            assert_never(action)
+            return await _remove(cluster, spec, action)
 
 
 async def _create(cluster: Cluster, spec: JobSpec, manifest: api.Manifest) -> api.Manifest:
@@ -79,6 +84,54 @@ async def _own(cluster: Cluster, spec: JobSpec, ref: Ref) -> api.Manifest:
         sentence = f"{ref.kind} {ref.namespace}/{ref.name} exists"
         raise Refused(f"{sentence} and is not this job's; delete or rename it", final=False)
     return found
+
+
+async def _group(cluster: Cluster, spec: JobSpec) -> api.Manifest | None:
+    """Make the PodGroup; one that says something else is of before the job was suspended."""
+    wanted = pod_group(spec)
+    if wanted is None:
+        return None
+    try:
+        found = await _create(cluster, spec, wanted)
+    except NotFound as error:
+        project = SCHEDULERS[spec.scheduling.gang].project
+        sentence = (
+            f"this cluster has no PodGroups of {wanted['apiVersion']}: install {project}, "
+            "or choose another spec.scheduling.gang"
+        )
+        raise Refused(sentence, final=False) from error
+    if found["spec"].items() >= wanted["spec"].items():
+        return found
+    await _delete(cluster, Ref.of(wanted), found["metadata"]["uid"], None)
+    return await _create(cluster, spec, wanted)
+
+
+async def _remove(cluster: Cluster, spec: JobSpec, action: Deletion) -> api.Manifest | None:
+    named = (spec.namespace, spec.name)
+    match action:
+        case DeletePod(name, uid, grace):
+            return await _delete(cluster, Ref("Pod", spec.namespace, name), uid, grace)
+        case DeleteService(uid):
+            ref = Ref("Service", *named)
+        case DeletePolicy(uid):
+            ref = Ref("NetworkPolicy", *named)
+        case DeleteJob():
+            ref, uid = Ref(api.KIND, *named), spec.uid
+        case DeletePodGroup():
+            await _ungroup(cluster, spec)
+            return None
+        case _:
+            assert_never(action)
+    return await _delete(cluster, ref, uid, None)
+
+
+async def _ungroup(cluster: Cluster, spec: JobSpec) -> None:
+    """Remove the PodGroup, which no watch shows."""
+    wanted = pod_group(spec)
+    with contextlib.suppress(NotFound):  # it is gone, or this cluster has none
+        found = await cluster.read(Ref.of(wanted)) if wanted else None
+        if found is not None and api.owner_uid(found) == spec.uid:
+            await _delete(cluster, Ref.of(found), found["metadata"]["uid"], None)
 
 
 async def _delete(cluster: Cluster, ref: Ref, uid: str, grace: int | None) -> api.Manifest | None:

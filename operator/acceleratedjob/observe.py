@@ -86,6 +86,7 @@ class Observed:
     pods: tuple[Pod, ...] = ()  # that exist, of whatever attempt
     lost: tuple[Pod, ...] = ()  # seen and gone, as they were last
     service_uid: str | None = None
+    policy_uid: str | None = None  # of the NetworkPolicy
     refusal: Refusal | None = None
 
 

@@ -4,7 +4,7 @@ import copy
 from decimal import Decimal
 from typing import Any
 
-from acceleratedjob import api, env, template
+from acceleratedjob import api, env, groups, template
 from acceleratedjob.services import owner_reference
 from acceleratedjob.spec import JobSpec
 
@@ -19,17 +19,20 @@ _MESH_LABELS = {"sidecar.istio.io/inject": "false"}
 
 def pod(spec: JobSpec, *, attempt: int, index: int) -> api.Manifest:
     """The pod of one replica in one attempt."""
-    return {
+    made = {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": _metadata(spec, attempt=attempt, index=index),
         "spec": _pod_spec(spec, attempt=attempt, index=index),
     }
+    groups.join(spec, made, attempt=attempt)
+    return made
 
 
 def _metadata(spec: JobSpec, *, attempt: int, index: int) -> api.Manifest:
     given = spec.template.get("metadata") or {}
     identity = api.job_labels(spec.name) | {
+        api.JOB_UID_LABEL: spec.uid,
         api.ATTEMPT_LABEL: str(attempt),
         api.REPLICA_INDEX_LABEL: str(index),
     }

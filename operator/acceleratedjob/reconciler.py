@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from acceleratedjob import api, metrics
-from acceleratedjob.actions import Action, Announce, CreatePod, CreateService, DeletePod
+from acceleratedjob.actions import Action, Announce, CreatePod
 from acceleratedjob.api import Manifest
 from acceleratedjob.cache import Cache
 from acceleratedjob.cluster import Change, Cluster, Ref
@@ -27,7 +27,7 @@ from acceleratedjob.telling import about, count_restart
 
 log = logging.getLogger(__name__)
 
-WATCHED = ("Pod", "Service")
+WATCHED = ("Pod", "Service", "NetworkPolicy")
 COALESCE_SECONDS = 5  # counters wait this long for company before they are written
 
 
@@ -173,7 +173,8 @@ class Reconciler:
             status=Status.from_manifest(job),
             pods=self.cache.pods(uid),
             lost=self.cache.lost(uid),
-            service_uid=self.cache.services.get(uid),
+            service_uid=self.cache.singles["Service"].get(uid),
+            policy_uid=self.cache.singles["NetworkPolicy"].get(uid),
             refusal=self._refusals.get(uid),
         )
 
@@ -235,10 +236,8 @@ class Reconciler:
                 return
             self._refuse(spec.uid, error)
             raise
-        if result is not None and isinstance(action, CreatePod | DeletePod):
-            self.cache.keep("Pod", result)
-        if result is not None and isinstance(action, CreateService):
-            self.cache.keep("Service", result)
+        if result is not None and result["kind"] in WATCHED:
+            self.cache.keep(result["kind"], result)
 
     def _refuse(self, uid: str, error: Refused) -> None:
         wait = timedelta(seconds=self._refused.next(uid))

@@ -123,12 +123,14 @@ def choice(*allowed: str) -> Reader:
     return reader
 
 
-def text(pattern: str, what: str) -> Reader:
+def text(pattern: str, what: str, *, at_most: int | None = None) -> Reader:
     """A string that matches `pattern` from end to end; `what` says so in words."""
 
     def reader(value: object, path: str) -> str:
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
             raise InvalidSpec(path, f"must be {what}, got {value!r}")
+        if at_most is not None and len(value) > at_most:
+            raise InvalidSpec(path, f"must be at most {at_most} characters, got {len(value)}")
         return value
 
     return reader

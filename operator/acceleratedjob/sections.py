@@ -16,7 +16,16 @@ MAX_REPLICAS = 10_000
 MAX_RULES = 32
 MAX_MATCHES = 128  # entries in one list of a rule
 _GENERATORS = list_of(choice(*RNG_TYPES), at_most=len(RNG_TYPES))
-_WORD = text(r"[A-Za-z0-9]([-A-Za-z0-9._/]{0,253}[A-Za-z0-9])?", "a word such as OOMKilled")
+_WORD = text(r"[A-Za-z0-9]([-A-Za-z0-9._/]*[A-Za-z0-9])?", "a word such as OOMKilled", at_most=255)
+_NAME = text(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", "a lowercase DNS name", at_most=63)
+_LABEL_KEY = text(
+    r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?",
+    "a node label's key, such as topology.kubernetes.io/zone",
+    at_most=63,
+)
+GANGS = GANG_NONE, GANG_VOLCANO, GANG_COSCHEDULING, GANG_KUEUE = (
+    *("none", "volcano", "coscheduling", "kueue"),
+)
 
 
 class Verdict(StrEnum):
@@ -45,10 +54,12 @@ class RuntimeSettings:
     gradient_accumulation_steps: Annotated[int | None, integer(minimum=1)] = None
     rng_types: Annotated[tuple[str, ...] | None, _GENERATORS] = None
     split_batches: Annotated[bool | None, boolean] = None
+    dispatch_batches: Annotated[bool | None, boolean] = None
     even_batches: Annotated[bool | None, boolean] = None
     use_seedable_sampler: Annotated[bool | None, boolean] = None
     seed: Annotated[int | None, integer(minimum=0, maximum=2**32 - 1)] = None
     backend: Annotated[str | None, choice(*BACKENDS)] = None
+    sharding: Annotated[str | None, choice("none", "fsdp")] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,10 +145,49 @@ def read_elastic(value: object, path: str) -> Elastic:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scheduling:
+    """Who starts the pods, all together, and where."""
+
+    gang: Annotated[str, choice(*GANGS)] = GANG_NONE
+    queue: Annotated[str | None, _NAME] = None
+    priority_class_name: Annotated[str | None, _NAME] = None
+    exclusive_topology_key: Annotated[str | None, _LABEL_KEY] = None
+
+
+def read_scheduling(value: object, path: str) -> Scheduling:
+    """Read how pods are scheduled.
+
+    Raises:
+        InvalidSpec: a field is not as it must be, or the queue is nobody's.
+    """
+    scheduling = read(Scheduling, value, path)
+    if scheduling.gang == GANG_KUEUE and scheduling.queue is None:
+        raise InvalidSpec(f"{path}.queue", "is required with gang kueue")
+    if scheduling.gang not in (GANG_KUEUE, GANG_VOLCANO) and scheduling.queue is not None:
+        sentence = f"needs gang volcano or kueue, got {scheduling.gang}"
+        raise InvalidSpec(f"{path}.queue", sentence)
+    return scheduling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """How the pods meet."""
+    """How the pods meet, and who else may reach them."""
 
     port: Annotated[int, integer(minimum=1024, maximum=65535)] = 29500
+    progress_port: Annotated[int, integer(minimum=1024, maximum=65535)] = 29400
+    isolate: Annotated[bool, boolean] = False
+
+
+def read_network(value: object, path: str) -> Network:
+    """Read the ports.
+
+    Raises:
+        InvalidSpec: a port is none, or one is used twice.
+    """
+    network = read(Network, value, path)
+    if network.port == network.progress_port:
+        raise InvalidSpec(f"{path}.progressPort", f"must not be port ({network.port})")
+    return network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

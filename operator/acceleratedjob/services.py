@@ -1,4 +1,4 @@
-"""The headless Service that gives every pod of a job its DNS name."""
+"""What a job has on the network: a name for every pod, and a wall if it asks for one."""
 
 from acceleratedjob import api
 from acceleratedjob.spec import JobSpec
@@ -39,5 +39,32 @@ def service(spec: JobSpec) -> api.Manifest:
             "publishNotReadyAddresses": True,
             "selector": labels,
             "ports": [{"name": "rendezvous", "port": spec.network.port, "appProtocol": "tcp"}],
+        },
+    }
+
+
+def network_policy(spec: JobSpec) -> api.Manifest:
+    """The wall of an isolated job: in come its own pods and the operator, out goes what will.
+
+    The operator may be in any namespace, so whoever wears its label there may ask for the progress;
+    nothing else is open to it.
+    """
+    ours = {"podSelector": {"matchLabels": api.job_labels(spec.name)}}
+    anywhere: api.Manifest = {"namespaceSelector": {}}
+    operator = anywhere | {"podSelector": {"matchLabels": api.OPERATOR_LABELS}}
+    progress = {"protocol": "TCP", "port": spec.network.progress_port}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {
+            "name": spec.name,
+            "namespace": spec.namespace,
+            "labels": api.job_labels(spec.name) | api.APP_LABELS,
+            "ownerReferences": [owner_reference(spec)],
+        },
+        "spec": ours
+        | {
+            "policyTypes": ["Ingress"],
+            "ingress": [{"from": [ours]}, {"from": [operator], "ports": [progress]}],
         },
     }

@@ -17,13 +17,20 @@ from acceleratedjob.sections import (
     FailurePolicy,
     Network,
     RuntimeSettings,
+    Scheduling,
     SharedMemory,
     read_elastic,
     read_failure_policy,
+    read_network,
+    read_scheduling,
 )
 
-MAX_CONTROLLER_LENGTH = 63  # as of batch/v1's managedBy
 AUTO = "auto"
+_CONTROLLER = text(
+    r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?",
+    f"a controller's name, such as {CONTROLLER}",
+    at_most=63,  # as of batch/v1's managedBy
+)
 
 
 def _auto_or_count(value: object, path: str) -> int | str:
@@ -33,15 +40,6 @@ def _auto_or_count(value: object, path: str) -> int | str:
         raise InvalidSpec(path, f"must be auto or a whole number, got {value!r}")
     count: int = integer(minimum=1)(value, path)
     return count
-
-
-def _controller(value: object, path: str) -> str:
-    pattern = r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?"
-    name: str = text(pattern, f"a controller's name, such as {CONTROLLER}")(value, path)
-    if len(name) > MAX_CONTROLLER_LENGTH:
-        sentence = f"must be at most {MAX_CONTROLLER_LENGTH} characters, got {len(name)}"
-        raise InvalidSpec(path, sentence)
-    return name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +52,14 @@ class _Spec:
     elastic: Annotated[Elastic | None, read_elastic] = None
     runtime: Annotated[RuntimeSettings, section(RuntimeSettings)] = RuntimeSettings()
     suspend: Annotated[bool, boolean] = False
-    managed_by: Annotated[str | None, _controller] = None
+    managed_by: Annotated[str | None, _CONTROLLER] = None
     active_deadline_seconds: Annotated[int | None, integer(minimum=1)] = None
     startup_deadline_seconds: Annotated[int | None, integer(minimum=1)] = None
     ttl_seconds_after_finished: Annotated[int | None, integer(minimum=0)] = None
     failure_policy: Annotated[FailurePolicy, read_failure_policy] = FailurePolicy()
     clean_pod_policy: Annotated[str, choice("Running", "All", "None")] = "Running"
-    network: Annotated[Network, section(Network)] = Network()
+    scheduling: Annotated[Scheduling, read_scheduling] = Scheduling()
+    network: Annotated[Network, read_network] = Network()
     shared_memory: Annotated[SharedMemory, section(SharedMemory)] = SharedMemory()
 
 
@@ -85,6 +84,7 @@ class JobSpec(_Spec):
         metadata = mapping(manifest.get("metadata") or {}, "metadata")
         spec = read(_Spec, manifest.get("spec") or {}, "spec")
         _check_bounds(spec)
+        _check_priority(spec)
         return cls(
             **{name: getattr(spec, name) for name in _Spec.__dataclass_fields__},
             name=_check_name(metadata.get("name")),
@@ -125,6 +125,14 @@ def _check_bounds(spec: _Spec) -> None:
         raise InvalidSpec("spec.replicas", sentence)
 
 
+def _check_priority(spec: _Spec) -> None:
+    ours = spec.scheduling.priority_class_name
+    theirs = spec.template["spec"].get("priorityClassName")
+    if None not in (ours, theirs) and ours != theirs:
+        sentence = f"must be the template's ({theirs!r}) or be set in one place only, got {ours!r}"
+        raise InvalidSpec("spec.scheduling.priorityClassName", sentence)
+
+
 def _check_kind(manifest: View) -> None:
     for name, wanted in (("apiVersion", API_VERSION), ("kind", KIND)):
         if manifest.get(name) != wanted:
@@ -132,9 +140,7 @@ def _check_kind(manifest: View) -> None:
 
 
 def _check_name(name: object) -> str:
-    path = "metadata.name"
     what = "a lowercase DNS label that starts with a letter, because it names the job's Service"
-    checked: str = text(r"[a-z]([-a-z0-9]*[a-z0-9])?", what)(name, path)
-    if len(checked) > MAX_NAME_LENGTH:
-        raise InvalidSpec(path, f"must be at most {MAX_NAME_LENGTH} characters, got {len(checked)}")
+    reader = text(r"[a-z]([-a-z0-9]*[a-z0-9])?", what, at_most=MAX_NAME_LENGTH)
+    checked: str = reader(name, "metadata.name")
     return checked

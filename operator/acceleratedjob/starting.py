@@ -1,10 +1,20 @@
 """Stages that bring an attempt up."""
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from acceleratedjob import report, restart
-from acceleratedjob.actions import Announce, CreatePod, CreateService
+from acceleratedjob.actions import (
+    Action,
+    Announce,
+    CreatePod,
+    CreatePodGroup,
+    CreatePolicy,
+    CreateService,
+    DeletePolicy,
+)
 from acceleratedjob.api import ConditionType, Reason
+from acceleratedjob.groups import SCHEDULERS
 from acceleratedjob.observe import Pod
 from acceleratedjob.situation import (
     FAILED_GANG_GRACE_SECONDS,
@@ -43,21 +53,32 @@ def _cleaning(at: Situation) -> Steps:
     soon = tuple(pod for pod in at.old if pod.attempt in failed)
     later = tuple(pod for pod in at.old if pod.attempt not in failed)
     hurried = deletions(soon, FAILED_GANG_GRACE_SECONDS)
-    return steps(hurried + deletions(later, None))
+    uid = at.observed.policy_uid
+    wall = (DeletePolicy(uid),) if uid is not None and not at.spec.network.isolate else ()
+    return steps(hurried + deletions(later, None), wall)
+
+
+def _objects(at: Situation) -> Iterator[Action]:
+    """What there must be before pods."""
+    if at.observed.service_uid is None:
+        yield CreateService()
+    if at.spec.network.isolate and at.observed.policy_uid is None:
+        yield CreatePolicy()
+    if not at.current and at.spec.scheduling.gang in SCHEDULERS:
+        yield CreatePodGroup()
 
 
 def creating(at: Situation) -> Plan | None:
     """The Service, then one pod that shows whether the API server takes them, then the others."""
-    missing = at.missing
-    if not missing and at.observed.service_uid:
+    missing, objects = at.missing, tuple(_objects(at))
+    if not missing and not objects:
         return None
-    service = () if at.observed.service_uid else (CreateService(),)
     creations = tuple(CreatePod(at.status.attempt, index) for index in missing)
     probe, rest = (creations[:1], creations[1:]) if not at.current else ((), creations)
     resumed = at.status.holds(ConditionType.SUSPENDED) and at.status.attempt > 0
     event = (Announce(Reason.RESUMED, "The job is resumed"),) if resumed else ()
     status = report.progress(at.spec, at.observed, at.now)
-    return Plan(status=status, steps=(*_cleaning(at), *steps(service, probe, rest, event)))
+    return Plan(status=status, steps=(*_cleaning(at), *steps(objects, probe, rest, event)))
 
 
 def running(at: Situation) -> Plan:

@@ -54,6 +54,7 @@ def test_the_api_server_takes(digits: Job, manifest: Manifest) -> None:
         pytest.param(
             {"template": {"spec": {"nodeSelector": {"a": "b"}}}}, "spec.template", id="another pod"
         ),
+        pytest.param({"scheduling": {"gang": "volcano"}}, "spec.scheduling", id="another gang"),
         pytest.param({"runtime": {"seed": 1}}, "spec.runtime", id="another seed"),
         pytest.param({"network": {"port": 3000}}, "spec.network", id="another port"),
         pytest.param({"sharedMemory": {"sizeLimit": "1Gi"}}, "spec.sharedMemory", id="more memory"),
@@ -106,7 +107,8 @@ def test_defaults_are_shown(digits: Job) -> None:
         "suspend": False,
         "failurePolicy": {"maxRestarts": 3, "backoff": {"initialSeconds": 1, "maxSeconds": 300}},
         "cleanPodPolicy": "Running",
-        "network": {"port": 29500},
+        "scheduling": {"gang": "none"},
+        "network": {"port": 29500, "progressPort": 29400, "isolate": False},
     }
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
+from acceleratedjob.api import OPERATOR_LABELS
 from acceleratedjob.cli import parser
 from acceleratedjob.kube.options import Options
 from acceleratedjob.lease import Terms
@@ -48,6 +49,9 @@ def test_the_operator_may_do_no_more_than_it_does() -> None:
         "accelerated.dev/acceleratedjobs/status": {"patch"},
         "/pods": reading | {"create", "delete"},
         "/services": reading | {"create", "delete"},
+        "networking.k8s.io/networkpolicies": reading | {"create", "delete"},
+        "scheduling.volcano.sh/podgroups": {"get", "create", "delete"},
+        "scheduling.x-k8s.io/podgroups": {"get", "create", "delete"},
         "/events": {"create"},
     }
     role = only(objects, "Role")
@@ -80,6 +84,11 @@ def test_two_run_and_a_new_version_takes_over_without_a_gap() -> None:
         "livenessProbe": {"path": "/healthz", "port": "http"},
         "readinessProbe": {"path": "/readyz", "port": "http"},
     }
+
+
+def test_the_operators_pods_wear_the_label_that_isolated_jobs_let_in() -> None:
+    labels = only(render(), "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert labels.items() >= OPERATOR_LABELS.items()
 
 
 def test_namespaces_bound_the_rights_to_themselves() -> None:

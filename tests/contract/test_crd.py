@@ -59,6 +59,7 @@ def test_the_operator_takes_what_the_crd_takes(manifest: Manifest) -> None:
         ("spec.failurePolicy", sections.FailurePolicy),
         ("spec.failurePolicy.backoff", sections.Backoff),
         ("spec.failurePolicy.rules[]", sections.FailureRule),
+        ("spec.scheduling", sections.Scheduling),
         ("spec.network", sections.Network),
         ("spec.sharedMemory", sections.SharedMemory),
         ("status", Status),

@@ -61,17 +61,22 @@ def test_several_processes_need_a_launcher_and_are_told_so() -> None:
         ("useSeedableSampler", True, True),
         ("seed", 0, 0),
         ("backend", "gloo", "gloo"),
+        ("dispatchBatches", True, True),
+        ("sharding", "fsdp", True),
+        ("sharding", "none", False),
     ],
 )
 def test_every_setting_of_the_spec_is_read_back(field: str, value: object, read: object) -> None:
     env = operator_side.pod_env(spec(runtime={field: value}), attempt=0, index=0)
     settings = Settings.from_env(env)
-    name = {"backend": "distributed_backend"}.get(field) or next(
+    other = {"backend": "distributed_backend", "sharding": "use_fsdp"}
+    name = other.get(field) or next(
         name for name in operator_side.RUNTIME_ENV if name.replace("_", "") == field.lower()
     )
     assert getattr(settings, name) == read
 
 
 def test_no_setting_is_sent_that_nobody_reads() -> None:
-    sent = {*operator_side.RUNTIME_ENV.values(), "ACCELERATE_USE_CPU"}
+    others = {"ACCELERATE_USE_FSDP", "ACCELERATE_USE_CPU"}
+    sent = {*operator_side.RUNTIME_ENV.values(), *others}
     assert sent <= {env_name(field) for field in Settings.__dataclass_fields__}

@@ -81,7 +81,7 @@ def test_the_pods_that_are_there_and_those_that_are_lost(
     ],
 )
 def test_the_service_that_is_there(changes: Sequence[Change], known: dict[str, str]) -> None:
-    assert cache_after("Service", changes).services == known
+    assert cache_after("Service", changes).singles["Service"] == known
 
 
 def test_an_older_job_does_not_replace_a_newer() -> None:

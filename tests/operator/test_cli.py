@@ -56,6 +56,14 @@ def test_a_command_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert "no-such-command" in done.stdout
 
 
+def test_what_only_a_cluster_has_is_left_out_and_said_to_be(tmp_path: Path) -> None:
+    wishes: dict[str, object] = {"scheduling": {"gang": "volcano"}, "network": {"isolate": True}}
+    done = run(write(tmp_path, "", **wishes))
+    assert done.returncode == 0, done.stdout
+    assert "-- spec.scheduling is left out" in done.stdout
+    assert "-- spec.network.isolate is left out" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("fields", "field"),
     [

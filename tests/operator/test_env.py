@@ -12,6 +12,7 @@ IDENTITY = {
     "ACCELERATEDJOB_ATTEMPT": "3",
     "ACCELERATEDJOB_REPLICAS": "2",
     "ACCELERATEDJOB_REPLICA_INDEX": "1",
+    "ACCELERATEDJOB_PROGRESS_PORT": "29400",
 }
 ADDRESS = "digits-3-0.digits.research.svc"
 
@@ -86,6 +87,23 @@ def limits(**amounts: str) -> dict[str, object]:
             "ACCELERATE_RNG_TYPES",
             "torch,cuda",
             id="a list",
+        ),
+        pytest.param(
+            {},
+            {"network": {"progressPort": 3001}},
+            "ACCELERATEDJOB_PROGRESS_PORT",
+            "3001",
+            id="another port",
+        ),
+        pytest.param({}, {}, "ACCELERATE_USE_FSDP", None, id="sharding is the script's to say"),
+        pytest.param(
+            {}, {"runtime": {"sharding": "none"}}, "ACCELERATE_USE_FSDP", "false", id="whole"
+        ),
+        pytest.param(
+            {}, {"runtime": {"sharding": "fsdp"}}, "ACCELERATE_USE_FSDP", "true", id="sharded"
+        ),
+        pytest.param(
+            {}, {"runtime": {"sharding": "fsdp"}}, "FSDP_VERSION", "2", id="by FSDP2, as here"
         ),
         pytest.param({}, {"runtime": {"seed": 0}}, "ACCELERATE_SEED", "0", id="zero is a seed"),
     ],

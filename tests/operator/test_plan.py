@@ -7,8 +7,12 @@ from acceleratedjob.actions import (
     Action,
     Announce,
     CreatePod,
+    CreatePodGroup,
+    CreatePolicy,
     CreateService,
     DeletePod,
+    DeletePodGroup,
+    DeletePolicy,
     DeleteService,
 )
 from acceleratedjob.api import ConditionType, Phase, Reason
@@ -68,6 +72,30 @@ def gone(one: Pod, grace: int | None = FAILED_GANG_GRACE_SECONDS) -> DeletePod:
             Phase.RUNNING,
             [CreateService()],
             id="the Service was deleted: make it again, leave the pods",
+        ),
+        pytest.param(
+            {"network": {"isolate": True}, "scheduling": {"gang": "volcano"}},
+            Observed(),
+            Phase.PENDING,
+            [
+                *(CreateService(), CreatePolicy(), CreatePodGroup()),
+                *(CreatePod(0, 0), CreatePod(0, 1)),
+            ],
+            id="isolated, in a gang: wall and group come before the pods",
+        ),
+        pytest.param(
+            {"network": {"isolate": True}, "scheduling": {"gang": "volcano"}},
+            seen(pod(0), pod(1)),
+            Phase.RUNNING,
+            [CreatePolicy()],
+            id="the wall was taken down: make it again, leave the pods",
+        ),
+        pytest.param(
+            {},
+            seen(pod(0), pod(1), policy_uid="w"),
+            Phase.RUNNING,
+            [DeletePolicy("w")],
+            id="a wall from when the job asked for one goes",
         ),
         pytest.param({}, seen(pod(0), pod(1)), Phase.RUNNING, [], id="all run: nothing to do"),
         pytest.param(
@@ -230,6 +258,13 @@ def gone(one: Pod, grace: int | None = FAILED_GANG_GRACE_SECONDS) -> DeletePod:
             Phase.FAILED,
             [gone(pod(0)), DeleteService("s")],
             id="the API server will never take its pods: nothing half-made stays",
+        ),
+        pytest.param(
+            {"network": {"isolate": True}, "scheduling": {"gang": "coscheduling"}},
+            seen(pod(0), status=Status(), refusal=NEVER, policy_uid="w"),
+            Phase.FAILED,
+            [DeletePodGroup(), gone(pod(0)), DeleteService("s"), DeletePolicy("w")],
+            id="nor what kept them together and apart",
         ),
         pytest.param(
             {},

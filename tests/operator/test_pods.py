@@ -3,7 +3,7 @@ import pytest
 from acceleratedjob.api import Manifest
 from acceleratedjob.observe import read_pod
 from acceleratedjob.pods import pod, shared_memory_size
-from acceleratedjob.services import service
+from acceleratedjob.services import network_policy, service
 from tests.operator.builders import CONTAINER, UID, spec
 
 
@@ -19,6 +19,7 @@ def test_a_pod_has_its_name_its_owner_and_no_access_to_the_api() -> None:
         "app.kubernetes.io/managed-by": "acceleratedjob-operator",
         "app.kubernetes.io/component": "trainer",
         "accelerated.dev/job-name": "digits",
+        "accelerated.dev/job-uid": UID,
         "accelerated.dev/attempt": "2",
         "accelerated.dev/replica-index": "1",
     }
@@ -81,6 +82,22 @@ def test_the_service_gives_names_to_pods_that_are_not_ready() -> None:
         "publishNotReadyAddresses": True,
         "selector": {"accelerated.dev/job-name": "digits"},
         "ports": [{"name": "rendezvous", "port": 29500, "appProtocol": "tcp"}],
+    }
+
+
+def test_the_wall_lets_in_the_jobs_own_pods_and_the_operator_where_progress_is_told() -> None:
+    ours = {"podSelector": {"matchLabels": {"accelerated.dev/job-name": "digits"}}}
+    operator = {
+        "namespaceSelector": {},
+        "podSelector": {"matchLabels": {"app.kubernetes.io/name": "acceleratedjob"}},
+    }
+    made = network_policy(spec(network={"isolate": True, "progressPort": 3001}))
+    assert made["spec"] == ours | {
+        "policyTypes": ["Ingress"],
+        "ingress": [
+            {"from": [ours]},
+            {"from": [operator], "ports": [{"protocol": "TCP", "port": 3001}]},
+        ],
     }
 
 

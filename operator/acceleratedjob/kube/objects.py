@@ -16,6 +16,9 @@ _PREFIX = {  # kind -> the part of its path before the namespace, and its plural
     "Pod": ("/api/v1", "pods"),
     "Service": ("/api/v1", "services"),
     "Event": ("/api/v1", "events"),
+    "NetworkPolicy": ("/apis/networking.k8s.io/v1", "networkpolicies"),
+    "PodGroup.scheduling.volcano.sh": ("/apis/scheduling.volcano.sh/v1beta1", "podgroups"),
+    "PodGroup.scheduling.x-k8s.io": ("/apis/scheduling.x-k8s.io/v1alpha1", "podgroups"),
 }
 
 
@@ -57,12 +60,14 @@ class KubernetesCluster:
     async def create(self, manifest: Manifest) -> Manifest:
         """See `Cluster.create`."""
         self._begin("create", manifest["kind"])
-        path = collection(manifest["kind"], manifest["metadata"]["namespace"])
+        ref = Ref.of(manifest)
+        path = collection(ref.kind, ref.namespace)
         made: Manifest = await self.connection.request("POST", path, manifest)
         return made
 
     async def create_pod(self, pod: Rendered) -> Manifest:
         """See `Cluster.create_pod`: its spec is not sent back, which both sides would pay for."""
+        self._begin("create", pod.ref.kind)
         made: Manifest = await self.connection.request(
             "POST",
             collection(pod.ref.kind, pod.ref.namespace),
@@ -70,7 +75,7 @@ class KubernetesCluster:
             params={"fieldValidation": "Strict" if pod.is_checked else "Ignore"},
             accept=METADATA_ONLY,
         )
-        return made
+        return made | {"kind": pod.ref.kind}
 
     async def read(self, ref: Ref) -> Manifest:
         """See `Cluster.read`."""

@@ -150,9 +150,11 @@ class LocalCluster:
 
 
 def _is_listed(manifest: View) -> bool:
-    """Whether a watch shows an object: pods and Services only with the label of a job."""
+    """Whether a watch shows an object: what jobs have only with the label of a job."""
     labels = manifest["metadata"].get("labels") or {}
-    return manifest["kind"] not in ("Pod", "Service") or api.JOB_NAME_LABEL in labels
+    return (
+        manifest["kind"] not in ("Pod", "Service", "NetworkPolicy") or api.JOB_NAME_LABEL in labels
+    )
 
 
 def _grace_seconds(pod: View) -> int:

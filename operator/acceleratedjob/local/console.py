@@ -15,7 +15,7 @@ from acceleratedjob.api import ConditionType, Manifest, View
 from acceleratedjob.cluster import Changed
 from acceleratedjob.local.cluster import LocalCluster
 from acceleratedjob.local.kubelet import Kubelet, replica_index
-from acceleratedjob.local.process import check_runnable
+from acceleratedjob.local.process import check_runnable, ignored
 from acceleratedjob.reconciler import Reconciler
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Status
@@ -68,8 +68,11 @@ async def run_job(manifest: Manifest, *, workdir: Path) -> int:
     Raises:
         InvalidSpec: it cannot be run, or not here.
     """
-    check_runnable(JobSpec.from_manifest(manifest))
+    spec = JobSpec.from_manifest(manifest)
+    check_runnable(spec)
     console, cluster = Console(), LocalCluster()
+    for sentence in ignored(spec):
+        console.tell(sentence)
     given = copy.deepcopy(manifest)
     given["metadata"].setdefault("namespace", "default")
     job = await cluster.create(given)

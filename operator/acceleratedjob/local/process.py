@@ -11,12 +11,13 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from acceleratedjob.api import CONTROLLER, View
 from acceleratedjob.errors import InvalidSpec
+from acceleratedjob.sections import Scheduling
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.template import RESERVED_ENV, trainer, trainer_index
 
@@ -53,6 +54,14 @@ def check_runnable(spec: JobSpec) -> None:
     if not trainer(template).get("command"):
         path = f"spec.template.spec.containers[{trainer_index(template)}].command"
         raise InvalidSpec(path, "is required to run on this machine, where there is no image")
+
+
+def ignored(spec: JobSpec) -> Iterator[str]:
+    """What a job asks of a cluster and does not get here, each in a sentence."""
+    if spec.scheduling != Scheduling():
+        yield "spec.scheduling is left out: on this machine all processes start at once"
+    if spec.network.isolate:
+        yield "spec.network.isolate is left out: the processes meet on this machine's loopback"
 
 
 def command(pod: View, *, port: int, workdir: Path, inherited: Mapping[str, str]) -> Command:
