@@ -16,9 +16,10 @@ import yaml
 
 from acceleratedjob.api import Manifest
 from acceleratedjob.errors import InvalidSpec
+from acceleratedjob.groups import pod_group
 from acceleratedjob.kube.options import Options, add_flags
 from acceleratedjob.pods import pod
-from acceleratedjob.services import service
+from acceleratedjob.services import network_policy, service
 from acceleratedjob.spec import JobSpec
 
 EXIT_USAGE = 2
@@ -75,7 +76,7 @@ def _add_run(commands: Any) -> None:
 def _add_render(commands: Any) -> None:
     render = commands.add_parser(
         "render",
-        help="print the Service and the pods of a job",
+        help="print the objects of a job",
         description="Print what the operator would make for a job's first attempt, as YAML.",
     )
     render.add_argument("manifest", type=Path, help="an AcceleratedJob in YAML")
@@ -112,7 +113,9 @@ def load(path: Path) -> Manifest:
 def _render(options: argparse.Namespace) -> int:
     spec = JobSpec.from_manifest(load(options.manifest))
     pods = [pod(spec, attempt=0, index=index) for index in range(spec.replicas)]
-    yaml.safe_dump_all([service(spec), *pods], sys.stdout, sort_keys=False)
+    wall = network_policy(spec) if spec.network.isolate else None
+    others = [one for one in (wall, pod_group(spec)) if one is not None]
+    yaml.safe_dump_all([service(spec), *others, *pods], sys.stdout, sort_keys=False)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The plan for a job's manifest, whether or not it can be run."""
+"""From a job's manifest to its plan, whether or not the job can be run."""
 
 from dataclasses import replace
 from datetime import datetime

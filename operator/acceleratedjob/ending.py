@@ -57,7 +57,7 @@ def refused(at: Situation) -> Plan | None:
     refusal = at.observed.refusal
     if refusal is None or not refusal.final:
         return None
-    error = InvalidSpec("spec.template", refusal.message)
+    error = InvalidSpec(refusal.field, refusal.message)
     made = refuse(at.observed, error, at.spec.generation, at.now)
     group = (DeletePodGroup(),) if at.spec.scheduling.gang in SCHEDULERS else ()
     return replace(made, steps=(*steps(group), *made.steps))

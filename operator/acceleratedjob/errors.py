@@ -46,11 +46,13 @@ class Refused(ClusterError):
     Attributes:
         final: True if the same object will never be accepted (it is invalid or a policy forbids
             it); False if it may be accepted later (a quota, a service account not made yet).
+        field: path of the object's field at fault, if the API server names one.
     """
 
-    def __init__(self, message: str, *, final: bool) -> None:
+    def __init__(self, message: str, *, final: bool, field: str = "") -> None:
         super().__init__(message)
         self.final = final
+        self.field = field
 
 
 class Unavailable(ClusterError):

@@ -76,6 +76,7 @@ class Refusal:
     message: str
     final: bool  # it never will
     retry_at: datetime
+    field: str = "spec.template"  # of the job, that is at fault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

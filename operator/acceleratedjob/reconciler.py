@@ -20,6 +20,7 @@ from acceleratedjob.execute import execute
 from acceleratedjob.gang import Gang
 from acceleratedjob.observe import Observed, Refusal
 from acceleratedjob.queue import Backoff, WorkQueue
+from acceleratedjob.refusals import field_at_fault
 from acceleratedjob.situation import Plan
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Status, format_time, is_urgent
@@ -234,14 +235,17 @@ class Reconciler:
                 extra = {"namespace": spec.namespace, "job": spec.name}
                 log.warning("event refused: %s", error, extra=extra)
                 return
-            self._refuse(spec.uid, error)
+            self._refuse(spec, action, error)
             raise
         if result is not None and result["kind"] in WATCHED:
             self.cache.keep(result["kind"], result)
 
-    def _refuse(self, uid: str, error: Refused) -> None:
-        wait = timedelta(seconds=self._refused.next(uid))
-        self._refusals[uid] = Refusal(
-            message=str(error), final=error.final, retry_at=self._now() + wait
+    def _refuse(self, spec: JobSpec, action: Action, error: Refused) -> None:
+        wait = timedelta(seconds=self._refused.next(spec.uid))
+        self._refusals[spec.uid] = Refusal(
+            message=str(error),
+            final=error.final,
+            retry_at=self._now() + wait,
+            field=field_at_fault(spec, action, error.field),
         )
-        self.queue.add(uid)
+        self.queue.add(spec.uid)

@@ -180,8 +180,29 @@ def test_a_scaled_job_goes_on_in_its_new_size(job: Job) -> None:
 @pytest.mark.parametrize(
     ("pod", "message"),
     [
-        pytest.param({"dnsPolicy": "Sometimes"}, "dnsPolicy", id="a pod that is no pod"),
-        pytest.param({"containers": [{"name": "UPPER", "image": "x"}]}, "UPPER", id="a bad name"),
+        pytest.param(
+            {"dnsPolicy": "Sometimes"},
+            "spec.template.spec.dnsPolicy: Pod",
+            id="a pod that is no pod",
+        ),
+        pytest.param(
+            {"containers": [{"name": "UPPER", "image": "x"}]},
+            "spec.template.spec.containers[0].name: Pod",
+            id="a bad name",
+        ),
+        pytest.param(
+            {"containers": [{"name": "a", "image": "x", "env": [{"name": "B=C"}]}]},
+            "spec.template.spec.containers[0].env[0].name: Pod",
+            id="a bad variable",
+        ),
+        pytest.param(
+            {"containers": [{"name": "a", "image": 7}]},
+            "spec.template.spec.containers.image: Pod",
+            id="a field of another type",
+        ),
+        pytest.param(
+            {"priorityClassName": "none-such"}, "no PriorityClass", id="a class that is not there"
+        ),
     ],
 )
 def test_a_pod_that_the_api_server_refuses_fails_the_job(

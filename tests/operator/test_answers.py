@@ -70,3 +70,29 @@ def test_the_server_says_when_to_come_back(header: str, seconds: float) -> None:
     found = error_from(429, told("later"), {"Retry-After": header})
     assert isinstance(found, Unavailable)
     assert found.retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("causes", "message", "field"),
+    [
+        pytest.param(
+            [{"field": "spec.containers[0].image", "reason": "FieldValueRequired"}],
+            "Pod is invalid",
+            "spec.containers[0].image",
+            id="a validation names it",
+        ),
+        pytest.param(
+            None,
+            "json: cannot unmarshal number into Go struct field Container.spec.containers.image of "
+            "type string",
+            "spec.containers.image",
+            id="so does what cannot be read",
+        ),
+        pytest.param(None, "the request is too large", "", id="nothing is named"),
+    ],
+)
+def test_the_field_at_fault(causes: list[object] | None, message: str, field: str) -> None:
+    body = {"message": message, "details": {"causes": causes}}
+    found = error_from(422, json.dumps(body).encode(), {})
+    assert isinstance(found, Refused)
+    assert found.field == field

@@ -118,6 +118,15 @@ def test_render_prints_the_service_and_every_pod(
     assert kinds == ["Service", "Pod", "Pod", "Pod"]
 
 
+def test_render_prints_what_the_pods_are_kept_together_and_apart_by(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wishes: dict[str, object] = {"scheduling": {"gang": "volcano"}, "network": {"isolate": True}}
+    assert main(["render", str(write(tmp_path, "", **wishes))]) == 0
+    kinds = [one["kind"] for one in yaml.safe_load_all(capsys.readouterr().out)]
+    assert kinds == ["Service", "NetworkPolicy", "PodGroup", "Pod", "Pod"]
+
+
 def test_every_flag_has_help() -> None:
     commands = next(action for action in parser()._actions if action.choices)
     assert isinstance(commands.choices, dict)

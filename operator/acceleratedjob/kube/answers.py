@@ -28,6 +28,8 @@ _MAY_PASS_LATER = re.compile(
     r"|is being terminated|User \".*\" cannot|insufficient quota"
 )
 
+_UNREAD = re.compile(r"Go struct field \w+\.(\S+) of type")
+
 
 def error_from(status: int, body: bytes, headers: Mapping[str, str]) -> ClusterError:
     """The error for an answer with a status code of 400 or above."""
@@ -41,8 +43,15 @@ def error_from(status: int, body: bytes, headers: Mapping[str, str]) -> ClusterE
     if status == HTTPStatus.FORBIDDEN:
         return Refused(message, final=not _MAY_PASS_LATER.search(message))
     if status in _INVALID:
-        return Refused(message, final=True)
+        return Refused(message, final=True, field=_field(told, message))
     return Unavailable(message, retry_after=_seconds(headers.get("Retry-After", "")))
+
+
+def _field(told: Mapping[str, Any], message: str) -> str:
+    """The field at fault: a validation's first, or the one that could not so much as be read."""
+    causes = (told.get("details") or {}).get("causes") or [{}]
+    unread = _UNREAD.search(message)
+    return causes[0].get("field") or (unread[1] if unread else "")
 
 
 def _status(body: bytes) -> dict[str, Any]:
