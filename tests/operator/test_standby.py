@@ -5,7 +5,7 @@ from typing import Any
 
 from acceleratedjob import api
 from acceleratedjob.api import Manifest
-from acceleratedjob.cluster import Listed
+from acceleratedjob.cluster import Listed, Rendered
 from acceleratedjob.local.cluster import LocalCluster
 from acceleratedjob.queue import WorkQueue
 from acceleratedjob.reconciler import WATCHED, Reconciler
@@ -22,12 +22,11 @@ class Gate:
         self.cluster = cluster
         self.asked, self.open = asyncio.Event(), asyncio.Event()
 
-    async def create(self, manifest: Manifest) -> Manifest:
+    async def create_pod(self, pod: Rendered) -> Manifest:
         """Store it at once, and answer late."""
-        made = await self.cluster.create(manifest)
-        if manifest["kind"] == "Pod":
-            self.asked.set()
-            await self.open.wait()
+        made = await self.cluster.create_pod(pod)
+        self.asked.set()
+        await self.open.wait()
         return made
 
     def __getattr__(self, name: str) -> Any:
