@@ -1,10 +1,9 @@
 """One authenticated HTTP session with an API server, in JSON."""
 
-import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
@@ -15,8 +14,8 @@ from kubernetes.aio.config import ConfigException, load_incluster_config, load_k
 from acceleratedjob import metrics
 from acceleratedjob.errors import Unavailable
 from acceleratedjob.kube.answers import error_from
+from acceleratedjob.kube.pace import TRIES, Limit, Pace
 
-IN_FLIGHT = 64  # requests side by side; more only fills the API server's queues
 JSON = "application/json"
 REQUEST_SECONDS = 30
 LINE_BYTES = 4 * 2**20  # a watch sends an object a line; etcd takes at most 1.5 MiB
@@ -45,10 +44,10 @@ class Connection:
 
     configuration: Configuration
     session: aiohttp.ClientSession
-    in_flight: asyncio.Semaphore
+    pace: Pace = field(default_factory=Pace)
 
     async def request(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
-        """Send a request and return the answer's JSON.
+        """Send a request and return the answer's JSON; again, when the server asks for it.
 
         Args:
             method: an HTTP method.
@@ -59,15 +58,19 @@ class Connection:
         Raises:
             ClusterError: as `answers.error_from` says, and Unavailable without any answer.
         """
-        content_type = options.pop("content_type", JSON)
         data = body if isinstance(body, bytes | None) else _encoded(body)
-        timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
-        async with (
-            self.in_flight,
-            self.open(
-                method, path, data=data, timeout=timeout, content_type=content_type, **options
-            ) as answer,
-        ):
+        options |= {"data": data, "timeout": aiohttp.ClientTimeout(total=REQUEST_SECONDS)}
+        for _ in range(TRIES - 1):
+            try:
+                return await self._send(method, path, **options)
+            except Unavailable as error:
+                if not error.retry_after:
+                    raise
+                self.pace.hold(error.retry_after)
+        return await self._send(method, path, **options)
+
+    async def _send(self, method: str, path: str, **options: Any) -> Any:
+        async with self.pace.turn(), self.open(method, path, **options) as answer:
             return json.loads(await answer.read())
 
     @contextlib.asynccontextmanager
@@ -116,7 +119,9 @@ def _encoded(body: Any) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def connect(configuration: Configuration) -> AsyncIterator[Connection]:
+async def connect(
+    configuration: Configuration, limit: Limit | None = None
+) -> AsyncIterator[Connection]:
     """A connection that is closed at the end."""
     async with open_session(configuration) as session:
-        yield Connection(configuration, session, asyncio.Semaphore(IN_FLIGHT))
+        yield Connection(configuration, session, Pace(limit or Limit()))

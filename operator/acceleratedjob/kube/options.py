@@ -4,11 +4,12 @@ import argparse
 import hashlib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from acceleratedjob.api import COMPONENT
+from acceleratedjob.kube.pace import BURST, IN_FLIGHT, PER_SECOND, Limit
 from acceleratedjob.lease import Terms
 
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -26,6 +27,7 @@ class Options:
     namespaces: tuple[str, ...] = ()  # to be served; empty for all
     http_port: int | None = None  # None: nothing listens
     watch_silence: float = 90.0  # seconds
+    limit: Limit = field(default_factory=Limit)
     log_format: str = "text"
     log_level: str = "info"
     leader_elect: bool = False
@@ -47,6 +49,9 @@ class Options:
             namespaces=namespaces,
             http_port=given.http_port,
             watch_silence=given.watch_silence,
+            limit=Limit(
+                per_second=given.api_qps, burst=given.api_burst, in_flight=given.api_in_flight
+            ),
             log_format=given.log_format,
             log_level=given.log_level,
             leader_elect=given.leader_elect,
@@ -92,6 +97,7 @@ def own_namespace() -> str:
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """All flags of the operator."""
     _add_place(parser)
+    _add_limit(parser.add_argument_group("requests"))
     _add_observation(parser)
     _add_election(parser.add_argument_group("leader election"))
 
@@ -113,6 +119,17 @@ def _add_place(parser: Any) -> None:
     parser.add_argument(
         "--context", metavar="NAME", help="of the kubeconfig (default: its current one)"
     )
+
+
+def _add_limit(group: Any) -> None:
+    texts = {
+        "--api-qps": (float, PER_SECOND, "requests a second to the API server, on average"),
+        "--api-burst": (int, BURST, "requests at once, after a rest"),
+        "--api-in-flight": (int, IN_FLIGHT, "requests side by side"),
+    }
+    for flag, (kind, default, text) in texts.items():
+        shown = f"{text} (default: {default:g})"
+        group.add_argument(flag, type=kind, default=default, metavar="N", help=shown)
 
 
 def _add_observation(parser: Any) -> None:

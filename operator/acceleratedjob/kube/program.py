@@ -24,6 +24,7 @@ from acceleratedjob.kube.http import Pages, serving
 from acceleratedjob.kube.logs import configure_logging
 from acceleratedjob.kube.objects import KubernetesCluster, collection
 from acceleratedjob.kube.options import Options
+from acceleratedjob.kube.pace import Limit, Pace
 from acceleratedjob.kube.pulse import Pulse
 from acceleratedjob.queue import Backoff
 from acceleratedjob.reconciler import WATCHED, Reconciler
@@ -58,7 +59,7 @@ async def run(options: Options) -> None:
     stop = asyncio.Event()
     _heed_signals(stop)
     configuration = await load_configuration(options.kubeconfig, options.context)
-    async with connect(configuration) as connection:
+    async with connect(configuration, options.limit) as connection:
         parts = assemble(options, configuration, connection)
         try:
             await serve(parts, options, stop)
@@ -71,7 +72,7 @@ def assemble(options: Options, configuration: Configuration, connection: Connect
     election: Election | Unopposed = Unopposed()
     if options.leader_elect:
         election = Election(
-            connection=replace(connection, in_flight=asyncio.Semaphore(1)),
+            connection=replace(connection, pace=Pace(Limit(in_flight=1))),
             namespace=options.lease_namespace,
             name=options.lease_name,
             terms=options.terms,
