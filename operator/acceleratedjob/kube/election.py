@@ -5,6 +5,7 @@ hangs outlive the deadline, ends on a connection error, and never gives a lease 
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import socket
@@ -54,12 +55,13 @@ class Election:
     me: str = field(default_factory=identity)
     won: asyncio.Event = field(default_factory=asyncio.Event)
     _standing: Standing = field(default_factory=Standing)
+    _over: bool = False  # this participant takes part no more
 
     @property
     def leading(self) -> bool:
         """Whether a write may be sent now."""
         renewed = self._standing.renewed
-        return renewed is not None and _now() < renewed + self.terms.deadline
+        return renewed is not None and not self._over and _now() < renewed + self.terms.deadline
 
     async def run(self) -> NoReturn:
         """Take part until cancelled; `won` is set when the lease is ours.
@@ -79,17 +81,26 @@ class Election:
 
     async def release(self) -> None:
         """Give the lease back, if it is ours, so that another need not wait for its end."""
-        lease, holding = self._standing.lease, self._standing.renewed is not None
-        self._standing = replace(self._standing, renewed=None)
-        if not holding or lease is None:
+        if self._over:
             return
+        self._over, self._standing = True, replace(self._standing, renewed=None)
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
-                await self._write(lease, released(lease, utc_now()))
+                await self._give_back()
         except (ClusterError, OSError) as error:  # TimeoutError is an OSError
             log.warning("lease=%s/%s not given back: %s", self.namespace, self.name, error)
-        else:
-            log.info("lease=%s/%s given back", self.namespace, self.name)
+
+    async def _give_back(self) -> None:
+        """Empty the lease if it has our name; a last claim may be stored and unknown to us."""
+        while True:
+            await self._look()
+            lease = self._standing.lease
+            if lease is None or lease.holder != self.me:
+                return
+            with contextlib.suppress(Conflict):
+                await self._write(lease, released(lease, utc_now()))
+                log.info("lease=%s/%s given back", self.namespace, self.name)
+                return
 
     async def _ask(self, step: Step) -> None:
         """Send one request; without an answer the next one goes over a fresh connection."""
