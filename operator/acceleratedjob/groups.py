@@ -12,6 +12,7 @@ from acceleratedjob.api import Manifest
 from acceleratedjob.sections import GANG_COSCHEDULING, GANG_KUEUE, GANG_VOLCANO
 from acceleratedjob.services import owner_reference
 from acceleratedjob.spec import JobSpec
+from acceleratedjob.template import REQUIRED_TERMS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +115,5 @@ def _exclude(pod_spec: Manifest, key: str, uid: str) -> None:
 
 
 def _require(affinity: Manifest, kind: str, term: Manifest) -> None:
-    name = "requiredDuringSchedulingIgnoredDuringExecution"
     terms: dict[str, Any] = affinity.get(kind) or {}
-    affinity[kind] = terms | {name: [*(terms.get(name) or []), term]}
+    affinity[kind] = terms | {REQUIRED_TERMS: [*(terms.get(REQUIRED_TERMS) or []), term]}

@@ -39,8 +39,7 @@ def read(cls: type[T], value: object, path: str) -> T:
     """
     given = mapping(value, path)
     fields = _fields(cast("Any", cls))
-    for name in given.keys() - fields.keys():
-        raise InvalidSpec(f"{path}.{name}", f"is not a field of {path}{_suggest(name, fields)}")
+    _check_known(given, fields, path)
     kept = {}
     for name, (field, reader) in fields.items():
         if given.get(name) is not None:
@@ -70,6 +69,11 @@ def dump(value: Any) -> Any:
     return value
 
 
+def _check_known(given: Mapping[str, Any], fields: Mapping[str, object], path: str) -> None:
+    for name in given.keys() - fields.keys():
+        raise InvalidSpec(f"{path}.{name}", f"is not a field of {path}{_suggest(name, fields)}")
+
+
 def _suggest(name: str, known: Mapping[str, object]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]}?" if close else ""
@@ -77,9 +81,48 @@ def _suggest(name: str, known: Mapping[str, object]) -> str:
 
 def mapping(value: object, path: str) -> Mapping[str, Any]:
     """A mapping with string keys."""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
         raise InvalidSpec(path, f"must be a mapping, got {value!r}")
     return value
+
+
+def mapping_of(item: Reader) -> Reader:
+    """A mapping with values of one kind; null is no value."""
+
+    def reader(value: object, path: str) -> Mapping[str, Any]:
+        given = mapping(value, path)
+        for name, entry in given.items():
+            if entry is not None:
+                item(entry, f"{path}[{name}]")
+        return given
+
+    return reader
+
+
+def partly(
+    readers: Mapping[str, Reader], *, required: Sequence[str] = (), whole: bool = False
+) -> Reader:
+    """A mapping of another's, of which we read these keys; it is returned as it came.
+
+    Args:
+        readers: of the keys.
+        required: keys that must be there.
+        whole: no others may be.
+    """
+
+    def reader(value: object, path: str) -> Mapping[str, Any]:
+        given = mapping(value, path)
+        if whole:
+            _check_known(given, readers, path)
+        for name in required:
+            if given.get(name) is None:
+                raise InvalidSpec(f"{path}.{name}", "is required")
+        for name, item in readers.items():
+            if given.get(name) is not None:
+                item(given[name], f"{path}.{name}")
+        return given
+
+    return reader
 
 
 def section(cls: type[Any]) -> Reader:

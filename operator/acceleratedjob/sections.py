@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
-from acceleratedjob import quantity
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.schema import Reader, boolean, choice, integer, list_of, read, section, text
+from acceleratedjob.template import read_quantity
 
 RNG_TYPES = (  # accelerate 1.15, utils/dataclasses.py, RNGType
     *("torch", "cuda", "mlu", "musa", "npu", "xla", "xpu", "generator", "hpu", "sdaa", "neuron"),
@@ -36,11 +36,8 @@ class Verdict(StrEnum):
     FAIL = "Fail"  # the job is over
 
 
-def _quantity(value: object, path: str) -> str:
-    try:
-        amount = quantity.parse(value)  # type: ignore[arg-type]  # whatever it is, parse says so
-    except ValueError as error:
-        raise InvalidSpec(path, str(error)) from error
+def _size(value: object, path: str) -> str:
+    amount = read_quantity(value, path)
     if amount <= 0:
         raise InvalidSpec(path, f"must be above 0, got {value}")
     return str(value)
@@ -194,4 +191,4 @@ def read_network(value: object, path: str) -> Network:
 class SharedMemory:
     """The size of /dev/shm; None: half the training container's memory limit."""
 
-    size_limit: Annotated[str | None, _quantity] = None
+    size_limit: Annotated[str | None, _size] = None

@@ -25,6 +25,7 @@ from acceleratedjob.sections import (
     read_scheduling,
 )
 
+MAX_PROCESSES = 1024  # in one pod
 AUTO = "auto"
 _CONTROLLER = text(
     r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?",
@@ -38,7 +39,7 @@ def _auto_or_count(value: object, path: str) -> int | str:
         return AUTO
     if isinstance(value, str):
         raise InvalidSpec(path, f"must be auto or a whole number, got {value!r}")
-    count: int = integer(minimum=1)(value, path)
+    count: int = integer(minimum=1, maximum=MAX_PROCESSES)(value, path)
     return count
 
 
@@ -85,6 +86,7 @@ class JobSpec(_Spec):
         spec = read(_Spec, manifest.get("spec") or {}, "spec")
         _check_bounds(spec)
         _check_priority(spec)
+        _check_devices(spec)
         return cls(
             **{name: getattr(spec, name) for name in _Spec.__dataclass_fields__},
             name=_check_name(metadata.get("name")),
@@ -131,6 +133,14 @@ def _check_priority(spec: _Spec) -> None:
     if None not in (ours, theirs) and ours != theirs:
         sentence = f"must be the template's ({theirs!r}) or be set in one place only, got {ours!r}"
         raise InvalidSpec("spec.scheduling.priorityClassName", sentence)
+
+
+def _check_devices(spec: _Spec) -> None:
+    devices = template.devices(spec.template)
+    if devices > MAX_PROCESSES:
+        index = template.trainer_index(spec.template)
+        path = f"spec.template.spec.containers[{index}].resources.limits"
+        raise InvalidSpec(path, f"must have at most {MAX_PROCESSES} devices, got {devices}")
 
 
 def _check_kind(manifest: View) -> None:

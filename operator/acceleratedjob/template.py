@@ -11,7 +11,17 @@ from typing import Any
 from acceleratedjob import quantity
 from acceleratedjob.api import View
 from acceleratedjob.errors import InvalidSpec
-from acceleratedjob.schema import mapping
+from acceleratedjob.schema import (
+    Reader,
+    choice,
+    integer,
+    list_of,
+    mapping,
+    mapping_of,
+    partly,
+    string,
+    text,
+)
 
 TRAINER = "trainer"  # the training container's name; without one of this name it is the first
 RESERVED_ENV = re.compile(
@@ -30,11 +40,60 @@ DEVICE = re.compile(
 )
 # Chips of which each drives several processes, or one process drives several: nobody can tell here.
 CHIP = re.compile(r"google\.com/tpu|aws\.amazon\.com/neuron.*")
-# What the operator decides for each pod, and so no template may.
-_DECIDED = {
-    "hostname": "may not be set: the operator names each pod for its replica",
-    "subdomain": "may not be set: it is the job's Service",
-}
+REQUIRED_TERMS = "requiredDuringSchedulingIgnoredDuringExecution"
+
+
+def _refused(why: str) -> Reader:
+    def reader(_value: object, path: str) -> None:
+        raise InvalidSpec(path, why)
+
+    return reader
+
+
+def read_quantity(value: object, path: str) -> Decimal:
+    """An amount, at least 0."""
+    try:
+        amount = quantity.parse(value)  # type: ignore[arg-type]  # whatever it is, parse says so
+    except ValueError as error:
+        raise InvalidSpec(path, str(error)) from error
+    if amount < 0:
+        raise InvalidSpec(path, f"must be at least 0, got {value}")
+    return amount
+
+
+_MANY = 2**31
+_WORDS = list_of(string, at_most=_MANY)
+_MAPPINGS = list_of(mapping, at_most=_MANY)
+_TERMS = partly({REQUIRED_TERMS: _MAPPINGS})
+_VARIABLE = partly({"name": string, "value": string}, required=["name"])
+_CONTAINER = partly(
+    {
+        "name": text(r"(?s:.+)", "a name"),
+        "command": _WORDS,
+        "args": _WORDS,
+        "env": list_of(_VARIABLE, at_most=_MANY),
+        "volumeMounts": _MAPPINGS,
+        "resources": partly({"limits": mapping_of(read_quantity)}),
+    },
+    required=["name"],
+)
+# What the operator reads, adds to or decides. The rest is the API server's to judge.
+_POD = partly(
+    {
+        "containers": list_of(_CONTAINER, at_least=1, at_most=_MANY),
+        "volumes": _MAPPINGS,
+        "affinity": partly({"podAffinity": _TERMS, "podAntiAffinity": _TERMS}),
+        "terminationGracePeriodSeconds": integer(minimum=0),
+        "priorityClassName": string,
+        "restartPolicy": choice("Never"),
+        "hostname": _refused("may not be set: the operator names each pod for its replica"),
+        "subdomain": _refused("may not be set: it is the job's Service"),
+    },
+    required=["containers"],
+)
+_STRINGS = mapping_of(string)
+_METADATA = partly({"labels": _STRINGS, "annotations": _STRINGS}, whole=True)
+_TEMPLATE = partly({"metadata": _METADATA, "spec": _POD}, required=["spec"], whole=True)
 
 
 def read_template(value: object, path: str) -> View:
@@ -44,41 +103,15 @@ def read_template(value: object, path: str) -> View:
         InvalidSpec: it has no container, decides what the operator decides, or sets an environment
             variable of the contract.
     """
-    template = mapping(value, path)
-    spec = mapping(_required(template, "spec", path), f"{path}.spec")
-    _check_containers(spec, f"{path}.spec.containers")
-    for name, sentence in _DECIDED.items():
-        if spec.get(name) is not None:
-            raise InvalidSpec(f"{path}.spec.{name}", sentence)
-    policy = spec.get("restartPolicy", "Never")
-    if policy != "Never":
-        sentence = f"must be Never, got {policy!r}: the operator restarts all pods together"
-        raise InvalidSpec(f"{path}.spec.restartPolicy", sentence)
+    template: View = _TEMPLATE(value, path)
     _check_env(trainer(template), f"{path}.spec.containers[{trainer_index(template)}].env")
     return template
 
 
-def _required(value: View, name: str, path: str) -> Any:
-    if value.get(name) is None:
-        raise InvalidSpec(f"{path}.{name}", "is required")
-    return value[name]
-
-
-def _check_containers(spec: View, path: str) -> None:
-    containers = _required(spec, "containers", path.removesuffix(".containers"))
-    if not isinstance(containers, list) or not containers:
-        raise InvalidSpec(path, "must be a list of at least one container")
-    for i, container in enumerate(containers):
-        name = _required(mapping(container, f"{path}[{i}]"), "name", f"{path}[{i}]")
-        if not isinstance(name, str):
-            raise InvalidSpec(f"{path}[{i}].name", f"must be a string, got {name!r}")
-
-
 def _check_env(container: View, path: str) -> None:
     for i, variable in enumerate(container.get("env") or ()):
-        name = mapping(variable, f"{path}[{i}]").get("name")
-        if isinstance(name, str) and RESERVED_ENV.fullmatch(name):
-            raise InvalidSpec(f"{path}[{i}].name", f"{name} is set by the operator")
+        if RESERVED_ENV.fullmatch(variable["name"]):
+            raise InvalidSpec(f"{path}[{i}].name", f"{variable['name']} is set by the operator")
 
 
 def trainer_index(template: View) -> int:
@@ -112,4 +145,5 @@ def limit(template: View, resource: str) -> Decimal | None:
 def _limits(template: View) -> Iterator[tuple[str, Decimal]]:
     resources: Mapping[str, Any] = trainer(template).get("resources") or {}
     for name, amount in (resources.get("limits") or {}).items():
-        yield name, quantity.parse(amount)
+        if amount is not None:
+            yield name, quantity.parse(amount)

@@ -32,7 +32,12 @@ def _rule(**fields: Any) -> Manifest:
     return job(failurePolicy={"rules": [fields]})
 
 
+def _limits(amount: object) -> Manifest:
+    return {"resources": {"limits": {"nvidia.com/gpu": amount}}}
+
+
 POD = "spec.template.spec"
+LIMITS = f"{POD}.containers[0].resources.limits"
 RULE = "spec.failurePolicy.rules[0]"
 ENV = f"{POD}.containers[0].env[0].name"
 
@@ -68,6 +73,13 @@ BAD: list[tuple[str, Manifest, str, str]] = [
     ("a misspelt field", job(replica=2), "spec.replica", API),
     ("a misspelt field inside", job(network={"prot": 1}), "spec.network.prot", API),
     ("no template", _without_template(), "spec.template", API),
+    (
+        "a pod's field beside it",
+        job(template={"spec": {"containers": [CONTAINER]}, "volumes": []}),
+        "spec.template.volumes",
+        API,
+    ),
+    ("more than there is time", job(activeDeadlineSeconds=2**31), "activeDeadlineSeconds", API),
     ("a template without a pod", job(template={}), "spec.template.spec", API),
     ("a pod without containers", job(**_pod(containers=[])), f"{POD}.containers", API),
     ("no list of containers", job(template={"spec": {}}), f"{POD}.containers", API),
@@ -80,6 +92,24 @@ BAD: list[tuple[str, Manifest, str, str]] = [
     ("the kubelet's restarts", job(**_pod(restartPolicy="Always")), f"{POD}.restartPolicy", API),
     ("a hostname", job(**_pod(hostname="me")), f"{POD}.hostname", API),
     ("a subdomain", job(**_pod(subdomain="us")), f"{POD}.subdomain", API),
+    ("a container with an empty name", job({"name": ""}), f"{POD}.containers[0].name", API),
+    ("a command in one string", job({"command": "train"}), f"{POD}.containers[0].command", API),
+    ("a variable without a name", job({"env": [{"value": "1"}]}), ENV, API),
+    ("a number as a value", job({"env": [{"name": "A", "value": 1}]}), "env[0].value", API),
+    ("a mount in words", job({"volumeMounts": ["data"]}), "containers[0].volumeMounts[0]", API),
+    ("no amount of a GPU", job(_limits("lots")), f"{LIMITS}[nvidia.com/gpu]", OPERATOR),
+    ("less than no GPU", job(_limits("-1")), f"{LIMITS}[nvidia.com/gpu]", OPERATOR),
+    ("more GPUs than a node has", job(_limits("1M")), LIMITS, OPERATOR),
+    ("a grace in words", job(**_pod(terminationGracePeriodSeconds="long")), "terminationG", API),
+    ("a grace below 0", job(**_pod(terminationGracePeriodSeconds=-1)), "terminationG", API),
+    ("volumes by name", job(**_pod(volumes={"data": {}})), f"{POD}.volumes", API),
+    ("an affinity in words", job(**_pod(affinity="close")), f"{POD}.affinity", API),
+    (
+        "a label that is a number",
+        job(template={"metadata": {"labels": {"a": 1}}, "spec": {"containers": [CONTAINER]}}),
+        "spec.template.metadata.labels",
+        API,
+    ),
     ("a rank of one's own", job(**_env("RANK")), ENV, OPERATOR),
     ("a world of one's own", job(**_env("WORLD_SIZE")), ENV, OPERATOR),
     ("another address", job(**_env("MASTER_ADDR")), ENV, OPERATOR),
@@ -162,7 +192,7 @@ BAD: list[tuple[str, Manifest, str, str]] = [
         "two classes",
         job(scheduling={"priorityClassName": "low"}, **_pod(priorityClassName="high")),
         "spec.scheduling.priorityClassName",
-        OPERATOR,
+        API,
     ),
     (
         "no label's key",
@@ -175,6 +205,8 @@ BAD: list[tuple[str, Manifest, str, str]] = [
     ("an unknown sharding", job(runtime={"sharding": "zero3"}), "spec.runtime.sharding", API),
     ("a port of the system's", job(network={"port": 80}), "spec.network.port", API),
     ("a port that is none", job(network={"port": 65536}), "spec.network.port", API),
+    ("no memory", job(sharedMemory={"sizeLimit": "0Gi"}), "spec.sharedMemory.sizeLimit", API),
+    ("too many processes", job(processesPerReplica=1025), "spec.processesPerReplica", API),
     (
         "no amount of memory",
         job(sharedMemory={"sizeLimit": "lots"}),
