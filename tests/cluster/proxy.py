@@ -115,7 +115,7 @@ class Proxy:
 
     async def _cut(self) -> None:
         for writer in self._writers:
-            line: socket.socket | None = writer.get_extra_info("socket")
+            line = None if writer.transport.is_closing() else writer.get_extra_info("socket")
             if line is not None and line.fileno() >= 0:  # else it is closed already
                 line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             writer.transport.abort()
