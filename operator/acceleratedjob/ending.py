@@ -16,6 +16,7 @@ from acceleratedjob.situation import (
     Situation,
     Steps,
     deletions,
+    grace_after,
     steps,
 )
 from acceleratedjob.status import Status
@@ -48,8 +49,8 @@ def remains(at: Situation, status: Status) -> Steps:
         "Running": tuple(pod for pod in at.observed.pods if pod.ending is None),
         "All": at.observed.pods,
     }[at.spec.clean_pod_policy]
-    broken = any(failure.attempt == status.attempt for failure in status.failures)
-    return steps(deletions(unwanted, FAILED_GANG_GRACE_SECONDS if broken else None))
+    ends = [failure for failure in status.failures[:1] if failure.attempt == status.attempt]
+    return steps(deletions(unwanted, grace_after(ends[0]) if ends else None))
 
 
 def refused(at: Situation) -> Plan | None:

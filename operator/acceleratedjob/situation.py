@@ -7,12 +7,17 @@ from functools import cached_property
 
 from acceleratedjob import causes
 from acceleratedjob.actions import Action, DeletePod
+from acceleratedjob.api import STOPPED_EXIT_CODE, Reason
 from acceleratedjob.observe import Observed, Pod
 from acceleratedjob.spec import JobSpec
-from acceleratedjob.status import Status
+from acceleratedjob.status import Failure, Status
 
-# Survivors of a failed attempt hang in a collective and have nothing to save.
+# Survivors of a failed attempt hang in a collective and have nothing to save. Where a replica is
+# only asked to stop, all can agree on a step and save it, in the time that the template gives.
 FAILED_GANG_GRACE_SECONDS = 5
+ASKED_TO_STOP = (
+    *(Reason.POD_DELETED, "PreemptionByScheduler", "EvictionByEvictionAPI", "TerminationByKubelet"),
+)
 # A kubelet that answers has ended a pod's containers this long after the pod's own deadline.
 KUBELET_MARGIN = timedelta(seconds=30)
 
@@ -83,6 +88,12 @@ Stage = Callable[[Situation], Plan | None]
 def steps(*groups: tuple[Action, ...]) -> Steps:
     """The groups that have actions."""
     return tuple(group for group in groups if group)
+
+
+def grace_after(failure: Failure) -> int | None:
+    """Seconds for the survivors of an attempt that a failure has ended; None: the template's."""
+    stops = failure.exit_code is None and failure.reason in ASKED_TO_STOP
+    return None if stops or failure.exit_code == STOPPED_EXIT_CODE else FAILED_GANG_GRACE_SECONDS
 
 
 def deletions(pods: Iterable[Pod], grace: int | None) -> tuple[Action, ...]:

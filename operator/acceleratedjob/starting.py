@@ -17,12 +17,12 @@ from acceleratedjob.api import ConditionType, Reason
 from acceleratedjob.groups import SCHEDULERS
 from acceleratedjob.observe import Pod
 from acceleratedjob.situation import (
-    FAILED_GANG_GRACE_SECONDS,
     KUBELET_MARGIN,
     Plan,
     Situation,
     Steps,
     deletions,
+    grace_after,
     steps,
 )
 
@@ -49,13 +49,11 @@ def _stops_by(pod: Pod, at: Situation) -> datetime:
 
 def _cleaning(at: Situation) -> Steps:
     """Old pods go: those of a failed attempt soon, those that may save something in their time."""
-    failed = {failure.attempt for failure in at.status.failures}
-    soon = tuple(pod for pod in at.old if pod.attempt in failed)
-    later = tuple(pod for pod in at.old if pod.attempt not in failed)
-    hurried = deletions(soon, FAILED_GANG_GRACE_SECONDS)
+    graces = {failure.attempt: grace_after(failure) for failure in at.status.failures}
+    gone = [one for pod in at.old for one in deletions([pod], graces.get(pod.attempt))]
     uid = at.observed.policy_uid
     wall = (DeletePolicy(uid),) if uid is not None and not at.spec.network.isolate else ()
-    return steps(hurried + deletions(later, None), wall)
+    return steps(tuple(gone), wall)
 
 
 def _objects(at: Situation) -> Iterator[Action]:

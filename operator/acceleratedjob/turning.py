@@ -8,11 +8,11 @@ from acceleratedjob.api import ConditionType, Reason
 from acceleratedjob.ending import remains
 from acceleratedjob.sections import Verdict
 from acceleratedjob.situation import (
-    FAILED_GANG_GRACE_SECONDS,
     UNSCHEDULABLE_PATIENCE,
     Plan,
     Situation,
     deletions,
+    grace_after,
     steps,
 )
 
@@ -52,7 +52,7 @@ def failed(at: Situation) -> Plan | None:
     counted = decision.verdict is Verdict.RESTART
     recorded = replace(recorded, terminating=report.terminating(at.observed.pods))
     status = report.restarting(at.whole, recorded, decision.message, counted=counted, now=at.now)
-    gone = deletions(at.observed.pods, FAILED_GANG_GRACE_SECONDS)
+    gone = deletions(at.observed.pods, grace_after(recorded.failures[0]))
     return Plan(status=status, steps=steps(gone, (event,)))
 
 

@@ -13,7 +13,7 @@ from acceleratedjob.gang import Gang
 from acceleratedjob.kube.objects import KubernetesCluster
 from acceleratedjob.local.cluster import LocalCluster
 from acceleratedjob.pods import pod
-from acceleratedjob.services import service
+from acceleratedjob.services import network_policy, service
 from acceleratedjob.spec import JobSpec
 from tests.cluster.jobs import fake_job
 from tests.cluster.operators import connection
@@ -51,6 +51,11 @@ async def a_job(cluster: Cluster, namespace: str) -> Manifest:
 def service_of(job: Manifest) -> Manifest:
     """The job's Service, as the operator would make it."""
     return service(JobSpec.from_manifest(job))
+
+
+def policy_of(job: Manifest) -> Manifest:
+    """The job's NetworkPolicy, as the operator would make it."""
+    return network_policy(JobSpec.from_manifest(job))
 
 
 def pod_of(job: Manifest, **spec: Any) -> Manifest:
@@ -124,6 +129,7 @@ def test_only_the_object_that_was_meant_is_deleted(holds: Callable[[Case], None]
     "make",
     [
         pytest.param(service_of, id="a Service"),
+        pytest.param(policy_of, id="a NetworkPolicy"),
         pytest.param(lambda job: pod_of(job, nodeSelector={"no": "node"}), id="a pod on no node"),
     ],
 )
@@ -135,6 +141,18 @@ def test_what_nothing_keeps_goes_at_once(
         assert await cluster.delete(Ref.of(made), uid=uid_of(made)) is None
         with pytest.raises(NotFound):
             await cluster.read(Ref.of(made))
+
+    holds(case)
+
+
+def test_a_job_is_deleted_only_as_itself(holds: Callable[[Case], None]) -> None:
+    async def case(cluster: Cluster, namespace: str) -> None:
+        job = await a_job(cluster, namespace)
+        with pytest.raises(NotFound):
+            await cluster.delete(Ref.of(job), uid="another's")
+        assert await cluster.delete(Ref.of(job), uid=uid_of(job)) is None
+        with pytest.raises(NotFound):
+            await cluster.read(Ref.of(job))
 
     holds(case)
 
@@ -190,15 +208,16 @@ async def next_change(changes: AsyncIterator[Change], kind: type[Change]) -> Cha
     raise AssertionError("a watch must not end")
 
 
+@pytest.mark.parametrize("make", [service_of, policy_of])
 def test_a_watch_lists_then_tells_each_change_of_what_carries_the_label(
-    holds: Callable[[Case], None],
+    holds: Callable[[Case], None], make: Callable[[Manifest], Manifest]
 ) -> None:
     async def case(cluster: Cluster, namespace: str) -> None:
         job = await a_job(cluster, namespace)
-        ours = service_of(job)
+        ours = make(job)
         foreign = ours | {"metadata": ours["metadata"] | {"name": "foreign", "labels": {}}}
         await cluster.create(foreign)
-        changes = cluster.watch("Service")
+        changes = cluster.watch(ours["kind"])
         assert await anext(changes) == Listed(())
         made = await cluster.create(ours)
         changed = await next_change(changes, Changed)
@@ -209,7 +228,7 @@ def test_a_watch_lists_then_tells_each_change_of_what_carries_the_label(
         gone = await next_change(changes, Gone)
         assert isinstance(gone, Gone)
         assert uid_of(gone.object) == uid_of(made)
-        later = cluster.watch("Service")
+        later = cluster.watch(ours["kind"])
         assert await anext(later) == Listed(())
 
     holds(case)

@@ -165,14 +165,14 @@ def gone(one: Pod, grace: int | None = FAILED_GANG_GRACE_SECONDS) -> DeletePod:
             {"failurePolicy": {"maxRestarts": 0}},
             seen(pod(0), deleting(1)),
             Phase.RESTARTING,
-            [gone(pod(0))],
-            id="a pod that someone deletes restarts the gang, and does not count",
+            [gone(pod(0), None)],
+            id="a pod that someone deletes restarts the gang, all in their own grace",
         ),
         pytest.param(
             {"failurePolicy": {"maxRestarts": 0}},
             seen(pod(0)),
             Phase.RESTARTING,
-            [gone(pod(0))],
+            [gone(pod(0), None)],
             id="a pod that went while nobody watched restarts the gang, and does not count",
         ),
         pytest.param(

@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -52,9 +53,14 @@ async def until(store: LocalCluster, holds: Callable[[Status], bool]) -> Status:
     raise AssertionError
 
 
-async def live(manifest: Manifest, script: Script, cluster: Cluster | None = None) -> LocalCluster:
+async def live(
+    manifest: Manifest,
+    script: Script,
+    cluster: Cluster | None = None,
+    on: LocalCluster | None = None,
+) -> LocalCluster:
     """Run a job to its end and let the operator clean up after it."""
-    store = cluster.cluster if cluster else LocalCluster()  # type: ignore[attr-defined]  # Faulty
+    store = cluster.cluster if cluster else on or LocalCluster()  # type: ignore[attr-defined]  # Faulty
     await store.create(manifest)
     async with background(Node(store, script).run(), operate(store, cluster or store)):
         await until(store, lambda status: status.finished)
@@ -202,6 +208,87 @@ def test_an_operator_killed_at_any_moment_loses_and_doubles_nothing(seed: int) -
     assert (status.phase, status.attempt, status.restarts) == ("Succeeded", 2, 2)
     assert names(store, "Pod") == [f"digits-2-{index}" for index in range(6)]
     assert names(store, "Service") == ["digits"]
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_an_operator_killed_while_a_job_is_scaled_leaves_one_whole_attempt(seed: int) -> None:
+    """The job is scaled between two lives of the operator, and sometimes suspended as well."""
+    chance = random.Random(seed)
+
+    async def scenario() -> LocalCluster:
+        store = LocalCluster()
+        await store.create(job(elastic={"maxReplicas": 6}, network={"isolate": True}))
+        async with background(Node(store, lambda _attempt, _index: FOREVER).run()):
+            for _ in range(10):
+                wish = {"replicas": chance.randint(1, 6), "suspend": chance.random() < 0.2}
+                store.change(REF, lambda found, wish=wish: found["spec"].update(wish))  # type: ignore[misc]
+                async with background(operate(store, store)):
+                    for _ in range(chance.randrange(80)):
+                        await asyncio.sleep(0)
+            store.change(REF, lambda found: found["spec"].update(replicas=4, suspend=False))
+            async with background(operate(store, store)):
+                await until(store, lambda status: status.size == 4 and status.phase == "Running")
+                await settle(store)
+        return store
+
+    store = asyncio.run(scenario())
+    status = status_of(store)
+    assert (status.ready_ratio, status.wanted, status.restarts) == ("4/4", 4, 0)
+    assert names(store, "Pod") == [f"digits-{status.attempt}-{index}" for index in range(4)]
+    assert names(store, "NetworkPolicy") == ["digits"]
+    envs = [one["spec"]["containers"][0]["env"] for one in store.objects("Pod")]
+    assert {e["value"] for env in envs for e in env if e["name"] == "WORLD_SIZE"} == {"4"}
+
+
+class Counting(LocalCluster):
+    """Counts what is written, by kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: Counter[str] = Counter()
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        self.writes[manifest["kind"]] += 1
+        return await super().create(manifest)
+
+    async def delete(
+        self, ref: Ref, *, uid: str, grace_seconds: int | None = None
+    ) -> Manifest | None:
+        self.writes["delete"] += 1
+        return await super().delete(ref, uid=uid, grace_seconds=grace_seconds)
+
+    async def write_status(
+        self, ref: Ref, status: Manifest, *, uid: str, resource_version: str
+    ) -> Manifest:
+        self.writes["status"] += 1
+        return await super().write_status(ref, status, uid=uid, resource_version=resource_version)
+
+
+@pytest.mark.parametrize(
+    ("fields", "more"),
+    [
+        pytest.param({}, {}, id="the least"),
+        pytest.param(
+            {
+                "elastic": {"maxReplicas": 32},
+                "activeDeadlineSeconds": 99,
+                "startupDeadlineSeconds": 99,
+                "network": {"isolate": True},
+                "scheduling": {"gang": "volcano"},
+            },
+            {"NetworkPolicy": 1, "PodGroup": 1},
+            id="what fields ask for is made once",
+        ),
+    ],
+)
+def test_a_jobs_life_costs_its_objects_and_four_status_writes(
+    fields: Manifest, more: dict[str, int]
+) -> None:
+    store = Counting()
+    asyncio.run(live(job(replicas=16, **fields), lambda _attempt, _index: 0, on=store))
+    assert store.writes.pop("status") <= 4
+    objects = {"AcceleratedJob": 1, "Service": 1, "Pod": 16, "Event": 1} | more
+    assert store.writes == objects
 
 
 class Quota(LocalCluster):

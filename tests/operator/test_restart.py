@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from acceleratedjob.actions import DeletePod
 from acceleratedjob.api import ConditionType, Phase
 from acceleratedjob.causes import CANNOT_START
 from acceleratedjob.observe import Observed, Pod, Waiting
@@ -138,6 +139,33 @@ def test_the_backoff_is_reset_by_an_attempt_that_was_up(
     assert made.status.failures_in_a_row == in_a_row
     waits = plan(spec(), Observed(status=made.status, service_uid="s"), NOW)
     assert waits.requeue_after == timedelta(seconds=2 ** (in_a_row - 1))
+
+
+@pytest.mark.parametrize(
+    ("failed", "grace"),
+    [
+        pytest.param(ended(1, 1), 5, id="it failed: the others hang"),
+        pytest.param(ended(1, 137, disrupted="DeletionByTaintManager"), 5, id="its node is lost"),
+        pytest.param(
+            deleting(1, disrupted="DeletionByTaintManager"),
+            5,
+            id="so is this one's: it tells nothing",
+        ),
+        pytest.param(
+            deleting(1, disrupted="PreemptionByScheduler"), None, id="it is preempted: all may save"
+        ),
+        pytest.param(deleting(1), None, id="it is deleted: all may save"),
+        pytest.param(ended(1, 143), None, id="it was asked to stop, and has saved"),
+    ],
+)
+def test_survivors_have_time_to_save_what_they_can(failed: Pod, grace: int | None) -> None:
+    made = plan(spec(), Observed(status=RUNNING, pods=(pod(0), failed)), NOW)
+    graces = [one.grace_seconds for one in made.steps[0] if isinstance(one, DeletePod)]
+    assert set(graces) == {grace}
+    # Killed after the status was written, the next operator gives the same time.
+    late = plan(spec(), Observed(status=made.status, pods=(pod(0),)), NOW)
+    graces = [one.grace_seconds for one in late.steps[0] if isinstance(one, DeletePod)]
+    assert graces == [grace]
 
 
 def test_free_restarts_are_paced_as_well() -> None:
