@@ -48,9 +48,9 @@ check: $(VENV)/.dev ## lint, types and walls
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev ## measure both halves next to what others do; writes docs/performance.md
+bench: $(VENV)/.dev ## measure both halves next to what others do; writes docs/performance*.md
 	$(BIN)/python -m bench
-	$(BIN)/python -m bench.creation
+	$(BIN)/python -m bench.operator
 
 docs: $(VENV)/.dev ## write the reference, docs/api, from the source
 	$(BIN)/python -m docs.reference

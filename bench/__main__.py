@@ -9,7 +9,7 @@
 Each line is proved to compute the same on all sides before it is timed. The sides take turns, each
 in processes of its own, which end with this command. Close everything else first: what else runs
 is measured, too. What is asked of each line stands beside its programs, in bench/<theme>.py; why a
-goal is missed, in bench/reasons.py. The operator has a benchmark of its own: bench.creation.
+goal is missed, in bench/reasons.py. The operator has a benchmark of its own: bench.operator.
 """
 
 import argparse

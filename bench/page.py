@@ -31,7 +31,7 @@ machine allows, in one run. `make bench` makes this page; it was last made by
   they are more than those; a `world` is simulated: one process does the part of one rank, and
   exchanges no message.
 - *unsteady* marks a line whose ratio differed by more than a factor of two between the rounds.
-- `python -m bench.creation`, which `make bench` runs as well, measures the operator and prints it.
+- The operator has [a page of its own](performance-operator.md), which `make bench` makes as well.
 
 ## Goals
 

@@ -26,11 +26,19 @@ PACKAGES = {  # program -> the package that is built in its module, go/PROGRAM
 }
 
 
-def program(name: str, *, report: Callable[[str], None] = lambda _: None) -> Path:
+def program(
+    name: str,
+    *,
+    sources: Path = SOURCES,
+    package: str | None = None,
+    report: Callable[[str], None] = lambda _: None,
+) -> Path:
     """The path of a program, made first if need be.
 
     Args:
-        name: one of `PACKAGES`.
+        name: one of `PACKAGES`, if neither sources nor package are given.
+        sources: the folder of its module.
+        package: that is built in its module.
         report: told, in a sentence, of what takes minutes.
 
     Raises:
@@ -41,7 +49,11 @@ def program(name: str, *, report: Callable[[str], None] = lambda _: None) -> Pat
         return folder / name
     if folder and (packed := folder / f"{name}.zst").is_file():
         return made_once(_unpacked(name, packed), lambda target: _unpack(packed, target))
-    return made_once(built(name), lambda target: build(name, target, report=report))
+    package = package or PACKAGES[name]
+    module = sources / name
+    return made_once(
+        built(name, sources), lambda target: build(module, package, target, report=report)
+    )
 
 
 def is_at_hand(name: str) -> bool:
@@ -51,33 +63,32 @@ def is_at_hand(name: str) -> bool:
     return given or built(name).is_file()
 
 
-def built(name: str) -> Path:
+def built(name: str, sources: Path = SOURCES) -> Path:
     """Where the cache keeps what is built from the sources as they are now."""
-    sources = sorted(path for path in (SOURCES / name).iterdir() if path.is_file())
-    parts = [*(path.read_bytes() for path in sources), " ".join(flags(name)).encode()]
+    files = sorted(path for path in (sources / name).iterdir() if path.is_file())
+    parts = [*(path.read_bytes() for path in files), " ".join(flags(sources / name)).encode()]
     digest = hashlib.sha256(b"\0".join(parts))
     return cache() / "bin" / digest.hexdigest()[:16] / name
 
 
-def flags(name: str) -> tuple[str, ...]:
+def flags(module: Path) -> tuple[str, ...]:
     """How the Go compiler is called. Without a version charts find Kubernetes to be too old."""
-    pin = re.search(r"k8s.io/kubernetes (v\S+)", (SOURCES / name / "go.mod").read_text())
+    pin = re.search(r"k8s.io/kubernetes (v\S+)", (module / "go.mod").read_text())
     version = f" -X k8s.io/component-base/version.gitVersion={pin[1]}" if pin else ""
     return ("-buildvcs=false", "-trimpath", f"-ldflags=-s -w{version}", "-mod=readonly")
 
 
-def build(name: str, target: Path, *, report: Callable[[str], None]) -> None:
+def build(module: Path, package: str, target: Path, *, report: Callable[[str], None]) -> None:
     """Build a program from its pinned module; takes minutes and the network."""
     if shutil.which("go") is None:
         raise TestbedUnavailable(
-            f"{name} must be in the folder that {FOLDER_VARIABLE} names, or the Go compiler "
+            f"{module.name} must be in the folder that {FOLDER_VARIABLE} names, or the Go compiler "
             "(1.24 or later) must be there to build it: install Go"
         )
-    report(f"test bed: building {name} from source; this takes minutes, once")
-    folder = str(SOURCES / name)
-    environment = {"CGO_ENABLED": "0"}
-    command = ("go", "-C", folder, "build", *flags(name), "-o", str(target), PACKAGES[name])
-    run(*command, environment=environment)
+    report(f"test bed: building {module.name} from source; this takes minutes, once")
+    nice = ("nice", "-n", "19")  # whoever works on this machine goes first
+    go = ("go", "-C", str(module), "build", *flags(module), "-o", str(target), package)
+    run(*nice, *go, environment={"CGO_ENABLED": "0"})
 
 
 def _folder() -> Path | None:

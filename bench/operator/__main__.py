@@ -1,0 +1,149 @@
+"""Measure the operator next to others that make a job's pods, on a real control plane.
+
+    python -m bench.operator                all lines; writes docs/performance-operator.md
+    python -m bench.operator burst idle     two themes; the page's other lines stay
+    python -m bench.operator burst-1x512    one line
+    python -m bench.operator --quick        small sizes, one round: to see that all works
+    python -m bench.operator --render       the page again, from the results that are there
+
+Ways: this operator; Indexed Jobs of the same pods; PyTorchJobs of Kubeflow's training-operator as
+shipped; and the pods' own POSTs, which are the floor. The ways take turns, each turn on a control
+plane of its own (etcd, API server, controllers, scheduler, kwok's nodes), which ends with it. What
+the control plane is made of is built from source, once, if it is not at hand, and so is the
+training-operator; that takes minutes. After each line the page is written: what was measured stays
+if the run is cut short, and the lines that are missing can be named in another one. Close
+everything else first: what else runs is measured, too. Why a goal is missed stands in
+bench/operator/reasons.py.
+"""
+
+import argparse
+import asyncio
+import dataclasses
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench.machine import Run, load
+from bench.operator import bed, store, training
+from bench.operator.lines import FACTS, GOALS, LINES, THEMES, Line
+from bench.operator.measures import Facts
+from bench.operator.page import goal_row, size_text
+from bench.operator.results import Made, Result
+from bench.operator.ways import Way
+from bench.quantity import quantity
+from tests.cluster.testbed import beds, binaries
+
+ROUNDS = 3
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, write the page line by line, and print the goals' rows."""
+    options = parser().parse_args(arguments)
+    folder = options.output or (None if options.quick else DOCS)
+    if options.render:
+        say(f"wrote {store.write(folder or DOCS, *store.read(folder or DOCS))}")
+        return
+    rounds = 1 if options.quick else options.rounds
+    run = Run.begun(" ".join(["python -m bench.operator", *sys.argv[1:]]), rounds)
+    beds.prepare(report=say)
+    training.program(say)
+    results: list[Result] = []
+    failures: list[str] = []
+    for line in chosen(options.names):
+        results += measured(line, rounds, failures, is_quick=options.quick)
+        if folder is not None:
+            made = Made(dataclasses.replace(run, load_after=load()), versions())
+            say(f"wrote {store.write(folder, made, results)}")
+    for goal in GOALS:
+        print(goal_row(goal, results))
+    if failures:
+        sys.exit("\n".join(["what has failed:", *failures]))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    made = argparse.ArgumentParser(
+        prog="python -m bench.operator",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Themes: " + ", ".join(THEMES) + "\nLines:\n" + "\n".join(map(_about, LINES)),
+    )
+    made.add_argument("names", nargs="*", metavar="NAME", help="themes or lines (default: all)")
+    made.add_argument("--quick", action="store_true", help="small sizes, one round, no page")
+    text = "of each line, at most (default: %(default)s)"
+    made.add_argument("--rounds", type=int, default=ROUNDS, help=text)
+    text = "where the page and performance/ go (default: docs; with --quick: nowhere)"
+    made.add_argument("--output", type=Path, metavar="DIR", help=text)
+    made.add_argument("--render", action="store_true", help="measure nothing; write the page again")
+    return made
+
+
+def _about(line: Line) -> str:
+    ways = ", ".join(way.name for way in line.ways)
+    return f"  {line.name:14} {size_text(line.size):10} {line.rounds} rounds of {ways}"
+
+
+def chosen(names: Sequence[str]) -> list[Line]:
+    """The lines that are named, each by itself or by its theme; all, if none is."""
+    known = {*THEMES, *(line.name for line in LINES)}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        parser().error(f"{unknown[0]} must be a theme or a line; see --help")
+    return [line for line in LINES if not names or line.name in names or line.theme in names]
+
+
+def measured(line: Line, rounds: int, failures: list[str], *, is_quick: bool) -> list[Result]:
+    """Measure a line, the ways taking turns; what fails is told, and the others go on."""
+    size = line.quick if is_quick else line.size
+    results = {way.name: Result(line.name, way.name, size, []) for way in line.ways}
+    for way in order(line, rounds):
+        what = f"{line.name}, {size_text(size)}, {way.name}"
+        began = time.monotonic()
+        try:
+            with bed.fresh() as made:
+                found = asyncio.run(line.measure(made, way, size))
+        except Exception as error:  # noqa: BLE001  # whatever it is, the other turns are as good
+            notes = "\n".join(getattr(error, "__notes__", ()))
+            failures.append(f"{what}: {_first(error)!r}\n{notes}".strip())
+            say(f"FAILED {failures[-1]}")
+        else:
+            results[way.name].facts.extend(found)
+            say(f"{time.monotonic() - began:4.0f} s  {what}: {_told(found)}")
+    return [result for result in results.values() if result.facts]
+
+
+def order(line: Line, rounds: int) -> Iterator[Way]:
+    """The turns: there, and in the next round back."""
+    for number in range(min(rounds, line.rounds)):
+        ways = [way for way in line.ways if number < way.rounds]
+        yield from ways if number % 2 == 0 else reversed(ways)
+
+
+def _first(error: BaseException) -> BaseException:
+    """What has gone wrong, out of the groups that tasks wrap it in."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _told(found: Sequence[Facts]) -> str:
+    facts = found[0]
+    return ", ".join(f"{FACTS[name][0]} {quantity(n, FACTS[name][1])}" for name, n in facts.items())
+
+
+def versions() -> dict[str, str]:
+    """Whose programs are measured."""
+    kubernetes = bed.version(binaries.SOURCES / "kube", "k8s.io/kubernetes")
+    theirs = bed.version(training.SOURCES / training.NAME, training.MODULE)
+    return {"kubernetes": kubernetes, "training_operator": theirs}
+
+
+def say(text: str) -> None:
+    """Tell of progress."""
+    sys.stderr.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""What is measured of a way at a size: each measure takes a fresh bed, and gives facts."""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from typing import Any
+
+from bench.case import Size
+from bench.operator import waiting
+from bench.operator.apiserver import Traffic
+from bench.operator.bed import Bed
+from bench.operator.client import Client, connected
+from bench.operator.ways import PODS, Server, Way
+
+Facts = Mapping[str, float]  # a fact's name -> what was found
+Measure = Callable[[Bed, Way, Size], Coroutine[Any, Any, list[Facts]]]
+
+TRAINS = 6.0  # seconds that a job goes on: longer than any controller waits before it writes
+
+
+@contextlib.asynccontextmanager
+async def serving(bed: Bed, way: Way) -> AsyncIterator[tuple[Client, Server | None]]:
+    """A client, and a way's controller that is known to serve."""
+    with way.serve(bed) as server:
+        async with connected(bed.plane) as client:
+            await waiting.until_serving(bed, client, way, server)
+            yield client, server
+
+
+def named(size: Size) -> list[str]:
+    """The names of a size's jobs."""
+    return [f"job{number}" for number in range(size.get("jobs", 1))]
+
+
+async def post(client: Client, way: Way, size: Size) -> None:
+    """Create a size's jobs."""
+    bodies = [body for name in named(size) for body in way.bodies(name, size["pods"])]
+    await client.create(way.path, bodies)
+
+
+async def burst(bed: Bed, way: Way, size: Size) -> list[Facts]:
+    """Jobs created all at once: how soon their pods exist, and at what cost."""
+    bodies = [body for name in named(size) for body in way.bodies(name, size["pods"])]
+    wanted = len(named(size)) * size["pods"]
+    async with serving(bed, way) as (client, server), connected(bed.plane) as eye:
+        before = await Traffic.now(client)
+        cpu = server.process.cpu() if server else 0.0
+        began = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(client.create(way.path, bodies))
+            made = await _made(eye, wanted, way.patience)
+        seconds = time.perf_counter() - began
+        facts = {"seconds": seconds, "rate": made / seconds, "pods": float(made)}
+        if server is None or made < wanted:
+            return [facts]
+        await waiting.until_calm(bed, server)
+        traffic = (await Traffic.now(client)).since(before)
+        return [facts | _costs(server, cpu) | _writes(traffic, len(named(size)))]
+
+
+async def _made(eye: Client, wanted: int, patience: float | None) -> int:
+    """How many pods there are when all are there, or when patience is at its end."""
+    try:
+        await waiting.until_pods(eye, wanted, patience or waiting.PATIENCE)
+    except waiting.NeverCame:
+        if patience is None:
+            raise
+        return await waiting.pods(eye)
+    return wanted
+
+
+def _costs(server: Server, cpu: float) -> dict[str, float]:
+    found = {"cpu": server.process.cpu() - cpu, "memory": server.process.peak()}
+    delay = server.queue_delay()
+    return found if delay is None else found | {"delay": delay}
+
+
+def _writes(traffic: Traffic, jobs: int) -> dict[str, float]:
+    return {"writes": traffic.of_controllers() / jobs, "bytes": traffic.body_bytes() / jobs}
+
+
+async def lifetime(bed: Bed, way: Way, size: Size) -> list[Facts]:
+    """Jobs from their creation until they have succeeded: what the API server is asked to write."""
+    async with serving(bed, way) as (client, server):
+        before = await Traffic.now(client)
+        await post(client, way, size)
+        await waiting.until_running(client, len(named(size)) * size["pods"])
+        await asyncio.sleep(TRAINS)
+        await waiting.end_pods(client)
+        await waiting.until_jobs(client, way, way.is_done, "done")
+        await waiting.until_calm(bed, server)
+        traffic = (await Traffic.now(client)).since(before)
+    parts = {
+        "pods": traffic.of_kind(verb="POST", resource="pods"),
+        "services": traffic.of_kind(verb="POST", resource="services"),
+        "events": _events(traffic),
+    }
+    jobs = len(named(size))
+    return [_writes(traffic, jobs) | {name: n / jobs for name, n in parts.items()}]
+
+
+def _events(traffic: Traffic) -> int:
+    return sum(
+        n for (_, group, kind, _), n in traffic.writes.items() if (group, kind) == ("", "events")
+    )
+
+
+async def first_pod(bed: Bed, way: Way, size: Size) -> list[Facts]:
+    """A job on an idle cluster: from its creation until its first pod exists, again and again."""
+    facts: list[Facts] = []
+    async with serving(bed, way) as (client, server):
+        for name in named(size):
+            async with client.watch(PODS) as changes:
+                began = time.perf_counter()
+                await client.create(way.path, way.bodies(name, size["pods"]))
+                await _added(changes, 1)
+                facts.append({"first": time.perf_counter() - began})
+            await waiting.until_calm(bed, server)
+    return facts
+
+
+async def _added(changes: AsyncIterator[bytes], wanted: int) -> None:
+    """Return when so many objects have been added."""
+    seen = 0
+    while seen < wanted:
+        line = await anext(changes)
+        seen += line.startswith(b'{"type":"ADDED"')
+
+
+async def restart(bed: Bed, way: Way, size: Size) -> list[Facts]:
+    """From a pod's death until the last pod of the next attempt exists."""
+    async with serving(bed, way) as (client, server):
+        await post(client, way, size)
+        await waiting.until_running(client, size["pods"])
+        await waiting.until_jobs(client, way, _runs, "running")
+        await waiting.until_calm(bed, server)
+        async with client.watch(PODS, labelSelector="accelerated.dev/attempt=1") as changes:
+            began = time.perf_counter()
+            await waiting.end_pod(client, f"job0-0-{size['pods'] - 1}", 1)
+            await _added(changes, size["pods"])
+            return [{"restart": time.perf_counter() - began}]
+
+
+def _runs(job: Any) -> bool:
+    status: Any = job.get("status", {})
+    return job["metadata"]["name"] == waiting.WARM or bool(status.get("phase") == "Running")
+
+
+async def decision(bed: Bed, way: Way, size: Size) -> list[Facts]:
+    """Among many jobs, from a pod's death until the job's status says that it restarts."""
+    facts: list[Facts] = []
+    async with serving(bed, way) as (client, server):
+        await post(client, way, size)
+        await waiting.until_jobs(client, way, _runs, "running")
+        await waiting.until_calm(bed, server)
+        for name in named(size)[:: max(1, size["jobs"] // 20)]:
+            async with client.watch(way.path, fieldSelector=f"metadata.name={name}") as changes:
+                began = time.perf_counter()
+                await waiting.end_pod(client, f"{name}-0-{size['pods'] - 1}", 1)
+                await _restarting(changes)
+                facts.append({"decision": time.perf_counter() - began})
+    return facts
+
+
+async def _restarting(changes: AsyncIterator[bytes]) -> None:
+    while json.loads(await anext(changes))["object"]["status"].get("attempt", 0) == 0:
+        pass
+
+
+async def idle(bed: Bed, way: Way, size: Size) -> list[Facts]:
+    """Jobs that have succeeded: what they cost from then on."""
+    async with serving(bed, way) as (client, server):
+        if server is None:
+            raise ValueError(f"{way.name} has no controller that could be idle")
+        await post(client, way, size)
+        await waiting.until_running(client, len(named(size)) * size["pods"])
+        await waiting.end_pods(client)
+        await waiting.until_jobs(client, way, way.is_done, "done")
+        await asyncio.sleep(TRAINS)
+        await waiting.until_calm(bed, server)
+        before, cpu = await Traffic.now(client), server.process.cpu()
+        await asyncio.sleep(size["seconds"])
+        traffic = (await Traffic.now(client)).since(before)
+        used = (server.process.cpu() - cpu) * 60 / size["seconds"]
+        return [{"cpu": used, "memory": server.process.memory(), "writes": traffic.at_all()}]

@@ -1,0 +1,116 @@
+"""Kubeflow's training-operator, built from its module, and its PyTorchJobs."""
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.operator.bed import NAMESPACE, Bed
+from bench.operator.ways import Server, Way, bodies_of, free_port, has_condition, running
+from tests.cluster.jobs import fake_job
+from tests.cluster.testbed import binaries
+from tests.cluster.testbed.cluster import Cluster
+from tests.cluster.testbed.processes import run, wait_until
+
+NAME = "training-operator"
+MODULE = "github.com/kubeflow/training-operator"
+SOURCES = Path(__file__).parent / "go"
+PATIENCE = 20.0  # seconds; it makes its pods at the same pace for as long as there are some to make
+_CRD = "manifests/base/crds/kubeflow.org_pytorchjobs.yaml"
+_CERTIFICATES = Path("/tmp/k8s-webhook-server/serving-certs")  # noqa: S108  # it looks nowhere else
+# What its certificates' rotator wants to fill. No webhook is in it: jobs need not pass one.
+_PLACES = """
+apiVersion: v1
+kind: Namespace
+metadata: {name: kubeflow}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: training-operator-webhook-cert, namespace: kubeflow}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {name: validator.training-operator.kubeflow.org}
+webhooks: []
+"""
+
+
+def program(report: Callable[[str], None] = lambda _: None) -> Path:
+    """Its path; built first, if need be."""
+    package = f"{MODULE}/cmd/training-operator.v1"
+    return binaries.program(NAME, sources=SOURCES, package=package, report=report)
+
+
+def definition() -> Path:
+    """The PyTorchJob's CRD, as the module has it."""
+    return binaries.made_once(binaries.built(NAME, SOURCES).with_name("pytorchjobs.yaml"), _copy)
+
+
+def _copy(target: Path) -> None:
+    module = run("go", "-C", SOURCES / NAME, "list", "-m", "-f", "{{.Dir}}", MODULE).strip()
+    shutil.copyfile(Path(module, _CRD), target)
+
+
+@contextlib.contextmanager
+def _serve(bed: Bed) -> Iterator[Server]:
+    _install(bed.plane.cluster)
+    bed.plane.authority.sign(NAME, subject=f"/CN={NAME}")
+    options = (
+        "--enable-scheme=pytorchjob",  # other kinds' CRDs are not there
+        "--metrics-bind-address=0",
+        "--health-probe-bind-address=0",
+        f"--webhook-server-port={free_port()}",
+    )
+    certificate, key = bed.plane.authority.certificate(NAME), bed.plane.authority.key(NAME)
+    with (
+        _mounted({"tls.crt": certificate, "tls.key": key, "ca.crt": certificate}),
+        # When asked to end it ends with a panic, once its work is done: it closes a channel twice.
+        running(bed, NAME, [str(program()), *options], ends=2) as server,
+    ):
+        yield server
+
+
+def _install(cluster: Cluster) -> None:
+    cluster.kubectl("apply", "--filename=-", stdin=_PLACES)
+    cluster.kubectl("apply", "--server-side", "--filename", definition())
+    served = ("get", "pytorchjobs.kubeflow.org")
+    wait_until(lambda: cluster.answers(*served), what="the PyTorchJob's API", seconds=60)
+
+
+@contextlib.contextmanager
+def _mounted(files: dict[str, Path]) -> Iterator[None]:
+    """Certificates where a kubelet would have mounted them."""
+    _CERTIFICATES.mkdir(parents=True, exist_ok=True)
+    try:
+        for name, file in files.items():
+            shutil.copyfile(file, _CERTIFICATES / name)
+        yield
+    finally:
+        shutil.rmtree(_CERTIFICATES)
+
+
+def pytorch_job(name: str, replicas: int) -> dict[str, Any]:
+    """The PyTorchJob of the same pods: a master, and the others as its workers."""
+    counts = {"Master": 1, "Worker": replicas - 1}
+    template: dict[str, Any] = fake_job(NAMESPACE, name)["spec"]["template"]
+    template["spec"]["containers"][0]["name"] = "pytorch"  # the name that it looks for
+    specs = {role: {"replicas": n, "template": template} for role, n in counts.items() if n}
+    return {
+        "apiVersion": "kubeflow.org/v1",
+        "kind": "PyTorchJob",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {"pytorchReplicaSpecs": specs},
+    }
+
+
+TRAINING_OPERATOR = Way(
+    name=NAME,
+    title=NAME,
+    path=f"/apis/kubeflow.org/v1/namespaces/{NAMESPACE}/pytorchjobs",
+    bodies=bodies_of(pytorch_job),
+    serve=_serve,
+    is_done=has_condition("Succeeded"),
+    patience=PATIENCE,
+    rounds=1,
+)

@@ -1,0 +1,205 @@
+"""The ways to make a job's pods: whose controller, and the jobs as it takes them."""
+
+import contextlib
+import functools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from acceleratedjob.api import API_VERSION, PLURAL
+from bench.operator.apiserver import quantile
+from bench.operator.bed import NAMESPACE, Bed
+from bench.operator.client import encoded
+from bench.operator.process import Process
+from tests.cluster.jobs import fake_job
+from tests.cluster.testbed.processes import DIE_WITH_PARENT, tail
+
+PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
+_DELAY = "accelerated_job_queue_delay_seconds"
+_PORT = "--http-port"  # of the operator, where it has one
+_END = 20.0  # seconds that a controller may take to end
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A controller that runs."""
+
+    process: Process
+    port: int | None = None  # of its metrics
+
+    def queue_delay(self) -> float | None:
+        """Seconds that a pass had to wait, at p99; None if the controller does not tell."""
+        if self.port is None:
+            return None
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as answer:  # our own
+            return quantile(answer.read().decode(), _DELAY, 0.99)
+
+
+Serving = Callable[[Bed], AbstractContextManager[Server | None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """One way."""
+
+    name: str
+    title: str  # on the page
+    path: str  # of the collection that its jobs are posted to
+    bodies: Callable[[str, int], list[bytes]]  # a job's name and pods -> what is posted
+    serve: Serving
+    is_done: Callable[[Any], bool] = lambda _: True  # whether a job has succeeded
+    patience: float | None = None  # seconds; a burst is not followed for longer
+    rounds: int = 99  # of a line, at most
+
+
+def bodies_of(job: Callable[[str, int], Mapping[str, Any]]) -> Callable[[str, int], list[bytes]]:
+    """One request a job."""
+    return lambda name, replicas: [encoded(job(name, replicas))]
+
+
+def accelerated_job(name: str, replicas: int) -> dict[str, Any]:
+    """As its author writes it; a failed one begins anew at once."""
+    backoff = {"backoff": {"initialSeconds": 0}}
+    return fake_job(NAMESPACE, name, replicas=replicas, failurePolicy=backoff)
+
+
+def indexed_job(name: str, replicas: int) -> dict[str, Any]:
+    """The Indexed Job of the same pods."""
+    template = fake_job(NAMESPACE, name)["spec"]["template"]
+    template["spec"]["restartPolicy"] = "Never"
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {
+            "completionMode": "Indexed",
+            "completions": replicas,
+            "parallelism": replicas,
+            "template": template,
+        },
+    }
+
+
+def rendered(name: str, replicas: int) -> list[bytes]:
+    """The operator's pods themselves; without an owner, or they would be collected."""
+    return [body.replace(b"any-job", name.encode()) for body in _rendered(replicas)]
+
+
+@functools.cache
+def _rendered(replicas: int) -> list[bytes]:
+    manifest = fake_job(NAMESPACE, "any-job", replicas=replicas)
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        json.dump(manifest, file)
+        file.flush()
+        command = [sys.executable, "-m", "acceleratedjob", "render", file.name]
+        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    pods = [m for m in yaml.load_all(text, yaml.CSafeLoader) if m["kind"] == "Pod"]
+    for pod in pods:
+        pod["metadata"].pop("ownerReferences", None)
+    return [encoded(pod) for pod in pods]
+
+
+def has_condition(*types: str) -> Callable[[Any], bool]:
+    """Whether a job has one of some conditions."""
+
+    def has(job: Any) -> bool:
+        conditions = job.get("status", {}).get("conditions") or ()
+        return any(c["type"] in types and c["status"] == "True" for c in conditions)
+
+    return has
+
+
+@contextlib.contextmanager
+def running(
+    bed: Bed, name: str, command: list[str], *, port: int | None = None, ends: int = 0
+) -> Iterator[Server]:
+    """A controller in a process of its own, which is asked to end at the end.
+
+    Args:
+        bed: that it works on.
+        name: of its log.
+        command: that starts it.
+        port: of its metrics.
+        ends: the exit code that it must end with.
+    """
+    log = bed.folder / f"{name}.log"
+    env = os.environ | {"KUBECONFIG": str(bed.plane.kubeconfig)}
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            [*DIE_WITH_PARENT, *command], env=env, stdout=output, stderr=output
+        )
+    try:
+        yield Server(Process(child.pid), port)
+        child.send_signal(signal.SIGTERM)
+        _check(name, child.wait(_END), ends)
+    except BaseException as error:
+        error.add_note(f"the end of the log of {name}:\n{tail(log)}")
+        raise
+    finally:
+        child.kill()
+        child.wait()
+
+
+def _check(name: str, code: int, wanted: int) -> None:
+    if code != wanted:
+        raise RuntimeError(f"{name} must end with {wanted}, got {code}")
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _operator(bed: Bed) -> AbstractContextManager[Server]:
+    command = [sys.executable, "-m", "acceleratedjob", "operator", "--namespace", NAMESPACE]
+    port = free_port() if _PORT in _help() else None
+    return running(bed, "operator", command + ([_PORT, str(port)] if port else []), port=port)
+
+
+@functools.cache
+def _help() -> str:
+    command = [sys.executable, "-m", "acceleratedjob", "operator", "--help"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@contextlib.contextmanager
+def _controller_manager(bed: Bed) -> Iterator[Server]:
+    yield Server(bed.component("kube-controller-manager"))
+
+
+OPERATOR = Way(
+    name="operator",
+    title="AcceleratedJob",
+    path=f"/apis/{API_VERSION}/namespaces/{NAMESPACE}/{PLURAL}",
+    bodies=bodies_of(accelerated_job),
+    serve=_operator,
+    is_done=has_condition("Complete"),
+)
+INDEXED_JOB = Way(
+    name="indexed job",
+    title="Indexed Job",
+    path=f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs",
+    bodies=bodies_of(indexed_job),
+    serve=_controller_manager,
+    is_done=has_condition("Complete"),
+)
+RAW = Way(
+    name="raw posts",
+    title="raw posts",
+    path=PODS,
+    bodies=rendered,
+    serve=lambda _: contextlib.nullcontext(),
+)
