@@ -15,6 +15,7 @@ import torch
 from runtime.adapter import DataLoaderAdapter
 from runtime.channel import Channel, Receiver, Sender
 from runtime.gradient import GradientState
+from runtime.indices import Indices
 from runtime.iterable import IterableDatasetShard
 from runtime.loader import DataLoaderStateMixin
 from runtime.messages import First, Part, Step, by_batches, by_samples
@@ -177,7 +178,7 @@ class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
         self.generator = torch.Generator()
         if self._base_state is not None:
             self.generator.set_state(self._base_state)
-        self._indices = indices.head
+        self._indices = Indices(indices.head)
         try:
             yield
         finally:
