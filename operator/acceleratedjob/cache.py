@@ -13,6 +13,12 @@ from acceleratedjob.api import Manifest, View
 from acceleratedjob.cluster import Change, Changed, Gone, Listed
 from acceleratedjob.observe import Pod, read_pod
 
+# Of a job's metadata; the rest, with who manages which field, may be larger than the job.
+_READ = (
+    *("name", "namespace", "uid", "generation"),
+    *("resourceVersion", "creationTimestamp", "deletionTimestamp"),
+)
+
 
 def version(manifest: View) -> int:
     """An object's resource version; the API server counts them up."""
@@ -42,7 +48,8 @@ class Cache:
         uid = job["metadata"]["uid"]
         known = self.jobs.get(uid)
         if known is None or version(known) <= version(job):
-            self.jobs[uid] = job
+            metadata = {name: job["metadata"][name] for name in _READ if name in job["metadata"]}
+            self.jobs[uid] = job | {"metadata": metadata}
 
     def forget(self, uid: str) -> None:
         """The job is gone; its objects are the garbage collector's."""
@@ -84,7 +91,7 @@ class Cache:
         if (known is not None and known[0] >= new) or (gone is not None and gone.uid == pod.uid):
             return False
         self._pods[uid][pod.name] = (new, pod)
-        return True
+        return known is None or known[1] != pod
 
     def _gone(self, kind: str, manifest: Manifest) -> set[str]:
         uid = api.owner_uid(manifest)

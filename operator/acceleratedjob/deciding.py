@@ -1,5 +1,6 @@
 """From a job's manifest to its plan, whether or not the job can be run."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
@@ -12,10 +13,34 @@ from acceleratedjob.situation import Plan
 from acceleratedjob.spec import JobSpec
 
 
-def decide(job: Manifest, observed: Observed, now: datetime) -> tuple[JobSpec, Plan]:
+class Specs:
+    """The specs of stored jobs, each read once for each generation."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, JobSpec] = {}
+
+    def read(self, job: Manifest) -> JobSpec:
+        """As `JobSpec.from_manifest`."""
+        metadata = job["metadata"]
+        known = self._known.get(metadata["uid"])
+        if known is None or known.generation != metadata["generation"]:
+            known = self._known[metadata["uid"]] = JobSpec.from_manifest(job)
+        return known
+
+    def forget(self, uid: str) -> None:
+        """The job is gone."""
+        self._known.pop(uid, None)
+
+
+def decide(
+    job: Manifest,
+    observed: Observed,
+    now: datetime,
+    read: Callable[[Manifest], JobSpec] = JobSpec.from_manifest,
+) -> tuple[JobSpec, Plan]:
     """What is wanted of a job, and what to do for it."""
     try:
-        spec = JobSpec.from_manifest(job)
+        spec = read(job)
     except InvalidSpec as error:
         bare = _identity(job)
         if observed.status.finished:

@@ -14,7 +14,7 @@ from acceleratedjob.actions import Action, Announce, CreatePod
 from acceleratedjob.api import Manifest
 from acceleratedjob.cache import Cache
 from acceleratedjob.cluster import Change, Cluster, Ref
-from acceleratedjob.deciding import decide
+from acceleratedjob.deciding import Specs, decide
 from acceleratedjob.errors import ClusterError, Conflict, NotFound, Refused
 from acceleratedjob.execute import execute
 from acceleratedjob.gang import Gang
@@ -60,6 +60,7 @@ class Reconciler:
         self._workers = workers
         self._now = now
         self.cache = Cache()
+        self._specs = Specs()
         self.queue = WorkQueue()
         self._backoff = Backoff(retry_seconds)
         self._refused = Backoff(retry_seconds)
@@ -86,6 +87,7 @@ class Reconciler:
     def forget(self, uid: str) -> None:
         """A job is gone."""
         self.cache.forget(uid)
+        self._specs.forget(uid)
         for backoff in (self._backoff, self._refused):
             backoff.reset(uid)
         for memory in (self._refusals, self._unwritten):
@@ -154,7 +156,7 @@ class Reconciler:
     async def _pass(self, job: Manifest) -> None:
         uid, now = job["metadata"]["uid"], self._now()
         observed = self._observe(job)
-        spec, plan = decide(job, observed, now)
+        spec, plan = decide(job, observed, now, self._specs.read)
         if not await self._write(job, observed.status, plan, now):
             return
         self.cache.forget_lost(uid, before=plan.status.attempt)

@@ -112,3 +112,21 @@ def test_a_pod_of_nobodys_concerns_no_job() -> None:
     stray = pod(0)
     del stray["metadata"]["ownerReferences"]
     assert Cache().take("Pod", Changed(stray)) == set()
+
+
+def test_of_a_jobs_metadata_only_what_is_read_is_kept() -> None:
+    cache = Cache()
+    stored = job()
+    stored["metadata"] |= {"resourceVersion": "7", "managedFields": [{}], "annotations": {"a": "b"}}
+    cache.keep_job(stored)
+    (kept,) = cache.jobs.values()
+    assert kept["metadata"] == job()["metadata"] | {"resourceVersion": "7"}
+    assert kept["spec"] == stored["spec"]
+
+
+def test_a_change_of_what_is_not_read_asks_for_no_look() -> None:
+    cache = cache_after("Pod", [Changed(pod(0, at=1))])
+    assert cache.take("Pod", Changed(pod(0, at=2))) == set()
+    started = pod(0, at=3) | {"spec": {"nodeName": "n0"}}
+    assert cache.take("Pod", Changed(started)) == {UID}
+    assert cache.take("Pod", Changed(pod(0, at=2))) == set()
