@@ -22,6 +22,7 @@ from tests.cluster.testbed.controlplane import ControlPlane
 
 _REQUEST = re.compile(rb"(?:GET|POST|PUT|PATCH|DELETE) \S+(?= HTTP/1\.1\r\n)")
 _CHUNK = 2**16
+_ROUNDS = 10  # of the loop, in which what was aborted closes its sockets
 _RESET = struct.pack("ii", 1, 0)  # on, 0 s: closing sends a reset, not an end
 
 
@@ -125,6 +126,8 @@ class Proxy:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for _ in range(_ROUNDS):
+            await asyncio.sleep(0)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
