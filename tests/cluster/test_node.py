@@ -62,6 +62,7 @@ def test_a_process_sees_exactly_the_contract(job: Job) -> None:
             "ACCELERATEDJOB_REPLICAS": "2",
             "ACCELERATEDJOB_REPLICA_INDEX": f"{index}",
             "ACCELERATEDJOB_PROCESSES_PER_REPLICA": "1",
+            "ACCELERATEDJOB_PROGRESS_PORT": "29400",
             "RANK": f"{index}",
             "WORLD_SIZE": "2",
             "LOCAL_RANK": "0",
@@ -111,6 +112,46 @@ def test_others_scripts_find_the_same_world(
     assert sorted(line for line in told.splitlines() if line.startswith("rank ")) == [
         f"rank {rank} of {world}" for rank in range(world)
     ]
+
+
+@pytest.mark.parametrize(
+    ("container", "told"),
+    [
+        pytest.param({"image": "none.local/such:1"}, "(ErrImageNeverPull)", id="no such image"),
+        pytest.param({"command": ["no-such-program"]}, "(StartError)", id="no such program"),
+    ],
+)
+def test_what_can_never_start_fails_the_job_at_once(
+    job: Job, container: dict[str, object], told: str
+) -> None:
+    manifest = real_job(job.namespace, ["python3", "-c", "pass"])
+    manifest["spec"]["template"]["spec"]["containers"][0] |= container
+    job.apply(manifest)
+    job.wait("condition=Failed", seconds=60)
+    failed = json.loads(job.get(".status.conditions[?(@.type=='Failed')]"))
+    assert failed["reason"] == "CannotStart"
+    assert told in failed["message"]
+    assert job.get(".status.restarts") == "0"
+
+
+def test_a_process_that_stops_when_asked_to_is_not_to_blame(job: Job) -> None:
+    script = (
+        "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+        "open('/run/ready', 'w').close()\n"
+        "os.environ['ACCELERATEDJOB_ATTEMPT'] == '0' and time.sleep(300)"
+    )
+    policy = {"maxRestarts": 0, "backoff": {"initialSeconds": 0}}
+    manifest = real_job(job.namespace, ["python3", "-c", script], failurePolicy=policy)
+    (trainer,) = manifest["spec"]["template"]["spec"]["containers"]
+    ready = {"exec": {"command": ["test", "-e", "/run/ready"]}, "periodSeconds": 1}
+    trainer["readinessProbe"] = ready
+    job.apply(manifest)
+    job.wait("jsonpath={.status.phase}=Running", seconds=60)
+    os.kill(process_in(job.namespace, "digits-0-1"), signal.SIGTERM)
+    job.wait("condition=Complete", seconds=120)
+    assert (job.get(".status.restarts"), job.get(".status.attempt")) == ("0", "1")
+    assert job.get(".status.failures[0].exitCode") == "143"
 
 
 def test_a_killed_process_brings_one_new_attempt_of_the_whole_gang(job: Job) -> None:
