@@ -41,6 +41,7 @@ def test_a_field_of_the_template_that_no_pod_has_is_named(job: Job) -> None:
     job.apply(manifest)
     job.wait("condition=Failed")
     told = job.get(".status.conditions[?(@.type=='Failed')].message")
+    assert told.startswith("spec.template.spec.containers[0].volumeMount: ")
     assert 'unknown field "spec.containers[0].volumeMount"' in told
     job.wait_gone("pods,services", "--selector=accelerated.dev/job-name=digits")
 

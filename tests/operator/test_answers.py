@@ -88,6 +88,12 @@ def test_the_server_says_when_to_come_back(header: str, seconds: float) -> None:
             "spec.containers.image",
             id="so does what cannot be read",
         ),
+        pytest.param(
+            None,
+            'strict decoding error: unknown field "spec.containers[0].imagee"',
+            "spec.containers[0].imagee",
+            id="and what nobody knows",
+        ),
         pytest.param(None, "the request is too large", "", id="nothing is named"),
     ],
 )

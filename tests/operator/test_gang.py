@@ -12,6 +12,11 @@ AUTHORS = {"env": [{"name": "TEXT", "value": "-1 é\n{index}"}]}
 SPECS: dict[str, dict[str, Any]] = {
     "one process a replica": {"replicas": 12},
     "several processes a replica": {"replicas": 3, "processesPerReplica": 4},
+    "a queue's group": {"replicas": 3, "scheduling": {"gang": "kueue", "queue": "team"}},
+    "a gang on a rack of its own": {
+        "replicas": 3,
+        "scheduling": {"gang": "volcano", "exclusiveTopologyKey": "rack"},
+    },
     "the index -1 in the author's own text": {"replicas": 2, "runtime": {"seed": 1}},
 }
 

@@ -28,7 +28,7 @@ _MAY_PASS_LATER = re.compile(
     r"|is being terminated|User \".*\" cannot|insufficient quota"
 )
 
-_UNREAD = re.compile(r"Go struct field \w+\.(\S+) of type")
+_UNREAD = re.compile(r"Go struct field \w+\.(\S+) of type|unknown field \"([^\"]+)\"")
 
 
 def error_from(status: int, body: bytes, headers: Mapping[str, str]) -> ClusterError:
@@ -51,7 +51,7 @@ def _field(told: Mapping[str, Any], message: str) -> str:
     """The field at fault: a validation's first, or the one that could not so much as be read."""
     causes = (told.get("details") or {}).get("causes") or [{}]
     unread = _UNREAD.search(message)
-    return causes[0].get("field") or (unread[1] if unread else "")
+    return causes[0].get("field") or (unread[1] or unread[2] if unread else "")
 
 
 def _status(body: bytes) -> dict[str, Any]:
