@@ -8,7 +8,7 @@ from bench.operator.client import IN_FLIGHT
 from bench.operator.lines import FACTS, GOALS, LINES, THEMES, WAYS, Goal, Line
 from bench.operator.plots import PLOTS, is_measured
 from bench.operator.reasons import REASONS
-from bench.operator.results import Made, Result, Verdict, of
+from bench.operator.results import Made, Result, Verdict
 from bench.page import NOTHING, row
 from bench.quantity import digits, quantity
 
@@ -17,7 +17,7 @@ HEAD = """# Performance of the operator
 <!-- Made by `python -m bench.operator` from performance/operator.json; do not edit. -->
 
 The operator next to others that make a job's pods, and to the least that the same API server
-allows, in one run. `make bench` makes this page; it was last made by
+allows, in one run. `make bench` makes this page; it was last made, in {minutes:.0f} minutes, by
 
     {command}
 
@@ -48,23 +48,28 @@ def page(made: Made, results: Sequence[Result]) -> str:
     """The whole page."""
     patience = max(way.patience or 0 for way in WAYS.values())
     facts = dict(made.run.facts) | dict(made.versions)
-    head = HEAD.format(**facts, patience=patience, in_flight=IN_FLIGHT)
+    head = HEAD.format(**facts, minutes=made.seconds / 60, patience=patience, in_flight=IN_FLIGHT)
     goals = [goal_row(goal, results) for goal in GOALS]
     return head + "\n".join([*goals, *_themes(results)]) + "\n"
 
 
 def goal_row(goal: Goal, results: Sequence[Result]) -> str:
     """A goal's row."""
-    verdict = Verdict.on(goal, results)
+    (line,) = (line for line in LINES if line.name == goal.line)
+    verdict = Verdict.on(goal, [one for one in results if one.size == line.size])
     unit = FACTS[goal.fact][1]
-    at = size_text(of(results, goal.line, "operator").size) or NOTHING
-    cells = [goal.what, at, quantity(verdict.here, unit), quantity(verdict.peer, unit)]
+    cells = [
+        goal.what,
+        size_text(line.size),
+        quantity(verdict.here, unit),
+        quantity(verdict.peer, unit),
+    ]
     if goal.peer:
         cells += [f"≥ {digits(goal.limit)} x", f"{digits(verdict.found)} x"]
     else:
         cells += [f"≤ {quantity(goal.limit, unit)}", quantity(verdict.found, unit)]
     if math.isnan(verdict.found):
-        return row([*cells[:-1], "not measured", NOTHING, ""])
+        return row([*cells[:-1], "not measured there", NOTHING, ""])
     why = "" if verdict.is_reached else REASONS.get(goal.name, "")
     return row([*cells, "yes" if verdict.is_reached else "**no**", why])
 

@@ -11,7 +11,7 @@ from pathlib import Path
 _TICKS = os.sysconf("SC_CLK_TCK")  # a second
 _LOOK = 0.5  # seconds over which a process' share of a core is told
 _CALM = 0.08  # of a core: what a controller's timers take
-_PATIENCE = 60.0  # seconds until calm; then something is wrong
+_PATIENCE = 300.0  # seconds until calm; then something is wrong
 
 
 class NotCalm(RuntimeError):
@@ -68,7 +68,7 @@ async def calm(processes: Sequence[Process]) -> None:
     """Wait until processes have nothing left to do.
 
     Raises:
-        NotCalm: they still work after a minute.
+        NotCalm: they still work after minutes.
     """
     end = time.monotonic() + _PATIENCE
     shares = [1.0]

@@ -13,10 +13,11 @@ from bench.operator.measures import Facts
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """How results were made: the run, and whose programs were measured."""
+    """How results were made: the run, whose programs were measured, and how long it took."""
 
     run: Run
     versions: Mapping[str, str]
+    seconds: float
 
     def is_like(self, other: "Made") -> bool:
         """Whether another run's results can stand beside this one's."""

@@ -27,7 +27,7 @@ def write(folder: Path, made: Made, results: Sequence[Result]) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     every = ordered([*_kept(folder, made, {result.line for result in results}), *results])
     lines = ",\n".join(json.dumps(dataclasses.asdict(result)) for result in every)
-    head = f'"run": {json.dumps(made.run.facts)},\n"versions": {json.dumps(dict(made.versions))}'
+    head = json.dumps(dataclasses.asdict(made))[1:-1]
     file.write_text(f'{{{head},\n"results": [\n{lines}\n]}}\n', encoding="utf-8")
     draw(every, file.parent)
     written = folder / PAGE
@@ -38,7 +38,7 @@ def write(folder: Path, made: Made, results: Sequence[Result]) -> Path:
 def read(folder: Path) -> tuple[Made, list[Result]]:
     """How a page's results were made, and the results."""
     stored = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-    made = Made(Run(**stored["run"]), stored["versions"])
+    made = Made(Run(**stored["run"]), stored["versions"], stored["seconds"])
     return made, [Result(**result) for result in stored["results"]]
 
 

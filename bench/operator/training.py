@@ -16,7 +16,7 @@ from tests.cluster.testbed.processes import run, wait_until
 NAME = "training-operator"
 MODULE = "github.com/kubeflow/training-operator"
 SOURCES = Path(__file__).parent / "go"
-PATIENCE = 20.0  # seconds; it makes its pods at the same pace for as long as there are some to make
+PATIENCE = 30.0  # seconds; it makes its pods at the same pace for as long as there are some to make
 _CRD = "manifests/base/crds/kubeflow.org_pytorchjobs.yaml"
 _CERTIFICATES = Path("/tmp/k8s-webhook-server/serving-certs")  # noqa: S108  # it looks nowhere else
 # What its certificates' rotator wants to fill. No webhook is in it: jobs need not pass one.
@@ -65,8 +65,8 @@ def _serve(bed: Bed) -> Iterator[Server]:
     certificate, key = bed.plane.authority.certificate(NAME), bed.plane.authority.key(NAME)
     with (
         _mounted({"tls.crt": certificate, "tls.key": key, "ca.crt": certificate}),
-        # When asked to end it ends with a panic, once its work is done: it closes a channel twice.
-        running(bed, NAME, [str(program()), *options], ends=2) as server,
+        # Asked to end, it would make the pods of its job first, and then close a channel twice.
+        running(bed, NAME, [str(program()), *options], ends=False) as server,
     ):
         yield server
 

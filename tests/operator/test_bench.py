@@ -16,6 +16,7 @@ from bench.operator.lines import FACTS, GOALS, LINES, THEMES, Goal
 from bench.operator.page import goal_row, page
 from bench.operator.reasons import REASONS
 from bench.operator.results import Made, Result, Verdict
+from bench.operator.training import TRAINING_OPERATOR
 
 DOCS = Path(__file__).parents[2] / "docs"
 LINE = "burst-1x512"
@@ -102,6 +103,8 @@ def test_ways_take_turns_there_and_back_and_a_slow_one_takes_one() -> None:
     first, second = ([way.name for way in order(line, rounds)] for rounds in (1, 2))
     assert first == ["operator", "indexed job", "training-operator", "raw posts"]
     assert second == [*first, "raw posts", "indexed job", "operator"]
+    less = line.without(TRAINING_OPERATOR)
+    assert [way.name for way in order(less, 1)] == ["operator", "indexed job", "raw posts"]
 
 
 METRICS = """
@@ -132,7 +135,7 @@ def test_writes_of_controllers_are_told_from_those_of_others() -> None:
 
 
 def test_results_of_a_like_run_stay_beside_new_ones(tmp_path: Path) -> None:
-    made = Made(Run.begun("pytest", 1), {"kubernetes": "v1", "training_operator": "v2"})
+    made = Made(Run.begun("pytest", 1), {"kubernetes": "v1", "training_operator": "v2"}, 60)
     old = result("operator", {"memory": 1.0}, line="burst-64x8")
     store.write(tmp_path, made, [old, result("operator", {"rate": 1.0})])
     store.write(tmp_path, made, [result("operator", {"rate": 2.0})])
