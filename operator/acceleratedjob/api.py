@@ -90,6 +90,10 @@ class Reason(StrEnum):
     POD_DELETED = "PodDeleted"
     UNSCHEDULABLE = "Unschedulable"  # the scheduler's word
     REFUSED = "Refused"  # the API server does not take an object for now
+    SCHEDULING_GATED = "SchedulingGated"  # the scheduler's word
+    CONTAINER_CREATING = "ContainerCreating"  # the kubelet's word, also before it says anything
+    INITIALIZING = "PodInitializing"  # the kubelet's word: an init container has not ended
+    NOT_READY = "NotReady"  # runs, and the kubelet says that it is not ready
 
 
 def is_ours(job: View) -> bool:

@@ -25,6 +25,8 @@ CANNOT_START = {
     "CreateContainerError": timedelta(seconds=60),
 }
 
+MISSING_PROCESSES = "MissingProcesses"  # what the runtime raises where a peer does not come
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
@@ -37,11 +39,16 @@ class Cause:
     is_ours: bool  # the container failed by itself, rather than being taken away
 
     @property
-    def _order(self) -> tuple[datetime, bool, bool, int]:
-        """Earliest first; within a second what was taken away, then what a signal ended."""
+    def _order(self) -> tuple[bool, datetime, bool, bool, int]:
+        """Earliest first; within a second what was taken away, then what a signal ended.
+
+        One whose last words are that others did not come is last: nodes' clocks may differ.
+        """
         ending = self.pod.ending
         signalled = ending is not None and ending.signal is not None
-        return (self.time, self.is_ours, not signalled, self.pod.index)
+        words = ending.last_words if ending else None
+        is_victim = words is not None and words.exception.endswith(MISSING_PROCESSES)
+        return (is_victim, self.time, self.is_ours, not signalled, self.pod.index)
 
     def __lt__(self, other: "Cause") -> bool:
         """Whether this is the likelier first cause."""
@@ -111,7 +118,8 @@ def _describe(pod: Pod) -> str:
     if ending.reason not in ("Error", Reason.CONTAINER_FAILED):
         words.append(f"({ending.reason})")
     sentence = " ".join(words) or "failed"
-    return f"{sentence}: {ending.message.strip()}" if ending.message else sentence
+    said = ending.last_words.sentence if ending.last_words else ending.message
+    return f"{sentence}: {said.strip()}" if said else sentence
 
 
 def subject(pod: Pod) -> str:

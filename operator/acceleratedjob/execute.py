@@ -1,7 +1,7 @@
 """Carries one action out. Doing it again does no harm: what is already so is success."""
 
 import contextlib
-import uuid
+import hashlib
 from typing import assert_never
 
 from acceleratedjob import api
@@ -29,7 +29,13 @@ from acceleratedjob.status import shortened
 
 
 async def execute(
-    cluster: Cluster, spec: JobSpec, action: Action, *, time: str, gang: Gang | None = None
+    cluster: Cluster,
+    spec: JobSpec,
+    action: Action,
+    *,
+    time: str,
+    attempt: int = 0,
+    gang: Gang | None = None,
 ) -> api.Manifest | None:
     """Carry an action out for a job.
 
@@ -38,6 +44,7 @@ async def execute(
         spec: the job.
         action: what.
         time: now, as the API writes it.
+        attempt: in which an event is told.
         gang: the attempt's pods, where more than one is created.
 
     Returns:
@@ -49,7 +56,8 @@ async def execute(
     """
     match action:
         case Announce():
-            await cluster.create(event(spec, action, time))
+            with contextlib.suppress(AlreadyExists):  # it was told, by us before we started anew
+                await cluster.create(event(spec, action, time, attempt))
             return None
         case CreatePod(attempt, index):
             return await _create_pod(cluster, spec, (gang or Gang(spec, attempt)).pod(index))
@@ -141,12 +149,21 @@ async def _delete(cluster: Cluster, ref: Ref, uid: str, grace: int | None) -> ap
         return None
 
 
-def event(spec: JobSpec, announcement: Announce, time: str) -> api.Manifest:
+def _event_name(spec: JobSpec, announcement: Announce, attempt: int) -> str:
+    """The same for the same words about the same attempt, so that they are told once."""
+    told = (spec.uid, str(attempt), str(announcement.reason), announcement.message)
+    return f"{spec.name}.{hashlib.sha256(chr(0).join(told).encode()).hexdigest()[:16]}"
+
+
+def event(spec: JobSpec, announcement: Announce, time: str, attempt: int) -> api.Manifest:
     """The Event that tells of a decision about a job."""
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{spec.name}.{uuid.uuid4().hex[:16]}", "namespace": spec.namespace},
+        "metadata": {
+            "name": _event_name(spec, announcement, attempt),
+            "namespace": spec.namespace,
+        },
         "involvedObject": {
             "apiVersion": api.API_VERSION,
             "kind": api.KIND,

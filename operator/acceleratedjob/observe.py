@@ -13,6 +13,8 @@ from typing import Any
 from acceleratedjob import api
 from acceleratedjob.api import Manifest, View
 from acceleratedjob.status import Status
+from acceleratedjob.termination import LastWords, read_last_words
+from acceleratedjob.waits import Waiting, read_waiting
 
 SIGNAL_BASE = 128  # a shell's and a container runtime's exit code for a death by signal n is 128+n
 
@@ -25,6 +27,7 @@ class Ending:
     reason: str  # the kubelet's word: Error, OOMKilled, Evicted, …
     message: str
     time: datetime
+    last_words: LastWords | None = None  # the exception that it ended with, if it has told
 
     @property
     def succeeded(self) -> bool:
@@ -36,14 +39,6 @@ class Ending:
         """Number of the signal that ended the process, if one did."""
         code = self.exit_code or 0
         return code - SIGNAL_BASE if SIGNAL_BASE < code <= SIGNAL_BASE + 64 else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """Why a pod does not run yet."""
-
-    reason: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +108,7 @@ def read_pod(manifest: View) -> Pod | None:
         node=manifest.get("spec", {}).get("nodeName"),
         ready=conditions.get("Ready", {}).get("status") == "True",
         ending=_ending(status, trainer),
-        waiting=_waiting(conditions.get("PodScheduled", {}), trainer),
+        waiting=read_waiting(manifest, conditions, trainer),
         disrupted=_disruption(conditions.get("DisruptionTarget", {})),
         delete_by=parse_time(delete_by) if delete_by else None,
         deleted_at=_deleted_at(metadata) if delete_by else None,
@@ -148,18 +143,20 @@ def _ending(status: View, trainer: View) -> Ending | None:
     if ended:
         reason = ended.get("reason") or api.Reason.CONTAINER_FAILED
         at = ended.get("finishedAt") or status["startTime"]
+        message = ended.get("message") or ""
         return Ending(
             exit_code=ended["exitCode"],
             reason=reason,
-            message=ended.get("message") or "",
+            message=message,
             time=parse_time(at),
+            last_words=read_last_words(message),
         )
     if status.get("phase") not in ("Succeeded", "Failed"):
         return None
-    return Ending(  # evicted, or refused by its node: no container has anything to say
+    return Ending(  # evicted, or refused by its node, or an init container has failed
         exit_code=0 if status["phase"] == "Succeeded" else None,
         reason=status.get("reason") or api.Reason.CONTAINER_FAILED,
-        message=status.get("message") or "",
+        message=status.get("message") or _failed_init(status),
         time=_last_change(status),
     )
 
@@ -170,14 +167,14 @@ def _last_change(status: View) -> datetime:
     return max(map(parse_time, known), default=api.EPOCH)
 
 
-def _waiting(scheduled: View, trainer: View) -> Waiting | None:
-    """The scheduler's reason, or the kubelet's if it is more than the usual start."""
-    waiting = (trainer.get("state") or {}).get("waiting") or {}
-    source = scheduled if scheduled.get("status") == "False" else waiting
-    reason = source.get("reason")
-    if not reason or reason in ("ContainerCreating", "PodInitializing"):
-        return None
-    return Waiting(reason=reason, message=source.get("message") or "")
+def _failed_init(status: View) -> str:
+    """Which init container has failed, if that is why the training container never began."""
+    for entry in status.get("initContainerStatuses") or ():
+        ended = (entry.get("state") or {}).get("terminated") or {}
+        if ended.get("exitCode"):
+            said = f": {ended['message'].strip()}" if ended.get("message") else ""
+            return f"init container {entry['name']} exited with code {ended['exitCode']}{said}"
+    return ""
 
 
 def _disruption(condition: View) -> str | None:

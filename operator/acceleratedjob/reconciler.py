@@ -5,8 +5,9 @@ anywhere is made good by the next one, in this process or in the one that follow
 """
 
 import asyncio
+import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 from acceleratedjob import api, metrics
@@ -29,6 +30,8 @@ from acceleratedjob.telling import about, count_restart
 log = logging.getLogger(__name__)
 
 WATCHED = ("Pod", "Service", "NetworkPolicy")
+Group = tuple[Action, ...]
+Act = Callable[[Cluster, JobSpec, Action], Awaitable[Manifest | None]]
 COALESCE_SECONDS = 5  # counters wait this long for company before they are written
 
 
@@ -162,7 +165,7 @@ class Reconciler:
         self.cache.forget_lost(uid, before=plan.status.attempt)
         for group in plan.steps:
             log.debug("%s", group, extra=about(job, plan.status.attempt))
-            await self._take(spec, group, now)
+            await self._take(spec, group, now, plan.status.attempt)
         if plan.requeue_after is not None:
             self.queue.add_after(uid, plan.requeue_after.total_seconds())
         if observed.refusal is not None and observed.refusal.retry_at <= now:
@@ -217,25 +220,23 @@ class Reconciler:
             self.queue.add(metadata["uid"])
         return None
 
-    async def _take(self, spec: JobSpec, group: tuple[Action, ...], now: datetime) -> None:
+    async def _take(self, spec: JobSpec, group: Group, now: datetime, attempt: int) -> None:
         """Take a group's actions side by side; the first error is raised when all have ended."""
-        time = format_time(now)
         attempts = {one.attempt for one in group if isinstance(one, CreatePod)}
         gang = Gang(spec, *attempts) if attempts else None  # a plan brings up one attempt
-        ended = await asyncio.gather(
-            *(self._act(spec, action, time, gang) for action in group), return_exceptions=True
-        )
+        act = functools.partial(execute, time=format_time(now), attempt=attempt, gang=gang)
+        tasks = (self._act(spec, action, act) for action in group)
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
         errors = [error for error in ended if isinstance(error, BaseException)]
         for error in sorted(errors, key=lambda error: not isinstance(error, Refused)):
             raise error
 
-    async def _act(self, spec: JobSpec, action: Action, time: str, gang: Gang | None) -> None:
+    async def _act(self, spec: JobSpec, action: Action, act: Act) -> None:
         try:
-            result = await execute(self._cluster, spec, action, time=time, gang=gang)
+            result = await act(self._cluster, spec, action)
         except Refused as error:
             if isinstance(action, Announce):  # no event must hold up a job
-                extra = {"namespace": spec.namespace, "job": spec.name}
-                log.warning("event refused: %s", error, extra=extra)
+                log.warning("%s/%s: event refused: %s", spec.namespace, spec.name, error)
                 return
             self._refuse(spec, action, error)
             raise
@@ -243,11 +244,10 @@ class Reconciler:
             self.cache.keep(result["kind"], result)
 
     def _refuse(self, spec: JobSpec, action: Action, error: Refused) -> None:
-        wait = timedelta(seconds=self._refused.next(spec.uid))
         self._refusals[spec.uid] = Refusal(
             message=str(error),
             final=error.final,
-            retry_at=self._now() + wait,
+            retry_at=self._now() + timedelta(seconds=self._refused.next(spec.uid)),
             field=field_at_fault(spec, action, error.field),
         )
         self.queue.add(spec.uid)

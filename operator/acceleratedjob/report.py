@@ -18,6 +18,7 @@ from acceleratedjob.status import (
     shortened,
     with_conditions,
 )
+from acceleratedjob.waits import without_names
 
 MAX_PENDING = 5
 
@@ -40,7 +41,7 @@ def progress(spec: JobSpec, observed: Observed, now: datetime) -> Status:
         terminating=terminating(pod for pod in observed.pods if pod.attempt != old.attempt),
         start_time=old.start_time or format_time(now),
         ready_time=old.ready_time or (format_time(now) if up >= spec.size else None),
-        pending=_pending(present, observed, now),
+        pending=_pending(spec, present, observed, now),
     )
     conditions = [_scheduled(spec, present), _ready(spec, up)]
     if old.holds(ConditionType.SUSPENDED):
@@ -81,7 +82,9 @@ def _phase(spec: JobSpec, old: Status, present: list[Pod], up: int) -> Phase:
     return Phase.PENDING
 
 
-def _pending(present: list[Pod], observed: Observed, now: datetime) -> tuple[Pending, ...]:
+def _pending(
+    spec: JobSpec, present: list[Pod], observed: Observed, now: datetime
+) -> tuple[Pending, ...]:
     """Why pods do not run, the most frequent reason first."""
     old = observed.status
 
@@ -96,7 +99,9 @@ def _pending(present: list[Pod], observed: Observed, now: datetime) -> tuple[Pen
         entry(reason, count, messages[reason]) for reason, count in counts.most_common(MAX_PENDING)
     ]
     if observed.refusal is not None:
-        entries.insert(0, entry(str(Reason.REFUSED), 1, observed.refusal.message))
+        missing = max(1, spec.size - len(present))
+        message = without_names(observed.refusal.message)
+        entries.insert(0, entry(str(Reason.REFUSED), missing, message))
     return tuple(entries)
 
 

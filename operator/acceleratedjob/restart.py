@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from acceleratedjob.api import STOPPED_EXIT_CODE, Reason
 from acceleratedjob.causes import CANNOT_START, Cause, subject
-from acceleratedjob.observe import parse_time
+from acceleratedjob.observe import Pod, parse_time
 from acceleratedjob.sections import Backoff, FailureRule, Verdict
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Failure, Status, format_time, shortened
@@ -96,13 +96,14 @@ def _judge(cause: Cause, spec: JobSpec) -> tuple[Verdict, Reason, str]:
     return next(row[1:] for row in DEFAULT_RULES if row[0](cause))
 
 
-def failure(cause: Cause, spec: JobSpec) -> Failure:
-    """The entry for the status."""
+def failure(cause: Cause, spec: JobSpec, *, victims: int = 0) -> Failure:
+    """The entry for the status; `victims` is how many others had failed as well by then."""
     pod, ending = cause.pod, cause.pod.ending
+    words = ending.last_words if ending else None
     return Failure(
         attempt=pod.attempt,
         replica=pod.index,
-        rank=pod.index if spec.processes == 1 else None,
+        rank=_rank(pod, spec),
         pod=pod.name,
         node=pod.node,
         exit_code=ending.exit_code if ending else None,
@@ -110,7 +111,20 @@ def failure(cause: Cause, spec: JobSpec) -> Failure:
         reason=str(cause.reason),
         message=shortened(cause.message),
         time=format_time(cause.time),
+        exception=words.exception if words else None,
+        traceback=(words.traceback or None) if words else None,
+        step=words.step if words else None,
+        victims=victims,
     )
+
+
+def _rank(pod: Pod, spec: JobSpec) -> int | None:
+    """The rank that has failed; of several processes only the one that has told of itself."""
+    if spec.processes == 1:
+        return pod.index
+    words = pod.ending.last_words if pod.ending else None
+    told = words.rank if words else None
+    return told if told is not None and told // spec.processes == pod.index else None
 
 
 def in_a_row(status: Status, backoff: Backoff, now: datetime) -> int:

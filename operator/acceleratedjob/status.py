@@ -65,10 +65,14 @@ class Failure:
     reason: Annotated[str, string]
     time: Annotated[str, string]
     message: Annotated[str, string] = ""
-    rank: Annotated[int | None, _COUNT] = None  # None with several processes a replica
+    rank: Annotated[int | None, _COUNT] = None  # of several in a replica, if it has told
     node: Annotated[str | None, string] = None
     exit_code: Annotated[int | None, integer(minimum=-(2**31))] = None
     signal: Annotated[int | None, _COUNT] = None
+    exception: Annotated[str | None, string] = None  # type, as the process has told it
+    traceback: Annotated[str | None, string] = None  # its tail
+    step: Annotated[int | None, _COUNT] = None  # of the training
+    victims: Annotated[int, _COUNT] = 0  # other replicas that had failed when this was recorded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,7 @@ def failed(at: Situation) -> Plan | None:
     event = Announce(decision.reason, decision.message, warning=True)
     seen = report.progress(at.spec, at.observed, at.now)
     recorded = replace(
-        seen.with_failure(restart.failure(first, at.spec)),
+        seen.with_failure(restart.failure(first, at.spec, victims=len(causes) - 1)),
         failures_in_a_row=restart.in_a_row(at.status, at.spec.failure_policy.backoff, at.now),
     )
     if decision.verdict is Verdict.FAIL:

@@ -8,10 +8,11 @@ import pytest
 from acceleratedjob.actions import DeleteJob, DeletePod
 from acceleratedjob.api import ConditionType, Manifest
 from acceleratedjob.deciding import decide
-from acceleratedjob.observe import Observed, Waiting
+from acceleratedjob.observe import Observed
 from acceleratedjob.plan import plan
 from acceleratedjob.report import failed, progress, restarting, succeeded, suspended
 from acceleratedjob.status import Failure, Status, format_time
+from acceleratedjob.waits import Waiting
 from tests.operator.builders import NOW, ago, ended, job, pod, spec
 
 JOB = spec()

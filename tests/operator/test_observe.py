@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from acceleratedjob.observe import Ending, Waiting, read_pod
+from acceleratedjob.observe import Ending, read_pod
+from acceleratedjob.termination import LastWords
 
 AT = "2026-01-01T12:00:00Z"
 TIME = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -55,43 +56,41 @@ def terminated(code: int, **more: Any) -> dict[str, Any]:
             Ending(exit_code=None, reason="Evicted", message="disk", time=TIME),
             id="evicted: no container tells",
         ),
+        pytest.param(
+            {
+                "phase": "Failed",
+                "startTime": AT,
+                "initContainerStatuses": [
+                    {"name": "data", "state": {"terminated": terminated(0)}},
+                    {"name": "cache", "state": {"terminated": terminated(4, message="full\n")}},
+                ],
+            }
+            | container(waiting={"reason": "PodInitializing"}),
+            Ending(
+                exit_code=None,
+                reason="ContainerFailed",
+                message="init container cache exited with code 4: full",
+                time=TIME,
+            ),
+            id="an init container has failed, and is named",
+        ),
+        pytest.param(
+            container(terminated=terminated(1, message='{"exception": "KeyError", "rank": 3}')),
+            Ending(
+                exit_code=1,
+                reason="ContainerFailed",
+                message='{"exception": "KeyError", "rank": 3}',
+                time=TIME,
+                last_words=LastWords(exception="KeyError", rank=3),
+            ),
+            id="an exception, as the runtime tells it",
+        ),
     ],
 )
 def test_how_a_pod_has_ended(status: dict[str, Any], ending: Ending | None) -> None:
     seen = read_pod(raw(status))
     assert seen is not None
     assert seen.ending == ending
-
-
-@pytest.mark.parametrize(
-    ("status", "waiting"),
-    [
-        pytest.param(container(waiting={"reason": "ContainerCreating"}), None, id="the usual"),
-        pytest.param(
-            container(waiting={"reason": "ImagePullBackOff", "message": "no such image"}),
-            Waiting(reason="ImagePullBackOff", message="no such image"),
-            id="the kubelet's reason",
-        ),
-        pytest.param(
-            {
-                "conditions": [
-                    {
-                        "type": "PodScheduled",
-                        "status": "False",
-                        "reason": "Unschedulable",
-                        "message": "0/9 nodes",
-                    }
-                ]
-            },
-            Waiting(reason="Unschedulable", message="0/9 nodes"),
-            id="the scheduler's reason",
-        ),
-    ],
-)
-def test_why_a_pod_waits(status: dict[str, Any], waiting: Waiting | None) -> None:
-    seen = read_pod(raw(status))
-    assert seen is not None
-    assert seen.waiting == waiting
 
 
 @pytest.mark.parametrize(

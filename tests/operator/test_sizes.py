@@ -7,11 +7,12 @@ import pytest
 
 from acceleratedjob.actions import CreatePod, DeletePod
 from acceleratedjob.api import ConditionType, Manifest
-from acceleratedjob.observe import Observed, Pod, Waiting
+from acceleratedjob.observe import Observed, Pod
 from acceleratedjob.plan import plan
 from acceleratedjob.report import progress
 from acceleratedjob.situation import UNSCHEDULABLE_PATIENCE, Plan
 from acceleratedjob.status import Status
+from acceleratedjob.waits import Waiting
 from tests.operator.builders import NOW, ended, pod, spec
 
 ELASTIC: Manifest = {"elastic": {"minReplicas": 2, "maxReplicas": 8}}

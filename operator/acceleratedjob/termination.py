@@ -1,0 +1,62 @@
+"""What a training process has left in its container's termination message.
+
+The runtime (runtime.last_words) writes one JSON object; whatever else there is may be anyone's. It
+is text from inside a pod: bounded, its types checked, and what is no such object is shown as text.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MAX_BYTES = 4096  # what a kubelet keeps of one container's message
+MAX_TYPE = 128  # characters
+MAX_MESSAGE = 512
+MAX_TRACEBACK = 2048  # of its tail
+MAX_NUMBER = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastWords:
+    """The exception that a process has ended with."""
+
+    exception: str
+    message: str = ""
+    traceback: str = ""  # its tail
+    rank: int | None = None
+    step: int | None = None
+
+    @property
+    def sentence(self) -> str:
+        """Type and message, as Python shows them."""
+        return f"{self.exception}: {self.message}" if self.message else self.exception
+
+
+def read_last_words(text: str) -> LastWords | None:
+    """The exception that a termination message tells of; None if it is something else."""
+    if not text.startswith("{") or len(text) > MAX_BYTES:
+        return None
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError):  # cut off, nested without end, or not meant for us
+        return None
+    exception = _text(told, "exception")
+    if not exception:
+        return None
+    return LastWords(
+        exception=exception[:MAX_TYPE],
+        message=_text(told, "message")[:MAX_MESSAGE],
+        traceback=_text(told, "traceback")[-MAX_TRACEBACK:],
+        rank=_number(told, "rank"),
+        step=_number(told, "step"),
+    )
+
+
+def _text(told: Mapping[str, Any], name: str) -> str:
+    value = told.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _number(told: Mapping[str, Any], name: str) -> int | None:
+    value = told.get(name)
+    return value if type(value) is int and 0 <= value <= MAX_NUMBER else None
