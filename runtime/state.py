@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import distributed
 
-from runtime import left_out, rollcall
+from runtime import last_words, left_out, rollcall
 from runtime.control import ProcessControl
 from runtime.device import choose, place
 from runtime.enums import DistributedType
@@ -64,6 +64,7 @@ class PartialState(Shared, ProcessControl):
         super().__init__()
         if self.initialized:
             return
+        last_words.install(os.environ)
         world, settings = joined_world(), Settings.from_env(os.environ)
         kind = choose(cpu=cpu or bool(settings.use_cpu), distributed=world.size > 1)
         wanted = settings.torch_device

@@ -45,6 +45,7 @@ def pod_env(spec: JobSpec, *, attempt: int, index: int) -> Env:
         | ranks
         | {"MASTER_ADDR": address, "MASTER_PORT": str(spec.network.port)}
         | _torchrun(spec, index, address)
+        | _termination(spec)
         | {"ACCELERATEDJOB_PROGRESS_PORT": str(spec.network.progress_port)}
         | _runtime(spec.runtime)
         | _device(spec)
@@ -83,6 +84,12 @@ def _torchrun(spec: JobSpec, index: int, address: str) -> Env:
         "PET_MASTER_ADDR": address,
         "PET_MASTER_PORT": str(spec.network.port),
     }
+
+
+def _termination(spec: JobSpec) -> Env:
+    """Where a process leaves its last words, if the author has moved the place."""
+    path = template.trainer(spec.template).get("terminationMessagePath")
+    return {"ACCELERATEDJOB_TERMINATION_LOG": path} if isinstance(path, str) and path else {}
 
 
 def _runtime(settings: RuntimeSettings) -> Env:

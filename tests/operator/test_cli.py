@@ -132,3 +132,13 @@ def test_every_flag_has_help() -> None:
     assert isinstance(commands.choices, dict)
     for command in commands.choices.values():
         assert all(action.help for action in command._actions)
+
+
+def test_run_tells_the_exception_that_a_replica_leaves_as_a_cluster_would(tmp_path: Path) -> None:
+    words = '{"exception": "KeyError", "message": "x"}'
+    path = "os.environ['ACCELERATEDJOB_TERMINATION_LOG']"
+    script = f"import os; open({path}, 'w').write({words!r}); 1 / 0"
+    done = run(write(tmp_path, script, replicas=1, failurePolicy={"maxRestarts": 0}))
+    assert done.stdout.splitlines()[-1].endswith(
+        "exited with code 1: KeyError: x; maxRestarts is 0"
+    )

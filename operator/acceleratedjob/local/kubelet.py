@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import tempfile
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from acceleratedjob.local.process import command, end_with_parent, free_port
 from acceleratedjob.observe import SIGNAL_BASE, parse_time
 from acceleratedjob.status import format_time
 from acceleratedjob.template import trainer
+from acceleratedjob.termination import MAX_BYTES
 
 NODE = "local"
 CANNOT_START = 127  # a shell's exit code for a command that is not there
@@ -58,7 +60,10 @@ class Kubelet:
         """A pod's life: started, read to the end, reported."""
         self._report(pod, {"running": {"startedAt": format_time(utc_now())}}, "Running")
         try:
-            code, message = await self._process(pod), ""
+            with tempfile.TemporaryDirectory(prefix="acceleratedjob-") as folder:
+                words = Path(folder, "termination-log")
+                code = await self._process(pod, words)
+                message = _said(words)
         except OSError as error:
             code, message = CANNOT_START, f"cannot be started: {error}"
         ended = {
@@ -69,12 +74,12 @@ class Kubelet:
         }
         self._report(pod, {"terminated": ended}, "Succeeded" if code == 0 else "Failed")
 
-    async def _process(self, pod: Manifest) -> int:
+    async def _process(self, pod: Manifest, words: Path) -> int:
         uid = pod["metadata"]["uid"]
         ready = command(pod, port=self._port(pod), workdir=self._workdir, inherited=os.environ)
         process = await asyncio.create_subprocess_exec(
             *ready.argv,
-            env=ready.env,
+            env=ready.env | {"ACCELERATEDJOB_TERMINATION_LOG": str(words)},
             cwd=ready.cwd,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -146,3 +151,11 @@ class Kubelet:
 def replica_index(pod: View) -> int:
     """The index of a pod's replica."""
     return int(pod["metadata"]["labels"][api.REPLICA_INDEX_LABEL])
+
+
+def _said(words: Path) -> str:
+    """What a process has left, as much as a kubelet keeps."""
+    if not words.exists():
+        return ""
+    with words.open("rb") as file:
+        return file.read(MAX_BYTES).decode(errors="replace")

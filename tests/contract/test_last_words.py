@@ -1,0 +1,132 @@
+"""What a failing process leaves in its termination message is what the operator reads."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from acceleratedjob.env import pod_env
+from acceleratedjob.termination import MAX_BYTES, LastWords, read_last_words
+from runtime import last_words
+from tests.operator.builders import spec
+
+ROOT = Path(__file__).parents[2]
+P0 = {"attempt": 0, "index": 0}
+SET_UP = "import os; from runtime import last_words; last_words.install(os.environ); "
+
+
+def start(script: str, env: dict[str, str]) -> "subprocess.Popen[str]":
+    """A real process of a pod, or of no job, with nothing of this one's world."""
+    kept = {name: value for name, value in os.environ.items() if name not in pod_env(spec(), **P0)}
+    return subprocess.Popen(
+        [sys.executable, "-c", script],
+        env=kept | {"PYTHONPATH": str(ROOT)} | env,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: "subprocess.Popen[str]") -> str:
+    """What it has written to stderr, once it has failed."""
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 1, said
+    return said
+
+
+def environment(file: Path, index: int = 1, **fields: object) -> dict[str, str]:
+    """What the operator gives to a replica whose message is in a file."""
+    job = spec({"terminationMessagePath": str(file)}, **fields)
+    return pod_env(job, attempt=0, index=index)
+
+
+@pytest.mark.parametrize(
+    ("script", "exception", "message"),
+    [
+        pytest.param("raise ValueError('no such file')", "ValueError", "no such file", id="usual"),
+        pytest.param("import json; json.loads('{')", "json.decoder.JSONDecodeError", "", id="lib"),
+        pytest.param("raise KeyError(chr(0) * 5000)", "KeyError", "", id="a long message"),
+        pytest.param("raise ValueError('\\ud800€' * 900)", "ValueError", "", id="not Unicode"),
+        pytest.param("f = lambda n: f(n + 1); f(0)", "RecursionError", "maximum", id="deep"),
+        pytest.param(
+            "E = type('E', (Exception,), {'__str__': lambda s: 1 / 0}); raise E",
+            "E",
+            "its message cannot be had: ZeroDivisionError",
+            id="an exception that cannot be shown",
+        ),
+    ],
+)
+def test_an_uncaught_exception_is_told_and_shown_as_ever(
+    tmp_path: Path, script: str, exception: str, message: str
+) -> None:
+    file = tmp_path / "termination-log"
+    file.touch()
+    said = finish(start(SET_UP + script, environment(file)))
+    assert said.startswith("Traceback")
+    written = file.read_bytes()
+    assert len(written) <= MAX_BYTES == last_words.MAX_BYTES
+    words = read_last_words(written.decode())
+    assert words is not None
+    assert (words.exception, words.rank) == (exception, 1)
+    assert words.message.startswith(message)
+    assert words.traceback
+
+
+def test_of_several_processes_one_tells(tmp_path: Path) -> None:
+    file = tmp_path / "termination-log"
+    env = environment(file, processesPerReplica=4)
+    script = f"{SET_UP}raise ValueError('x' * 400 + os.environ['RANK'])"
+    processes = [start(script, env | {"RANK": f"{rank}"}) for rank in range(4, 8)]
+    for process in processes:
+        finish(process)
+    words = read_last_words(file.read_text())
+    assert words is not None
+    assert words.rank in range(4, 8)
+    assert words.message == "x" * 400 + str(words.rank)
+
+
+@pytest.mark.parametrize(
+    ("script", "job"),
+    [
+        pytest.param("raise ValueError", False, id="outside of a job"),
+        pytest.param("import sys; sys.exit(1)", True, id="an exit code is no exception"),
+    ],
+)
+def test_nothing_is_told(tmp_path: Path, script: str, job: bool) -> None:
+    file = tmp_path / "termination-log"
+    env = environment(file) if job else {last_words.PATH: str(file)}
+    finish(start(SET_UP + script, env))
+    assert not file.exists()
+
+
+def test_where_there_is_no_place_for_it_the_process_fails_as_ever(tmp_path: Path) -> None:
+    said = finish(start(SET_UP + "raise ValueError('no')", environment(tmp_path / "a" / "b")))
+    assert said.splitlines()[-1] == "ValueError: no"
+
+
+@pytest.mark.parametrize(
+    ("script", "fields", "exception"),
+    [
+        pytest.param(
+            "PartialState(cpu=True); raise ValueError('no')",
+            {"replicas": 1},
+            "ValueError",
+            id="after the world is joined",
+        ),
+        pytest.param(
+            "PartialState(cpu=True)",
+            {"processesPerReplica": 2},
+            "runtime.errors.WorldError",
+            id="when it cannot be",
+        ),
+    ],
+)
+def test_a_script_that_uses_the_runtime_tells(
+    tmp_path: Path, script: str, fields: dict[str, object], exception: str
+) -> None:
+    file = tmp_path / "termination-log"
+    finish(start(f"from runtime import PartialState; {script}", environment(file, 0, **fields)))
+    words = read_last_words(file.read_text())
+    assert isinstance(words, LastWords)
+    assert words.exception == exception
