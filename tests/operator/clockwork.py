@@ -1,0 +1,144 @@
+"""An operator whose time, news and luck a test decides: nothing happens by itself."""
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Coroutine
+from datetime import datetime, timedelta
+from typing import Any
+
+from acceleratedjob import api
+from acceleratedjob.api import Manifest
+from acceleratedjob.cluster import Change, Changed, Cluster, Gone, Listed, Ref, Rendered
+from acceleratedjob.errors import Refused, Unavailable
+from acceleratedjob.local.cluster import LocalCluster
+from acceleratedjob.reconciler import WATCHED, Reconciler
+from tests.operator.builders import NOW
+
+TICKS = 40  # turns of the loop, in which any pass of a small job ends
+KINDS = (api.KIND, *WATCHED)
+FATES = ("never done", "unanswered", "refused", "edited")
+
+
+class Clock(asyncio.SelectorEventLoop):
+    """A loop whose time only a test moves on; timers follow it."""
+
+    elapsed = 0.0
+
+    def time(self) -> float:
+        return self.elapsed
+
+    def now(self) -> datetime:
+        return NOW + timedelta(seconds=self.elapsed)
+
+    def tick(self, times: int = TICKS) -> None:
+        """Let the loop turn."""
+        self.run_until_complete(_turns(times))
+
+
+async def _turns(times: int) -> None:
+    for _ in range(times):
+        await asyncio.sleep(0)
+
+
+class Fated:
+    """A cluster whose next writes meet the fates that a test has set."""
+
+    def __init__(self, store: LocalCluster, job: Ref) -> None:
+        self.store = store
+        self.job = job
+        self.fates: deque[str] = deque()
+
+    async def create(self, manifest: Manifest) -> Any:
+        return await self._meet(self.store.create(manifest), is_creation=True)
+
+    async def create_pod(self, pod: Rendered) -> Any:
+        return await self._meet(self.store.create_pod(pod), is_creation=True)
+
+    async def delete(self, ref: Ref, **options: Any) -> Any:
+        return await self._meet(self.store.delete(ref, **options))
+
+    async def write_status(self, ref: Ref, status: Manifest, **options: Any) -> Any:
+        return await self._meet(self.store.write_status(ref, status, **options))
+
+    async def _meet(self, write: Coroutine[Any, Any, Any], *, is_creation: bool = False) -> Any:
+        fate = self.fates.popleft() if self.fates else None
+        await asyncio.sleep(0)
+        if fate == "never done" or (fate == "refused" and is_creation):
+            write.close()
+            if fate == "refused":
+                raise Refused("exceeded quota", final=False)
+            raise Unavailable("no answer")
+        if fate == "edited":  # by somebody else, at the same moment: a conflict for the status
+            self.store.change(self.job, lambda job: job["metadata"].update(labels={"a": fate}))
+        done = await write
+        await asyncio.sleep(0)
+        if fate == "unanswered":
+            raise Unavailable("no answer")
+        return done
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.store, name)
+
+
+class Operator:
+    """A reconciler that hears of changes when it is told to, and may be killed between any two."""
+
+    def __init__(self, clock: Clock, cluster: Fated) -> None:
+        self.clock = clock
+        self.cluster = cluster
+        self._news: defaultdict[str, deque[Change]] = defaultdict(deque)
+        self._listening = [clock.create_task(self._listen(kind)) for kind in KINDS]
+        self.start()
+
+    async def _listen(self, kind: str) -> None:
+        async for change in self.cluster.store.watch(kind):
+            self._news[kind].append(change)
+
+    def start(self) -> None:
+        """Begin with an empty memory, and list all there is."""
+        cluster: Cluster = self.cluster  # type: ignore[assignment]  # the rest is the store's own
+        self.reconciler = Reconciler(cluster, workers=2, now=self.clock.now)
+        self._work = self.clock.create_task(self.reconciler.work())
+        for kind in KINDS:
+            self.miss(kind)
+        self.clock.tick(5)
+
+    def kill(self) -> None:
+        """End in the middle of whatever is under way."""
+        self._work.cancel()
+        self.clock.run_until_complete(asyncio.gather(self._work, return_exceptions=True))
+
+    def close(self) -> None:
+        """End for good."""
+        self.kill()
+        for task in self._listening:
+            task.cancel()
+        self.clock.run_until_complete(asyncio.gather(*self._listening, return_exceptions=True))
+
+    def hear(self, kind: str, count: int = 1000) -> None:
+        """Take in the next changes of a kind."""
+        self.clock.tick(5)
+        news = self._news[kind]
+        for _ in range(min(count, len(news))):
+            self._tell(kind, news.popleft())
+
+    def hear_all(self) -> None:
+        """Take in all changes of all kinds."""
+        for kind in KINDS:
+            self.hear(kind)
+
+    def miss(self, kind: str) -> None:
+        """Lose the changes of a kind, as after a gap in the watch, and list it again."""
+        self.clock.tick(5)
+        self._news[kind].clear()
+        self._tell(kind, Listed(tuple(self.cluster.store.objects(kind))))
+
+    def _tell(self, kind: str, change: Change) -> None:
+        if kind in WATCHED:
+            self.reconciler.take(kind, change)
+        elif isinstance(change, Gone):
+            self.reconciler.forget(change.object["metadata"]["uid"])
+        else:
+            jobs = (change.object,) if isinstance(change, Changed) else change.objects
+            for job in jobs:
+                self.reconciler.see(job)
