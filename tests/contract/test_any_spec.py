@@ -14,11 +14,12 @@ from acceleratedjob.api import Manifest
 from acceleratedjob.deciding import decide
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.groups import pod_group
-from acceleratedjob.observe import Ending, Observed, Pod, Refusal, Waiting
+from acceleratedjob.observe import Ending, Observed, Pod, Refusal
 from acceleratedjob.pods import pod
 from acceleratedjob.services import network_policy, service
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Status
+from acceleratedjob.waits import Waiting
 from tests.contract.specs import manifest, specs
 from tests.contract.test_crd import SCHEMA
 from tests.operator.builders import NOW, UID
