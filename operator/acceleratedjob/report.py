@@ -37,7 +37,7 @@ def progress(spec: JobSpec, observed: Observed, now: datetime) -> Status:
         replicas=len(present),
         ready=ready,
         succeeded=len(done),
-        failed=sum(pod.ending is not None for pod in present) - len(done),
+        failed=sum(pod.ending is not None and pod.index not in done for pod in present),
         terminating=terminating(pod for pod in observed.pods if pod.attempt != old.attempt),
         start_time=old.start_time or format_time(now),
         ready_time=old.ready_time or (format_time(now) if up >= spec.size else None),

@@ -362,3 +362,19 @@ def test_an_invalid_job_fails_with_the_field() -> None:
 @pytest.mark.parametrize("status", [COMPLETE, FAILED])
 def test_a_finished_job_writes_nothing_more(status: Status) -> None:
     assert plan(JOB, seen(ended(0), ended(1), status=status), NOW) == Plan(status=status)
+
+
+@pytest.mark.parametrize(
+    ("pods", "lost", "expected"),
+    [
+        pytest.param([ended(0), pod(1)], [], (1, 0), id="one is done"),
+        pytest.param([pod(1)], [ended(0)], (1, 0), id="one is done, and its pod was deleted"),
+        pytest.param([ended(1, 1)], [ended(0)], (1, 1), id="and another has failed"),
+    ],
+)
+def test_pods_that_have_ended_are_counted(
+    pods: list[Pod], lost: list[Pod], expected: tuple[int, int]
+) -> None:
+    status = progress(JOB, seen(*pods, lost=tuple(lost)), NOW)
+    assert (status.succeeded, status.failed) == expected
+    assert Status.from_manifest({"status": status.to_manifest()}) == status
