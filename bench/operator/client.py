@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -17,6 +17,8 @@ IN_FLIGHT = 64  # requests side by side
 MERGE = "application/merge-patch+json"
 # The objects' names and nothing of their content: less for the server to write, for us to read.
 METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+WHOLE = "application/json"
+Event = Mapping[str, Any]  # of a watch: its type, and its object
 LINE = 4 * 2**20  # a watch sends an object a line
 DELETION = b'{"kind":"DeleteOptions","apiVersion":"v1","propagationPolicy":"Background"}'
 
@@ -56,12 +58,20 @@ class Client:
         await self.send("DELETE", path, DELETION)
 
     @contextlib.asynccontextmanager
-    async def watch(self, path: str, **params: str) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The changes from here on, a line of JSON each."""
+    async def watch(
+        self, path: str, *, accept: str = METADATA, **params: str
+    ) -> AsyncIterator[AsyncIterator[Event]]:
+        """The changes from here on; the watch is there before the block begins."""
         version = (await self.get(path, limit="1"))["metadata"]["resourceVersion"]
         query = params | {"watch": "true", "resourceVersion": version}
-        async with self._open("GET", path, None, params=query, timeout=None) as answer:
-            yield answer.content.__aiter__()
+        async with contextlib.AsyncExitStack() as stack:
+
+            async def opened() -> aiohttp.ClientResponse:
+                headers = {"Accept": accept}
+                opening = self._open("GET", path, None, params=query, timeout=None, headers=headers)
+                return await stack.enter_async_context(opening)
+
+            yield _events(await opened(), opened, query)
 
     @contextlib.asynccontextmanager
     async def _open(
@@ -74,6 +84,22 @@ class Client:
                 text = (await answer.text())[:500]
                 raise RequestFailed(f"{method} {path} must be done, got {answer.status}: {text}")
             yield answer
+
+
+async def _events(
+    answer: aiohttp.ClientResponse,
+    opened: Callable[[], Awaitable[aiohttp.ClientResponse]],
+    query: dict[str, str],
+) -> AsyncIterator[Event]:
+    """A watch's events; a server that is busy ends it now and then, and it goes on from there."""
+    while True:
+        async for line in answer.content:
+            event = json.loads(line)
+            if event["type"] == "ERROR":
+                raise RequestFailed(f"a watch must go on, got {event['object']}")
+            query["resourceVersion"] = event["object"]["metadata"]["resourceVersion"]
+            yield event
+        answer = await opened()
 
 
 def encoded(manifest: Mapping[str, Any]) -> bytes:

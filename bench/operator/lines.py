@@ -74,7 +74,8 @@ THEMES = {  # name -> its title, and what its tables show
         (
             "Jobs created all at once, `jobs x pods`: from the first request until all pods "
             "exist. Writes and bytes are a job's, up to when its pods run; CPU-seconds are the "
-            "controller's in the same time, and memory is the most that it has had."
+            "controller's in the same time, and memory is the most that it has had. The queue "
+            "delay is from the event that asks for a pass to the pass, of those that tell it."
         ),
     ),
     "lifetime": (

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any
@@ -11,7 +10,7 @@ from bench.case import Size
 from bench.operator import waiting
 from bench.operator.apiserver import Traffic
 from bench.operator.bed import Bed
-from bench.operator.client import Client, connected
+from bench.operator.client import WHOLE, Client, Event, connected
 from bench.operator.ways import PODS, Server, Way
 
 Facts = Mapping[str, float]  # a fact's name -> what was found
@@ -121,12 +120,11 @@ async def first_pod(bed: Bed, way: Way, size: Size) -> list[Facts]:
     return facts
 
 
-async def _added(changes: AsyncIterator[bytes], wanted: int) -> None:
+async def _added(changes: AsyncIterator[Event], wanted: int) -> None:
     """Return when so many objects have been added."""
     seen = 0
     while seen < wanted:
-        line = await anext(changes)
-        seen += line.startswith(b'{"type":"ADDED"')
+        seen += (await anext(changes))["type"] == "ADDED"
 
 
 async def restart(bed: Bed, way: Way, size: Size) -> list[Facts]:
@@ -156,7 +154,8 @@ async def decision(bed: Bed, way: Way, size: Size) -> list[Facts]:
         await waiting.until_jobs(client, way, _runs, "running")
         await waiting.until_calm(bed, server)
         for name in named(size)[:: max(1, size["jobs"] // 20)]:
-            async with client.watch(way.path, fieldSelector=f"metadata.name={name}") as changes:
+            only = f"metadata.name={name}"
+            async with client.watch(way.path, accept=WHOLE, fieldSelector=only) as changes:
                 began = time.perf_counter()
                 await waiting.end_pod(client, f"{name}-0-{size['pods'] - 1}", 1)
                 await _restarting(changes)
@@ -164,8 +163,8 @@ async def decision(bed: Bed, way: Way, size: Size) -> list[Facts]:
     return facts
 
 
-async def _restarting(changes: AsyncIterator[bytes]) -> None:
-    while json.loads(await anext(changes))["object"]["status"].get("attempt", 0) == 0:
+async def _restarting(changes: AsyncIterator[Event]) -> None:
+    while (await anext(changes))["object"]["status"].get("attempt", 0) == 0:
         pass
 
 

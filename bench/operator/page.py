@@ -22,20 +22,20 @@ allows, in one run. `make bench` makes this page; it was last made, in {minutes:
     {command}
 
 - Machine: {cores} cores, {processor}, {memory:.0f} GB; Python {python}; load average {load_before}
-  before and {load_after} after. The control plane, which is real (etcd, API server, controllers,
-  scheduler, without limits on their requests), is on the same cores.
+  before and {load_after} after. The control plane is real (etcd, API server, controllers,
+  scheduler), allows 2,000 requests a second of each client of its own, and is on the same cores.
 - Nodes are kwok's: a pod runs from when it is bound until it is ended or deleted, whoever made it.
 - Each turn has a control plane of its own, with one job that has ended; the ways take turns, there
   and back. What is shown are medians, in brackets the least and the most.
-- Indexed Job: Kubernetes {kubernetes}, its controller manager at 2,000 requests a second; memory
-  and CPU are the whole controller manager's. It does not wait for a gang, nor restart one.
+- Indexed Job: Kubernetes {kubernetes}. CPU and memory are the whole controller manager's. It speaks
+  protobuf, where the others speak JSON, and knows no gang.
 - training-operator: Kubeflow's {training_operator}, a PyTorchJob of a master and its workers, as it
   is shipped: 20 requests a second, one worker. Its webhook, which others' jobs must pass as well,
   is left out. A burst is followed for {patience:.0f} seconds.
 - raw posts: the operator's pods themselves, {in_flight} requests side by side.
 - Writes are counted by the API server, and are those to jobs, pods, Services and events; the jobs'
   own creation is left out, and so is what scheduler and kwok do to pods. Bytes are in the bodies of
-  the same requests, and in those of the scheduler's bindings, some 180 bytes a pod.
+  the same requests, and in those of the scheduler's bindings, some 120 bytes a pod.
 
 ## Goals
 

@@ -87,7 +87,7 @@ def _mounted(files: dict[str, Path]) -> Iterator[None]:
             shutil.copyfile(file, _CERTIFICATES / name)
         yield
     finally:
-        shutil.rmtree(_CERTIFICATES)
+        shutil.rmtree(_CERTIFICATES.parent)
 
 
 def pytorch_job(name: str, replicas: int) -> dict[str, Any]:
