@@ -1,7 +1,8 @@
 """The command line: one program, one command for each way to use a job's manifest.
 
 Exit codes: 0 all is well, 1 the job has failed, 2 the manifest or the command is wrong,
-3 an operator's lease is another's, 130 interrupted.
+3 there is no such job, or an operator's lease is another's, 4 the cluster cannot be reached or
+refuses, 130 interrupted.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from typing import Any
 import yaml
 
 from acceleratedjob.api import Manifest
+from acceleratedjob.commands.flags import add_commands
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.groups import pod_group
 from acceleratedjob.kube.options import Options, add_flags
@@ -47,11 +49,13 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="acceleratedjob",
         description="Distributed PyTorch training on Kubernetes, from one manifest.",
-        epilog="The same manifest runs here with `run` and on a cluster with `kubectl apply -f`.",
+        epilog="The same manifest runs here with `run` and on a cluster with `kubectl apply -f`; "
+        "`why JOB` says there what a job waits for, and what has failed.",
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
     _add_render(commands)
+    add_commands(commands)
     _add_operator(commands)
     return top
 

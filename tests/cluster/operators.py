@@ -81,12 +81,15 @@ async def _end(link: Connection, namespace: str, pods: list[Any], script: Script
             await end_pod(link, namespace, pod["metadata"]["name"], code)
 
 
-async def end_pod(link: Connection, namespace: str, name: str, code: int) -> None:
+async def end_pod(
+    link: Connection, namespace: str, name: str, code: int, message: str = ""
+) -> None:
     """Report that a pod's training container has ended."""
     ended = {
         "exitCode": code,
         "reason": "Error" if code else "Completed",
         "finishedAt": format_time(datetime.now(UTC)),
+        "message": message,
     }
     container = {
         "name": "trainer",

@@ -7,6 +7,7 @@ from typing import Any
 from acceleratedjob.api import API_VERSION, KIND, Manifest, pod_name
 from acceleratedjob.observe import Ending, Pod
 from acceleratedjob.spec import JobSpec
+from acceleratedjob.status import Status, format_time
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 UID = "00000000-0000-0000-0000-000000000001"
@@ -54,3 +55,10 @@ def deleting(index: int, attempt: int = 0, seconds: float = 30, **facts: Any) ->
     """A pod that someone deletes: asked for now, over in so many seconds."""
     by = NOW + timedelta(seconds=seconds)
     return pod(index, attempt, delete_by=by, deleted_at=NOW, **facts)
+
+
+def stored(status: Status | None, **fields: Any) -> Manifest:
+    """A job of four replicas as the API server has it."""
+    made = job(**({"replicas": 4} | fields))
+    made["metadata"]["creationTimestamp"] = format_time(ago(4000))
+    return made | ({"status": status.to_manifest()} if status else {})

@@ -1,0 +1,143 @@
+"""What the commands ask of a cluster, and where they print it."""
+
+import argparse
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+from kubernetes.aio.config import ConfigException, list_kube_config_contexts
+
+from acceleratedjob import api
+from acceleratedjob.api import ConditionType, View
+from acceleratedjob.cluster import Changed, Gone, Listed, Ref
+from acceleratedjob.commands import following, table
+from acceleratedjob.commands.choosing import choose, mixed
+from acceleratedjob.commands.why import read_status, why
+from acceleratedjob.commands.words import aligned
+from acceleratedjob.errors import ClusterError, NotFound
+from acceleratedjob.kube.connection import connect, load_configuration
+from acceleratedjob.kube.objects import KubernetesCluster
+from acceleratedjob.kube.options import OWN_NAMESPACE, own_namespace
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_NOT_FOUND = 3
+EXIT_UNAVAILABLE = 4
+_WIDTHS = (24, 10, 7, 12, 8, 6, 8, 6)  # of a table that grows, one for each column
+
+
+async def run(name: str, options: argparse.Namespace) -> int:
+    """Run a command; what goes wrong is told, and is its exit code."""
+    commands = {"why": _why, "status": _status, "logs": _logs}
+    try:
+        configuration = await load_configuration(options.kubeconfig, options.context)
+        options.namespace = options.namespace or _usual_namespace(options)
+        async with connect(configuration) as connection:
+            return await commands[name](options, KubernetesCluster(connection, options.namespace))
+    except ValueError as error:
+        return _fail(name, error, EXIT_USAGE)
+    except NotFound as error:
+        return _fail(name, error, EXIT_NOT_FOUND)
+    except (ClusterError, ConfigException) as error:
+        return _fail(name, error, EXIT_UNAVAILABLE)
+
+
+def _fail(name: str, error: Exception, code: int) -> int:
+    print(f"acceleratedjob {name}: {error}", file=sys.stderr)
+    return code
+
+
+def _usual_namespace(options: argparse.Namespace) -> str:
+    """The namespace that kubectl would use: the context's, or a pod's own."""
+    if options.kubeconfig is None and options.context is None and OWN_NAMESPACE.exists():
+        return own_namespace()
+    contexts, current = list_kube_config_contexts(options.kubeconfig)
+    named = {one["name"]: one for one in contexts}
+    chosen = named.get(options.context, current)
+    return str(chosen["context"].get("namespace") or "default")
+
+
+async def _read(options: argparse.Namespace, cluster: KubernetesCluster) -> View:
+    return await cluster.read(Ref(api.KIND, options.namespace, options.job))
+
+
+def _exit_code(job: View) -> int:
+    return EXIT_FAILED if read_status(job).holds(ConditionType.FAILED) else 0
+
+
+async def _why(options: argparse.Namespace, cluster: KubernetesCluster) -> int:
+    job = await _read(options, cluster)
+    print("\n".join(why(job, datetime.now(UTC))))
+    return _exit_code(job)
+
+
+async def _status(options: argparse.Namespace, cluster: KubernetesCluster) -> int:
+    if options.job is not None and options.all_namespaces:
+        raise ValueError("JOB is of one namespace: leave out -A")
+    if options.all_namespaces:
+        cluster = KubernetesCluster(cluster.connection, None)
+    if options.watch:
+        if options.job is not None:
+            await _read(options, cluster)
+        return await _watch(options, cluster)
+    if options.job is not None:
+        jobs: tuple[View, ...] = (await _read(options, cluster),)
+    else:
+        jobs = (await cluster.list(api.KIND)).objects
+    every, now = options.all_namespaces, datetime.now(UTC)
+    rows = [table.row(job, now, namespaces=every) for job in jobs]
+    print("\n".join(table.table(rows, namespaces=every)) if rows else "No jobs found.")
+    return _exit_code(jobs[0]) if options.job is not None else 0
+
+
+async def _watch(options: argparse.Namespace, cluster: KubernetesCluster) -> int:
+    """Add a line for each change; one job is followed to its end."""
+    every = options.all_namespaces
+    widths = (16, *_WIDTHS) if every else _WIDTHS
+    print(*aligned([table.header(namespaces=every)], widths), flush=True)
+    shown: dict[str, table.Row] = {}
+    async for job, gone in _changes(cluster):
+        if options.job not in (None, job["metadata"]["name"]):
+            continue
+        row = table.row(job, datetime.now(UTC), namespaces=every, gone=gone)
+        uid = job["metadata"]["uid"]
+        if shown.get(uid) != row[:-1]:  # its age alone is no news
+            shown[uid] = row[:-1]
+            print(*aligned([row], widths), flush=True)
+        if options.job is not None and gone:
+            raise NotFound(f"{options.job} was deleted")
+        if options.job is not None and read_status(job).finished:
+            return _exit_code(job)
+    raise AssertionError  # a watch does not end
+
+
+async def _changes(cluster: KubernetesCluster) -> AsyncIterator[tuple[View, bool]]:
+    """Every job as it is, then as it changes, and whether it is gone."""
+    async for change in cluster.watch(api.KIND):
+        match change:
+            case Listed(objects):
+                for job in objects:
+                    yield job, False
+            case Changed(job):
+                yield job, False
+            case Gone(job):
+                yield job, True
+
+
+async def _logs(options: argparse.Namespace, cluster: KubernetesCluster) -> int:
+    job = await _read(options, cluster)
+    choice = choose(
+        job, rank=options.rank, replica=options.replica, previous=options.previous_attempt
+    )
+    sentence = "" if options.rank is None else mixed(choice, options.rank)
+    if sentence:
+        print(f"acceleratedjob logs: {sentence}", file=sys.stderr)
+    reader = following.Reader(
+        connection=cluster.connection,
+        namespace=options.namespace,
+        choice=choice,
+        uid=job["metadata"]["uid"],
+        colour=following.wants_colour(options.color, sys.stdout),
+    )
+    await (reader.follow() if options.follow else reader.show())
+    return 0

@@ -1,0 +1,133 @@
+"""`acceleratedjob why`: one screen about a job, from what its status says."""
+
+import dataclasses
+from collections.abc import Iterator
+from datetime import datetime
+
+from acceleratedjob.api import ConditionType, Phase, View
+from acceleratedjob.commands.advice import advise
+from acceleratedjob.commands.words import age, ending, plain
+from acceleratedjob.errors import InvalidSpec
+from acceleratedjob.observe import parse_time
+from acceleratedjob.restart import backoff_end
+from acceleratedjob.schema import key
+from acceleratedjob.spec import JobSpec
+from acceleratedjob.status import Failure, Pending, Status
+
+SHOWN_FAILURES = 3
+TRACEBACK_LINES = 12
+_SINCE = {  # phase -> the condition that began with it; the others: not ready
+    Phase.SUSPENDED: ConditionType.SUSPENDED,
+    Phase.SUCCEEDED: ConditionType.COMPLETE,
+    Phase.FAILED: ConditionType.FAILED,
+}
+
+
+def read_status(job: View) -> Status:
+    """A job's status; what a newer operator writes beside it is left out."""
+    known = {key(field.name) for field in dataclasses.fields(Status)}
+    given = job.get("status") or {}
+    return Status.from_manifest({"status": {k: v for k, v in given.items() if k in known}})
+
+
+def why(job: View, now: datetime) -> list[str]:
+    """What is to be shown about a job."""
+    status, name = read_status(job), job["metadata"]["name"]
+    if status.phase is None:
+        made = parse_time(job["metadata"]["creationTimestamp"])
+        return [
+            f"{name} has no status, {age((now - made).total_seconds())} after it was made.",
+            "",
+            "Next",
+            (
+                "  - No operator serves it: is one installed, does it run, and may it see this "
+                "namespace (`--namespace`)? Is `spec.managedBy` another controller's?"
+            ),
+        ]
+    sections = (
+        ("", [_headline(job, status, now)]),
+        ("Waits", [line for entry in status.pending for line in _waits(entry, now)]),
+        ("Failures", list(_failures(status, now))),
+        ("Decided", list(_decided(job, status, now))),
+        ("Next", [f"  - {one}" for one in _next(status)]),
+    )
+    shown = [[title, *lines] if title else lines for title, lines in sections if lines]
+    return [plain(line) for section in shown for line in (*section, "")][:-1]
+
+
+def _headline(job: View, status: Status, now: datetime) -> str:
+    name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
+    began = status.condition(_SINCE.get(Phase(str(status.phase)), ConditionType.READY))
+    since = f", for {_ago(began.last_transition_time, now)}" if began else ""
+    up = f", {status.ready_ratio} replicas up" if status.ready_ratio else ""
+    return f"{name} in {namespace}: {status.phase}{since}; attempt {status.attempt}{up}"
+
+
+def _ago(time: str, now: datetime) -> str:
+    return age((now - parse_time(time)).total_seconds())
+
+
+def _waits(entry: Pending, now: datetime) -> Iterator[str]:
+    pods = "1 pod" if entry.count == 1 else f"{entry.count} pods"
+    since = f", for {_ago(entry.since, now)}" if entry.since else ""
+    yield f"  {pods}: {entry.reason}{since}"
+    if entry.message:
+        yield f"    {entry.message}"
+
+
+def _failures(status: Status, now: datetime) -> Iterator[str]:
+    for failure in status.failures[:SHOWN_FAILURES]:
+        yield from _failure(failure, now)
+    more = len(status.failures) - SHOWN_FAILURES
+    if more > 0:
+        yield f"  and {more} before: kubectl get aj -o yaml shows them"
+
+
+def _failure(failure: Failure, now: datetime) -> Iterator[str]:
+    """One failure: who, how, and what it said."""
+    rank = f", rank {failure.rank}" if failure.rank is not None else ""
+    node = f" on node {failure.node}" if failure.node else ""
+    step = f", at step {failure.step}" if failure.step is not None else ""
+    who = f"replica {failure.replica}{rank} (pod {failure.pod}{node})"
+    yield f"  attempt {failure.attempt}, {_ago(failure.time, now)} ago: {who}{step}"
+    how = ending(failure.exit_code, failure.signal)
+    yield f"    {failure.reason}, {how}" if how else f"    {failure.reason}"
+    yield from (f"    {line}" for line in failure.message.splitlines())
+    for line in (failure.traceback or "").rstrip().splitlines()[-TRACEBACK_LINES:]:
+        yield f"    | {line}"
+    if failure.victims:
+        others = "1 other replica" if failure.victims == 1 else f"{failure.victims} others"
+        yield f"    {others} had failed as well by then, most likely after it"
+
+
+def _decided(job: View, status: Status, now: datetime) -> Iterator[str]:
+    """What the operator does about it."""
+    for type_ in (ConditionType.FAILED, ConditionType.COMPLETE, ConditionType.SUSPENDED):
+        found = status.condition(type_)
+        if found is not None and found.status == "True":
+            yield f"  {found.reason}: {found.message}"
+    if status.finished:
+        return
+    if status.terminating:
+        yield f"  {status.terminating} pods of before have yet to stop"
+    try:
+        spec = JobSpec.from_manifest(job)
+    except InvalidSpec:  # the operator tells of it, as a condition
+        return
+    if status.failures:
+        limit = spec.failure_policy.max_restarts
+        yield f"  restarts that count: {status.restarts} of {limit}"
+    end = backoff_end(spec, status)
+    if end is not None and end > now and not status.replicas:
+        yield f"  the next attempt begins in {age((end - now).total_seconds())} (backoff)"
+
+
+def _next(status: Status) -> list[str]:
+    """What to do about it: once each, the most pressing first."""
+    found = [advise(entry.reason) for entry in status.pending]
+    if not status.holds(ConditionType.COMPLETE):
+        found += [advise(one.reason, one.exception) for one in status.failures[:1]]
+    over = status.condition(ConditionType.FAILED) or status.condition(ConditionType.SUSPENDED)
+    if over is not None and over.status == "True":
+        found.append(advise(over.reason))
+    return list(dict.fromkeys(advice for advice in found if advice))

@@ -1,0 +1,180 @@
+from dataclasses import replace
+
+import pytest
+
+from acceleratedjob.api import Reason
+from acceleratedjob.commands.advice import ADVICE
+from acceleratedjob.commands.why import why
+from acceleratedjob.commands.words import ending
+from acceleratedjob.observe import Observed
+from acceleratedjob.report import failed, invalid, progress, restarting, succeeded, suspended
+from acceleratedjob.status import Failure, Status, format_time
+from acceleratedjob.waits import Waiting
+from tests.operator.builders import NOW, ago, pod, spec, stored
+
+JOB = spec(replicas=4)
+UNPLACED = Waiting(reason="Unschedulable", message="0/9 nodes are available")
+PODS = (pod(0), *(pod(i, node=None, ready=False, waiting=UNPLACED) for i in (1, 2, 3)))
+PENDING = progress(JOB, Observed(pods=PODS), ago(130))
+RUNNING = progress(JOB, Observed(pods=tuple(map(pod, range(4)))), ago(3700))
+FAILURE = Failure(
+    attempt=0,
+    replica=1,
+    rank=1,
+    pod="digits-0-1",
+    node="n0",
+    exit_code=1,
+    reason="Error",
+    message="exited with code 1: ValueError: no \x1b[31msuch file",
+    traceback='  File "train.py", line 3, in <module>\nValueError: no such file\n',
+    exception="ValueError",
+    step=40,
+    victims=2,
+    time=format_time(ago(4)),
+)
+KILLED = replace(
+    FAILURE, exit_code=137, signal=9, reason="OOMKilled", message="was ended by signal 9",
+    traceback=None, exception=None, step=None, victims=0,
+)  # fmt: skip
+AGAIN = replace(RUNNING.with_failure(FAILURE), failures_in_a_row=5, terminating=3)
+RESTARTING = restarting(JOB, AGAIN, "", counted=True, now=ago(4))
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        pytest.param(
+            None,
+            [
+                "digits has no status, 1h6m after it was made.",
+                "",
+                "Next",
+                (
+                    "  - No operator serves it: is one installed, does it run, and may it see this "
+                    "namespace (`--namespace`)? Is `spec.managedBy` another controller's?"
+                ),
+            ],
+            id="nobody has looked at it",
+        ),
+        pytest.param(
+            RUNNING,
+            ["digits in research: Running, for 1h1m; attempt 0, 4/4 replicas up"],
+            id="all is well: one line",
+        ),
+        pytest.param(
+            PENDING,
+            [
+                "digits in research: Pending, for 2m10s; attempt 0, 1/4 replicas up",
+                "",
+                "Waits",
+                "  3 pods: Unschedulable, for 2m10s",
+                "    0/9 nodes are available",
+                "",
+                "Next",
+                f"  - {ADVICE['Unschedulable'][1]}",
+            ],
+            id="pods wait",
+        ),
+        pytest.param(
+            RESTARTING,
+            [
+                "digits in research: Restarting, for 4s; attempt 1, 0/4 replicas up",
+                "",
+                "Failures",
+                "  attempt 0, 4s ago: replica 1, rank 1 (pod digits-0-1 on node n0), at step 40",
+                "    Error, exit code 1",
+                "    exited with code 1: ValueError: no ?[31msuch file",
+                '    |   File "train.py", line 3, in <module>',
+                "    | ValueError: no such file",
+                "    2 others had failed as well by then, most likely after it",
+                "",
+                "Decided",
+                "  3 pods of before have yet to stop",
+                "  restarts that count: 1 of 3",
+                "  the next attempt begins in 12s (backoff)",
+                "",
+                "Next",
+                "  - See the traceback, and `acceleratedjob logs`.",
+            ],
+            id="an attempt has failed, the next one waits",
+        ),
+        pytest.param(
+            failed(
+                JOB, RUNNING.with_failure(KILLED), Reason.MAX_RESTARTS_EXCEEDED, "no more", ago(4)
+            ),
+            [
+                "digits in research: Failed, for 4s; attempt 0, 4/4 replicas up",
+                "",
+                "Failures",
+                "  attempt 0, 4s ago: replica 1, rank 1 (pod digits-0-1 on node n0)",
+                f"    OOMKilled, {ending(137, 9)}",
+                "    was ended by signal 9",
+                "",
+                "Decided",
+                "  MaxRestartsExceeded: no more",
+                "",
+                "Next",
+                "  - Raise the memory limit, or lower the batch size or the data loader's workers.",
+                f"  - {ADVICE['MaxRestartsExceeded'][1]}",
+            ],
+            id="over: the memory was not enough",
+        ),
+        pytest.param(
+            suspended(JOB, Status(), ago(60)),
+            [
+                "digits in research: Suspended, for 1m; attempt 0, 0/4 replicas up",
+                "",
+                "Decided",
+                "  Suspended: spec.suspend is true",
+                "",
+                "Next",
+                "  - Set `spec.suspend` to false, or wait for the queue that has set it.",
+            ],
+            id="suspended",
+        ),
+        pytest.param(
+            succeeded(JOB, RUNNING.with_failure(FAILURE), ago(60)),
+            [
+                "digits in research: Succeeded, for 1m; attempt 0, 4/4 replicas up",
+                "",
+                "Failures",
+                "  attempt 0, 4s ago: replica 1, rank 1 (pod digits-0-1 on node n0), at step 40",
+                "    Error, exit code 1",
+                "    exited with code 1: ValueError: no ?[31msuch file",
+                '    |   File "train.py", line 3, in <module>',
+                "    | ValueError: no such file",
+                "    2 others had failed as well by then, most likely after it",
+                "",
+                "Decided",
+                "  Succeeded: All 4 replicas have succeeded",
+            ],
+            id="it has succeeded: nothing to do",
+        ),
+    ],
+)
+def test_what_why_says(status: Status | None, expected: list[str]) -> None:
+    assert why(stored(status), NOW) == expected
+
+
+def test_why_reads_a_job_that_cannot_be_run() -> None:
+    broken = stored(invalid(Status(), "spec.replicas: must be 1", 1, ago(9)), replicas=-1)
+    lines = why(broken, NOW)
+    assert "  InvalidSpec: spec.replicas: must be 1" in lines
+    assert lines[0] == "digits in research: Failed, for 9s; attempt 0"
+
+
+def test_why_shows_the_newest_failures_and_counts_the_others() -> None:
+    failures = tuple(
+        replace(FAILURE, attempt=n, traceback="\n" * 99 + "E") for n in range(9, 0, -1)
+    )
+    lines = why(stored(replace(RUNNING, failures=failures)), NOW)
+    shown = [line.split(",")[0] for line in lines if line.startswith("  attempt")]
+    assert shown == ["  attempt 9", "  attempt 8", "  attempt 7"]
+    assert "  and 6 before: kubectl get aj -o yaml shows them" in lines
+    assert len(lines) < 60
+
+
+def test_why_reads_what_a_newer_operator_writes() -> None:
+    newer = stored(RUNNING)
+    newer["status"]["unheardOf"] = 1
+    assert why(newer, NOW) == why(stored(RUNNING), NOW)
