@@ -33,6 +33,7 @@ WATCHED = ("Pod", "Service", "NetworkPolicy")
 Group = tuple[Action, ...]
 Act = Callable[[Cluster, JobSpec, Action], Awaitable[Manifest | None]]
 COALESCE_SECONDS = 5  # counters wait this long for company before they are written
+LOOK_AGAIN_SECONDS = 30  # at the latest, where time must pass: the clock may be set meanwhile
 
 
 def utc_now() -> datetime:
@@ -167,7 +168,8 @@ class Reconciler:
             log.debug("%s", group, extra=about(job, plan.status.attempt))
             await self._take(spec, group, now, plan.status.attempt)
         if plan.requeue_after is not None:
-            self.queue.add_after(uid, plan.requeue_after.total_seconds())
+            seconds = min(plan.requeue_after.total_seconds(), LOOK_AGAIN_SECONDS)
+            self.queue.add_after(uid, seconds)
         if observed.refusal is not None and observed.refusal.retry_at <= now:
             self._refusals.pop(uid, None)
             self._refused.reset(uid)

@@ -23,12 +23,18 @@ class Clock(asyncio.SelectorEventLoop):
     """A loop whose time only a test moves on; timers follow it."""
 
     elapsed = 0.0
+    wrong = timedelta()  # of the operator's clock
 
     def time(self) -> float:
         return self.elapsed
 
     def now(self) -> datetime:
+        """The right time."""
         return NOW + timedelta(seconds=self.elapsed)
+
+    def operators(self) -> datetime:
+        """What the operator takes for the time."""
+        return self.now() + self.wrong
 
     def tick(self, times: int = TICKS) -> None:
         """Let the loop turn."""
@@ -97,7 +103,7 @@ class Operator:
     def start(self) -> None:
         """Begin with an empty memory, and list all there is."""
         cluster: Cluster = self.cluster  # type: ignore[assignment]  # the rest is the store's own
-        self.reconciler = Reconciler(cluster, workers=2, now=self.clock.now)
+        self.reconciler = Reconciler(cluster, workers=2, now=self.clock.operators)
         self._work = self.clock.create_task(self.reconciler.work())
         for kind in KINDS:
             self.miss(kind)
