@@ -19,9 +19,10 @@ from acceleratedjob.deciding import decide
 from acceleratedjob.local.cluster import LocalCluster
 from acceleratedjob.observe import Observed, parse_time, read_pod
 from acceleratedjob.reconciler import WATCHED
-from acceleratedjob.status import Failure, Status, format_time
+from acceleratedjob.status import Failure, Status
 from tests.operator.builders import job
 from tests.operator.clockwork import FATES, KINDS, Clock, Fated, Operator
+from tests.operator.containers import Containers
 
 REF = Ref(api.KIND, "research", "digits")
 MIN, MAX = 1, 4  # replicas
@@ -62,7 +63,7 @@ def counts(failure: Failure) -> bool:
     return failure.reason not in TAKEN_AWAY and failure.exit_code != STOPPED
 
 
-class Life(RuleBasedStateMachine):
+class Life(Containers, RuleBasedStateMachine):
     """The life of one job."""
 
     @initialize(spec=SPECS)
@@ -70,8 +71,8 @@ class Life(RuleBasedStateMachine):
         self.clock = Clock()
         self.store = LocalCluster(now=self.clock.now)
         self.clock.run_until_complete(self.store.create(job(**spec)))
-        self.processes: dict[str, tuple[int, int]] = {}  # by pod's uid: attempt, index
-        self.done: set[tuple[int, int]] = set()  # attempt, index of those that ended with 0
+        self.processes = {}
+        self.done = set()
         self.told: list[Manifest] = [{}]  # every status in the order of writing
         self.fated = Fated(self.store, REF)
         self.operator = Operator(self.clock, self.fated)
@@ -83,48 +84,6 @@ class Life(RuleBasedStateMachine):
             self.told += [each.get("status") or {} for each in found if each]
 
     # What the cluster does to pods.
-
-    def pods(self) -> list[Manifest]:
-        return list(self.store.objects("Pod"))
-
-    def pick(self, which: int, *, running: bool | None = None) -> Manifest | None:
-        pods = [
-            each
-            for each in self.pods()
-            if running is None or (each["metadata"]["uid"] in self.processes) == running
-        ]
-        return pods[which % len(pods)] if pods else None
-
-    def report(self, pod: Manifest, state: Manifest, **conditions: str) -> None:
-        def alter(stored: Manifest) -> None:
-            stored["spec"]["nodeName"] = "n0"
-            stored["status"]["containerStatuses"] = [{"name": "trainer", "state": state}]
-            known = {each["type"]: each for each in stored["status"].get("conditions", ())}
-            known |= {kind: {"type": kind, "status": status} for kind, status in conditions.items()}
-            stored["status"]["conditions"] = list(known.values())
-
-        self.store.change(Ref.of(pod), alter)
-
-    def starts(self, pod: Manifest, *, ready: bool) -> None:
-        ended = pod["status"].get("containerStatuses", [{"state": {}}])[0]["state"]
-        if pod["metadata"].get("deletionTimestamp") or "terminated" in ended:
-            return
-        attempt, index = api.parse_pod_name(pod["metadata"]["name"]) or (0, 0)
-        self.processes[pod["metadata"]["uid"]] = (attempt, index)
-        self.report(pod, {"running": {}}, Ready=str(ready))
-
-    def ends(self, pod: Manifest, code: int) -> None:
-        place = self.processes.pop(pod["metadata"]["uid"], None)
-        if place is None:
-            return
-        if code == 0:
-            self.done.add(place)
-        ended = {"exitCode": code, "finishedAt": format_time(self.clock.now())}
-        self.report(pod, {"terminated": ended}, Ready="False")
-
-    def removed(self, pod: Manifest) -> None:
-        self.processes.pop(pod["metadata"]["uid"], None)
-        self.store.remove(Ref.of(pod), uid=pod["metadata"]["uid"])
 
     @rule(which=WHICH, ready=st.booleans())
     def a_container_starts(self, which: int, ready: bool) -> None:
@@ -149,25 +108,11 @@ class Life(RuleBasedStateMachine):
         if pod is not None:
             self.delete(pod, grace)
 
-    def delete(self, pod: Manifest, grace: int | None) -> None:
-        ref, uid = Ref.of(pod), pod["metadata"]["uid"]
-        self.clock.run_until_complete(self.store.delete(ref, uid=uid, grace_seconds=grace))
-        if grace == 0:
-            self.removed(pod)
-
     @rule(which=WHICH)
     def a_pod_is_evicted(self, which: int) -> None:
         pod = self.pick(which, running=True)
-        if pod is None:
-            return
-
-        def mark(stored: Manifest) -> None:
-            target = {"type": "DisruptionTarget", "status": "True"}
-            target["reason"] = "EvictionByEvictionAPI"
-            stored["status"]["conditions"] = [*stored["status"].get("conditions", ()), target]
-
-        self.store.change(Ref.of(pod), mark)
-        self.delete(pod, None)
+        if pod is not None:
+            self.evict(pod)
 
     @rule(which=WHICH)
     def a_pod_goes_with_its_node(self, which: int) -> None:
