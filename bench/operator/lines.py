@@ -63,6 +63,7 @@ FACTS = {  # name -> its title, and its unit, of bench.quantity
     "restart": ("to the last new pod", "s"),
     "decision": ("to the decision", "s"),
     "writes": ("writes", ""),
+    "all": ("writes of all", ""),
     "bytes": ("bytes", "B"),
     "cpu": ("CPU", "s"),
     "memory": ("memory", "B"),

@@ -77,7 +77,11 @@ def _costs(server: Server, cpu: float) -> dict[str, float]:
 
 
 def _writes(traffic: Traffic, jobs: int) -> dict[str, float]:
-    return {"writes": traffic.of_controllers() / jobs, "bytes": traffic.body_bytes() / jobs}
+    return {
+        "writes": traffic.of_controllers() / jobs,
+        "all": traffic.at_all() / jobs,
+        "bytes": traffic.body_bytes() / jobs,
+    }
 
 
 async def lifetime(bed: Bed, way: Way, size: Size) -> list[Facts]:

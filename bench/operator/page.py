@@ -34,8 +34,9 @@ allows, in one run. `make bench` makes this page; it was last made, in {minutes:
   is left out. A burst is followed for {patience:.0f} seconds.
 - raw posts: the operator's pods themselves, {in_flight} requests side by side.
 - Writes are counted by the API server, and are those to jobs, pods, Services and events; the jobs'
-  own creation is left out, and so is what scheduler and kwok do to pods. Bytes are in the bodies of
-  the same requests, and in those of the scheduler's bindings, some 120 bytes a pod.
+  own creation is left out, and so is what scheduler and kwok do to pods. Writes of all are
+  whoever's: of scheduler, kwok, and the controllers that follow a Service's pods. Bytes are in
+  the writes' bodies, and in those of the scheduler's bindings, some 120 bytes a pod.
 
 ## Goals
 
