@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -5,6 +6,7 @@ import pytest
 
 from acceleratedjob.commands import table
 from acceleratedjob.commands.choosing import choose, mixed
+from acceleratedjob.commands.following import wants_colour
 from acceleratedjob.commands.words import age, aligned, ending, plain
 from acceleratedjob.observe import Observed
 from acceleratedjob.report import progress, restarting
@@ -135,3 +137,22 @@ def test_no_time_is_no_time(seconds: float) -> None:
 
 def test_what_moves_a_cursor_is_not_printed() -> None:
     assert plain("a\r\x07\x9b\u202eb\n") == "a????b\n"
+
+
+@pytest.mark.parametrize(
+    ("wish", "on_a_terminal", "no_color", "coloured"),
+    [
+        pytest.param("auto", True, "", True, id="a terminal"),
+        pytest.param("auto", True, "1", False, id="a terminal of one who wants no colours"),
+        pytest.param("auto", False, "", False, id="a pipe"),
+        pytest.param("always", False, "1", True, id="asked for, whatever else"),
+        pytest.param("never", True, "", False, id="not wanted"),
+    ],
+)
+def test_when_lines_are_coloured(
+    monkeypatch: pytest.MonkeyPatch, wish: str, on_a_terminal: bool, no_color: str, coloured: bool
+) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    ends = os.openpty() if on_a_terminal else os.pipe()
+    with os.fdopen(ends[0], "rb", 0), os.fdopen(ends[1], "w") as out:
+        assert wants_colour(wish, out) is coloured
