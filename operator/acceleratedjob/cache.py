@@ -83,7 +83,8 @@ class Cache:
         return {uid}
 
     def _keep_pod(self, uid: str, manifest: Manifest) -> bool:
-        pod, new = read_pod(manifest), version(manifest)
+        # What a creation answers has no status; the event of the same version says what it is.
+        pod, new = read_pod(manifest), version(manifest) - ("status" not in manifest)
         if pod is None:
             return False
         known = self._pods.get(uid, {}).get(pod.name)

@@ -130,3 +130,17 @@ def test_a_change_of_what_is_not_read_asks_for_no_look() -> None:
     started = pod(0, at=3) | {"spec": {"nodeName": "n0"}}
     assert cache.take("Pod", Changed(started)) == {UID}
     assert cache.take("Pod", Changed(pod(0, at=2))) == set()
+
+
+@pytest.mark.parametrize("event_first", [True, False])
+def test_what_a_creation_answers_hides_nothing_of_the_event_of_the_same_version(
+    event_first: bool,
+) -> None:
+    event = pod(0)
+    gated = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}
+    event["status"]["conditions"] = [gated]
+    answer = {"metadata": event["metadata"], "kind": "Pod"}
+    order = [event, answer] if event_first else [answer, event]
+    cache = cache_after("Pod", [Changed(one) for one in order])
+    (seen,) = cache.pods(UID)
+    assert seen.waiting is not None
