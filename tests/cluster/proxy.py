@@ -126,6 +126,7 @@ class Proxy:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._cut()  # what was accepted meanwhile
         for _ in range(_ROUNDS):
             await asyncio.sleep(0)
 

@@ -244,10 +244,13 @@ async def follow(cluster: KubernetesCluster, reconciler: Reconciler) -> None:
                 reconciler.see(one)
 
 
-def test_the_clock_of_an_operator_is_set_back_and_forth(
+def test_the_clock_of_an_operator_is_set_back_and_right_again(
     plane: ControlPlane, tmp_path: Path
 ) -> None:
-    """An hour, either way; every wait that a wrong clock has made ends soon after it is right."""
+    """Every wait that a slow clock has made ends soon after it is right.
+
+    Never ahead: a clock that is fast takes pods for stopped that are still being stopped.
+    """
     wrong = timedelta()
 
     def now() -> datetime:
@@ -261,7 +264,7 @@ def test_the_clock_of_an_operator_is_set_back_and_forth(
             work = (reconciler.run(), follow(cluster, reconciler))
             background = [tasks.create_task(one) for one in work]
             for _ in range(20):
-                wrong = timedelta(hours=over.chance.choice([-1, 0, 1]))
+                wrong = timedelta(hours=over.chance.choice([-1, 0]))
                 await pause(over)
             wrong = timedelta()
             await over.finish()
