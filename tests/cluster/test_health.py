@@ -43,6 +43,7 @@ def test_a_watch_that_hangs_is_not_alive_and_one_that_goes_on_is_again(
     all_of_them = {
         f"/api/v1/namespaces/{namespace}/pods",
         f"/api/v1/namespaces/{namespace}/services",
+        f"/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies",
         f"/apis/accelerated.dev/v1alpha1/namespaces/{namespace}/acceleratedjobs",
     }
 
@@ -50,7 +51,7 @@ def test_a_watch_that_hangs_is_not_alive_and_one_that_goes_on_is_again(
         status, told = operator.page("/healthz")
         return {line.partition(":")[0] for line in told.splitlines() if status == 503}
 
-    wait_until(lambda: dead() == all_of_them, what="three dead watches", seconds=SECONDS)
+    wait_until(lambda: dead() == all_of_them, what="all watches dead", seconds=SECONDS)
     way.forward()
     operator.wait("/healthz", 200)
 
