@@ -1,8 +1,8 @@
 """Why a goal is not reached: written by hand, shown on the page where a line's goal is missed."""
 
 REASONS = {  # a case's name -> one or two sentences
-    "epoch-keyed": "A rank of so large a world has 19,531 indices: eight rounds are some 90 "
-    "operations over them, and over the first few batches, which are made sooner. One compiled loop "
+    "epoch-keyed": "A rank of so large a world has 19,531 indices: eight rounds are some 90 calls "
+    "of torch for them, and again for the first batches, which are made sooner. A compiled loop "
     "would reach it.",
     "fetch": "Selecting is less than half of it; the rest is torch's iterator, the loader's "
     "look-ahead of one batch, and the move to a device where the batch is already.",
@@ -12,8 +12,8 @@ REASONS = {  # a case's name -> one or two sentences
     "turns on two cores.",
     "local-sgd": "The floor, one collective of as many bytes, misses the goal as well on this "
     "machine.",
-    "step": "Seven calls of wrappers a step, of about 4 µs each in a loop that leaves their code no "
-    "room in the caches.",
+    "step": "Seven calls of wrappers a step, of about 4 µs each in a loop that leaves their code "
+    "no room in the caches.",
     "step-local-rank": "As in a step without it: no DistributedDataParallel is in it.",
     "scheduler-lambda": "A leap, and the step of torch's that ends it, are two steps' work and the "
     "call of the wrapper.",
