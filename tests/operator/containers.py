@@ -1,8 +1,11 @@
 """What containers and their kubelet do, when a test says so."""
 
+import contextlib
+
 from acceleratedjob import api
 from acceleratedjob.api import Manifest
 from acceleratedjob.cluster import Ref
+from acceleratedjob.errors import NotFound
 from acceleratedjob.local.cluster import LocalCluster
 from acceleratedjob.status import format_time
 from tests.operator.clockwork import Clock
@@ -60,7 +63,8 @@ class Containers:
 
     def delete(self, pod: Manifest, grace: int | None) -> None:
         ref, uid = Ref.of(pod), pod["metadata"]["uid"]
-        self.clock.run_until_complete(self.store.delete(ref, uid=uid, grace_seconds=grace))
+        with contextlib.suppress(NotFound):  # the operator, under way, was first
+            self.clock.run_until_complete(self.store.delete(ref, uid=uid, grace_seconds=grace))
         if grace == 0:
             self.removed(pod)
 
