@@ -20,9 +20,10 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench import store
+from bench import command, store
 from bench.case import Case, Result
 from bench.cases import CASES, THEMES
+from bench.command import say
 from bench.machine import Run, load
 from bench.measure import Measurer
 from bench.page import summary_row
@@ -54,32 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    made = argparse.ArgumentParser(
-        prog="python -m bench",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Themes: "
-        + ", ".join(THEMES)
-        + "\nLines:\n"
-        + "\n".join(f"  {case.name:24} {case.what}" for case in CASES),
-    )
-    made.add_argument("names", nargs="*", metavar="NAME", help="themes or lines (default: all)")
-    made.add_argument("--quick", action="store_true", help="small sizes, one round, no page")
-    text = "of each line and size, at most (default: %(default)s)"
-    made.add_argument("--rounds", type=int, default=ROUNDS, help=text)
-    text = "where performance.md and performance/ go (default: docs; with --quick: nowhere)"
-    made.add_argument("--output", type=Path, metavar="DIR", help=text)
-    made.add_argument("--render", action="store_true", help="measure nothing; write the page again")
-    return made
+    about = (f"  {case.name:24} {case.what}" for case in CASES)
+    return command.parser("python -m bench", __doc__, about, THEMES, ROUNDS)
 
 
 def chosen(names: Sequence[str]) -> list[Case]:
     """The cases that are named, each by itself or by its theme; all, if none is."""
-    known = {*THEMES, *(case.name for case in CASES)}
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        parser().error(f"{unknown[0]} must be a theme or a line; see --help")
-    return [case for case in CASES if not names or case.name in names or case.theme in names]
+    return command.chosen(names, CASES, parser())
 
 
 def measured(cases: Sequence[Case], rounds: int, *, is_quick: bool) -> Iterator[Result]:
@@ -94,11 +76,6 @@ def measured(cases: Sequence[Case], rounds: int, *, is_quick: bool) -> Iterator[
             for case in theme:
                 for size in case.quick if is_quick else case.sizes:
                     yield measurer.measure(case, size)
-
-
-def say(text: str) -> None:
-    """Tell of progress."""
-    sys.stderr.write(f"{text}\n")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from bench import command
+from bench.command import say
 from bench.machine import Run, load
 from bench.operator import bed, store, training
 from bench.operator.lines import FACTS, GOALS, LINES, THEMES, Line
@@ -77,20 +79,8 @@ def summarise(lines: Sequence[Line], results: Sequence[Result], failures: Sequen
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    made = argparse.ArgumentParser(
-        prog="python -m bench.operator",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Themes: " + ", ".join(THEMES) + "\nLines:\n" + "\n".join(map(_about, LINES)),
-    )
-    made.add_argument("names", nargs="*", metavar="NAME", help="themes or lines (default: all)")
-    made.add_argument("--quick", action="store_true", help="small sizes, one round, no page")
-    text = "of each line, at most (default: %(default)s)"
-    made.add_argument("--rounds", type=int, default=ROUNDS, help=text)
-    text = "where the page and performance/ go (default: docs; with --quick: nowhere)"
-    made.add_argument("--output", type=Path, metavar="DIR", help=text)
-    made.add_argument("--render", action="store_true", help="measure nothing; write the page again")
-    return made
+    about = map(_about, LINES)
+    return command.parser("python -m bench.operator", __doc__, about, THEMES, ROUNDS)
 
 
 def _about(line: Line) -> str:
@@ -101,11 +91,7 @@ def _about(line: Line) -> str:
 
 def chosen(names: Sequence[str]) -> list[Line]:
     """The lines that are named, each by itself or by its theme; all, if none is."""
-    known = {*THEMES, *(line.name for line in LINES)}
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        parser().error(f"{unknown[0]} must be a theme or a line; see --help")
-    return [line for line in LINES if not names or line.name in names or line.theme in names]
+    return command.chosen(names, LINES, parser())
 
 
 def at_hand(lines: Sequence[Line], failures: list[str]) -> Sequence[Line]:
@@ -163,11 +149,6 @@ def versions() -> dict[str, str]:
     kubernetes = bed.version(binaries.SOURCES / "kube", "k8s.io/kubernetes")
     theirs = bed.version(training.SOURCES / training.NAME, training.MODULE)
     return {"kubernetes": kubernetes, "training_operator": theirs}
-
-
-def say(text: str) -> None:
-    """Tell of progress."""
-    sys.stderr.write(f"{text}\n")
 
 
 if __name__ == "__main__":

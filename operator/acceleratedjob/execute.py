@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+from collections.abc import Awaitable
 from typing import assert_never
 
 from acceleratedjob import api
@@ -19,7 +20,8 @@ from acceleratedjob.actions import (
     DeleteService,
     Deletion,
 )
-from acceleratedjob.cluster import Cluster, Ref, Rendered
+from acceleratedjob.api import Manifest
+from acceleratedjob.cluster import Cluster, Ref
 from acceleratedjob.errors import AlreadyExists, NotFound, Refused
 from acceleratedjob.gang import Gang
 from acceleratedjob.groups import SCHEDULERS, pod_group
@@ -28,24 +30,14 @@ from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import shortened
 
 
-async def execute(
-    cluster: Cluster,
-    spec: JobSpec,
-    action: Action,
-    *,
-    time: str,
-    attempt: int = 0,
-    gang: Gang | None = None,
-) -> api.Manifest | None:
+async def execute(cluster: Cluster, gang: Gang, action: Action, *, time: str) -> Manifest | None:
     """Carry an action out for a job.
 
     Args:
         cluster: where.
-        spec: the job.
+        gang: the job's, in the attempt that the action is of.
         action: what.
         time: now, as the API writes it.
-        attempt: in which an event is told.
-        gang: the attempt's pods, where more than one is created.
 
     Returns:
         The object as the action left it; None if it is gone or was an event.
@@ -54,13 +46,15 @@ async def execute(
         Refused: the cluster will not have the object, or the name is another's.
         Unavailable: the cluster cannot answer now.
     """
+    spec = gang.spec
     match action:
         case Announce():
             with contextlib.suppress(AlreadyExists):  # it was told, by us before we started anew
-                await cluster.create(event(spec, action, time, attempt))
+                await cluster.create(event(spec, action, time, gang.attempt))
             return None
-        case CreatePod(attempt, index):
-            return await _create_pod(cluster, spec, (gang or Gang(spec, attempt)).pod(index))
+        case CreatePod(_, index):
+            rendered = gang.pod(index)
+            return await _ours(cluster, spec, rendered.ref, cluster.create_pod(rendered))
         case CreateService():
             return await _create(cluster, spec, service(spec))
         case CreatePolicy():
@@ -71,30 +65,25 @@ async def execute(
             return await _remove(cluster, spec, action)
 
 
-async def _create(cluster: Cluster, spec: JobSpec, manifest: api.Manifest) -> api.Manifest:
+async def _create(cluster: Cluster, spec: JobSpec, manifest: Manifest) -> Manifest:
+    return await _ours(cluster, spec, Ref.of(manifest), cluster.create(manifest))
+
+
+async def _ours(
+    cluster: Cluster, spec: JobSpec, ref: Ref, creation: Awaitable[Manifest]
+) -> Manifest:
+    """What a creation makes, or what is there already, if it is the job's."""
     try:
-        return await cluster.create(manifest)
+        return await creation
     except AlreadyExists:
-        return await _own(cluster, spec, Ref.of(manifest))
-
-
-async def _create_pod(cluster: Cluster, spec: JobSpec, pod: Rendered) -> api.Manifest:
-    try:
-        return await cluster.create_pod(pod)
-    except AlreadyExists:
-        return await _own(cluster, spec, pod.ref)
-
-
-async def _own(cluster: Cluster, spec: JobSpec, ref: Ref) -> api.Manifest:
-    """An object that exists already, if it is the job's."""
-    found = await cluster.read(ref)
+        found = await cluster.read(ref)
     if api.owner_uid(found) != spec.uid:
         sentence = f"{ref.kind} {ref.namespace}/{ref.name} exists"
         raise Refused(f"{sentence} and is not this job's; delete or rename it", final=False)
     return found
 
 
-async def _group(cluster: Cluster, spec: JobSpec) -> api.Manifest | None:
+async def _group(cluster: Cluster, spec: JobSpec) -> Manifest | None:
     """Make the PodGroup; one that says something else is of before the job was suspended."""
     wanted = pod_group(spec)
     if wanted is None:
@@ -114,7 +103,7 @@ async def _group(cluster: Cluster, spec: JobSpec) -> api.Manifest | None:
     return await _create(cluster, spec, wanted)
 
 
-async def _remove(cluster: Cluster, spec: JobSpec, action: Deletion) -> api.Manifest | None:
+async def _remove(cluster: Cluster, spec: JobSpec, action: Deletion) -> Manifest | None:
     named = (spec.namespace, spec.name)
     match action:
         case DeletePod(name, uid, grace):
@@ -142,7 +131,7 @@ async def _ungroup(cluster: Cluster, spec: JobSpec) -> None:
             await _delete(cluster, Ref.of(found), found["metadata"]["uid"], None)
 
 
-async def _delete(cluster: Cluster, ref: Ref, uid: str, grace: int | None) -> api.Manifest | None:
+async def _delete(cluster: Cluster, ref: Ref, uid: str, grace: int | None) -> Manifest | None:
     try:
         return await cluster.delete(ref, uid=uid, grace_seconds=grace)
     except NotFound:
@@ -155,7 +144,7 @@ def _event_name(spec: JobSpec, announcement: Announce, attempt: int) -> str:
     return f"{spec.name}.{hashlib.sha256(chr(0).join(told).encode()).hexdigest()[:16]}"
 
 
-def event(spec: JobSpec, announcement: Announce, time: str, attempt: int) -> api.Manifest:
+def event(spec: JobSpec, announcement: Announce, time: str, attempt: int) -> Manifest:
     """The Event that tells of a decision about a job."""
     return {
         "apiVersion": "v1",

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from functools import cached_property
 
 from acceleratedjob.api import pod_name
 from acceleratedjob.cluster import Ref, Rendered
@@ -22,20 +23,24 @@ class _Hole(int):
 
 
 class Gang:
-    """All pods of one attempt of a job."""
+    """All pods of one attempt of a job, rendered when the first of them is asked for."""
 
     def __init__(self, spec: JobSpec, attempt: int) -> None:
-        """Render them."""
+        """Args: spec: whose; it need not be one that can be run, as long as no pod is made."""
+        self.spec = spec
+        self.attempt = attempt
+
+    @cached_property
+    def _parts(self) -> list[bytes]:
+        """The manifest, cut wherever the index stands."""
         hole = _Hole(-1)
         hole.word = uuid.uuid4().hex  # new each time: no author can have written it
-        manifest = pod(spec, attempt=attempt, index=hole)
+        manifest = pod(self.spec, attempt=self.attempt, index=hole)
         text = json.dumps(manifest, separators=(",", ":"))
-        self._parts = text.encode().split(hole.word.encode())
-        self._spec = spec
-        self._attempt = attempt
+        return text.encode().split(hole.word.encode())
 
     def pod(self, index: int) -> Rendered:
         """One replica's; the first of an attempt is created before the others, and checked."""
-        name = pod_name(self._spec.name, self._attempt, index)
+        name = pod_name(self.spec.name, self.attempt, index)
         body = str(index).encode().join(self._parts)
-        return Rendered(Ref("Pod", self._spec.namespace, name), body, is_checked=index == 0)
+        return Rendered(Ref("Pod", self.spec.namespace, name), body, is_checked=index == 0)

@@ -5,13 +5,12 @@ anywhere is made good by the next one, in this process or in the one that follow
 """
 
 import asyncio
-import functools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from acceleratedjob import api, metrics
-from acceleratedjob.actions import Action, Announce, CreatePod
+from acceleratedjob.actions import Action, Announce
 from acceleratedjob.api import Manifest
 from acceleratedjob.cache import Cache
 from acceleratedjob.cluster import Change, Cluster, Ref
@@ -30,8 +29,6 @@ from acceleratedjob.telling import about, count_restart
 log = logging.getLogger(__name__)
 
 WATCHED = ("Pod", "Service", "NetworkPolicy")
-Group = tuple[Action, ...]
-Act = Callable[[Cluster, JobSpec, Action], Awaitable[Manifest | None]]
 COALESCE_SECONDS = 5  # counters wait this long for company before they are written
 LOOK_AGAIN_SECONDS = 30  # at the latest, where time must pass: the clock may be set meanwhile
 
@@ -164,9 +161,10 @@ class Reconciler:
         if not await self._write(job, observed.status, plan, now):
             return
         self.cache.forget_lost(uid, before=plan.status.attempt)
+        gang = Gang(spec, plan.status.attempt)
         for group in plan.steps:
-            log.debug("%s", group, extra=about(job, plan.status.attempt))
-            await self._take(spec, group, now, plan.status.attempt)
+            log.debug("%s", group, extra=about(job, gang.attempt))
+            await self._take(gang, group, format_time(now))
         if plan.requeue_after is not None:
             seconds = min(plan.requeue_after.total_seconds(), LOOK_AGAIN_SECONDS)
             self.queue.add_after(uid, seconds)
@@ -215,27 +213,24 @@ class Reconciler:
             )
         except NotFound:
             self.forget(metadata["uid"])
-        except (
-            Conflict
-        ):  # an event with the newer job is on its way; this is for when it was missed
+        except Conflict:
+            # An event with the newer job is on its way; this is for when it was missed.
             self.cache.keep_job(await self._cluster.read(Ref.of(job)))
             self.queue.add(metadata["uid"])
         return None
 
-    async def _take(self, spec: JobSpec, group: Group, now: datetime, attempt: int) -> None:
+    async def _take(self, gang: Gang, group: tuple[Action, ...], time: str) -> None:
         """Take a group's actions side by side; the first error is raised when all have ended."""
-        attempts = {one.attempt for one in group if isinstance(one, CreatePod)}
-        gang = Gang(spec, *attempts) if attempts else None  # a plan brings up one attempt
-        act = functools.partial(execute, time=format_time(now), attempt=attempt, gang=gang)
-        tasks = (self._act(spec, action, act) for action in group)
+        tasks = (self._act(gang, action, time) for action in group)
         ended = await asyncio.gather(*tasks, return_exceptions=True)
         errors = [error for error in ended if isinstance(error, BaseException)]
         for error in sorted(errors, key=lambda error: not isinstance(error, Refused)):
             raise error
 
-    async def _act(self, spec: JobSpec, action: Action, act: Act) -> None:
+    async def _act(self, gang: Gang, action: Action, time: str) -> None:
+        spec = gang.spec
         try:
-            result = await act(self._cluster, spec, action)
+            result = await execute(self._cluster, gang, action, time=time)
         except Refused as error:
             if isinstance(action, Announce):  # no event must hold up a job
                 log.warning("%s/%s: event refused: %s", spec.namespace, spec.name, error)

@@ -6,6 +6,7 @@ import pytest
 from acceleratedjob.actions import Announce
 from acceleratedjob.api import Reason
 from acceleratedjob.execute import execute
+from acceleratedjob.gang import Gang
 from acceleratedjob.local.cluster import LocalCluster
 from tests.operator.builders import spec
 
@@ -29,7 +30,7 @@ def test_an_event_is_told_once_an_attempt(told: list[tuple[Announce, int]], even
     async def tell() -> None:
         for second, (event, attempt) in enumerate(told):
             time = f"2026-01-01T12:00:0{second}Z"
-            assert await execute(cluster, spec(), event, time=time, attempt=attempt) is None
+            assert await execute(cluster, Gang(spec(), attempt), event, time=time) is None
 
     asyncio.run(tell())
     assert len(cluster.objects("Event")) == events
@@ -40,7 +41,7 @@ def test_a_job_made_anew_tells_its_own_events() -> None:
 
     async def tell() -> None:
         for uid in ("a", "b"):
-            await execute(cluster, replace(spec(), uid=uid), TOLD, time="")
+            await execute(cluster, Gang(replace(spec(), uid=uid), 0), TOLD, time="")
 
     asyncio.run(tell())
     assert len(cluster.objects("Event")) == 2

@@ -9,6 +9,7 @@ from acceleratedjob.api import Manifest
 from acceleratedjob.cluster import Ref
 from acceleratedjob.errors import NotFound, Refused
 from acceleratedjob.execute import execute
+from acceleratedjob.gang import Gang
 from acceleratedjob.groups import pod_group
 from acceleratedjob.local.cluster import LocalCluster
 from acceleratedjob.pods import pod
@@ -172,12 +173,12 @@ def test_the_group_of_a_job_that_was_changed_while_suspended_is_made_anew() -> N
         cluster = LocalCluster()
         made = []
         for replicas in (2, 2, 3):
-            found = await execute(cluster, gang_of(replicas), CreatePodGroup(), time="")
+            found = await execute(cluster, Gang(gang_of(replicas), 0), CreatePodGroup(), time="")
             assert found is not None
             made.append((found["metadata"]["uid"], found["spec"]["minMember"]))
         assert (made[0], made[2][1]) == (made[1], 3)
         for _ in range(2):
-            assert await execute(cluster, gang_of(3), DeletePodGroup(), time="") is None
+            assert await execute(cluster, Gang(gang_of(3), 0), DeletePodGroup(), time="") is None
         return cluster.objects("PodGroup")
 
     assert asyncio.run(scenario()) == []
@@ -191,8 +192,8 @@ def test_a_group_of_the_same_name_that_is_not_ours_is_left_alone() -> None:
         theirs["metadata"]["ownerReferences"] = []
         await cluster.create(theirs)
         with pytest.raises(Refused, match="is not this job's"):
-            await execute(cluster, gang_of(2), CreatePodGroup(), time="")
-        await execute(cluster, gang_of(2), DeletePodGroup(), time="")
+            await execute(cluster, Gang(gang_of(2), 0), CreatePodGroup(), time="")
+        await execute(cluster, Gang(gang_of(2), 0), DeletePodGroup(), time="")
         assert await cluster.read(Ref.of(theirs))
 
     asyncio.run(scenario())
@@ -211,4 +212,4 @@ def test_a_cluster_without_the_scheduler_says_what_to_install() -> None:
     with pytest.raises(
         Refused, match=r"install Volcano .* or choose another spec\.scheduling\.gang"
     ):
-        asyncio.run(execute(WithoutGroups(), gang_of(2), CreatePodGroup(), time=""))
+        asyncio.run(execute(WithoutGroups(), Gang(gang_of(2), 0), CreatePodGroup(), time=""))

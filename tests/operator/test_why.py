@@ -40,6 +40,17 @@ AGAIN = replace(RUNNING.with_failure(FAILURE), failures_in_a_row=5, terminating=
 RESTARTING = restarting(JOB, AGAIN, "", counted=True, now=ago(4))
 
 
+FAILURE_TOLD = [
+    "Failures",
+    "  attempt 0, 4s ago: replica 1, rank 1 (pod digits-0-1 on node n0), at step 40",
+    "    Error, exit code 1",
+    "    exited with code 1: ValueError: no ?[31msuch file",
+    '    |   File "train.py", line 3, in <module>',
+    "    | ValueError: no such file",
+    "    2 others had failed as well by then, most likely after it",
+]
+
+
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
@@ -80,13 +91,7 @@ RESTARTING = restarting(JOB, AGAIN, "", counted=True, now=ago(4))
             [
                 "digits in research: Restarting, for 4s; attempt 1, 0/4 replicas up",
                 "",
-                "Failures",
-                "  attempt 0, 4s ago: replica 1, rank 1 (pod digits-0-1 on node n0), at step 40",
-                "    Error, exit code 1",
-                "    exited with code 1: ValueError: no ?[31msuch file",
-                '    |   File "train.py", line 3, in <module>',
-                "    | ValueError: no such file",
-                "    2 others had failed as well by then, most likely after it",
+                *FAILURE_TOLD,
                 "",
                 "Decided",
                 "  3 pods of before have yet to stop",
@@ -137,13 +142,7 @@ RESTARTING = restarting(JOB, AGAIN, "", counted=True, now=ago(4))
             [
                 "digits in research: Succeeded, for 1m; attempt 0, 4/4 replicas up",
                 "",
-                "Failures",
-                "  attempt 0, 4s ago: replica 1, rank 1 (pod digits-0-1 on node n0), at step 40",
-                "    Error, exit code 1",
-                "    exited with code 1: ValueError: no ?[31msuch file",
-                '    |   File "train.py", line 3, in <module>',
-                "    | ValueError: no such file",
-                "    2 others had failed as well by then, most likely after it",
+                *FAILURE_TOLD,
                 "",
                 "Decided",
                 "  Succeeded: All 4 replicas have succeeded",
