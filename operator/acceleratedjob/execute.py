@@ -2,7 +2,8 @@
 
 import contextlib
 import hashlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import assert_never
 
 from acceleratedjob import api
@@ -54,7 +55,8 @@ async def execute(cluster: Cluster, gang: Gang, action: Action, *, time: str) ->
             return None
         case CreatePod(_, index):
             rendered = gang.pod(index)
-            return await _ours(cluster, spec, rendered.ref, cluster.create_pod(rendered))
+            create = partial(cluster.create_pod, rendered)
+            return await _ours(cluster, spec, rendered.ref, create)
         case CreateService():
             return await _create(cluster, spec, service(spec))
         case CreatePolicy():
@@ -66,15 +68,15 @@ async def execute(cluster: Cluster, gang: Gang, action: Action, *, time: str) ->
 
 
 async def _create(cluster: Cluster, spec: JobSpec, manifest: Manifest) -> Manifest:
-    return await _ours(cluster, spec, Ref.of(manifest), cluster.create(manifest))
+    return await _ours(cluster, spec, Ref.of(manifest), partial(cluster.create, manifest))
 
 
 async def _ours(
-    cluster: Cluster, spec: JobSpec, ref: Ref, creation: Awaitable[Manifest]
+    cluster: Cluster, spec: JobSpec, ref: Ref, create: Callable[[], Awaitable[Manifest]]
 ) -> Manifest:
     """What a creation makes, or what is there already, if it is the job's."""
     try:
-        return await creation
+        return await create()
     except AlreadyExists:
         found = await cluster.read(ref)
     if api.owner_uid(found) != spec.uid:

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from acceleratedjob import api
@@ -55,28 +56,27 @@ class Fated:
         self.fates: deque[str] = deque()
 
     async def create(self, manifest: Manifest) -> Any:
-        return await self._meet(self.store.create(manifest), is_creation=True)
+        return await self._meet(partial(self.store.create, manifest), is_creation=True)
 
     async def create_pod(self, pod: Rendered) -> Any:
-        return await self._meet(self.store.create_pod(pod), is_creation=True)
+        return await self._meet(partial(self.store.create_pod, pod), is_creation=True)
 
     async def delete(self, ref: Ref, **options: Any) -> Any:
-        return await self._meet(self.store.delete(ref, **options))
+        return await self._meet(partial(self.store.delete, ref, **options))
 
     async def write_status(self, ref: Ref, status: Manifest, **options: Any) -> Any:
-        return await self._meet(self.store.write_status(ref, status, **options))
+        return await self._meet(partial(self.store.write_status, ref, status, **options))
 
-    async def _meet(self, write: Coroutine[Any, Any, Any], *, is_creation: bool = False) -> Any:
+    async def _meet(self, write: Callable[[], Awaitable[Any]], *, is_creation: bool = False) -> Any:
         fate = self.fates.popleft() if self.fates else None
         await asyncio.sleep(0)
         if fate == "never done" or (fate == "refused" and is_creation):
-            write.close()
             if fate == "refused":
                 raise Refused("exceeded quota", final=False)
             raise Unavailable("no answer")
         if fate == "edited":  # by somebody else, at the same moment: a conflict for the status
             self.store.change(self.job, lambda job: job["metadata"].update(labels={"a": fate}))
-        done = await write
+        done = await write()
         await asyncio.sleep(0)
         if fate == "unanswered":
             raise Unavailable("no answer")
