@@ -1,4 +1,4 @@
-"""`python -m docs.reference`: write docs/api, a page for each room of the runtime's surface.
+"""`python -m docs.reference`: write docs/api: the resource, and each room of the runtime's surface.
 
 Signatures and docstrings come from the source. A module that no page names has its place on the
 last one, so that a new one is never left out.
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
-from docs import prose, signature, tables
+from docs import prose, resource, signature, tables
 from docs.source import Definition, Module, find, lineage, module, surface
 
 FOLDER = Path(__file__).with_name("api")
@@ -52,11 +52,11 @@ def pages() -> dict[str, str]:
     for (home, name), package in surface().items():
         homes[_page(home)].append((module(home), module(home).definitions[name], package))
     written = {name: _page_text(name, entries) for name, entries in homes.items() if entries}
-    index = "\n".join(f"- [{name}]({name}.md): {PAGES[name][0]}" for name in written)
+    about = {resource.NAME: resource.ABOUT} | {name: PAGES[name][0] for name in written}
+    index = "\n".join(f"- [{name}]({name}.md): {said}" for name, said in about.items())
     head = "# Reference\n\nWritten by `make docs` from the source.\n\n"
-    return {f"{name}.md": text for name, text in written.items()} | {
-        "README.md": f"{head}{index}\n"
-    }
+    written |= {resource.NAME: resource.page(), "README": f"{head}{index}\n"}
+    return {f"{name}.md": text for name, text in written.items()}
 
 
 def undocumented() -> list[str]:
