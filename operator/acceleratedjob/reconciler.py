@@ -45,7 +45,7 @@ class Reconciler:
         self,
         cluster: Cluster,
         *,
-        workers: int = 32,
+        workers: int = 128,
         retry_seconds: float = 1.0,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
