@@ -8,6 +8,7 @@ from acceleratedjob.api import Manifest
 from tests.cluster.jobs import Job
 from tests.cluster.testbed.cluster import Cluster
 from tests.cluster.testbed.processes import TestbedFailed
+from tests.contract import documents
 from tests.contract.manifests import API, BAD, GOOD, OPERATOR
 from tests.operator.builders import job
 
@@ -39,7 +40,7 @@ def test_the_api_server_refuses_with_the_field(digits: Job, manifest: Manifest, 
 
 @pytest.mark.parametrize(
     "manifest",
-    [pytest.param(row[1], id=row[0]) for row in GOOD]
+    [pytest.param(row[1], id=row[0]) for row in (*GOOD, *documents.jobs())]
     + [pytest.param(row[1], id=row[0]) for row in BAD if row[3] == OPERATOR],
 )
 def test_the_api_server_takes(digits: Job, manifest: Manifest) -> None:

@@ -5,19 +5,19 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from acceleratedjob import cli
+from acceleratedjob.api import Manifest
+from acceleratedjob.env import pod_env
+from acceleratedjob.spec import JobSpec
 from docs import reference
+from tests.contract.documents import DOCUMENTS, PROJECT, jobs, objects, read, snippets
 
-PROJECT = Path(__file__).parents[2]
-README = (PROJECT / "README.md").read_text(encoding="utf-8")
+README = read("README.md")
 REFERENCE = PROJECT / "docs/api"
-DOCUMENTS = [
-    str(path.relative_to(PROJECT))
-    for path in sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")])
-]
 TRAINING = """
 import torch
 torch.manual_seed(0)
@@ -31,16 +31,6 @@ print([parameter.tolist() for parameter in model.parameters()])
 """
 
 
-def read(document: str) -> str:
-    """A document's text."""
-    return (PROJECT / document).read_text(encoding="utf-8")
-
-
-def snippets(text: str, language: str) -> list[str]:
-    """A text's snippets in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-
-
 def test_the_readmes_manifest_is_short_and_makes_its_service_and_pods(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -52,6 +42,43 @@ def test_the_readmes_manifest_is_short_and_makes_its_service_and_pods(
     assert re.findall(r"^kind: (\w+)", capsys.readouterr().out, re.MULTILINE) == [
         *("Service", "Pod", "Pod")
     ]
+
+
+@pytest.mark.parametrize("manifest", [pytest.param(job, id=name) for name, job in jobs()])
+def test_a_documents_job_can_be_run(manifest: Manifest) -> None:
+    JobSpec.from_manifest(manifest)
+
+
+def containers(manifest: Any) -> list[Any]:
+    """All containers in a manifest's templates."""
+    if isinstance(manifest, dict):
+        own: list[Any] = manifest.get("containers", [])
+        return own + [one for value in manifest.values() for one in containers(value)]
+    return []
+
+
+WHO = {"node-rank", "master-addr"}  # named otherwise in each pod, and in each job
+
+
+def test_the_same_job_elsewhere_is_the_same() -> None:
+    """In image, devices and pods; what its flags say stands in our pods' environment."""
+    service, indexed, ours, theirs = objects("docs/moving.md")
+    (container,) = containers(ours)
+    pods = ours["spec"]["replicas"]
+    roles = theirs["spec"]["pytorchReplicaSpecs"].values()
+    assert pods == indexed["spec"]["completions"] == sum(role["replicas"] for role in roles)
+    env = pod_env(JobSpec.from_manifest(ours), attempt=0, index=1)
+    assert env["PET_NPROC_PER_NODE"] == theirs["spec"]["nprocPerNode"]
+    for other in (*containers(indexed), *containers(theirs)):
+        assert {**other, **container} == other | {
+            "name": "trainer",
+            "command": ["torchrun", "train.py"],
+        }
+        flags = dict(word[2:].split("=") for word in other["command"] if word.startswith("--"))
+        for flag in flags.keys() - WHO:
+            assert env[f"PET_{flag.replace('-', '_').upper()}"] == flags[flag]
+    labels = {"batch.kubernetes.io/job-name": indexed["metadata"]["name"]}
+    assert service["spec"]["selector"] == labels
 
 
 def run(script: str, folder: Path) -> list[str]:

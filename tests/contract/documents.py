@@ -1,0 +1,46 @@
+"""The manifests that the documents show."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from acceleratedjob.api import KIND, Manifest
+
+PROJECT = Path(__file__).parents[2]
+DOCUMENTS = [
+    str(path.relative_to(PROJECT))
+    for path in sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")])
+]
+
+
+def read(document: str) -> str:
+    """A document's text."""
+    return (PROJECT / document).read_text(encoding="utf-8")
+
+
+def snippets(text: str, language: str) -> list[str]:
+    """A text's snippets in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def objects(document: str) -> list[Manifest]:
+    """All objects of a document's YAML."""
+    return [each for text in snippets(read(document), "yaml") for each in yaml.safe_load_all(text)]
+
+
+def jobs() -> list[tuple[str, Manifest]]:
+    """All AcceleratedJobs, and which each is; a bare `spec` is put over the page's first job."""
+    return [found for document in DOCUMENTS for found in _jobs(document)]
+
+
+def _jobs(document: str) -> Iterator[tuple[str, Manifest]]:
+    whole: Any = None
+    for number, found in enumerate(objects(document), start=1):
+        if found.get("kind") == KIND:
+            whole = whole or found
+            yield f"{document}, {number}", found
+        elif whole and found.keys() == {"spec"}:
+            yield f"{document}, {number}", whole | {"spec": whole["spec"] | found["spec"]}
