@@ -97,9 +97,8 @@ def _inner(optimizer: Optimizer) -> Optimizer:
 
 def _write(folder: Path, state: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    alone = not distributed.is_initialized()
     with fsdp_reader.said_alone():
-        dcp_save(state, storage_writer=FileSystemWriter(folder), no_dist=alone)
+        dcp_save(state, storage_writer=FileSystemWriter(folder))
 
 
 def _is_whole(plugin: Any) -> bool:

@@ -20,6 +20,7 @@ from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
 from torch.distributed.checkpoint.planner import ReadItem
+from torch.distributed.checkpoint.state_dict_loader import _load_state_dict
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 
 METADATA = ".metadata"  # torch's name for what a directory says of itself
@@ -119,8 +120,12 @@ def tensors(folder: Path) -> dict[str, torch.Tensor]:
 def _read(reader: Reader, state: dict[str, Any], *, alone: bool) -> None:
     try:
         with said_alone():
-            dcp_load(state, storage_reader=reader, planner=_Planner(), no_dist=alone)
+            if alone:  # what `load` itself calls then, but only from torch 2.9 on
+                _load_state_dict(state, reader, no_dist=True, planner=_Planner())
+            else:
+                dcp_load(state, storage_reader=reader, planner=_Planner())
     except CheckpointException as error:  # no Exception in torch; all ranks have it
+        reader.read_metadata()  # raises again what torch 2.9 hides
         rank, (reason, _) = next(iter(error.failures.items()))
         sentence = f"{reader.path} cannot be loaded: rank {rank} says {reason!r}"
         raise ValueError(sentence) from error

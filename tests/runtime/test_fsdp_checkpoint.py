@@ -80,7 +80,7 @@ def test_the_manifest_says_every_file_of_a_sharded_checkpoint(tmp_path: Path) ->
 
 def written(folder: Path, state: dict[str, Any]) -> None:
     with fsdp_reader.said_alone():
-        save(state, storage_writer=FileSystemWriter(folder), no_dist=True)
+        save(state, storage_writer=FileSystemWriter(folder))
 
 
 def test_what_a_sharded_checkpoint_says_of_itself_is_not_executed(tmp_path: Path) -> None:
