@@ -6,11 +6,28 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 # Torch without CUDA is a tenth of the size; where an index has it, set TORCH_INDEX to its address.
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
+# What images are built by: the first that answers; `make image ENGINE=podman BASE=… TORCH=…`.
+ENGINE ?= $(shell for engine in docker podman buildah; do \
+    $$engine info >/dev/null 2>&1 && echo $$engine && break; done)
+IMAGES := operator runtime
+REGISTRY :=
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+REVISION := $(shell git rev-parse HEAD 2>/dev/null)
+# One commit, one image: files get the commit's time.
+EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+SAME = $(if $(findstring docker,$(ENGINE)),--build-arg SOURCE_DATE_EPOCH=,--timestamp )$(EPOCH)
+GIVEN = $(foreach name,BASE TORCH SOURCE VERSION REVISION,\
+    $(if $($(name)),--build-arg $(name)=$($(name))))
+
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+    --constraint constraints.txt --no-header --no-annotate
+SBOM := cyclonedx-bom==7.5.0
+
 # What the tests' real node and image are made of.
 NODE := containerd runc containernetworking-plugins iproute2 iptables conntrack debootstrap buildah zstd openssl
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench docs clean
+.PHONY: help demo test check bench docs image lock sbom licenses clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -54,6 +71,31 @@ bench: $(VENV)/.dev ## measure both halves next to what others do; writes docs/p
 
 docs: $(VENV)/.dev ## write the reference, docs/api, from the source
 	$(BIN)/python -m docs.reference
+
+image: ## build the operator's image, and the base of training images
+	@test -n "$(ENGINE)" || { echo "docker, podman or buildah must answer to 'info'; none does"; exit 1; }
+	@set -e; for name in $(IMAGES); do set -x; \
+	$(ENGINE) build $(SAME) $(GIVEN) $(IMAGE_FLAGS) \
+	    --target $$name --tag $(REGISTRY)acceleratedjob-$$name:$(VERSION) .; \
+	{ set +x; } 2>/dev/null; done
+	@$(ENGINE) images | grep -E 'SIZE|acceleratedjob-'
+
+lock: | $(BIN)/uv ## pin, with hashes, what the operator's image is made of and built by
+	$(LOCK) --extra operator --output-file locks/operator.txt pyproject.toml
+	sed -n 's/^requires = \["\(.*\)"\]/\1/p' pyproject.toml | $(LOCK) --output-file locks/build.txt -
+
+$(VENV)/operator/.locked: locks/operator.txt | $(BIN)/uv
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)/operator
+	$(BIN)/uv pip sync --quiet --python $(VENV)/operator --require-hashes $<
+	@touch $@
+
+sbom: $(VENV)/operator/.locked ## write the bill of materials of the operator's image, dist/sbom.cdx.json
+	@mkdir -p dist
+	$(BIN)/uvx --quiet --from $(SBOM) cyclonedx-py environment --output-reproducible \
+	    --pyproject pyproject.toml --mc-type application --output-file dist/sbom.cdx.json $(VENV)/operator
+
+licenses: $(VENV)/.demo ## write docs/licenses.md from what is installed of the lock
+	$(BIN)/python -m docs.licenses
 
 clean: ## remove what the other targets have made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
