@@ -3,12 +3,12 @@
 import json
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
 from tests.cluster.jobs import PYTHON, Job, real_job
 from tests.cluster.testbed.places import PROJECT
+from tests.cluster.testbed.processes import process_with
 
 pytestmark = [
     pytest.mark.cluster,
@@ -23,15 +23,7 @@ TRAINING_SECONDS = 240  # takes 15 on a quiet machine
 
 def process_in(namespace: str, pod: str) -> int:
     """The process id, on this machine, of a pod's training."""
-    sought = {f"HOSTNAME={pod}".encode(), f"ACCELERATEDJOB_NAMESPACE={namespace}".encode()}
-    for environ in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            seen = environ.read_bytes().split(b"\0")
-        except OSError:  # it has ended
-            continue
-        if sought <= set(seen):
-            return int(environ.parent.name)
-    raise AssertionError(f"no process of {pod}")
+    return process_with(HOSTNAME=pod, ACCELERATEDJOB_NAMESPACE=namespace)
 
 
 def test_the_digits_train_in_pods_that_find_each_other_by_name(job: Job) -> None:

@@ -1,17 +1,25 @@
-"""The product as it is shipped: its images, built here, and its chart, on a real node."""
+"""The product as it is shipped: both images, built from the Dockerfile, and the chart by helm.
 
+Torch is not in the runtime image that is tried here: its base is a small Debian, and torch and
+the interpreter that it was built for come from this machine, in a mounted folder. The library that
+trains comes from the image: this project's own is not mounted.
+"""
+
+import json
 import os
+import signal
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.cluster.jobs import CHART, PYTHON, Job, real_job
+from tests.cluster.jobs import DIGITS, PYTHON, Job, real_job
+from tests.cluster.releases import OPERATOR, RUNTIME, Builder, Release, installed
 from tests.cluster.testbed import images
-from tests.cluster.testbed.cluster import Cluster
 from tests.cluster.testbed.node import Node
-from tests.cluster.testbed.places import PROJECT
-from tests.cluster.testbed.processes import run
+from tests.cluster.testbed.processes import TestbedFailed, process_with
 
 pytestmark = [
     pytest.mark.cluster,
@@ -21,71 +29,177 @@ pytestmark = [
     pytest.mark.usefixtures("crd"),
 ]
 
-OPERATOR = "testbed.local/acceleratedjob-operator"
-RUNTIME = "testbed.local/acceleratedjob-runtime:v1"
-CERTIFICATES = Path("/etc/ssl/certs")
-OWNED = "deployments,pods,serviceaccounts,clusterroles,clusterrolebindings,roles,rolebindings"
+FIRST, SECOND = "1.0.0", "1.0.1"
+WAITS = (
+    "import signal\n"
+    "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})\n"
+    "open('/run/ready', 'w').close()\n"
+    "signal.sigwait({signal.SIGUSR1})"
+)
 
 
-def build(node: Node, target: str, reference: str, folder: Path) -> None:
-    """Build a target of the Dockerfile on a small Debian, without a daemon, for the node."""
-    storage = ("--root", folder / "storage", "--runroot", folder / "run")
-    run("buildah", *storage, "pull", "--quiet", f"docker-archive:{images.base()}")
-    # A package index may be behind this machine's own authority.
-    trust = ("--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro")
-    pip = ("PIP_CERT", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL")
-    passed = [flag for name in pip if name in os.environ for flag in ("--env", name)]
-    bases = ("--build-arg", f"BASE={images.BASE}", "--build-arg", f"TORCH={images.BASE}")
-    flags = ("--isolation", "chroot", "--network", "host", "--pull=never", "--target", target)
-    run("buildah", *storage, "build", *flags, *trust, *passed, *bases, "-t", reference, PROJECT)
-    archive = folder / "image.tar"
-    run("buildah", *storage, "push", "--quiet", reference, f"docker-archive:{archive}:{reference}")
+@pytest.fixture(scope="module")
+def builder(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Builder:  # noqa: ARG001
+    """Builds images; where the node is possible, so is this."""
+    builder = Builder(tmp_path_factory.mktemp("images"))
+    builder.prepare()
+    return builder
+
+
+@pytest.fixture(scope="module")
+def first(builder: Builder, node: Node) -> dict[str, Path]:
+    """Both images' archives; the node has them."""
+    archives = builder.build("operator", "runtime", version=FIRST)
+    for archive in archives.values():
+        node.import_image(archive)
+    return archives
+
+
+@pytest.fixture(scope="module")
+def second(builder: Builder, node: Node, first: dict[str, Path]) -> Path:  # noqa: ARG001
+    """The operator's next image, built of the same source anew."""
+    archive = builder.build("operator", version=SECOND, flags="--no-cache")["operator"]
     node.import_image(archive)
+    return archive
 
 
-def owned(cluster: Cluster) -> list[str]:
-    """What there is of the release, in every namespace."""
-    mine = ("--all-namespaces", "--selector", "app.kubernetes.io/instance=aj", "--output=name")
-    return cluster.kubectl("get", OWNED, *mine).split()
+@pytest.fixture(scope="module")
+def release(node: Node, first: dict[str, Path]) -> Iterator[Release]:  # noqa: ARG001
+    """The operator, installed by helm from its image."""
+    with installed(node, f"test-{uuid.uuid4().hex[:8]}", FIRST) as release:
+        yield release
 
 
 @pytest.fixture
-def release(node: Node, namespace: str, tmp_path: Path) -> Iterator[str]:
-    """The operator, installed by helm from an image of its own; the namespace it serves."""
-    cluster, place = node.plane.cluster, f"{namespace}-operator"
-    build(node, "operator", f"{OPERATOR}:v1", tmp_path)
-    helm = (node.plane.programs / "helm", "--kubeconfig", cluster.kubeconfig, "--namespace", place)
-    values = (f"image.repository={OPERATOR}", "image.tag=v1", "image.pullPolicy=Never")
-    own = (f"namespaces={{{namespace}}}", "crd.install=false")
-    settings = [flag for value in (*values, *own) for flag in ("--set", value)]
-    run(*helm, "install", "aj", CHART, "--create-namespace", "--wait", "--timeout=120s", *settings)
-    assert {name.split("/")[0] for name in owned(cluster)} >= {"deployment.apps", "pod"}
-    yield namespace
-    run(*helm, "uninstall", "aj", "--wait")
-    # Helm does not wait for the pods of what it deletes.
-    gone = ("--all", "--for=delete", "--timeout=60s")
-    cluster.kubectl("wait", "pods", "--namespace", place, *gone)
-    assert owned(cluster) == []
-    cluster.kubectl("delete", "namespace", place, "--wait=false")
+def shipped(release: Release) -> Job:
+    """A job's name in the namespace that the release serves."""
+    return Job(release.cluster, release.served, f"job-{uuid.uuid4().hex[:8]}")
 
 
-def test_the_installed_operator_trains_the_digits(node: Node, release: str) -> None:
-    job = Job(node.plane.cluster, release)
-    job.apply(real_job(release, [PYTHON, "train.py"]))
-    job.wait("condition=Complete", seconds=240)
-    assert job.get(".status.failures") == ""
-    assert float(job.kubectl("logs", "digits-0-0").split()[-1]) >= 0.95
-
-
-def test_a_training_image_starts_a_module_by_the_launcher(
-    node: Node, job: Job, tmp_path: Path
-) -> None:
-    build(node, "runtime", RUNTIME, tmp_path)
-    command = ["python3", "-m", "runtime.launch", "-m", "platform"]
+def trained(job: Job, command: list[str], library: Path) -> dict[str, Any]:
+    """The digits job in the runtime image, whose library is the only one there is."""
     manifest = real_job(job.namespace, command)
-    container = {"name": "trainer", "image": RUNTIME, "command": command}
-    manifest["spec"]["template"]["spec"] = {"containers": [container]}
-    job.apply(manifest)
-    job.wait("condition=Complete", seconds=60)
-    assert job.get(".status.failures") == ""
-    assert job.kubectl("logs", "digits-0-1").startswith("Linux")
+    manifest["metadata"]["name"] = job.name
+    pod = manifest["spec"]["template"]["spec"]
+    project, scripts = "project", str(DIGITS)
+    volumes = [one for one in pod["volumes"] if one["name"] != project]
+    pod["volumes"] = [*volumes, {"name": "digits", "hostPath": {"path": scripts}}]
+    (trainer,) = pod["containers"]
+    mounts = [one for one in trainer["volumeMounts"] if one["name"] != project]
+    mounts.append({"name": "digits", "mountPath": scripts, "readOnly": True})
+    found = {"name": "PYTHONPATH", "value": str(library)}
+    trainer |= {"image": f"{RUNTIME}:{FIRST}", "volumeMounts": mounts, "env": [found]}
+    return manifest
+
+
+def small(job: Job, script: str) -> dict[str, Any]:
+    """A job that runs one line of Python in the runtime image, with nothing mounted."""
+    container = {"name": "trainer", "image": f"{RUNTIME}:{FIRST}", "imagePullPolicy": "Never"}
+    ready = {"exec": {"command": ["test", "-e", "/run/ready"]}, "periodSeconds": 1}
+    started = {"command": ["python3", "-c", script], "readinessProbe": ready}
+    manifest = real_job(job.namespace, [])
+    manifest["metadata"]["name"] = job.name
+    manifest["spec"]["template"]["spec"] = {"containers": [container | started]}
+    return manifest
+
+
+def library(archive: Path) -> Path:
+    """Where the runtime image keeps the library."""
+    (found,) = (path for path in images.added(archive) if path.endswith("/runtime/__init__.py"))
+    return Path("/", found).parents[1]
+
+
+def test_the_operators_image_is_nobodys_and_says_what_it_is(first: dict[str, Path]) -> None:
+    told = images.configuration(first["operator"])
+    assert (told["User"], told["Cmd"]) == ("65532:65532", ["operator"])
+    assert told["Labels"]["org.opencontainers.image.version"] == FIRST
+    assert told["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert [entry for entry in told["Env"] if entry.startswith("PIP_")] == []
+
+
+def test_the_operators_image_has_one_folder_beyond_its_base(first: dict[str, Path]) -> None:
+    packages = {path.partition("/site-packages/")[2] for path in images.added(first["operator"])}
+    assert {"acceleratedjob/cli.py", "kopf/__init__.py"} <= packages
+    assert [path for path in packages if path.startswith(("runtime/", "pip/", "hatchling/"))] == []
+    outside = [path for path in images.added(first["operator"]) if not path.startswith("opt/")]
+    assert outside == []
+
+
+def test_an_image_built_again_has_the_same_files(first: dict[str, Path], second: Path) -> None:
+    one, two = images.added(first["operator"]), images.added(second)
+    assert {path for path in one | two if one.get(path) != two.get(path)} == set()
+
+
+def test_the_runtime_image_adds_the_library_alone(first: dict[str, Path]) -> None:
+    place = str(library(first["runtime"])).removeprefix("/")
+    added = {path for path in images.added(first["runtime"]) if path != "etc/hosts"}  # buildah's
+    own = (f"{place}/runtime/", f"{place}/acceleratedjob-")
+    assert {path for path in added if not path.startswith(own)} == set()
+
+
+def test_the_installed_operator_trains_the_digits(shipped: Job, first: dict[str, Path]) -> None:
+    shipped.apply(trained(shipped, [PYTHON, "train.py"], library(first["runtime"])))
+    shipped.wait("condition=Complete", seconds=240)
+    assert shipped.get(".status.failures") == ""
+    assert float(shipped.kubectl("logs", f"{shipped.name}-0-0").split()[-1]) >= 0.95
+
+
+def test_a_training_image_starts_a_module_by_the_launcher(shipped: Job) -> None:
+    manifest = small(shipped, "")
+    (container,) = manifest["spec"]["template"]["spec"]["containers"]
+    container["command"] = ["python3", "-m", "runtime.launch", "-m", "platform"]
+    shipped.apply(manifest)
+    shipped.wait("condition=Complete", seconds=60)
+    assert shipped.get(".status.failures") == ""
+    assert shipped.kubectl("logs", f"{shipped.name}-0-1").startswith("Linux")
+
+
+def test_the_operators_namespace_lets_in_none_but_restricted_pods(release: Release) -> None:
+    free = ("run", "free", f"--image={images.BASE}", "--dry-run=server")
+    with pytest.raises(TestbedFailed, match="violates PodSecurity"):
+        release.kubectl(*free)
+    ready = ("pods", "--all", "--for=condition=Ready", "--timeout=60s")
+    assert release.kubectl("wait", *ready).count("condition met") == len(release.pods()) == 2
+
+
+def test_an_operator_that_is_asked_to_end_exits_with_0(release: Release) -> None:
+    pod = release.pods()[0]
+    os.kill(process_with(HOSTNAME=pod, USER="acceleratedjob"), signal.SIGTERM)
+    ended = "{.status.containerStatuses[0].lastState.terminated.exitCode}"
+    release.kubectl("wait", f"pod/{pod}", f"--for=jsonpath={ended}=0", "--timeout=60s")
+    release.kubectl("wait", f"pod/{pod}", "--for=condition=Ready", "--timeout=60s")
+
+
+def test_an_upgrade_leaves_a_job_running(release: Release, shipped: Job, second: Path) -> None:
+    assert second.exists()
+    shipped.apply(small(shipped, WAITS))
+    shipped.wait("jsonpath={.status.phase}=Running")
+    label = f"accelerated.dev/job-name={shipped.name}"
+    uids = ("get", "pods", "--selector", label, "--output=jsonpath={.items[*].metadata.uid}")
+    before, replaced = shipped.kubectl(*uids), release.pods()
+    release.put("upgrade", SECOND)
+    gone = ("--for=delete", "--timeout=60s")
+    release.kubectl("wait", *(f"pod/{name}" for name in replaced), *gone)
+    image = "--output=jsonpath={.items[*].spec.containers[*].image}"
+    assert release.kubectl("get", "pods", image).split() == [f"{OPERATOR}:{SECOND}"] * 2
+    assert (len(before.split()), shipped.kubectl(*uids)) == (2, before)
+    for index in range(2):
+        pod = f"{shipped.name}-0-{index}"
+        own = {"HOSTNAME": pod, "ACCELERATEDJOB_NAMESPACE": shipped.namespace}
+        os.kill(process_with(**own), signal.SIGUSR1)
+    shipped.wait("condition=Complete")
+    assert (shipped.get(".status.attempt"), shipped.get(".status.failures")) == ("0", "")
+
+
+def test_an_uninstalled_operator_leaves_the_jobs_and_their_kind(
+    release: Release, shipped: Job, crd: str
+) -> None:
+    shipped.apply(small(shipped, "pass"))
+    shipped.wait("condition=Complete")
+    kept = ("get", f"crd/{crd}", f"pod/{shipped.name}-0-0", f"svc/{shipped.name}", "--output=name")
+    before = shipped.kubectl(*kept)
+    assert {name.split("/")[0] for name in release.owned()} >= {"deployment.apps", "pod"}
+    release.uninstall()
+    assert release.owned() == []
+    assert shipped.kubectl(*kept) == before
+    assert json.loads(shipped.get(".status"))["phase"] == "Succeeded"

@@ -6,6 +6,7 @@ import json
 import tarfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from tests.cluster.testbed.binaries import made_once
 from tests.cluster.testbed.places import cache
@@ -53,6 +54,37 @@ def pack(target: Path, reference: str, layer: Path) -> None:
         _add(archive, name, body)
         _add(archive, "manifest.json", json.dumps(manifest).encode())
         archive.add(layer, "layer.tar")
+
+
+def added(archive: Path) -> dict[str, str]:
+    """Path -> SHA-256, of each file that an image has beyond its base, which is one layer.
+
+    A file of the base that is taken away is one named `.wh.` and its name.
+    """
+    found = {}
+    with tarfile.open(archive) as image:
+        (manifest,) = json.loads(_content(image, image.getmember("manifest.json")))
+        for name in manifest["Layers"][1:]:
+            with tarfile.open(fileobj=image.extractfile(name)) as layer:
+                for entry in filter(tarfile.TarInfo.isreg, layer):
+                    found[entry.name] = hashlib.sha256(_content(layer, entry)).hexdigest()
+    return found
+
+
+def configuration(archive: Path) -> dict[str, Any]:
+    """An image's configuration: user, environment, labels."""
+    with tarfile.open(archive) as image:
+        (manifest,) = json.loads(_content(image, image.getmember("manifest.json")))
+        told = json.loads(_content(image, image.getmember(manifest["Config"])))
+    run_with: dict[str, Any] = told["config"]
+    return run_with
+
+
+def _content(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(entry)
+    if file is None:
+        raise ValueError(f"{entry.name} of the archive must be a file")
+    return file.read()
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:

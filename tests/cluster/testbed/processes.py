@@ -79,6 +79,19 @@ def wait_until(condition: Callable[[], bool], *, what: str, seconds: float) -> N
         time.sleep(_POLL)
 
 
+def process_with(**variables: str) -> int:
+    """The process id, on this machine, of the program that has these environment variables."""
+    sought = {f"{name}={value}".encode() for name, value in variables.items()}
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            seen = environ.read_bytes().split(b"\0")
+        except OSError:  # it has ended
+            continue
+        if sought <= set(seen):
+            return int(environ.parent.name)
+    raise TestbedFailed(f"a process with {variables} must be there, and is not")
+
+
 class Components:
     """The running processes of one part of a test bed, in the order they were started."""
 
