@@ -8,6 +8,7 @@ refuses, 130 interrupted.
 import argparse
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -136,6 +137,9 @@ def _operator(given: argparse.Namespace) -> int:
     except ValueError as error:
         print(f"acceleratedjob operator: {error}", file=sys.stderr)
         return EXIT_USAGE
-    from acceleratedjob.kube import program  # noqa: PLC0415  # imports kopf: a second
+    # A container's first process hears no signal that it has no handler for, and importing takes a
+    # second; the loop's own handler takes this one's place.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    from acceleratedjob.kube import program  # noqa: PLC0415  # imports kopf
 
     return program.main(options)

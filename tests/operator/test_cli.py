@@ -142,3 +142,15 @@ def test_run_tells_the_exception_that_a_replica_leaves_as_a_cluster_would(tmp_pa
     assert done.stdout.splitlines()[-1].endswith(
         "exited with code 1: KeyError: x; maxRestarts is 0"
     )
+
+
+def test_an_operator_that_is_asked_to_end_while_it_starts_ends_well(tmp_path: Path) -> None:
+    command = ("-v", "-m", "acceleratedjob", "operator", f"--kubeconfig={tmp_path / 'none'}")
+    with subprocess.Popen(
+        [sys.executable, *command], stderr=subprocess.PIPE, text=True
+    ) as process:  # it tells of more imports than a pipe holds, so it is at one until it is read
+        assert process.stderr is not None
+        assert any(line.startswith("import 'kopf") for line in process.stderr)
+        process.send_signal(signal.SIGTERM)
+        process.stderr.read()
+    assert process.returncode == 0
