@@ -12,7 +12,7 @@ ENGINE ?= $(shell for engine in docker podman buildah; do \
 IMAGES := operator runtime
 REGISTRY :=
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
-REVISION := $(shell git rev-parse HEAD 2>/dev/null)
+REVISION := $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null)
 # One commit, one image: files get the commit's time.
 EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 SAME = $(if $(findstring docker,$(ENGINE)),--build-arg SOURCE_DATE_EPOCH=,--timestamp )$(EPOCH)
