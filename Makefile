@@ -73,7 +73,7 @@ docs: $(VENV)/.dev ## write the reference, docs/api, from the source
 	$(BIN)/python -m docs.reference
 
 image: ## build the operator's image, and the base of training images
-	@test -n "$(ENGINE)" || { echo "docker, podman or buildah must answer to 'info'; none does"; exit 1; }
+	@test -n "$(ENGINE)" || { echo "docker, podman or buildah must answer to 'info'; none does" >&2; exit 1; }
 	@set -e; for name in $(IMAGES); do set -x; \
 	$(ENGINE) build $(SAME) $(GIVEN) $(IMAGE_FLAGS) \
 	    --target $$name --tag $(REGISTRY)acceleratedjob-$$name:$(VERSION) .; \

@@ -1,6 +1,7 @@
 """What images are made of: locked, with hashes, and no more than they run."""
 
 import re
+import subprocess
 import tomllib
 from importlib.metadata import requires
 from pathlib import Path
@@ -75,3 +76,30 @@ def test_a_build_sees_only_what_it_copies() -> None:
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", text("Dockerfile"), re.MULTILINE)
     seen = re.findall(r"^!(.+)$", text(".dockerignore"), re.MULTILINE)
     assert sorted(source for line in copied for source in line.split()) == sorted(seen)
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run make in the project."""
+    command = ("make", "-C", str(PROJECT), "image", *arguments)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    ("engine", "same"),
+    [
+        ("docker", "--build-arg SOURCE_DATE_EPOCH="),
+        ("podman", "--timestamp "),
+        ("buildah --root store", "--timestamp "),
+    ],
+)
+def test_each_engine_is_told_the_commits_time_its_own_way(engine: str, same: str) -> None:
+    told = make("--dry-run", f"ENGINE={engine}", "BASE=mirror/python:3").stdout
+    assert re.search(rf"{engine} build {same}\d+ .*--build-arg BASE=mirror/python:3", told), told
+    version = PROJECT_FILE["project"]["version"]
+    assert f"--target $name --tag acceleratedjob-$name:{version} ." in told
+
+
+def test_without_an_engine_nothing_is_built_and_make_says_so() -> None:
+    done = make("ENGINE=")
+    assert done.returncode != 0
+    assert "docker, podman or buildah must answer to 'info'; none does" in done.stderr
