@@ -35,6 +35,20 @@ def test_a_job_runs_from_apply_to_succeeded_and_leaves_nothing(job: Job) -> None
     job.wait_gone("pods,services", "--selector=accelerated.dev/job-name=digits")
 
 
+def test_kubectl_get_shows_how_a_job_is(job: Job) -> None:
+    job.apply(fake_job(job.namespace, failurePolicy=AT_ONCE))
+    job.wait("jsonpath={.status.phase}=Running")
+    end(job, "digits-0-1", 1)
+    job.wait("jsonpath={.status.attempt}=1")
+    job.wait("jsonpath={.status.phase}=Running")
+    header, row = (line.split() for line in job.kubectl("get", "aj").splitlines())
+    assert header == ["NAME", "PHASE", "READY", "RESTARTS", "AGE"]
+    assert row[:4] == ["digits", "Running", "2/2", "1"]
+    header, row = (line.split() for line in job.kubectl("get", "aj", "-o", "wide").splitlines())
+    assert header[5:] == ["WORLD", "ATTEMPT", "REASON"]
+    assert row[5:] == ["2", "1", "Error"]
+
+
 def test_a_field_of_the_template_that_no_pod_has_is_named(job: Job) -> None:
     manifest = fake_job(job.namespace)
     manifest["spec"]["template"]["spec"]["containers"][0]["volumeMount"] = []

@@ -19,9 +19,9 @@ from tests.cluster.jobs import CRD
 from tests.contract.manifests import BAD, GOOD
 from tests.operator import test_plan
 
-SCHEMA: dict[str, Any] = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]["schema"][
-    "openAPIV3Schema"
-]
+VERSION: dict[str, Any] = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]
+SCHEMA: dict[str, Any] = VERSION["schema"]["openAPIV3Schema"]
+COLUMNS: list[dict[str, Any]] = VERSION["additionalPrinterColumns"]
 
 
 def properties(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -103,6 +103,20 @@ def test_every_phase_is_known_to_the_crd() -> None:
         condition in SCHEMA["properties"]["status"]["properties"]["conditions"]["description"]
         for condition in ConditionType
     )
+
+
+def test_each_column_of_kubectl_get_is_a_field_of_its_type() -> None:
+    fields = {
+        path.replace("[]", "[0]"): inner.get("format", inner["type"])
+        for path, inner in properties(SCHEMA)
+        if "type" in inner
+    }
+    types = {"string": "string", "integer": "int32"}
+    paths = {column["jsonPath"]: column["type"] for column in COLUMNS}
+    assert paths.pop(".metadata.creationTimestamp") == "date"
+    assert {path: types[type_] for path, type_ in paths.items()} == {
+        path: fields[path] for path in paths
+    }
 
 
 def test_every_field_is_described() -> None:

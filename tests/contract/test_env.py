@@ -1,5 +1,11 @@
 """The pod's environment: what the operator sets is what the runtime reads."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from acceleratedjob import env as operator_side
@@ -8,6 +14,37 @@ from runtime.launch import plan
 from runtime.settings import Settings, env_name
 from runtime.world import Job, World
 from tests.operator.builders import UID, spec
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = {
+    "mixedPrecision": "bf16",
+    "gradientAccumulationSteps": 3,
+    "rngTypes": ["torch"],
+    "splitBatches": True,
+    "dispatchBatches": True,
+    "evenBatches": False,
+    "useSeedableSampler": True,
+    "seed": 7,
+}
+EXPECTED = {
+    "mixed_precision": "bf16",
+    "gradient_accumulation_steps": 3,
+    "rng_types": ["torch"],
+    "split_batches": True,
+    "dispatch_batches": True,
+    "even_batches": False,
+    "use_seedable_sampler": True,
+    "seed": 7,
+}
+SCRIPT = """
+import json, torch
+from runtime import Accelerator
+accelerator = Accelerator({})
+names = ("mixed_precision", "gradient_accumulation_steps", "rng_types", "split_batches")
+names += ("dispatch_batches", "even_batches", "use_seedable_sampler")
+found = {{name: getattr(accelerator, name) for name in names}}
+print(json.dumps(found | {{"seed": torch.initial_seed()}}))
+"""
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 5])
@@ -74,6 +111,32 @@ def test_every_setting_of_the_spec_is_read_back(field: str, value: object, read:
         name for name in operator_side.RUNTIME_ENV if name.replace("_", "") == field.lower()
     )
     assert getattr(settings, name) == read
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changed"),
+    [
+        pytest.param("", {}, id="the script says nothing"),
+        pytest.param(
+            "split_batches=False, gradient_accumulation_steps=2",
+            {"split_batches": False, "gradient_accumulation_steps": 2},
+            id="the script's word wins",
+        ),
+    ],
+)
+def test_an_accelerator_is_as_the_spec_says(arguments: str, changed: dict[str, object]) -> None:
+    job = spec(replicas=1, runtime=SETTINGS)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE")}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(arguments)],
+        env=kept | {"PYTHONPATH": str(ROOT)} | operator_side.pod_env(job, attempt=0, index=0),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == EXPECTED | changed
 
 
 def test_no_setting_is_sent_that_nobody_reads() -> None:

@@ -21,9 +21,9 @@ sys.stdout.write(" ".join(map(str, (*world, int(total), accelerator.mixed_precis
 """
 
 
-def script(folder: Path) -> str:
+def script(folder: Path, before: str = "") -> str:
     path = folder / "train.py"
-    path.write_text(SCRIPT)
+    path.write_text(f"{before}\n{SCRIPT}")
     return str(path)
 
 
@@ -116,6 +116,16 @@ def test_a_rank_0_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
     done = run([sys.executable, str(path)], environment(1, 2, free_port()))
     assert done.returncode == 1
     assert "rank 1 of 2 cannot join at MASTER_ADDR=127.0.0.1 MASTER_PORT=" in done.stderr
+
+
+def test_a_rank_0_that_comes_later_is_waited_for(tmp_path: Path) -> None:
+    port, command = free_port(), [sys.executable, "-u", script(tmp_path, "print('begins')")]
+    early = start(command, environment(1, 2, port))
+    assert early.stdout is not None
+    assert early.stdout.readline() == "begins\n"  # and nobody listens at the port yet
+    first, second = finish([start(command, environment(0, 2, port)), early])
+    assert first.splitlines()[-1] == "2 0 3 no"
+    assert second.splitlines()[-1] == "2 1 3 no"
 
 
 def test_the_example_runs_in_one_process() -> None:

@@ -106,6 +106,9 @@ def limits(**amounts: str) -> dict[str, object]:
             {}, {"runtime": {"sharding": "fsdp"}}, "FSDP_VERSION", "2", id="by FSDP2, as here"
         ),
         pytest.param({}, {"runtime": {"seed": 0}}, "ACCELERATE_SEED", "0", id="zero is a seed"),
+        pytest.param(
+            {}, {"elastic": {"maxReplicas": 8}}, "PET_NNODES", "2", id="elastic: the size of now"
+        ),
     ],
 )
 def test_what_depends_on_the_spec(

@@ -378,3 +378,31 @@ def test_pods_that_have_ended_are_counted(
     status = progress(JOB, seen(*pods, lost=tuple(lost)), NOW)
     assert (status.succeeded, status.failed) == expected
     assert Status.from_manifest({"status": status.to_manifest()}) == status
+
+
+def test_what_is_told_of_an_attempt_that_starts() -> None:
+    status = plan(
+        spec(processesPerReplica=4), seen(pod(0), pod(1, ready=False), status=Status()), NOW
+    ).status
+    assert (status.ready_ratio, status.replicas, status.ready) == ("1/2", 2, 1)
+    assert (status.world_size, status.processes_per_replica) == (8, 4)
+    assert status.observed_generation == 1
+    assert status.selector == "accelerated.dev/job-name=digits,accelerated.dev/attempt=0"
+    told = {c.type: (c.status, c.reason, c.message) for c in status.conditions}
+    assert told == {
+        "Scheduled": ("True", "AllScheduled", "2 of 2 pods have a node"),
+        "Ready": ("False", "WaitingForReplicas", "1 of 2 replicas are ready or have succeeded"),
+    }
+
+
+def test_the_times_of_a_job() -> None:
+    done = plan(JOB, seen(ended(0), ended(1)), NOW).status
+    up = format_time(ago(60))
+    assert (done.start_time, done.ready_time, done.completion_time) == (up, up, format_time(NOW))
+
+
+def test_the_newest_ten_failures_are_kept() -> None:
+    status = Status()
+    for attempt in range(12):
+        status = status.with_failure(replace(FAILURE, attempt=attempt))
+    assert [failure.attempt for failure in status.failures] == [*range(11, 1, -1)]

@@ -7,8 +7,8 @@ from acceleratedjob.services import network_policy, service
 from tests.operator.builders import CONTAINER, UID, spec
 
 
-def template(**fields: object) -> Manifest:
-    return {"spec": {"containers": [CONTAINER]} | fields}
+def template(metadata: Manifest | None = None, **fields: object) -> Manifest:
+    return {"metadata": metadata or {}, "spec": {"containers": [CONTAINER]} | fields}
 
 
 def test_a_pod_has_its_name_its_owner_and_no_access_to_the_api() -> None:
@@ -44,6 +44,12 @@ def test_the_template_is_not_changed_and_its_wishes_stand() -> None:
     assert made["spec"]["automountServiceAccountToken"] is True
     assert made["spec"]["nodeSelector"] == {"gpu": "yes"}
     assert job.template == given
+
+
+def test_a_mesh_is_joined_if_the_template_says_so() -> None:
+    given = template(metadata={"labels": {"sidecar.istio.io/inject": "true"}})
+    labels = pod(spec(template=given), attempt=0, index=0)["metadata"]["labels"]
+    assert labels["sidecar.istio.io/inject"] == "true"
 
 
 def test_only_the_training_container_gets_the_environment() -> None:
