@@ -1,77 +1,46 @@
-"""The chart, as helm renders it: what it grants, and what it refuses to be told."""
+"""The chart, as helm renders it: what it grants, runs and adds."""
 
 from typing import Any
 
 import pytest
-import yaml
 
 from acceleratedjob.api import OPERATOR_LABELS
 from acceleratedjob.cli import parser
 from acceleratedjob.kube.options import Options
 from acceleratedjob.lease import Terms
+from tests.cluster.charts import FULL_NAME, Rights, found, helm, only, pod_of, render, rights
 from tests.cluster.jobs import CHART
-from tests.cluster.testbed import binaries
-from tests.cluster.testbed.processes import TestbedFailed, run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("programs")]
 
-
-def render(*settings: str) -> list[dict[str, Any]]:
-    """The chart's objects with some values set."""
-    flags = [flag for setting in settings for flag in ("--set", setting)]
-    place = ("--namespace", "system", "--kube-version", "1.34.0")
-    helm = binaries.program("helm")
-    return list(yaml.safe_load_all(run(helm, "template", "aj", CHART, *place, *flags)))
+READ = ("get", "list", "watch")
 
 
-def only(objects: list[dict[str, Any]], kind: str) -> dict[str, Any]:
-    """The one object of a kind."""
-    (found,) = (entry for entry in objects if entry["kind"] == kind)
-    return found
+def told(objects: list[dict[str, Any]]) -> Options:
+    """What the operator reads of its command line."""
+    (container,) = pod_of(objects)["spec"]["containers"]
+    return Options.of(parser().parse_args(container["args"]))
 
 
-def rights(role: dict[str, Any]) -> dict[str, set[str]]:
-    """Resource, and the name if bound to one -> verbs, of a role."""
-    return {
-        "/".join((group, resource, *rule.get("resourceNames", ()))): set(rule["verbs"])
-        for rule in role["rules"]
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-    }
+def test_helm_has_nothing_to_say_of_it() -> None:
+    assert "0 chart(s) failed" in helm("lint", "--strict", CHART)
 
 
-def test_the_operator_may_do_no_more_than_it_does() -> None:
-    reading = {"get", "list", "watch"}
-    objects = render()
-    assert {entry["kind"] for entry in objects if "rules" in entry} == {"ClusterRole", "Role"}
-    assert rights(only(objects, "ClusterRole")) == {
-        "accelerated.dev/acceleratedjobs": reading | {"delete"},
-        "accelerated.dev/acceleratedjobs/status": {"patch"},
-        "/pods": reading | {"create", "delete"},
-        "/services": reading | {"create", "delete"},
-        "networking.k8s.io/networkpolicies": reading | {"create", "delete"},
-        "scheduling.volcano.sh/podgroups": {"get", "create", "delete"},
-        "scheduling.x-k8s.io/podgroups": {"get", "create", "delete"},
-        "/events": {"create"},
-    }
-    role = only(objects, "Role")
-    assert role["metadata"]["namespace"] == "system"
-    assert rights(role) == {
-        "coordination.k8s.io/leases": {"create"},
-        "coordination.k8s.io/leases/aj-acceleratedjob": {"get", "update"},
-    }
+def test_the_values_are_few_and_each_is_told_of() -> None:
+    lines = (CHART / "values.yaml").read_text().splitlines()
+    assert len(lines) <= 120
 
 
 def test_the_operators_command_line_is_one_that_it_understands() -> None:
-    (container,) = only(render("namespaces={red}"), "Deployment")["spec"]["template"]["spec"][
-        "containers"
-    ]
-    told = Options.of(parser().parse_args(container["args"]))
-    assert (told.leader_elect, told.terms, told.watch_silence) == (True, Terms(), 90)
-    assert (told.lease_namespace, told.lease_name) == ("system", "aj-acceleratedjob")
-    assert (told.namespaces, told.log_format) == (("red",), "json")
+    objects = render(namespaces=["red"], extraArgs=["--api-qps=7"])
+    options = told(objects)
+    assert (options.leader_elect, options.terms, options.watch_silence) == (True, Terms(), 90)
+    assert (options.lease_namespace, options.lease_name) == ("system", FULL_NAME)
+    assert (options.namespaces, options.log_format) == (("red",), "json")
+    assert options.limit.per_second == 7
+    (container,) = pod_of(objects)["spec"]["containers"]
     (port,) = container["ports"]
-    assert port["containerPort"] == told.http_port
+    assert port["containerPort"] == options.http_port
 
 
 def test_two_run_and_a_new_version_takes_over_without_a_gap() -> None:
@@ -86,65 +55,143 @@ def test_two_run_and_a_new_version_takes_over_without_a_gap() -> None:
     }
 
 
-def test_the_operators_pods_wear_the_label_that_isolated_jobs_let_in() -> None:
-    labels = only(render(), "Deployment")["spec"]["template"]["metadata"]["labels"]
-    assert labels.items() >= OPERATOR_LABELS.items()
+def test_whatever_chooses_the_operators_pods_chooses_them_all() -> None:
+    objects = render(
+        podLabels={"team": "ml"}, commonLabels={"team": "x"}, networkPolicy={"enabled": True}
+    )
+    labels = pod_of(objects)["metadata"]["labels"]
+    assert labels.items() >= (OPERATOR_LABELS | {"app.kubernetes.io/instance": "aj"}).items()
+    (spread,) = pod_of(objects)["spec"]["topologySpreadConstraints"]
+    selectors = [
+        only(objects, "Deployment")["spec"]["selector"]["matchLabels"],
+        only(objects, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        only(objects, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+        only(objects, "Service")["spec"]["selector"],
+        spread["labelSelector"]["matchLabels"],
+    ]
+    assert all(selector == selectors[0] for selector in selectors)
+    assert selectors[0].items() <= labels.items()
+    (test,) = (entry for entry in objects if entry["kind"] == "Pod")
+    assert not selectors[0].items() <= test["metadata"]["labels"].items()
+
+
+def reach(objects: list[dict[str, Any]]) -> dict[tuple[str, str], Rights]:
+    """What the operator's account may do, by kind of binding and namespace."""
+    allowed = {}
+    for kind in ("ClusterRole", "Role"):
+        for binding in found(objects, f"{kind}Binding"):
+            place = binding["metadata"].get("namespace", "")
+            assert binding["roleRef"]["kind"] == kind
+            (role,) = (
+                each
+                for each in found(objects, kind, binding["roleRef"]["name"])
+                if each["metadata"].get("namespace", "") == place
+            )
+            allowed[kind, place] = rights(role)
+    return allowed
 
 
 def test_namespaces_bound_the_rights_to_themselves() -> None:
-    objects = render("namespaces={red,blue}")
-    assert not [entry for entry in objects if entry["kind"] == "ClusterRoleBinding"]
-    bindings = [entry for entry in objects if entry["kind"] == "RoleBinding"]
-    places = {entry["metadata"]["namespace"]: entry["roleRef"]["kind"] for entry in bindings}
-    assert places == {"red": "ClusterRole", "blue": "ClusterRole", "system": "Role"}
-    (container,) = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
-    assert container["args"][-2:] == ["--namespace=red", "--namespace=blue"]
+    everywhere = reach(render())
+    objects = render(namespaces=["red", "blue"], crds={"enabled": False}, rbac={"userRoles": False})
+    bounded = reach(objects)
+    everything = everywhere["ClusterRole", ""]
+    assert bounded == {
+        ("Role", "red"): everything,
+        ("Role", "blue"): everything,
+        ("Role", "system"): everywhere["Role", "system"],
+    }
+    assert not [entry for entry in objects if entry["kind"].startswith("Cluster")]
+    assert told(objects).namespaces == ("blue", "red")
 
 
-def test_the_operators_own_pod_meets_the_restricted_standard() -> None:
-    pod = only(render(), "Deployment")["spec"]["template"]["spec"]
-    assert pod["securityContext"] == {
-        "runAsNonRoot": True,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
-    (container,) = pod["containers"]
-    assert container["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }
+def test_no_right_is_for_all_verbs_or_all_resources() -> None:
+    for role in (*found(render(), "ClusterRole"), *found(render(), "Role")):
+        assert not [right for right in rights(role) if "*" in right]
 
 
 @pytest.mark.parametrize(
-    ("setting", "present"),
+    ("values", "kind", "present"),
     [
-        pytest.param("crd.install=true", True, id="the definition comes with the chart"),
-        pytest.param("crd.install=false", False, id="and can be left to others"),
+        pytest.param({}, "CustomResourceDefinition", True, id="the definition comes along"),
+        pytest.param(
+            {"crds": {"enabled": False}},
+            "CustomResourceDefinition",
+            False,
+            id="or is left to others",
+        ),
+        pytest.param({"rbac": {"create": False}}, "ClusterRoleBinding", False, id="no rights"),
+        pytest.param({"rbac": {"create": False}}, "Role", False, id="not on leases either"),
+        pytest.param({}, "PodDisruptionBudget", True, id="a drain leaves one operator"),
+        pytest.param({}, "NetworkPolicy", False, id="no wall unless asked"),
+        pytest.param({}, "ServiceMonitor", False, id="no monitor unless asked"),
+        pytest.param({}, "ConfigMap", False, id="no dashboard unless asked"),
+        pytest.param(
+            {"metrics": {"serviceMonitor": {"enabled": True}}},
+            "ServiceMonitor",
+            False,
+            id="no monitor where nobody serves it",
+        ),
+        pytest.param(
+            {"podDisruptionBudget": {"enabled": False}},
+            "PodDisruptionBudget",
+            False,
+            id="no budget",
+        ),
+        pytest.param(
+            {"serviceAccount": {"create": False, "name": "x"}},
+            "ServiceAccount",
+            False,
+            id="an account that is there",
+        ),
     ],
 )
-def test_who_installs_the_definition_is_a_choice(setting: str, present: bool) -> None:
-    kinds = [entry["kind"] for entry in render(setting)]
-    assert ("CustomResourceDefinition" in kinds) == present
+def test_what_is_installed_is_a_choice(values: dict[str, Any], kind: str, present: bool) -> None:
+    assert bool(found(render(**values), kind)) == present
 
 
 def test_an_uninstalled_release_leaves_the_definition_and_so_every_job() -> None:
     kept = only(render(), "CustomResourceDefinition")["metadata"]["annotations"]
     assert kept["helm.sh/resource-policy"] == "keep"
+    let_go = only(render(crds={"keep": False}), "CustomResourceDefinition")["metadata"]
+    assert "annotations" not in let_go
 
 
 @pytest.mark.parametrize(
-    ("setting", "named"),
+    ("image", "reference"),
     [
-        pytest.param("replica=2", "replica", id="a value that is not there"),
-        pytest.param("replicas=0", "replicas", id="no operator at all"),
+        pytest.param({}, "acceleratedjob-operator:0.1.0", id="of the chart's version"),
+        pytest.param({"repository": "r/x", "tag": "v1"}, "r/x:v1", id="a mirror's"),
         pytest.param(
-            "leaderElection.leaseDuration=soon", "leaseDuration", id="a time that is no duration"
+            {"digest": f"sha256:{'a' * 64}"},
+            f"acceleratedjob-operator:0.1.0@sha256:{'a' * 64}",
+            id="pinned",
         ),
-        pytest.param("log.format=xml", "format", id="a format that it does not write"),
-        pytest.param("namespaces=red", "namespaces", id="a namespace that is no list"),
-        pytest.param("image.pullPolicy=Sometimes", "pullPolicy", id="a policy of no kubelet"),
     ],
 )
-def test_a_wrong_value_is_refused_by_name(setting: str, named: str) -> None:
-    with pytest.raises(TestbedFailed, match=named):
-        render(setting)
+def test_the_image_is_as_it_is_named(image: dict[str, str], reference: str) -> None:
+    (container,) = pod_of(render(image=image))["spec"]["containers"]
+    assert container["image"] == reference
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        pytest.param("nodeSelector", {"disk": "fast"}, id="node selector"),
+        pytest.param("tolerations", [{"key": "gpu", "operator": "Exists"}], id="tolerations"),
+        pytest.param("affinity", {"nodeAffinity": {}}, id="affinity"),
+        pytest.param("priorityClassName", "system-cluster-critical", id="priority"),
+        pytest.param("imagePullSecrets", [{"name": "registry"}], id="pull secrets"),
+    ],
+)
+def test_a_field_of_the_pod_is_handed_on(value: str, field: Any) -> None:
+    assert pod_of(render(**{value: field}))["spec"][value] == field
+
+
+def test_environment_and_annotations_are_handed_on() -> None:
+    env = [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}]
+    objects = render(extraEnv=env, podAnnotations={"a": "b"}, annotations={"c": "d"})
+    (container,) = pod_of(objects)["spec"]["containers"]
+    assert container["env"] == env
+    assert pod_of(objects)["metadata"]["annotations"]["a"] == "b"
+    assert only(objects, "Deployment")["metadata"]["annotations"] == {"c": "d"}

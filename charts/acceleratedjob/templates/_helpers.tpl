@@ -1,7 +1,14 @@
 {{- define "acceleratedjob.fullname" -}}
-{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- if .Values.fullnameOverride }}{{ .Values.fullnameOverride }}
+{{- else if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 63 | trimSuffix "-" }}
 {{- else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 63 | trimSuffix "-" }}
 {{- end }}
+{{- end }}
+
+{{- /* The full name and a word: {root, word}. */}}
+{{- define "acceleratedjob.named" -}}
+{{- $room := int (sub 62 (len .word)) }}
+{{- printf "%s-%s" (include "acceleratedjob.fullname" .root | trunc $room | trimSuffix "-") .word }}
 {{- end }}
 
 {{- define "acceleratedjob.selector" -}}
@@ -9,11 +16,13 @@ app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{- /* What no one's own labels can replace comes first: sets of the same key are merged. */}}
 {{- define "acceleratedjob.labels" -}}
-{{ include "acceleratedjob.selector" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- $own := include "acceleratedjob.selector" . | fromYaml }}
+{{- $_ := set $own "app.kubernetes.io/version" (.Chart.AppVersion | toString) }}
+{{- $_ := set $own "app.kubernetes.io/managed-by" .Release.Service }}
+{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_") }}
+{{- toYaml (merge $own .Values.commonLabels) }}
 {{- end }}
 
 {{- define "acceleratedjob.serviceAccount" -}}
@@ -22,4 +31,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- else }}
 {{- required "serviceAccount.name must be set where serviceAccount.create is false" .Values.serviceAccount.name }}
 {{- end }}
+{{- end }}
+
+{{- define "acceleratedjob.image" -}}
+{{- $tag := .Values.image.tag | default .Chart.AppVersion }}
+{{- printf "%s:%s" .Values.image.repository $tag }}
+{{- with .Values.image.digest }}@{{ . }}{{ end }}
+{{- end }}
+
+{{- define "acceleratedjob.subjects" -}}
+- kind: ServiceAccount
+  name: {{ include "acceleratedjob.serviceAccount" . }}
+  namespace: {{ .Release.Namespace }}
 {{- end }}
