@@ -68,7 +68,7 @@ def causes(observed: Observed, now: datetime) -> Iterable[Cause]:
 
 def _cause(pod: Pod, status: Status, now: datetime) -> list[Cause]:
     ending = pod.ending
-    at = ending.time if ending else pod.deleted_at or now
+    at = min(ending.time if ending else pod.deleted_at or now, now)  # a node's clock may be ahead
     if pod.disrupted is not None:
         message = f"was taken away by the cluster ({pod.disrupted})"
         return [Cause(pod=pod, reason=pod.disrupted, message=message, time=at, is_ours=False)]

@@ -142,13 +142,13 @@ def _ending(status: View, trainer: View) -> Ending | None:
     ended: dict[str, Any] = (trainer.get("state") or {}).get("terminated") or {}
     if ended:
         reason = ended.get("reason") or api.Reason.CONTAINER_FAILED
-        at = ended.get("finishedAt") or status["startTime"]
+        at = ended.get("finishedAt")
         message = ended.get("message") or ""
         return Ending(
             exit_code=ended["exitCode"],
             reason=reason,
             message=message,
-            time=parse_time(at),
+            time=parse_time(at) if at else _last_change(status),
             last_words=read_last_words(message),
         )
     if status.get("phase") not in ("Succeeded", "Failed"):

@@ -31,15 +31,22 @@ def key(name: str) -> str:
     return first + "".join(word.capitalize() for word in rest)
 
 
-def read(cls: type[T], value: object, path: str) -> T:
+def read(cls: type[T], value: object, path: str, *, whole: bool = True) -> T:
     """Build `cls` from a mapping; absent and null fields take their defaults.
+
+    Args:
+        cls: what to build.
+        value: the mapping.
+        path: of it, for errors.
+        whole: no other keys may be; else they are left out.
 
     Raises:
         InvalidSpec: an unknown key, a missing one, or a value that its reader refuses.
     """
     given = mapping(value, path)
     fields = _fields(cast("Any", cls))
-    _check_known(given, fields, path)
+    if whole:
+        _check_known(given, fields, path)
     kept = {}
     for name, (field, reader) in fields.items():
         if given.get(name) is not None:
@@ -125,9 +132,9 @@ def partly(
     return reader
 
 
-def section(cls: type[Any]) -> Reader:
-    """A nested dataclass."""
-    return lambda value, path: read(cls, value, path)
+def section(cls: type[Any], *, whole: bool = True) -> Reader:
+    """A nested dataclass, as `read` takes it."""
+    return lambda value, path: read(cls, value, path, whole=whole)
 
 
 def integer(minimum: int, maximum: int = 2**31 - 1) -> Reader:

@@ -8,14 +8,22 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from acceleratedjob.api import ConditionType, Manifest, Phase, Reason, View
-from acceleratedjob.schema import choice, dump, integer, list_of, read, section, string
+from acceleratedjob.schema import Reader, choice, dump, integer, list_of, read, section, string
 
 MAX_FAILURES = 10
 MAX_MESSAGE = 1024  # characters; a status with 10 failures stays far from etcd's limit
 _COUNT = integer(minimum=0)
+
+# The kubelet says these in turns of one thing.
+_ALIKE = {"ErrImagePull": "ImagePullBackOff"}
+
+
+def _told(cls: type[Any]) -> Reader:
+    """A list of what the status tells."""
+    return list_of(section(cls, whole=False))
 
 
 def shortened(message: str) -> str:
@@ -99,14 +107,18 @@ class Status:
     ready_time: Annotated[str | None, string] = None  # when all of this attempt were first up
     completion_time: Annotated[str | None, string] = None
     observed_generation: Annotated[int | None, _COUNT] = None
-    conditions: Annotated[tuple[Condition, ...], list_of(section(Condition))] = ()
-    pending: Annotated[tuple[Pending, ...], list_of(section(Pending))] = ()
-    failures: Annotated[tuple[Failure, ...], list_of(section(Failure))] = ()  # newest first
+    conditions: Annotated[tuple[Condition, ...], _told(Condition)] = ()
+    pending: Annotated[tuple[Pending, ...], _told(Pending)] = ()
+    failures: Annotated[tuple[Failure, ...], _told(Failure)] = ()  # newest first
 
     @classmethod
     def from_manifest(cls, manifest: View) -> "Status":
-        """The status of a job; empty if none was written yet."""
-        return read(cls, manifest.get("status") or {}, "status")
+        """The status of a job; empty if none was written yet.
+
+        What a later version of the operator has written besides is left out, so that one can go
+        back to this one.
+        """
+        return read(cls, manifest.get("status") or {}, "status", whole=False)
 
     def to_manifest(self) -> Manifest:
         """The JSON form, as the CRD has it."""
@@ -128,9 +140,10 @@ class Status:
         return self.holds(ConditionType.COMPLETE) or self.holds(ConditionType.FAILED)
 
     def waiting_since(self, reason: str) -> datetime | None:
-        """Since when pods wait for a reason; None if none was seen to."""
-        found = (entry.since for entry in self.pending if entry.reason == reason and entry.since)
-        return next((datetime.fromisoformat(since) for since in found), None)
+        """Since when pods wait for a reason, or one that is like it; None if none was seen to."""
+        like = _ALIKE.get(reason, reason)
+        found = (one for one in self.pending if _ALIKE.get(one.reason, one.reason) == like)
+        return min((datetime.fromisoformat(one.since) for one in found if one.since), default=None)
 
     def with_failure(self, failure: Failure) -> "Status":
         """The status with one more failure in its history."""

@@ -75,6 +75,12 @@ def terminated(code: int, **more: Any) -> dict[str, Any]:
             id="an init container has failed, and is named",
         ),
         pytest.param(
+            {"conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": AT}]}
+            | container(terminated={"exitCode": 1}),
+            Ending(exit_code=1, reason="ContainerFailed", message="", time=TIME),
+            id="nobody has said when",
+        ),
+        pytest.param(
             container(terminated=terminated(1, message='{"exception": "KeyError", "rank": 3}')),
             Ending(
                 exit_code=1,

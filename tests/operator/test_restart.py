@@ -117,6 +117,19 @@ def test_a_container_that_cannot_be_made_is_waited_for_and_then_fails_the_job(re
     )
 
 
+def test_an_image_that_cannot_be_pulled_is_told_in_two_words_by_turns() -> None:
+    """The kubelet's time between two tries does not begin the job's anew."""
+    status = RUNNING
+    for turn, reason in enumerate(["ErrImagePull", "ImagePullBackOff"] * 3):
+        now = NOW + timedelta(seconds=10 * turn)
+        made = plan(spec(), Observed(status=status, pods=(pod(0), stuck(reason))), now)
+        assert made.requeue_after == timedelta(seconds=60 - 10 * turn)
+        status = made.status
+    now = NOW + timedelta(seconds=60)
+    made = plan(spec(), Observed(status=status, pods=(pod(0), stuck("ErrImagePull"))), now)
+    assert made.status.phase == Phase.FAILED
+
+
 def test_a_rule_of_the_jobs_restarts_what_cannot_start() -> None:
     job = spec(failurePolicy={"rules": [rule("Restart", reasons=["ErrImageNeverPull"])]})
     made = plan(job, Observed(status=RUNNING, pods=(pod(0), stuck("ErrImageNeverPull"))), NOW)
@@ -167,6 +180,13 @@ def test_survivors_have_time_to_save_what_they_can(failed: Pod, grace: int | Non
     late = plan(spec(), Observed(status=made.status, pods=(pod(0),)), NOW)
     graces = [one.grace_seconds for one in late.steps[0] if isinstance(one, DeletePod)]
     assert graces == [grace]
+
+
+def test_a_node_whose_clock_is_ahead_does_not_lengthen_the_wait() -> None:
+    made = plan(spec(), Observed(status=RUNNING, pods=(pod(0), ended(1, 1, seconds_ago=-600))), NOW)
+    assert made.status.failures[0].time == format_time(NOW)
+    waits = plan(spec(), Observed(status=made.status, service_uid="s"), NOW)
+    assert waits.requeue_after == timedelta(seconds=1)
 
 
 def test_free_restarts_are_paced_as_well() -> None:
