@@ -6,6 +6,7 @@ has ended is decided by its training container alone: a sidecar that goes on doe
 """
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -81,6 +82,7 @@ class Observed:
     status: Status = field(default_factory=Status)
     pods: tuple[Pod, ...] = ()  # that exist, of whatever attempt
     lost: tuple[Pod, ...] = ()  # seen and gone, as they were last
+    stopping: Mapping[str, timedelta] = field(default_factory=dict)  # see `stopping`
     service_uid: str | None = None
     policy_uid: str | None = None  # of the NetworkPolicy
     refusal: Refusal | None = None

@@ -24,6 +24,7 @@ from acceleratedjob.refusals import field_at_fault
 from acceleratedjob.situation import Plan
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Status, format_time, is_urgent
+from acceleratedjob.stopping import Stopping
 from acceleratedjob.telling import about, count_restart
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class Reconciler:
         self._now = now
         self.cache = Cache()
         self._specs = Specs()
+        self._stopping = Stopping()
         self.queue = WorkQueue()
         self._backoff = Backoff(retry_seconds)
         self._refused = Backoff(retry_seconds)
@@ -89,6 +91,7 @@ class Reconciler:
         """A job is gone."""
         self.cache.forget(uid)
         self._specs.forget(uid)
+        self._stopping.forget(uid)
         for backoff in (self._backoff, self._refused):
             backoff.reset(uid)
         for memory in (self._refusals, self._unwritten):
@@ -175,9 +178,11 @@ class Reconciler:
 
     def _observe(self, job: Manifest) -> Observed:
         uid = job["metadata"]["uid"]
+        pods = self.cache.pods(uid)
         return Observed(
             status=Status.from_manifest(job),
-            pods=self.cache.pods(uid),
+            pods=pods,
+            stopping=self._stopping.note(uid, pods, asyncio.get_running_loop().time()),
             lost=self.cache.lost(uid),
             service_uid=self.cache.singles["Service"].get(uid),
             policy_uid=self.cache.singles["NetworkPolicy"].get(uid),

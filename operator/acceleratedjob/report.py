@@ -89,7 +89,7 @@ def _pending(
     old = observed.status
 
     def entry(reason: str, count: int, message: str) -> Pending:
-        since = format_time(old.waiting_since(reason) or now)
+        since = format_time(min(old.waiting_since(reason) or now, now))
         return Pending(reason=reason, count=count, message=shortened(message), since=since)
 
     found = [pod.waiting for pod in present if pod.waiting is not None and pod.ending is None]

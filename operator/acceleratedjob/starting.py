@@ -44,7 +44,9 @@ def waiting(at: Situation) -> Plan | None:
 def _stops_by(pod: Pod, at: Situation) -> datetime:
     """When a pod's containers have stopped even if its node is gone and tells nothing."""
     grace = timedelta(seconds=at.spec.grace_seconds)
-    return (pod.delete_by or at.now + grace) + KUBELET_MARGIN
+    if pod.delete_by is not None and pod.deleted_at is not None:
+        grace = pod.delete_by - pod.deleted_at
+    return at.now + grace + KUBELET_MARGIN - at.observed.stopping.get(pod.uid, timedelta())
 
 
 def _cleaning(at: Situation) -> Steps:
