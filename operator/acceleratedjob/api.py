@@ -120,10 +120,12 @@ def pod_name(job: str, attempt: int, index: int) -> str:
 def parse_pod_name(name: str) -> tuple[int, int] | None:
     """The attempt and the replica index in a pod's name; None if it is not of that form.
 
+    Who makes a pod may choose any name: numbers beyond an int32 fit no status.
+
     >>> parse_pod_name(pod_name("my-job-7", 2, 13))
     (2, 13)
     """
-    found = re.fullmatch(r".+-(\d+)-(\d+)", name)
+    found = re.fullmatch(r".+-(\d{1,9})-(\d{1,9})", name)
     return (int(found[1]), int(found[2])) if found else None
 
 

@@ -20,28 +20,49 @@ _READ = (
 )
 
 
+Owner = tuple[str, str]  # namespace and uid of a job
+
+
+def owner(manifest: View) -> Owner | None:
+    """The job that controls an object; None if none does.
+
+    Who may create pods in one namespace can name a job of another one: that is not its owner.
+    """
+    uid = api.owner_uid(manifest)
+    return None if uid is None else (manifest["metadata"]["namespace"], uid)
+
+
 def version(manifest: View) -> int:
     """An object's resource version; the API server counts them up."""
     return int(manifest["metadata"].get("resourceVersion", 0))
 
 
 class Cache:
-    """Jobs and what they have, all by the uid of the job."""
+    """Jobs by their uids, and what they have by their owner."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, Manifest] = {}
-        # kind -> uid of the job -> uid of what it has one of: its Service, its NetworkPolicy
-        self.singles: defaultdict[str, dict[str, str]] = defaultdict(dict)
-        self._pods: defaultdict[str, dict[str, tuple[int, Pod]]] = defaultdict(dict)
+        # kind -> its job -> uid of what a job has one of: its Service, its NetworkPolicy
+        self._singles: defaultdict[str, dict[Owner, str]] = defaultdict(dict)
+        self._pods: defaultdict[Owner, dict[str, tuple[int, Pod]]] = defaultdict(dict)
         self._lost: defaultdict[str, dict[str, Pod]] = defaultdict(dict)
 
     def pods(self, uid: str) -> tuple[Pod, ...]:
         """A job's pods that exist."""
-        return tuple(pod for _, pod in self._pods.get(uid, {}).values())
+        return tuple(pod for _, pod in self._pods.get(self._owner(uid), {}).values())
 
     def lost(self, uid: str) -> tuple[Pod, ...]:
         """A job's pods that were seen and are gone, as they were last."""
         return tuple(self._lost.get(uid, {}).values())
+
+    def single(self, kind: str, uid: str) -> str | None:
+        """The uid of what a job has one of; None if it is not there."""
+        return self._singles[kind].get(self._owner(uid))
+
+    def _owner(self, uid: str) -> Owner:
+        """A job that is known, as what it has names it; nothing has one that is not known."""
+        job = self.jobs.get(uid)
+        return (job["metadata"]["namespace"] if job else "", uid)
 
     def keep_job(self, job: Manifest) -> None:
         """Store a job unless a newer one is known."""
@@ -73,48 +94,48 @@ class Cache:
 
     def keep(self, kind: str, manifest: Manifest) -> set[str]:
         """Store one object; the uid of its job, if it has one."""
-        uid = api.owner_uid(manifest)
-        if uid is None:
+        job = owner(manifest)
+        if job is None:
             return set()
         if kind != "Pod":
-            self.singles[kind][uid] = manifest["metadata"]["uid"]
-        elif not self._keep_pod(uid, manifest):
+            self._singles[kind][job] = manifest["metadata"]["uid"]
+        elif not self._keep_pod(job, manifest):
             return set()
-        return {uid}
+        return {job[1]}
 
-    def _keep_pod(self, uid: str, manifest: Manifest) -> bool:
+    def _keep_pod(self, job: Owner, manifest: Manifest) -> bool:
         # What a creation answers has no status; the event of the same version says what it is.
         pod, new = read_pod(manifest), version(manifest) - ("status" not in manifest)
         if pod is None:
             return False
-        known = self._pods.get(uid, {}).get(pod.name)
-        gone = self._lost.get(uid, {}).get(pod.name)
+        known = self._pods.get(job, {}).get(pod.name)
+        gone = self._lost.get(job[1], {}).get(pod.name)
         if (known is not None and known[0] >= new) or (gone is not None and gone.uid == pod.uid):
             return False
-        self._pods[uid][pod.name] = (new, pod)
+        self._pods[job][pod.name] = (new, pod)
         return known is None or known[1] != pod
 
     def _gone(self, kind: str, manifest: Manifest) -> set[str]:
-        uid = api.owner_uid(manifest)
-        if uid is None:
+        job = owner(manifest)
+        if job is None:
             return set()
         if kind != "Pod":
-            if self.singles[kind].get(uid) == manifest["metadata"]["uid"]:
-                del self.singles[kind][uid]
-            return {uid}
+            if self._singles[kind].get(job) == manifest["metadata"]["uid"]:
+                del self._singles[kind][job]
+            return {job[1]}
         pod = read_pod(manifest)
         if pod is not None:
-            self._lose(uid, pod)
-        return {uid}
+            self._lose(job, pod)
+        return {job[1]}
 
-    def _lose(self, uid: str, pod: Pod) -> None:
-        known = self._pods[uid].get(pod.name)
+    def _lose(self, job: Owner, pod: Pod) -> None:
+        known = self._pods[job].get(pod.name)
         if known is not None and known[1].uid == pod.uid:
-            del self._pods[uid][pod.name]
-        if not self._pods[uid]:
-            del self._pods[uid]
-        if uid in self.jobs:
-            self._lost[uid][pod.name] = pod
+            del self._pods[job][pod.name]
+        if not self._pods[job]:
+            del self._pods[job]
+        if job == self._owner(job[1]):
+            self._lost[job[1]][pod.name] = pod
 
     def _listed(self, kind: str, objects: Iterable[Manifest]) -> set[str]:
         """Take a whole list: what it does not have has gone unseen."""
@@ -122,11 +143,11 @@ class Cache:
         uids = {manifest["metadata"]["uid"] for manifest in objects}
         concerned = set()
         if kind != "Pod":
-            known = self.singles[kind]
-            stale = {owner for owner, uid in known.items() if uid not in uids}
-            for owner in stale:
-                del known[owner]
-            concerned |= stale
+            known = self._singles[kind]
+            stale = {job for job, uid in known.items() if uid not in uids}
+            for job in stale:
+                del known[job]
+            concerned |= {uid for _, uid in stale}
         else:
             concerned |= self._lose_missing(uids)
         for manifest in objects:
@@ -135,11 +156,11 @@ class Cache:
 
     def _lose_missing(self, uids: set[str]) -> set[str]:
         missing = [
-            (owner, pod)
-            for owner, pods in self._pods.items()
+            (job, pod)
+            for job, pods in self._pods.items()
             for _, pod in pods.values()
             if pod.uid not in uids
         ]
-        for owner, pod in missing:
-            self._lose(owner, pod)
-        return {owner for owner, _ in missing}
+        for job, pod in missing:
+            self._lose(job, pod)
+        return {uid for (_, uid), _ in missing}

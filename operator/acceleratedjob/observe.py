@@ -17,6 +17,7 @@ from acceleratedjob.status import Status
 from acceleratedjob.termination import LastWords, read_last_words
 from acceleratedjob.waits import Waiting, read_waiting
 
+_LONGEST_GRACE = 2**31  # seconds: who makes a pod may ask for more than a calendar has
 SIGNAL_BASE = 128  # a shell's and a container runtime's exit code for a death by signal n is 128+n
 
 
@@ -129,8 +130,8 @@ def _true(conditions: View) -> frozenset[str]:
 
 
 def _deleted_at(metadata: View) -> datetime:
-    grace = timedelta(seconds=metadata.get("deletionGracePeriodSeconds") or 0)
-    return parse_time(metadata["deletionTimestamp"]) - grace
+    grace = min(metadata.get("deletionGracePeriodSeconds") or 0, _LONGEST_GRACE)
+    return parse_time(metadata["deletionTimestamp"]) - timedelta(seconds=grace)
 
 
 def _trainer_status(manifest: View) -> View:

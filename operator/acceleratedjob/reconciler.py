@@ -184,8 +184,8 @@ class Reconciler:
             pods=pods,
             stopping=self._stopping.note(uid, pods, asyncio.get_running_loop().time()),
             lost=self.cache.lost(uid),
-            service_uid=self.cache.singles["Service"].get(uid),
-            policy_uid=self.cache.singles["NetworkPolicy"].get(uid),
+            service_uid=self.cache.single("Service", uid),
+            policy_uid=self.cache.single("NetworkPolicy", uid),
             refusal=self._refusals.get(uid),
         )
 

@@ -53,8 +53,9 @@ def read_last_words(text: str) -> LastWords | None:
 
 
 def _text(told: Mapping[str, Any], name: str) -> str:
+    """A text that can be encoded: JSON can have halves of characters, which end in an error."""
     value = told.get(name)
-    return value if isinstance(value, str) else ""
+    return value.encode(errors="replace").decode() if isinstance(value, str) else ""
 
 
 def _number(told: Mapping[str, Any], name: str) -> int | None:

@@ -81,7 +81,29 @@ def test_the_pods_that_are_there_and_those_that_are_lost(
     ],
 )
 def test_the_service_that_is_there(changes: Sequence[Change], known: dict[str, str]) -> None:
-    assert cache_after("Service", changes).singles["Service"] == known
+    assert cache_after("Service", changes).single("Service", UID) == known.get(UID)
+
+
+@pytest.mark.parametrize("known_first", [True, False], ids=["the job", "what claims it"])
+@pytest.mark.parametrize("kind", ["Pod", "Service"])
+def test_what_claims_a_job_of_another_namespace_is_not_its(kind: str, known_first: bool) -> None:
+    """Uids are no secret: whoever may create pods somewhere can name any owner."""
+    there = pod(at=9, phase="Failed", uid="theirs") if kind == "Pod" else service(uid="theirs")
+    there["metadata"]["namespace"] = "elsewhere"
+    here = pod(uid="ours") if kind == "Pod" else service(uid="ours")
+    cache = Cache()
+    if known_first:
+        cache.keep_job(job())
+    for change in (Changed(there), Changed(here), Changed(there)):
+        cache.take(kind, change)
+    cache.keep_job(job())
+    for _ in range(2):
+        if kind == "Pod":
+            assert [one.uid for one in cache.pods(UID)] == ["ours"]
+        else:
+            assert cache.single(kind, UID) == "ours"
+        cache.take(kind, Gone(there))
+    assert cache.lost(UID) == ()
 
 
 def test_an_older_job_does_not_replace_a_newer() -> None:
@@ -105,7 +127,7 @@ def test_a_job_that_is_gone_leaves_nothing() -> None:
     cache = cache_after("Pod", [Changed(pod(0)), Gone(pod(0, at=2)), Changed(pod(1))])
     cache.forget(UID)
     cache.take("Pod", Gone(pod(1, at=3)))
-    assert (cache.jobs, cache.pods(UID), cache.lost(UID)) == ({}, (), ())
+    assert (cache.jobs, cache._pods, cache.lost(UID)) == ({}, {}, ())
 
 
 def test_a_pod_of_nobodys_concerns_no_job() -> None:

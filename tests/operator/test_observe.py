@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from acceleratedjob.api import EPOCH
 from acceleratedjob.observe import Ending, read_pod
 from acceleratedjob.termination import LastWords
 
@@ -115,5 +116,25 @@ def test_a_deletion_has_a_beginning_and_an_end() -> None:
     assert seen.deleted_at == TIME
 
 
-def test_a_pod_of_another_name_is_not_one_of_ours() -> None:
-    assert read_pod(raw({}) | {"metadata": {"name": "digits", "uid": "u"}}) is None
+@pytest.mark.parametrize("grace", [2**31, 10**11, 2**63 - 1])
+def test_a_grace_without_end_is_read_as_a_long_one(grace: int) -> None:
+    """A pod that claims a job may ask for any; it must not end the watch of all pods."""
+    seen = read_pod(raw({}, deletionTimestamp=AT, deletionGracePeriodSeconds=grace))
+    assert seen is not None
+    assert seen.deleted_at is not None
+    assert seen.deleted_at.year < 1970
+
+
+def test_an_end_without_a_time_is_read() -> None:
+    seen = read_pod(raw(container(terminated={"exitCode": 1, "finishedAt": None})))
+    assert seen is not None
+    assert seen.ending is not None
+    assert (seen.ending.exit_code, seen.ending.time) == (1, EPOCH)
+
+
+@pytest.mark.parametrize(
+    "name", ["digits", "digits-0", "digits-0-1x", "digits-0-9999999999", "digits-9999999999-0"]
+)
+def test_a_pod_of_another_name_is_not_one_of_ours(name: str) -> None:
+    """Nor one whose numbers are larger than a status can hold."""
+    assert read_pod(raw({}) | {"metadata": {"name": name, "uid": "u"}}) is None

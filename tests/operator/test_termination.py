@@ -46,6 +46,11 @@ def told(**fields: Any) -> str:
             ),
             id="long texts: a message's beginning and a traceback's end",
         ),
+        pytest.param(
+            told(message="a\ud800b", traceback="\udfff"),
+            LastWords(exception="ValueError", message="a?b", traceback="?"),
+            id="halves of characters, which nobody can write down",
+        ),
         pytest.param("", None, id="nothing"),
         pytest.param("disk full", None, id="a sentence"),
         pytest.param('{"exception": "Val', None, id="cut off"),
