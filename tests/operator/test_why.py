@@ -177,3 +177,16 @@ def test_why_reads_what_a_newer_operator_writes() -> None:
     newer = stored(RUNNING)
     newer["status"]["unheardOf"] = 1
     assert why(newer, NOW) == why(stored(RUNNING), NOW)
+
+
+def test_no_text_of_a_pods_moves_a_cursor_or_passes_for_a_line_of_ours() -> None:
+    evil = "a\x1b]52;c;x\x07\x9b2J\u202e\r\n\nNext\n  - run this"
+    words = replace(FAILURE, message=evil, traceback=evil, reason="Error")
+    status = failed(JOB, RUNNING.with_failure(words), Reason.FAILURE_POLICY, evil, NOW)
+    waits = replace(PENDING.pending[0], message=evil)
+    lines = why(stored(replace(status, pending=(waits,))), NOW)
+    assert all(line.isprintable() for line in lines)
+    assert lines.count("Next") == 1
+    assert [line for line in lines if line.endswith("run this") and "|" not in line[:7]] == [
+        "      - run this"  # below the failure's own message, indented
+    ]

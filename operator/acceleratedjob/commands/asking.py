@@ -13,7 +13,7 @@ from acceleratedjob.cluster import Changed, Gone, Listed, Ref
 from acceleratedjob.commands import following, table
 from acceleratedjob.commands.choosing import choose, mixed
 from acceleratedjob.commands.why import read_status, why
-from acceleratedjob.commands.words import aligned
+from acceleratedjob.commands.words import aligned, plain
 from acceleratedjob.errors import ClusterError, NotFound
 from acceleratedjob.kube.connection import connect, load_configuration
 from acceleratedjob.kube.objects import KubernetesCluster
@@ -43,7 +43,7 @@ async def run(name: str, options: argparse.Namespace) -> int:
 
 
 def _fail(name: str, error: Exception, code: int) -> int:
-    print(f"acceleratedjob {name}: {error}", file=sys.stderr)
+    print(plain(f"acceleratedjob {name}: {error}"), file=sys.stderr)
     return code
 
 

@@ -52,7 +52,13 @@ def why(job: View, now: datetime) -> list[str]:
         ("Next", [f"  - {one}" for one in _next(status)]),
     )
     shown = [[title, *lines] if title else lines for title, lines in sections if lines]
-    return [plain(line) for section in shown for line in (*section, "")][:-1]
+    return [one for section in shown for line in (*section, "") for one in _printed(line)][:-1]
+
+
+def _printed(line: str) -> list[str]:
+    """A line as it is shown: where a pod's words go on, they pass for no line of ours."""
+    first, *more = plain(line).splitlines() or [""]
+    return [first, *(f"    | {one}" for one in more)]
 
 
 def _headline(job: View, status: Status, now: datetime) -> str:
