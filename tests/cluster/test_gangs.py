@@ -46,6 +46,7 @@ def gang(request: pytest.FixtureRequest, testbed: Cluster) -> Iterator[str]:
     testbed.kubectl("delete", "crd", name, "--ignore-not-found")
 
 
+@pytest.mark.xdist_group("podgroups")  # one for all who define PodGroups
 def test_a_gang_waits_for_its_scheduler_to_be_installed_and_then_starts(
     job: Job, gang: str, testbed: Cluster
 ) -> None:

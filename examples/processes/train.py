@@ -1,0 +1,65 @@
+"""Train with several processes in each replica, as on nodes with several GPUs."""
+
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from runtime import Accelerator
+from runtime.utils import gather_object, set_seed
+
+TRAINING = 1440  # of 1,797 images: 45 batches of 32
+EPOCHS = 5
+
+
+def datasets():
+    """The training images and the held-out ones: 8 x 8 pixels, scaled to [0, 1]."""
+    images, labels = load_digits(return_X_y=True)
+    data = TensorDataset(torch.tensor(images, dtype=torch.float32) / 16, torch.tensor(labels))
+    split = torch.Generator().manual_seed(0)
+    return torch.utils.data.random_split(data, [TRAINING, len(data) - TRAINING], generator=split)
+
+
+def evaluate(accelerator, model, loader):
+    """Mean loss and accuracy over the held-out images, each counted once, and their number."""
+    found = []
+    for images, labels in loader:
+        with torch.no_grad():
+            scores = model(images)
+        loss = nn.functional.cross_entropy(scores, labels, reduction="none")
+        pairs = torch.stack([loss, (scores.argmax(dim=1) == labels).float()], dim=1)
+        found.append(accelerator.gather_for_metrics(pairs))
+    found = torch.cat(found)
+    return *found.mean(dim=0).tolist(), len(found)
+
+
+def main():
+    set_seed(0)
+    accelerator = Accelerator(split_batches=True)
+    train_set, test_set = datasets()
+    model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9)
+    model, optimizer, train_loader, test_loader = accelerator.prepare(
+        model,
+        optimizer,
+        DataLoader(train_set, batch_size=32, shuffle=True),
+        DataLoader(test_set, batch_size=32),
+    )
+    seen = 0
+    for _ in range(EPOCHS):
+        for images, labels in train_loader:
+            loss = nn.functional.cross_entropy(model(images), labels)
+            accelerator.backward(loss)
+            optimizer.step()
+            optimizer.zero_grad()
+            seen += len(images)
+    told = gather_object([(seen, accelerator.local_process_index)])
+    loss, accuracy, count = evaluate(accelerator, model, test_loader)
+    if accelerator.is_main_process:
+        for rank, (images, local) in enumerate(told):
+            print(f"rank {rank} is process {local} of its replica: {images} images")
+        print(f"{count} held-out images: loss {loss:.6f}, accuracy {accuracy:.3f}")
+
+
+if __name__ == "__main__":
+    main()
