@@ -13,7 +13,7 @@ from acceleratedjob.spec import JobSpec
 from tests.cluster.jobs import CRD
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-FOLDERS = sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
+FOLDERS = sorted(path.parent.name for path in EXAMPLES.glob("*/job.yaml"))
 VERSION = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]
 SPEC = VERSION["schema"]["openAPIV3Schema"]["properties"]["spec"]
 
