@@ -144,6 +144,10 @@ def test_the_installed_operator_trains_the_digits(shipped: Job, first: dict[str,
     assert float(shipped.kubectl("logs", f"{shipped.name}-0-0").split()[-1]) >= 0.95
 
 
+def test_helms_own_test_passes(release: Release) -> None:
+    assert "Phase:          Succeeded" in release.helm("test", "aj", "--timeout=180s")
+
+
 def test_a_training_image_starts_a_module_by_the_launcher(shipped: Job) -> None:
     manifest = small(shipped, "")
     (container,) = manifest["spec"]["template"]["spec"]["containers"]
