@@ -92,6 +92,7 @@ def test_a_job_that_has_failed(job: Job) -> None:
 
 def test_a_quota_is_told_for_all_the_pods_that_are_missing(job: Job) -> None:
     job.kubectl("create", "quota", "few", "--hard=pods=1")
+    job.kubectl("wait", "quota/few", "--for=jsonpath={.status.hard.pods}=1", "--timeout=30s")
     job.apply(fake_job(job.namespace, replicas=3))
     job.wait("jsonpath={.status.pending[0].reason}=Refused")
     _, out, _ = ask(job, "why", "digits")
