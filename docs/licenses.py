@@ -17,7 +17,7 @@ ALLOWED = {  # for an image that is given on; a new one is first read
     *("Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MPL-2.0", "PSF-2.0"),
 }
 SPELLED = {"Apache 2.0": "Apache-2.0"}  # by packages that do not know SPDX's names
-_PIN = re.compile(r"([\w.-]+)==([^\s;]+)")
+_PIN = re.compile(r"^([\w.-]+)==([^\s;]+)", re.MULTILINE)
 HEAD = """\
 # Licences of what the operator's image contains
 
@@ -30,9 +30,7 @@ image `runtime` adds nothing to its base but this library, Apache-2.0.
 
 def locked(lock: Path) -> dict[str, str]:
     """Name -> version, of each package of a lock."""
-    return dict(
-        re.findall(r"^([\w.-]+)==([^\s;]+)", lock.read_text(encoding="utf-8"), re.MULTILINE)
-    )
+    return dict(_PIN.findall(lock.read_text(encoding="utf-8")))
 
 
 def licence(package: str) -> str:

@@ -1,7 +1,8 @@
 """The manifests that the documents show."""
 
+import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ DOCUMENTS = [
 def read(document: str) -> str:
     """A document's text."""
     return (PROJECT / document).read_text(encoding="utf-8")
+
+
+def functions(body: Iterable[ast.stmt]) -> set[str]:
+    """The names of the functions in a module's or a class' body."""
+    return {node.name for node in body if isinstance(node, ast.FunctionDef)}
 
 
 def snippets(text: str, language: str) -> list[str]:

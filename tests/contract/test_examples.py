@@ -34,6 +34,11 @@ def test_every_example_has_a_row_with_its_command() -> None:
     assert sorted(rows) == FOLDERS
 
 
+def test_every_folder_is_told_of() -> None:
+    told = re.findall(r"\[(\w+)\]\(\1\)", (EXAMPLES / "README.md").read_text())
+    assert sorted(told) == sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
+
+
 @pytest.mark.parametrize("example", FOLDERS)
 def test_an_examples_job_is_taken_by_the_crd_and_makes_two_pods(example: str) -> None:
     job = spec(example)

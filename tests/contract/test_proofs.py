@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from tests.contract.documents import PROJECT, functions, read
 from tests.contract.test_crd import COLUMNS, SCHEMA, properties
 
-PROJECT = Path(__file__).parents[2]
-PAGE = (PROJECT / "docs/proofs.md").read_text(encoding="utf-8")
+PAGE = read("docs/proofs.md")
 PAINS = 25
 OPEN = "**Open**"
 Row = tuple[str, str, str]
@@ -49,12 +49,11 @@ def leaves(schema: dict[str, Any], path: str) -> Iterator[str]:
 @cache
 def named_in(path: Path) -> set[str]:
     """What a file defines, as pytest names tests; also a state machine's `TestLife = ...`."""
-    found = set()
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef):
-            found.add(node.name)
-        elif isinstance(node, ast.ClassDef):
-            inner = (one.name for one in node.body if isinstance(one, ast.FunctionDef))
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    found = functions(body)
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            inner = functions(node.body)
             found |= {node.name, *(f"{node.name}::{name}" for name in inner)}
         elif isinstance(node, ast.Assign):
             found |= {target.id for target in node.targets if isinstance(target, ast.Name)}

@@ -2,12 +2,12 @@
 
 import ast
 import re
-from pathlib import Path
 
 import pytest
 
-PROJECT = Path(__file__).parents[2]
-PAGE = (PROJECT / "docs/security.md").read_text(encoding="utf-8")
+from tests.contract.documents import functions, read
+
+PAGE = read("docs/security.md")
 ROWS = [
     [cell.strip() for cell in row.strip("|").split(" | ")]
     for table in re.findall(r"^\| cannot \|.*\n\|[-|]+\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
@@ -21,8 +21,7 @@ def test_what_cannot_be_done_is_shown_by_tests_that_exist(row: list[str]) -> Non
     tests = re.findall(r"`(tests/\S+\.py)::(\w+)`", told)
     assert tests
     for path, name in tests:
-        tree = ast.parse((PROJECT / path).read_text(encoding="utf-8"))
-        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        assert name in functions(ast.parse(read(path)).body)
 
 
 def test_every_section_has_its_cannots() -> None:
