@@ -18,7 +18,9 @@ from acceleratedjob.kube.pulse import Pulse
 from acceleratedjob.local.cluster import LocalCluster
 from acceleratedjob.reconciler import Reconciler
 
-PAGE = (Path(__file__).parents[2] / "docs/operations.md").read_text()
+PROJECT = Path(__file__).parents[2]
+PAGE = (PROJECT / "docs/operations.md").read_text()
+ALERTS = PROJECT / "charts/acceleratedjob/files/alerts.yaml"
 
 
 def table(first: str) -> list[list[str]]:
@@ -68,6 +70,11 @@ def test_the_table_of_metrics_is_what_the_page_answers() -> None:
 def test_an_alert_is_about_a_metric_that_there_is() -> None:
     named = set(re.findall(r"accelerated_job_\w+", PAGE))
     assert {name.removesuffix("_bucket") for name in named} == set(metrics.names())
+
+
+def test_the_alerts_of_the_page_are_the_charts() -> None:
+    rule = r"expr: (.+)\n(?: +for: (\w+)\n)?"
+    assert re.findall(rule, PAGE) == re.findall(rule, ALERTS.read_text()) != []
 
 
 @pytest.mark.parametrize("leading", [True, False], ids=["the leader", "a standby"])
