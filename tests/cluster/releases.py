@@ -84,6 +84,11 @@ class Release:
     served: str  # the namespace whose jobs it serves
 
     @property
+    def name(self) -> str:
+        """Its name: no other release in the cluster has it."""
+        return self.place
+
+    @property
     def cluster(self) -> Cluster:
         """The cluster it is in."""
         return self.node.plane.cluster
@@ -99,7 +104,7 @@ class Release:
         image = (f"image.repository={OPERATOR}", f"image.tag={version}", "image.pullPolicy=Never")
         values = (*image, f"namespaces={{{self.served}}}")
         settings = [flag for value in values for flag in ("--set", value)]
-        self.helm(action, "aj", CHART, "--wait", "--timeout=120s", *flags, *settings)
+        self.helm(action, self.name, CHART, "--wait", "--timeout=120s", *flags, *settings)
 
     def pods(self) -> list[str]:
         """The operators' pods."""
@@ -112,12 +117,13 @@ class Release:
 
     def owned(self) -> list[str]:
         """What there is of the release, in every namespace."""
-        mine = ("--all-namespaces", "--selector", "app.kubernetes.io/instance=aj", "--output=name")
-        return self.cluster.kubectl("get", OWNED, *mine).split()
+        mine = f"app.kubernetes.io/instance={self.name}"
+        flags = ("--all-namespaces", "--selector", mine, "--output=name")
+        return self.cluster.kubectl("get", OWNED, *flags).split()
 
     def uninstall(self) -> None:
         """Uninstall the release; helm does not wait for the pods of what it deletes."""
-        self.helm("uninstall", "aj", "--wait", "--ignore-not-found")
+        self.helm("uninstall", self.name, "--wait", "--ignore-not-found")
         self.kubectl("wait", "pods", "--all", "--for=delete", "--timeout=60s")
 
 

@@ -93,7 +93,7 @@ def monitoring(testbed: Cluster) -> Iterator[None]:
         testbed.kubectl("wait", *established, stdin=json.dumps(kinds))
     yield
     if ours:
-        testbed.kubectl("delete", "--filename=-", stdin=json.dumps(kinds))
+        testbed.kubectl("delete", "--ignore-not-found", "--filename=-", stdin=json.dumps(kinds))
 
 
 @pytest.mark.parametrize("values", [pytest.param(v, id=name) for name, v in SETS.items()])

@@ -145,7 +145,7 @@ def test_the_installed_operator_trains_the_digits(shipped: Job, first: dict[str,
 
 
 def test_helms_own_test_passes(release: Release) -> None:
-    assert "Phase:          Succeeded" in release.helm("test", "aj", "--timeout=180s")
+    assert "Phase:          Succeeded" in release.helm("test", release.name, "--timeout=180s")
 
 
 def test_a_training_image_starts_a_module_by_the_launcher(shipped: Job) -> None:
