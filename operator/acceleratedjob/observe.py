@@ -65,6 +65,13 @@ class Pod:
         """Whether the replica's work is done."""
         return self.ending is not None and self.ending.succeeded
 
+    @property
+    def grace(self) -> timedelta | None:
+        """What its deletion gives it, if it is being deleted."""
+        if self.delete_by is None or self.deleted_at is None:
+            return None
+        return self.delete_by - self.deleted_at
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
@@ -72,7 +79,7 @@ class Refusal:
 
     message: str
     final: bool  # it never will
-    retry_at: datetime
+    retry_in: timedelta = timedelta()
     field: str = "spec.template"  # of the job, that is at fault
 
 
@@ -83,7 +90,9 @@ class Observed:
     status: Status = field(default_factory=Status)
     pods: tuple[Pod, ...] = ()  # that exist, of whatever attempt
     lost: tuple[Pod, ...] = ()  # seen and gone, as they were last
-    stopping: Mapping[str, timedelta] = field(default_factory=dict)  # see `stopping`
+    # For how long, by a clock that nobody sets (see `since`); what is not here was seen just now:
+    stopping: Mapping[str, timedelta] = field(default_factory=dict)  # pods, by uid, are deleted so
+    attempt_known_for: timedelta = timedelta()  # the status has had this attempt
     service_uid: str | None = None
     policy_uid: str | None = None  # of the NetworkPolicy
     refusal: Refusal | None = None

@@ -7,6 +7,7 @@ anywhere is made good by the next one, in this process or in the one that follow
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from acceleratedjob import api, metrics
@@ -21,10 +22,10 @@ from acceleratedjob.gang import Gang
 from acceleratedjob.observe import Observed, Refusal
 from acceleratedjob.queue import Backoff, WorkQueue
 from acceleratedjob.refusals import field_at_fault
+from acceleratedjob.since import Since
 from acceleratedjob.situation import Plan
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Status, format_time, is_urgent
-from acceleratedjob.stopping import Stopping
 from acceleratedjob.telling import about, count_restart
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,11 @@ LOOK_AGAIN_SECONDS = 30  # at the latest, where time must pass: the clock may be
 def utc_now() -> datetime:
     """The time, aware."""
     return datetime.now(UTC)
+
+
+def elapsed() -> float:
+    """Seconds, by the loop's clock, which nobody sets: what is waited for is counted by it."""
+    return asyncio.get_running_loop().time()
 
 
 class Reconciler:
@@ -63,12 +69,12 @@ class Reconciler:
         self._now = now
         self.cache = Cache()
         self._specs = Specs()
-        self._stopping = Stopping()
+        self._since = Since()
         self.queue = WorkQueue()
         self._backoff = Backoff(retry_seconds)
         self._refused = Backoff(retry_seconds)
-        self._refusals: dict[str, Refusal] = {}
-        self._unwritten: dict[str, datetime] = {}  # since when counters wait to be written
+        self._refusals: dict[str, tuple[Refusal, float]] = {}  # and when to try again
+        self._unwritten: dict[str, float] = {}  # since when counters wait to be written
         self._listed = {kind: asyncio.Event() for kind in WATCHED}
         self._at_work = False
 
@@ -91,7 +97,7 @@ class Reconciler:
         """A job is gone."""
         self.cache.forget(uid)
         self._specs.forget(uid)
-        self._stopping.forget(uid)
+        self._since.forget(uid)
         for backoff in (self._backoff, self._refused):
             backoff.reset(uid)
         for memory in (self._refusals, self._unwritten):
@@ -161,7 +167,7 @@ class Reconciler:
         uid, now = job["metadata"]["uid"], self._now()
         observed = self._observe(job)
         spec, plan = decide(job, observed, now, self._specs.read)
-        if not await self._write(job, observed.status, plan, now):
+        if not await self._write(job, observed.status, plan):
             return
         self.cache.forget_lost(uid, before=plan.status.attempt)
         gang = Gang(spec, plan.status.attempt)
@@ -171,33 +177,44 @@ class Reconciler:
         if plan.requeue_after is not None:
             seconds = min(plan.requeue_after.total_seconds(), LOOK_AGAIN_SECONDS)
             self.queue.add_after(uid, seconds)
-        if observed.refusal is not None and observed.refusal.retry_at <= now:
+        if observed.refusal is not None and not observed.refusal.retry_in:
             self._refusals.pop(uid, None)
             self._refused.reset(uid)
             self.queue.add(uid)
 
     def _observe(self, job: Manifest) -> Observed:
-        uid = job["metadata"]["uid"]
+        uid, status = job["metadata"]["uid"], Status.from_manifest(job)
         pods = self.cache.pods(uid)
+        deletions = {pod.uid: (pod.uid, pod.grace) for pod in pods if pod.delete_by is not None}
+        facts = (*deletions.values(), ("attempt", status.attempt))
+        known_for = self._since.note(uid, facts, elapsed())
         return Observed(
-            status=Status.from_manifest(job),
+            status=status,
             pods=pods,
-            stopping=self._stopping.note(uid, pods, asyncio.get_running_loop().time()),
             lost=self.cache.lost(uid),
+            stopping={pod: known_for[fact] for pod, fact in deletions.items()},
+            attempt_known_for=known_for[facts[-1]],
             service_uid=self.cache.single("Service", uid),
             policy_uid=self.cache.single("NetworkPolicy", uid),
-            refusal=self._refusals.get(uid),
+            refusal=self._refusal(uid),
         )
 
-    async def _write(self, job: Manifest, old: Status, plan: Plan, now: datetime) -> bool:
+    def _refusal(self, uid: str) -> Refusal | None:
+        if uid not in self._refusals:
+            return None
+        told, retry_at = self._refusals[uid]
+        left = max(0.0, retry_at - elapsed())
+        return replace(told, retry_in=timedelta(seconds=left))
+
+    async def _write(self, job: Manifest, old: Status, plan: Plan) -> bool:
         """Write the status if it must be; False if the job has gone or changed meanwhile."""
-        uid, new = job["metadata"]["uid"], plan.status
+        uid, new, now = job["metadata"]["uid"], plan.status, elapsed()
         if new == old:
             self._unwritten.pop(uid, None)
             return True
-        due = self._unwritten.setdefault(uid, now) + timedelta(seconds=COALESCE_SECONDS)
+        due = self._unwritten.setdefault(uid, now) + COALESCE_SECONDS
         if not is_urgent(old, new) and now < due:
-            self.queue.add_after(uid, (due - now).total_seconds())
+            self.queue.add_after(uid, due - now)
             return True
         written = await self._status(job, new)
         if written is not None:
@@ -246,10 +263,7 @@ class Reconciler:
             self.cache.keep(result["kind"], result)
 
     def _refuse(self, spec: JobSpec, action: Action, error: Refused) -> None:
-        self._refusals[spec.uid] = Refusal(
-            message=str(error),
-            final=error.final,
-            retry_at=self._now() + timedelta(seconds=self._refused.next(spec.uid)),
-            field=field_at_fault(spec, action, error.field),
-        )
+        field = field_at_fault(spec, action, error.field)
+        told = Refusal(message=str(error), final=error.final, field=field)
+        self._refusals[spec.uid] = (told, elapsed() + self._refused.next(spec.uid))
         self.queue.add(spec.uid)

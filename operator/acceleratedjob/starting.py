@@ -32,9 +32,9 @@ def waiting(at: Situation) -> Plan | None:
     if not at.missing:
         return None
     ends = [_stops_by(pod, at) for pod in at.old if pod.ending is None]
-    ends.append(restart.backoff_end(at.spec, at.status) or at.now)
+    ends.append(_backoff_end(at))
     if at.observed.refusal is not None:
-        ends.append(at.observed.refusal.retry_at)
+        ends.append(at.now + at.observed.refusal.retry_in)
     if max(ends) <= at.now:
         return None
     status = report.progress(at.spec, at.observed, at.now)
@@ -43,10 +43,20 @@ def waiting(at: Situation) -> Plan | None:
 
 def _stops_by(pod: Pod, at: Situation) -> datetime:
     """When a pod's containers have stopped even if its node is gone and tells nothing."""
-    grace = timedelta(seconds=at.spec.grace_seconds)
-    if pod.delete_by is not None and pod.deleted_at is not None:
-        grace = pod.delete_by - pod.deleted_at
+    grace = timedelta(seconds=at.spec.grace_seconds) if pod.grace is None else pod.grace
     return at.now + grace + KUBELET_MARGIN - at.observed.stopping.get(pod.uid, timedelta())
+
+
+def _backoff_end(at: Situation) -> datetime:
+    """When the backoff is over: by the time of the failure, or as the attempt is known for so long.
+
+    The latter holds also where a clock was ahead when the failure was recorded.
+    """
+    end = restart.backoff_end(at.spec, at.status)
+    if end is None:
+        return at.now
+    wait = restart.delay(at.spec.failure_policy.backoff, at.status.failures_in_a_row)
+    return min(end, at.now + wait - at.observed.attempt_known_for)
 
 
 def _cleaning(at: Situation) -> Steps:

@@ -92,7 +92,7 @@ def test_every_job_has_a_plan_whatever_its_pods_do(spec: Manifest, data: st.Data
     made["metadata"]["uid"] = UID
     observed, now = Observed(), NOW
     refusals = st.none() | st.builds(
-        Refusal, message=st.just("no"), final=st.booleans(), retry_at=st.just(NOW)
+        Refusal, message=st.just("no"), final=st.booleans(), retry_in=st.just(timedelta())
     )
     for _ in range(4):
         job, plan = decide(made, observed, now)

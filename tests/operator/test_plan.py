@@ -31,7 +31,7 @@ FAILURE = Failure(attempt=0, replica=1, pod="digits-0-1", reason="Error", time=f
 SECOND = restarting(JOB, RUNNING.with_failure(FAILURE), "", counted=True, now=NOW)
 LATE = replace(SECOND, failures=(replace(FAILURE, time=format_time(ago(60))),))
 SUSPENDED = suspended(JOB, replace(RUNNING, attempt=1), NOW)
-NEVER = Refusal(message="no", final=True, retry_at=NOW)
+NEVER = Refusal(message="no", final=True)
 COMPLETE = succeeded(JOB, RUNNING, NOW)
 FAILED = failed(JOB, RUNNING.with_failure(FAILURE), Reason.MAX_RESTARTS_EXCEEDED, "", NOW)
 
@@ -205,10 +205,35 @@ def gone(one: Pod, grace: int | None = FAILED_GANG_GRACE_SECONDS) -> DeletePod:
         ),
         pytest.param(
             {},
-            seen(deleting(0, seconds=-KUBELET_MARGIN.total_seconds()), status=LATE),
+            seen(
+                deleting(0, seconds=5),
+                status=LATE,
+                stopping={"u-digits-0-0": KUBELET_MARGIN + timedelta(seconds=5)},
+            ),
             Phase.RESTARTING,
             [CreatePod(1, 0), CreatePod(1, 1)],
             id="an old pod's node is dead: its grace is over, so the new attempt begins",
+        ),
+        pytest.param(
+            {},
+            seen(
+                replace(deleting(0), delete_by=ago(3600), deleted_at=ago(3630)),
+                status=LATE,
+                stopping={"u-digits-0-0": KUBELET_MARGIN},
+            ),
+            Phase.RESTARTING,
+            [],
+            id="it has had no more than that, whatever our clock says",
+        ),
+        pytest.param(
+            {},
+            seen(
+                status=replace(SECOND, failures=(replace(FAILURE, time=format_time(ago(-3600))),)),
+                attempt_known_for=timedelta(seconds=1),
+            ),
+            Phase.RESTARTING,
+            [CreatePod(1, 0), CreatePod(1, 1)],
+            id="a clock was ahead at the failure: the backoff is over all the same",
         ),
         pytest.param(
             {"suspend": True},
@@ -270,7 +295,7 @@ def gone(one: Pod, grace: int | None = FAILED_GANG_GRACE_SECONDS) -> DeletePod:
             {},
             seen(
                 status=Status(),
-                refusal=Refusal(message="quota", final=False, retry_at=NOW + timedelta(seconds=9)),
+                refusal=Refusal(message="quota", final=False, retry_in=timedelta(seconds=9)),
             ),
             Phase.PENDING,
             [],

@@ -136,7 +136,7 @@ def test_a_pod_that_waits_for_nothing(waiting: Waiting | None) -> None:
 
 def test_a_quotas_refusal_counts_the_pods_that_are_missing_and_names_none() -> None:
     said = 'pods "digits-0-1" is forbidden: exceeded quota: few (403)'
-    refusal = Refusal(message=said, final=False, retry_at=NOW)
+    refusal = Refusal(message=said, final=False)
     status = progress(spec(replicas=4), Observed(pods=(pod(0),), refusal=refusal), NOW)
     (entry,) = status.pending
     assert (entry.reason, entry.count, entry.message) == ("Refused", 3, "exceeded quota: few (403)")

@@ -1,4 +1,4 @@
-"""When a pod must have stopped of which nobody says that it has."""
+"""For how long things have been so; when a pod must have stopped that never says so."""
 
 from datetime import timedelta
 
@@ -7,9 +7,9 @@ import pytest
 from acceleratedjob.actions import CreatePod
 from acceleratedjob.observe import Observed
 from acceleratedjob.plan import plan
+from acceleratedjob.since import Since
 from acceleratedjob.status import Status
-from acceleratedjob.stopping import Stopping
-from tests.operator.builders import NOW, deleting, pod, spec
+from tests.operator.builders import NOW, deleting, spec
 
 SECOND = timedelta(seconds=1)
 
@@ -36,12 +36,12 @@ def test_it_is_waited_for_whatever_the_clocks_say(
 
 
 def test_it_is_counted_from_when_it_was_first_seen() -> None:
-    stopping, old = Stopping(), deleting(0)
-    assert stopping.note("job", [pod(1)], 10.0) == {}
-    assert stopping.note("job", [pod(1), old], 20.0) == {old.uid: timedelta()}
-    assert stopping.note("another", [], 22.0) == {}
-    assert stopping.note("job", [old], 25.5) == {old.uid: 5.5 * SECOND}
-    assert stopping.note("job", [], 26.0) == {}
-    assert stopping.note("job", [old], 30.0) == {old.uid: timedelta()}
-    stopping.forget("job")
-    assert stopping.note("job", [old], 40.0) == {old.uid: timedelta()}
+    since, none = Since(), timedelta()
+    assert since.note("job", [], 10.0) == {}
+    assert since.note("job", ["a"], 20.0) == {"a": none}
+    assert since.note("another", ["a"], 22.0) == {"a": none}
+    assert since.note("job", ["a", "b"], 25.5) == {"a": 5.5 * SECOND, "b": none}
+    assert since.note("job", ["b"], 26.0) == {"b": 0.5 * SECOND}
+    assert since.note("job", ["a"], 30.0) == {"a": none}
+    since.forget("job")
+    assert since.note("job", ["a"], 40.0) == {"a": none}
