@@ -77,9 +77,15 @@ class Situation:
     def causes(self) -> list[causes.Cause]:
         """Why the current attempt is over, if it is; also a pod that went while nobody watched."""
         found = list(causes.causes(self.observed, self.now))
-        if found or self.status.replicas < self.spec.size:
+        if found or not self._was_whole:
             return found
         return [causes.vanished(self.spec, self.status, index, self.now) for index in self.missing]
+
+    @property
+    def _was_whole(self) -> bool:
+        """Whether all pods of the attempt were made: the last is made when all others have been."""
+        size = self.spec.size
+        return self.status.replicas >= size or size - 1 in self.current
 
 
 Stage = Callable[[Situation], Plan | None]

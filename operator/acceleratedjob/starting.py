@@ -79,16 +79,21 @@ def _objects(at: Situation) -> Iterator[Action]:
 
 
 def creating(at: Situation) -> Plan | None:
-    """The Service, then one pod that shows whether the API server takes them, then the others."""
+    """The Service, then one pod that shows whether the API server takes them, then the others.
+
+    The last is made when all others are: it says that they were, if one of them is gone.
+    """
     missing, objects = at.missing, tuple(_objects(at))
     if not missing and not objects:
         return None
     creations = tuple(CreatePod(at.status.attempt, index) for index in missing)
     probe, rest = (creations[:1], creations[1:]) if not at.current else ((), creations)
+    last = rest[-1:] if missing[-1:] == [at.spec.size - 1] else ()
+    rest = rest[: len(rest) - len(last)]
     resumed = at.status.holds(ConditionType.SUSPENDED) and at.status.attempt > 0
     event = (Announce(Reason.RESUMED, "The job is resumed"),) if resumed else ()
     status = report.progress(at.spec, at.observed, at.now)
-    return Plan(status=status, steps=(*_cleaning(at), *steps(objects, probe, rest, event)))
+    return Plan(status=status, steps=(*_cleaning(at), *steps(objects, probe, rest, last, event)))
 
 
 def running(at: Situation) -> Plan:

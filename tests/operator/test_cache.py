@@ -70,6 +70,21 @@ def test_the_pods_that_are_there_and_those_that_are_lost(
 
 
 @pytest.mark.parametrize(
+    ("versions", "seen"),
+    [
+        pytest.param([1, 2], 2, id="news is taken"),
+        pytest.param([2, 1], 2, id="what comes late hides nothing newer"),
+        pytest.param([1, 3, 2, 3], 3, id="nor between two of the same"),
+    ],
+)
+def test_of_two_states_of_a_pod_the_newer_is_known(versions: list[int], seen: int) -> None:
+    """Events and the answers to our own writes come in any order."""
+    states = [pod(0, at=at) | {"spec": {"nodeName": f"n{at}"}} for at in versions]
+    (known,) = cache_after("Pod", [Changed(state) for state in states]).pods(UID)
+    assert known.node == f"n{seen}"
+
+
+@pytest.mark.parametrize(
     ("changes", "known"),
     [
         pytest.param([Changed(service())], {UID: "s"}, id="it is made"),

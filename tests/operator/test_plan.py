@@ -177,6 +177,13 @@ def gone(one: Pod, grace: int | None = FAILED_GANG_GRACE_SECONDS) -> DeletePod:
         ),
         pytest.param(
             {},
+            seen(pod(1), status=Status()),
+            Phase.RESTARTING,
+            [gone(pod(1), None)],
+            id="one went before it was counted: the last is there, so all were; none joins it",
+        ),
+        pytest.param(
+            {},
             seen(pod(0), ended(1, 1), status=SECOND),
             Phase.RESTARTING,
             [gone(pod(0)), gone(ended(1, 1))],
@@ -308,6 +315,13 @@ def test_the_life_of_a_job(
 ) -> None:
     made = plan(spec(**fields), observed, NOW)
     assert (made.status.phase, actions(made)) == (phase, expected)
+
+
+def test_the_last_pod_of_an_attempt_is_made_when_all_others_are() -> None:
+    job, (first, second, third, last) = spec(replicas=4), (CreatePod(0, i) for i in range(4))
+    assert plan(job, seen(status=Status()), NOW).steps == ((first,), (second, third), (last,))
+    assert plan(job, seen(pod(0), status=Status()), NOW).steps == ((second, third), (last,))
+    assert plan(job, seen(pod(0), pod(1), pod(2), status=Status()), NOW).steps == ((last,),)
 
 
 @pytest.mark.parametrize(
