@@ -11,7 +11,7 @@ from acceleratedjob.api import API_VERSION, KIND, PLURAL
 from tests.cluster.testbed import images, kwok
 from tests.cluster.testbed.cluster import Cluster
 from tests.cluster.testbed.places import PROJECT
-from tests.cluster.testbed.processes import TestbedFailed
+from tests.cluster.testbed.processes import TestbedFailed, wait_until
 
 CHART = PROJECT / "charts" / "acceleratedjob"
 CRD = CHART / "files" / "acceleratedjobs.accelerated.dev.yaml"
@@ -20,10 +20,15 @@ PYTHON = sys.executable
 
 
 def install_crd(cluster: Cluster) -> str:
-    """Have the job's definition served from here on; its name."""
+    """Have the job's definition served from here on; its name.
+
+    Established says that it will be: until its store is ready the API server answers with 429.
+    """
     cluster.kubectl("apply", "--server-side", "--filename", str(CRD))
     established = ("--for=condition=Established", "--timeout=30s")
     cluster.kubectl("wait", *established, "--filename", str(CRD))
+    stored = ("get", "--raw", f"/apis/{API_VERSION}/{PLURAL}?resourceVersion=0")
+    wait_until(lambda: cluster.answers(*stored), what=f"the store of {PLURAL}", seconds=30)
     return CRD.stem
 
 

@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
         case "import":
             node.import_image(place.node, options.archive)
         case "serve-control-plane":
-            controlplane.serve(place, fake_nodes=options.kwok)
+            controlplane.serve(place, fake_nodes=options.kwok, watch_cache=options.watch_cache)
         case "serve-node":
             node.serve(controlplane.ControlPlane(place))
     return 0
@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve-control-plane", help="be its supervisor")
     for command in (up, serve):
         command.add_argument("--kwok", type=int, default=0, help="fake nodes (default: 0)")
+    serve.add_argument("--no-watch-cache", dest="watch_cache", action="store_false")
     commands.add_parser("serve-node", help="be the supervisor of its node")
     commands.add_parser("down", help="end the test bed")
     commands.add_parser("env", help="print what to export for a test bed that is up")

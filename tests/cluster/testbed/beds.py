@@ -17,9 +17,12 @@ def prepare(*, report: Callable[[str], None]) -> None:
 
 
 @contextmanager
-def control_plane(place: Place, *, fake_nodes: int) -> Iterator[ControlPlane]:
+def control_plane(
+    place: Place, *, fake_nodes: int, watch_cache: bool = True
+) -> Iterator[ControlPlane]:
     """Have a control plane inside the block, shared with all who ask for the same place."""
-    with holding.hold(place, _serve_plane(place, fake_nodes)):
+    flags = () if watch_cache else ("--no-watch-cache",)
+    with holding.hold(place, (*_serve_plane(place, fake_nodes), *flags)):
         yield ControlPlane(place)
 
 

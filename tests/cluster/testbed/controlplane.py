@@ -4,11 +4,14 @@ It listens on free ports, so several live side by side. The API server also answ
 end of the link to a node, whether or not a node is ever added.
 """
 
+import base64
 import json
 import socket
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
 
 from tests.cluster.testbed import binaries, kwok
 from tests.cluster.testbed.cluster import Cluster
@@ -66,17 +69,35 @@ class ControlPlane:
             seconds=_START,
         )
 
+    def compact(self) -> None:
+        """Have etcd forget all that was before now: the API server answers 410 to who asks."""
+        now = self._etcd("range", key=base64.b64encode(b"/").decode())["header"]["revision"]
+        self._etcd("compaction", revision=now, physical=True)
 
-def serve(place: Place, *, fake_nodes: int) -> None:
-    """Be the supervisor of a control plane with some fake nodes until nobody needs it."""
+    def _etcd(self, call: str, **body: object) -> Any:
+        """Ask etcd by its JSON gateway."""
+        port = json.loads((self.place.folder / "etcd-port").read_text(encoding="utf-8"))
+        url, data = f"http://127.0.0.1:{port}/v3/kv/{call}", json.dumps(body).encode()
+        with urlopen(Request(url, data, method="POST")) as answer:
+            return json.load(answer)
+
+
+def serve(place: Place, *, fake_nodes: int, watch_cache: bool = True) -> None:
+    """Be the supervisor of a control plane with some fake nodes until nobody needs it.
+
+    Without a watch cache, what a watch may be given of the past is etcd's history.
+    """
     plane = ControlPlane(place)
     with serving(place) as components:
         _link_programs(plane)
         etcd, peer, port = _free_ports(3)
         _certify(plane, port)
+        _write(plane, "etcd-port", etcd)
         kube = plane.programs / "kube"
         components.start("etcd", _etcd(plane, etcd, peer))
-        components.start(_API_SERVER, _api_server(plane, etcd))
+        components.start(
+            _API_SERVER, [*_api_server(plane, etcd), f"--watch-cache={watch_cache}".lower()]
+        )
         ready = "the API server"
         components.wait_until(
             lambda: plane.cluster.answers("get", "--raw", "/readyz"), what=ready, seconds=_START
@@ -117,8 +138,12 @@ def _free_ports(count: int) -> list[int]:
         return [listener.getsockname()[1] for listener in listeners]
 
 
+def _write(plane: ControlPlane, name: str, port: int) -> None:
+    (plane.place.folder / name).write_text(json.dumps(port), encoding="utf-8")
+
+
 def _certify(plane: ControlPlane, port: int) -> None:
-    (plane.place.folder / "port").write_text(json.dumps(port), encoding="utf-8")
+    _write(plane, "port", port)
     authority = Authority.create(plane.place.folder / "pki")
     first_service = SERVICE_NETWORK.replace(".0/16", ".1")
     addresses = ",".join(f"IP:{ip}" for ip in ("127.0.0.1", plane.link.host, first_service))
