@@ -5,6 +5,7 @@ memory. An object replaces what is here only if it is newer: the answer to a wri
 echo of older changes come in any order.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -12,6 +13,9 @@ from acceleratedjob import api
 from acceleratedjob.api import Manifest, View
 from acceleratedjob.cluster import Change, Changed, Gone, Listed
 from acceleratedjob.observe import Pod, read_pod
+from acceleratedjob.sections import MAX_REPLICAS
+
+log = logging.getLogger(__name__)
 
 # Of a job's metadata; the rest, with who manages which field, may be larger than the job.
 _READ = (
@@ -30,6 +34,16 @@ def owner(manifest: View) -> Owner | None:
     """
     uid = api.owner_uid(manifest)
     return None if uid is None else (manifest["metadata"]["namespace"], uid)
+
+
+def _facts(manifest: View) -> Pod | None:
+    """A pod's facts; None also of one that cannot be read, which must not stop all other jobs."""
+    try:
+        return read_pod(manifest)
+    except Exception:
+        metadata = manifest["metadata"]
+        log.exception("%s/%s cannot be read: left out", metadata["namespace"], metadata["name"])
+        return None
 
 
 def version(manifest: View) -> int:
@@ -77,9 +91,17 @@ class Cache:
         self.jobs.pop(uid, None)
         self._lost.pop(uid, None)
 
-    def forget_lost(self, uid: str, *, before: int) -> None:
-        """Drop the memory of attempts that are history."""
-        kept = {pod.name: pod for pod in self.lost(uid) if pod.attempt >= before}
+    def forget_lost(self, uid: str, *, attempt: int) -> None:
+        """Drop the memory of all pods but those of an attempt and of the next.
+
+        Others are history, or are no job's: who may make pods can name and delete any number.
+        """
+        near = (attempt, attempt + 1)  # the next: another operator may have begun it
+        kept = {
+            pod.name: pod
+            for pod in self.lost(uid)
+            if pod.attempt in near and pod.index < MAX_REPLICAS
+        }
         self._lost[uid] = kept
 
     def take(self, kind: str, change: Change) -> set[str]:
@@ -105,7 +127,7 @@ class Cache:
 
     def _keep_pod(self, job: Owner, manifest: Manifest) -> bool:
         # What a creation answers has no status; the event of the same version says what it is.
-        pod, new = read_pod(manifest), version(manifest) - ("status" not in manifest)
+        pod, new = _facts(manifest), version(manifest) - ("status" not in manifest)
         if pod is None:
             return False
         known = self._pods.get(job, {}).get(pod.name)
@@ -123,7 +145,7 @@ class Cache:
             if self._singles[kind].get(job) == manifest["metadata"]["uid"]:
                 del self._singles[kind][job]
             return {job[1]}
-        pod = read_pod(manifest)
+        pod = _facts(manifest)
         if pod is not None:
             self._lose(job, pod)
         return {job[1]}

@@ -6,9 +6,12 @@ is given out again afterwards, never to two workers at once; a later time gives 
 
 import asyncio
 import time
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from acceleratedjob import metrics
+from acceleratedjob.observe import Refusal
 
 
 class WorkQueue:
@@ -94,3 +97,30 @@ class Backoff:
     def reset(self, key: str) -> None:
         """All is well again."""
         self._errors.pop(key, None)
+
+
+class Refusals:
+    """What the API server has refused of jobs, each tried again later and later.
+
+    All seconds are on a clock that nobody sets.
+    """
+
+    def __init__(self, backoff: Backoff) -> None:
+        self._backoff = backoff
+        self._told: dict[str, tuple[Refusal, float]] = {}  # job's uid -> and when to try again
+
+    def add(self, uid: str, refusal: Refusal, seconds: float) -> None:
+        """A job's object was refused now."""
+        self._told[uid] = (refusal, seconds + self._backoff.next(uid))
+
+    def get(self, uid: str, seconds: float) -> Refusal | None:
+        """What holds a job now, and how long until it is tried again."""
+        if uid not in self._told:
+            return None
+        refusal, retry_at = self._told[uid]
+        return replace(refusal, retry_in=timedelta(seconds=max(0.0, retry_at - seconds)))
+
+    def forget(self, uid: str) -> None:
+        """It was tried again and taken, or the job is gone."""
+        self._told.pop(uid, None)
+        self._backoff.reset(uid)

@@ -7,8 +7,7 @@ anywhere is made good by the next one, in this process or in the one that follow
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from acceleratedjob import api, metrics
 from acceleratedjob.actions import Action, Announce
@@ -20,7 +19,7 @@ from acceleratedjob.errors import ClusterError, Conflict, NotFound, Refused
 from acceleratedjob.execute import execute
 from acceleratedjob.gang import Gang
 from acceleratedjob.observe import Observed, Refusal
-from acceleratedjob.queue import Backoff, WorkQueue
+from acceleratedjob.queue import Backoff, Refusals, WorkQueue
 from acceleratedjob.refusals import field_at_fault
 from acceleratedjob.since import Since
 from acceleratedjob.situation import Plan
@@ -72,8 +71,7 @@ class Reconciler:
         self._since = Since()
         self.queue = WorkQueue()
         self._backoff = Backoff(retry_seconds)
-        self._refused = Backoff(retry_seconds)
-        self._refusals: dict[str, tuple[Refusal, float]] = {}  # and when to try again
+        self._refusals = Refusals(Backoff(retry_seconds))
         self._unwritten: dict[str, float] = {}  # since when counters wait to be written
         self._listed = {kind: asyncio.Event() for kind in WATCHED}
         self._at_work = False
@@ -98,10 +96,9 @@ class Reconciler:
         self.cache.forget(uid)
         self._specs.forget(uid)
         self._since.forget(uid)
-        for backoff in (self._backoff, self._refused):
-            backoff.reset(uid)
-        for memory in (self._refusals, self._unwritten):
-            memory.pop(uid, None)
+        self._refusals.forget(uid)
+        self._backoff.reset(uid)
+        self._unwritten.pop(uid, None)
 
     async def run(self) -> None:
         """Watch and work until cancelled."""
@@ -169,7 +166,7 @@ class Reconciler:
         spec, plan = decide(job, observed, now, self._specs.read)
         if not await self._write(job, observed.status, plan):
             return
-        self.cache.forget_lost(uid, before=plan.status.attempt)
+        self.cache.forget_lost(uid, attempt=plan.status.attempt)
         gang = Gang(spec, plan.status.attempt)
         for group in plan.steps:
             log.debug("%s", group, extra=about(job, gang.attempt))
@@ -178,8 +175,7 @@ class Reconciler:
             seconds = min(plan.requeue_after.total_seconds(), LOOK_AGAIN_SECONDS)
             self.queue.add_after(uid, seconds)
         if observed.refusal is not None and not observed.refusal.retry_in:
-            self._refusals.pop(uid, None)
-            self._refused.reset(uid)
+            self._refusals.forget(uid)
             self.queue.add(uid)
 
     def _observe(self, job: Manifest) -> Observed:
@@ -196,15 +192,8 @@ class Reconciler:
             attempt_known_for=known_for[facts[-1]],
             service_uid=self.cache.single("Service", uid),
             policy_uid=self.cache.single("NetworkPolicy", uid),
-            refusal=self._refusal(uid),
+            refusal=self._refusals.get(uid, elapsed()),
         )
-
-    def _refusal(self, uid: str) -> Refusal | None:
-        if uid not in self._refusals:
-            return None
-        told, retry_at = self._refusals[uid]
-        left = max(0.0, retry_at - elapsed())
-        return replace(told, retry_in=timedelta(seconds=left))
 
     async def _write(self, job: Manifest, old: Status, plan: Plan) -> bool:
         """Write the status if it must be; False if the job has gone or changed meanwhile."""
@@ -265,5 +254,5 @@ class Reconciler:
     def _refuse(self, spec: JobSpec, action: Action, error: Refused) -> None:
         field = field_at_fault(spec, action, error.field)
         told = Refusal(message=str(error), final=error.final, field=field)
-        self._refusals[spec.uid] = (told, elapsed() + self._refused.next(spec.uid))
+        self._refusals.add(spec.uid, told, elapsed())
         self.queue.add(spec.uid)

@@ -9,12 +9,15 @@ from acceleratedjob import pods, services
 from acceleratedjob.api import Manifest
 from acceleratedjob.cache import Cache
 from acceleratedjob.cluster import Change, Changed, Gone, Listed
+from acceleratedjob.sections import MAX_REPLICAS
 from tests.operator.builders import UID, job, spec
 
 
-def pod(index: int = 0, *, at: int = 1, uid: str = "", phase: str = "Pending") -> Manifest:
-    """The manifest of a pod of the first attempt, at a resource version."""
-    made: dict[str, Any] = pods.pod(spec(), attempt=0, index=index)
+def pod(
+    index: int = 0, attempt: int = 0, *, at: int = 1, uid: str = "", phase: str = "Pending"
+) -> Manifest:
+    """The manifest of a pod, at a resource version."""
+    made: dict[str, Any] = pods.pod(spec(), attempt=attempt, index=index)
     made["metadata"] |= {"uid": uid or f"u{index}", "resourceVersion": f"{at}"}
     return made | {"status": {"phase": phase}}
 
@@ -130,12 +133,31 @@ def test_an_older_job_does_not_replace_a_newer() -> None:
     assert cache.jobs[UID]["spec"]["replicas"] == 2
 
 
-def test_only_the_pods_of_past_attempts_are_forgotten() -> None:
-    cache = cache_after("Pod", [Changed(pod(0)), Gone(pod(0, at=2))])
-    cache.forget_lost(UID, before=0)
-    assert [pod.uid for pod in cache.lost(UID)] == ["u0"]
-    cache.forget_lost(UID, before=1)
-    assert cache.lost(UID) == ()
+@pytest.mark.parametrize(
+    ("attempt", "index", "kept"),
+    [
+        pytest.param(1, 0, False, id="an attempt that is history"),
+        pytest.param(2, 0, True, id="the attempt"),
+        pytest.param(3, 0, True, id="the next, which another operator may have begun"),
+        pytest.param(4, 0, False, id="one that cannot be: somebody else has named it"),
+        pytest.param(2, MAX_REPLICAS - 1, True, id="the last replica that a job may have"),
+        pytest.param(2, MAX_REPLICAS, False, id="a replica that no job may have"),
+    ],
+)
+def test_of_lost_pods_those_are_remembered_that_may_matter(
+    attempt: int, index: int, kept: bool
+) -> None:
+    seen = pod(index, attempt)
+    cache = cache_after("Pod", [Changed(seen), Gone(seen)])
+    cache.forget_lost(UID, attempt=2)
+    assert bool(cache.lost(UID)) == kept
+
+
+def test_a_pod_that_cannot_be_read_hides_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    odd = pod(0, at=2) | {"status": {"conditions": [{"status": "True"}]}}
+    cache = cache_after("Pod", [Listed((odd, pod(1))), Changed(odd), Gone(odd)])
+    assert ([one.index for one in cache.pods(UID)], cache.lost(UID)) == ([1], ())
+    assert "research/digits-0-0 cannot be read" in caplog.text
 
 
 def test_a_job_that_is_gone_leaves_nothing() -> None:

@@ -1,9 +1,11 @@
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
 import pytest
 
-from acceleratedjob.queue import Backoff, WorkQueue
+from acceleratedjob.observe import Refusal
+from acceleratedjob.queue import Backoff, Refusals, WorkQueue
 
 Scenario = Callable[[WorkQueue], Awaitable[list[str]]]
 
@@ -56,3 +58,21 @@ def test_a_backoff_doubles_up_to_its_limit_and_begins_again() -> None:
     assert [backoff.next("a") for _ in range(4)] == [1, 2, 4, 5]
     backoff.reset("a")
     assert (backoff.next("a"), backoff.next("b")) == (1, 1)
+
+
+def test_what_was_refused_is_tried_again_later_and_later() -> None:
+    refusals, quota = Refusals(Backoff(initial=2)), Refusal(message="quota", final=False)
+
+    def left(seconds: float) -> float | None:
+        told = refusals.get("a", seconds)
+        return None if told is None else told.retry_in.total_seconds()
+
+    assert left(0.0) is None
+    refusals.add("a", quota, 10.0)
+    assert [left(at) for at in (10.0, 11.5, 12.0, 99.0)] == [2.0, 0.5, 0.0, 0.0]
+    refusals.add("a", quota, 20.0)
+    assert left(20.0) == 4.0
+    refusals.forget("a")
+    assert left(20.0) is None
+    refusals.add("a", quota, 30.0)
+    assert left(30.0) == 2.0
