@@ -46,7 +46,7 @@ class Condition:
     """What holds of a job, by Kubernetes' conventions for conditions."""
 
     type: Annotated[str, string]
-    status: Annotated[str, choice("True", "False")]  # "True" or "False"
+    status: Annotated[str, choice("True", "False", "Unknown")]
     reason: Annotated[str, string]
     message: Annotated[str, string] = ""
     last_transition_time: Annotated[str, string] = ""

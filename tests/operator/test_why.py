@@ -177,6 +177,8 @@ def test_why_reads_what_a_newer_operator_writes() -> None:
     newer = stored(RUNNING)
     newer["status"]["unheardOf"] = 1
     assert why(newer, NOW) == why(stored(RUNNING), NOW)
+    newer["status"]["phase"] = "Unheard"
+    assert why(newer, NOW)[0].startswith("digits in research: Unheard")
 
 
 def test_no_text_of_a_pods_moves_a_cursor_or_passes_for_a_line_of_ours() -> None:

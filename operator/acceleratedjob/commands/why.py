@@ -16,7 +16,8 @@ from acceleratedjob.status import Failure, Pending, Status
 
 SHOWN_FAILURES = 3
 TRACEBACK_LINES = 12
-_SINCE = {  # phase -> the condition that began with it; the others: not ready
+# phase -> the condition that began with it; the others, and what a newer operator says: not ready
+_SINCE: dict[str, ConditionType] = {
     Phase.SUSPENDED: ConditionType.SUSPENDED,
     Phase.SUCCEEDED: ConditionType.COMPLETE,
     Phase.FAILED: ConditionType.FAILED,
@@ -63,7 +64,7 @@ def _printed(line: str) -> list[str]:
 
 def _headline(job: View, status: Status, now: datetime) -> str:
     name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
-    began = status.condition(_SINCE.get(Phase(str(status.phase)), ConditionType.READY))
+    began = status.condition(_SINCE.get(str(status.phase), ConditionType.READY))
     since = f", for {_ago(began.last_transition_time, now)}" if began else ""
     up = f", {status.ready_ratio} replicas up" if status.ready_ratio else ""
     return f"{name} in {namespace}: {status.phase}{since}; attempt {status.attempt}{up}"
