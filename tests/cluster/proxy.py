@@ -110,6 +110,9 @@ class Proxy:
 
     async def _refuse(self) -> None:
         if self._listener is not None:
+            for line in self._listener.sockets:
+                self._loop.remove_reader(line.fileno())
+            await asyncio.sleep(0)  # a closed server loses what it has accepted and not begun yet
             self._listener.close()
             self._listener = None
         await self._cut()
