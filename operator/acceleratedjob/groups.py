@@ -87,7 +87,7 @@ def _queue(spec: JobSpec, metadata: Manifest, attempt: int) -> None:
     """Kueue's words for a group of plain pods; it gates them itself until it admits them all.
 
     A group is one attempt's: Kueue waits for no replacement of a pod that fails, and gives the
-    quota back when the attempt's pods are gone.
+    quota back when the attempt's pods are gone. Where it places by topology, neighbours are near.
     """
     metadata["labels"] |= {
         "kueue.x-k8s.io/queue-name": spec.scheduling.queue,
@@ -96,6 +96,7 @@ def _queue(spec: JobSpec, metadata: Manifest, attempt: int) -> None:
     metadata["annotations"] |= {
         "kueue.x-k8s.io/pod-group-total-count": str(spec.size),
         "kueue.x-k8s.io/retriable-in-group": "false",
+        "kueue.x-k8s.io/pod-group-pod-index-label": api.REPLICA_INDEX_LABEL,
     }
 
 

@@ -73,6 +73,15 @@ def test_a_process_sees_exactly_the_contract(job: Job) -> None:
         }
 
 
+LAUNCH = [PYTHON, "-m", "accelerate.commands.launch"]
+WHERE = [  # as its users give them; the kubelet puts the values in
+    "--num_machines=2",
+    "--machine_rank=$(PET_NODE_RANK)",
+    "--main_process_ip=$(MASTER_ADDR)",
+    "--main_process_port=$(MASTER_PORT)",
+]
+
+
 @pytest.mark.parametrize(
     ("processes", "start", "script"),
     [
@@ -89,6 +98,18 @@ def test_a_process_sees_exactly_the_contract(job: Job) -> None:
             [PYTHON, "-m", "runtime.launch"],
             "with_accelerate.py",
             id="accelerate, two processes each by our launcher",
+        ),
+        pytest.param(
+            1,
+            [*LAUNCH, "--cpu"],
+            "with_accelerate.py",
+            id="accelerate launch, one process each",
+        ),
+        pytest.param(
+            2,
+            [*LAUNCH, "--multi_gpu", "--num_processes=4", *WHERE],
+            "with_accelerate.py",
+            id="accelerate launch, two processes each",
         ),
     ],
 )

@@ -76,6 +76,7 @@ def difference(scheduling: Manifest, **fields: object) -> Manifest:
             {
                 "kueue.x-k8s.io/pod-group-total-count": "3",
                 "kueue.x-k8s.io/retriable-in-group": "false",
+                "kueue.x-k8s.io/pod-group-pod-index-label": "accelerated.dev/replica-index",
             },
             {},
             id="Kueue: a group for each attempt",
