@@ -17,7 +17,7 @@ from acceleratedjob.spec import JobSpec, _Spec
 from acceleratedjob.status import Status
 from tests.cluster.jobs import CRD
 from tests.contract.manifests import BAD, GOOD
-from tests.operator import test_plan
+from tests.operator import stages
 
 VERSION: dict[str, Any] = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]
 SCHEMA: dict[str, Any] = VERSION["schema"]["openAPIV3Schema"]
@@ -90,7 +90,7 @@ def test_the_statuss_lists_have_the_same_fields_on_both_sides(list_: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "status", [test_plan.RUNNING, test_plan.SECOND, test_plan.SUSPENDED, test_plan.COMPLETE]
+    "status", [stages.RUNNING, stages.SECOND, stages.SUSPENDED, stages.COMPLETE]
 )
 def test_what_the_operator_writes_is_what_the_crd_takes(status: Status) -> None:
     jsonschema.validate(status.to_manifest(), SCHEMA["properties"]["status"])

@@ -9,8 +9,8 @@ from acceleratedjob.local.cluster import LocalCluster
 from acceleratedjob.status import Failure, Status
 from acceleratedjob.telling import count_restart
 from tests.operator.builders import job
+from tests.operator.lives import background, operate, until
 from tests.operator.node import Node
-from tests.operator.test_reconciler import background, operate, until
 
 
 def value(name: str, **labels: str) -> float:

@@ -15,29 +15,25 @@ from acceleratedjob.actions import (
     DeletePolicy,
     DeleteService,
 )
-from acceleratedjob.api import ConditionType, Phase, Reason
+from acceleratedjob.api import ConditionType, Phase
 from acceleratedjob.ending import refuse
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.observe import Observed, Pod, Refusal
 from acceleratedjob.plan import plan
-from acceleratedjob.report import failed, progress, restarting, succeeded, suspended
 from acceleratedjob.situation import FAILED_GANG_GRACE_SECONDS, KUBELET_MARGIN, Plan
-from acceleratedjob.status import Failure, Status, format_time
+from acceleratedjob.status import Status, format_time
 from tests.operator.builders import NOW, ago, deleting, ended, pod, spec
-
-JOB = spec()
-RUNNING = replace(progress(JOB, Observed(pods=(pod(0), pod(1))), ago(60)))
-FAILURE = Failure(attempt=0, replica=1, pod="digits-0-1", reason="Error", time=format_time(NOW))
-SECOND = restarting(JOB, RUNNING.with_failure(FAILURE), "", counted=True, now=NOW)
-LATE = replace(SECOND, failures=(replace(FAILURE, time=format_time(ago(60))),))
-SUSPENDED = suspended(JOB, replace(RUNNING, attempt=1), NOW)
-NEVER = Refusal(message="no", final=True)
-COMPLETE = succeeded(JOB, RUNNING, NOW)
-FAILED = failed(JOB, RUNNING.with_failure(FAILURE), Reason.MAX_RESTARTS_EXCEEDED, "", NOW)
-
-
-def seen(*pods: Pod, status: Status = RUNNING, **facts: object) -> Observed:
-    return Observed(status=status, pods=pods, **({"service_uid": "s"} | facts))  # type: ignore[arg-type]  # a table's row
+from tests.operator.stages import (
+    COMPLETE,
+    FAILED,
+    FAILURE,
+    JOB,
+    LATE,
+    NEVER,
+    SECOND,
+    SUSPENDED,
+    seen,
+)
 
 
 def actions(made: Plan) -> list[Action]:
@@ -324,73 +320,6 @@ def test_the_last_pod_of_an_attempt_is_made_when_all_others_are() -> None:
     assert plan(job, seen(pod(0), pod(1), pod(2), status=Status()), NOW).steps == ((last,),)
 
 
-@pytest.mark.parametrize(
-    ("observed", "attempt", "restarts"),
-    [
-        pytest.param(seen(pod(0), ended(1, 1)), 1, 1, id="a failure counts"),
-        pytest.param(seen(pod(0), deleting(1)), 1, 0, id="a deletion does not"),
-        pytest.param(
-            seen(pod(0), ended(1, 143, disrupted="PreemptionByScheduler")),
-            1,
-            0,
-            id="a preemption does not, though its process dies of a signal",
-        ),
-        pytest.param(
-            seen(ended(0, 1), ended(1, 137, attempt=0), status=SECOND),
-            1,
-            1,
-            id="failures of an old attempt are history",
-        ),
-    ],
-)
-def test_what_a_restart_counts(observed: Observed, attempt: int, restarts: int) -> None:
-    status = plan(JOB, observed, NOW).status
-    assert (status.attempt, status.restarts) == (attempt, restarts)
-
-
-@pytest.mark.parametrize(
-    ("pods", "replica"),
-    [
-        pytest.param(
-            [ended(0, 1, seconds_ago=5), ended(1, 1, seconds_ago=9)], 1, id="the earliest"
-        ),
-        pytest.param([ended(0, 1), ended(1, 137)], 1, id="in one second, the one that was killed"),
-        pytest.param(
-            [ended(0, 1), ended(1, 1, disrupted="NodeLost")],
-            1,
-            id="in one second, the one that was taken away",
-        ),
-        pytest.param([ended(1, 1), ended(0, 1)], 0, id="all alike: the lowest replica"),
-    ],
-)
-def test_the_first_cause_is_named(pods: list[Pod], replica: int) -> None:
-    failures = plan(JOB, seen(*pods), NOW).status.failures
-    assert [failure.replica for failure in failures] == [replica]
-
-
-def test_a_failure_is_told_in_full() -> None:
-    pods = (pod(0), ended(1, 137, reason="OOMKilled", seconds_ago=3))
-    status = plan(spec(failurePolicy={"maxRestarts": 0}), seen(*pods), NOW).status
-    assert status.failures == (
-        Failure(
-            attempt=0,
-            replica=1,
-            rank=1,
-            pod="digits-0-1",
-            node="n0",
-            exit_code=137,
-            signal=9,
-            reason="OOMKilled",
-            message="was ended by signal 9 (OOMKilled)",
-            time=format_time(ago(3)),
-        ),
-    )
-    told = next(c for c in status.conditions if c.type == ConditionType.FAILED)
-    assert told.message == (
-        "Replica 1 (pod digits-0-1 on node n0) was ended by signal 9 (OOMKilled); maxRestarts is 0"
-    )
-
-
 def test_an_invalid_job_fails_with_the_field() -> None:
     made = refuse(seen(pod(0)), InvalidSpec("spec.replicas", "must be 1"), 3, NOW)
     told = next(c for c in made.status.conditions if c.type == ConditionType.FAILED)
@@ -401,57 +330,3 @@ def test_an_invalid_job_fails_with_the_field() -> None:
 @pytest.mark.parametrize("status", [COMPLETE, FAILED])
 def test_a_finished_job_writes_nothing_more(status: Status) -> None:
     assert plan(JOB, seen(ended(0), ended(1), status=status), NOW) == Plan(status=status)
-
-
-@pytest.mark.parametrize(
-    ("pods", "lost", "expected"),
-    [
-        pytest.param([ended(0), pod(1)], [], (1, 0), id="one is done"),
-        pytest.param([pod(1)], [ended(0)], (1, 0), id="one is done, and its pod was deleted"),
-        pytest.param([ended(1, 1)], [ended(0)], (1, 1), id="and another has failed"),
-    ],
-)
-def test_pods_that_have_ended_are_counted(
-    pods: list[Pod], lost: list[Pod], expected: tuple[int, int]
-) -> None:
-    status = progress(JOB, seen(*pods, lost=tuple(lost)), NOW)
-    assert (status.succeeded, status.failed) == expected
-    assert Status.from_manifest({"status": status.to_manifest()}) == status
-
-
-def test_what_a_later_operator_has_written_is_left_out() -> None:
-    """So that one can go back to an earlier version."""
-    status = plan(spec(), Observed(pods=(pod(0), ended(1, 1))), NOW).status
-    told = status.to_manifest()
-    for one in (told, told["conditions"][0], told["failures"][0]):
-        one["newIn2027"] = {"any": 1}
-    told["phase"] = "Hibernating"
-    assert Status.from_manifest({"status": told}) == replace(status, phase="Hibernating")
-
-
-def test_what_is_told_of_an_attempt_that_starts() -> None:
-    status = plan(
-        spec(processesPerReplica=4), seen(pod(0), pod(1, ready=False), status=Status()), NOW
-    ).status
-    assert (status.ready_ratio, status.replicas, status.ready) == ("1/2", 2, 1)
-    assert (status.world_size, status.processes_per_replica) == (8, 4)
-    assert status.observed_generation == 1
-    assert status.selector == "accelerated.dev/job-name=digits,accelerated.dev/attempt=0"
-    told = {c.type: (c.status, c.reason, c.message) for c in status.conditions}
-    assert told == {
-        "Scheduled": ("True", "AllScheduled", "2 of 2 pods have a node"),
-        "Ready": ("False", "WaitingForReplicas", "1 of 2 replicas are ready or have succeeded"),
-    }
-
-
-def test_the_times_of_a_job() -> None:
-    done = plan(JOB, seen(ended(0), ended(1)), NOW).status
-    up = format_time(ago(60))
-    assert (done.start_time, done.ready_time, done.completion_time) == (up, up, format_time(NOW))
-
-
-def test_the_newest_ten_failures_are_kept() -> None:
-    status = Status()
-    for attempt in range(12):
-        status = status.with_failure(replace(FAILURE, attempt=attempt))
-    assert [failure.attempt for failure in status.failures] == [*range(11, 1, -1)]

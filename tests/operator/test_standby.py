@@ -10,7 +10,7 @@ from acceleratedjob.local.cluster import LocalCluster
 from acceleratedjob.queue import WorkQueue
 from acceleratedjob.reconciler import WATCHED, Reconciler
 from tests.operator.builders import job
-from tests.operator.test_reconciler import background, names, settle
+from tests.operator.lives import background, names, settle
 
 SECONDS = 20
 

@@ -1,0 +1,82 @@
+"""The whole life of a job in memory: an operator, a node, and what both leave."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+from acceleratedjob import api
+from acceleratedjob.api import Manifest
+from acceleratedjob.cluster import Changed, Cluster, Ref
+from acceleratedjob.local.cluster import LocalCluster
+from acceleratedjob.reconciler import Reconciler
+from acceleratedjob.status import Status
+from tests.operator.node import Node, Script
+
+AT_ONCE = {"backoff": {"initialSeconds": 0}}
+REF = Ref(api.KIND, "research", "digits")
+SECONDS = 20
+
+
+@contextlib.asynccontextmanager
+async def background(*work: object) -> AsyncIterator[None]:
+    tasks = [asyncio.ensure_future(one) for one in work]  # type: ignore[call-overload]  # coroutines
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def operate(store: LocalCluster, cluster: Cluster) -> None:
+    """An operator's whole life: it begins from what is in the cluster, and knows nothing else."""
+    reconciler = Reconciler(cluster, retry_seconds=0.001)
+    async with background(reconciler.run()):
+        for found in store.objects(api.KIND):
+            reconciler.see(found)
+        async for change in store.watch(api.KIND):
+            if isinstance(change, Changed):
+                reconciler.see(change.object)
+
+
+async def until(store: LocalCluster, holds: Callable[[Status], bool]) -> Status:
+    """Wait for a status."""
+    async with asyncio.timeout(SECONDS):
+        async for _ in store.watch(api.KIND):
+            status = Status.from_manifest(await store.read(REF))
+            if holds(status):
+                return status
+    raise AssertionError
+
+
+async def live(
+    manifest: Manifest,
+    script: Script,
+    cluster: Cluster | None = None,
+    on: LocalCluster | None = None,
+) -> LocalCluster:
+    """Run a job to its end and let the operator clean up after it."""
+    store = cluster.cluster if cluster else on or LocalCluster()  # type: ignore[attr-defined]  # Faulty
+    await store.create(manifest)
+    async with background(Node(store, script).run(), operate(store, cluster or store)):
+        await until(store, lambda status: status.finished)
+        await settle(store)
+    return store
+
+
+async def settle(store: LocalCluster) -> None:
+    """Wait until nothing has changed for a while: all that is to be done is done."""
+    events = store.watch("Pod")
+    await anext(events)
+    quiet = asyncio.ensure_future(anext(events))
+    while (await asyncio.wait({quiet}, timeout=0.2))[0]:
+        quiet = asyncio.ensure_future(anext(events))
+    quiet.cancel()
+
+
+def names(store: LocalCluster, kind: str) -> list[str]:
+    return sorted(one["metadata"]["name"] for one in store.objects(kind))
+
+
+def status_of(store: LocalCluster) -> Status:
+    return Status.from_manifest(store.objects(api.KIND)[0])

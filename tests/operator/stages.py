@@ -1,0 +1,24 @@
+"""A job of two replicas at each stage of its life."""
+
+from dataclasses import replace
+
+from acceleratedjob.api import Reason
+from acceleratedjob.observe import Observed, Pod, Refusal
+from acceleratedjob.report import failed, progress, restarting, succeeded, suspended
+from acceleratedjob.status import Failure, Status, format_time
+from tests.operator.builders import NOW, ago, pod, spec
+
+JOB = spec()
+RUNNING = replace(progress(JOB, Observed(pods=(pod(0), pod(1))), ago(60)))
+FAILURE = Failure(attempt=0, replica=1, pod="digits-0-1", reason="Error", time=format_time(NOW))
+SECOND = restarting(JOB, RUNNING.with_failure(FAILURE), "", counted=True, now=NOW)
+LATE = replace(SECOND, failures=(replace(FAILURE, time=format_time(ago(60))),))
+SUSPENDED = suspended(JOB, replace(RUNNING, attempt=1), NOW)
+NEVER = Refusal(message="no", final=True)
+COMPLETE = succeeded(JOB, RUNNING, NOW)
+FAILED = failed(JOB, RUNNING.with_failure(FAILURE), Reason.MAX_RESTARTS_EXCEEDED, "", NOW)
+
+
+def seen(*pods: Pod, status: Status = RUNNING, **facts: object) -> Observed:
+    """A job with its Service and these pods."""
+    return Observed(status=status, pods=pods, **({"service_uid": "s"} | facts))  # type: ignore[arg-type]  # a table's row

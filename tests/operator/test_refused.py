@@ -1,0 +1,99 @@
+"""What the API server, or the operator itself, does not take."""
+
+import asyncio
+
+from acceleratedjob.api import Manifest
+from acceleratedjob.errors import Refused
+from acceleratedjob.local.cluster import LocalCluster
+from acceleratedjob.status import Status
+from tests.operator.builders import job
+from tests.operator.lives import (
+    background,
+    names,
+    operate,
+    settle,
+    status_of,
+    until,
+)
+from tests.operator.node import FOREVER, Node
+
+
+class Quota(LocalCluster):
+    """Takes so many pods and then refuses, as a quota or a policy does."""
+
+    def __init__(self, pods: int, *, final: bool) -> None:
+        super().__init__()
+        self.left = pods
+        self.final = final
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        if manifest["kind"] == "Pod":
+            if self.left == 0:
+                message = "exceeded quota"
+                raise Refused(message, final=self.final)
+            self.left -= 1
+        return await super().create(manifest)
+
+
+def test_a_quota_is_told_and_waited_for() -> None:
+    async def scenario() -> Status:
+        store = Quota(1, final=False)
+        await store.create(job())
+        async with background(
+            Node(store, lambda _attempt, _index: FOREVER).run(), operate(store, store)
+        ):
+            waiting = await until(store, lambda status: bool(status.pending))
+            assert (waiting.phase, waiting.pending[0].message) == ("Pending", "exceeded quota")
+            store.left = 9
+            return await until(store, lambda status: status.phase == "Running")
+
+    assert asyncio.run(scenario()).pending == ()
+
+
+def test_a_pod_that_will_never_be_taken_fails_the_job_and_leaves_nothing() -> None:
+    async def scenario() -> LocalCluster:
+        store = Quota(1, final=True)
+        await store.create(job())
+        async with background(
+            Node(store, lambda _attempt, _index: FOREVER).run(), operate(store, store)
+        ):
+            await until(store, lambda status: status.finished)
+            await settle(store)
+        return store
+
+    store = asyncio.run(scenario())
+    assert (status_of(store).phase, names(store, "Pod"), names(store, "Service")) == (
+        "Failed",
+        [],
+        [],
+    )
+
+
+def test_a_pod_of_the_same_name_that_is_not_ours_is_left_alone() -> None:
+    async def scenario() -> Status:
+        store = LocalCluster()
+        other = {
+            "kind": "Service",
+            "metadata": {"name": "digits", "namespace": "research"},
+            "spec": {},
+        }
+        await store.create(other)
+        await store.create(job())
+        async with background(operate(store, store)):
+            return await until(store, lambda status: bool(status.pending))
+
+    (pending,) = asyncio.run(scenario()).pending
+    assert "Service research/digits exists and is not this job's" in pending.message
+
+
+def test_a_job_that_cannot_be_run_says_why() -> None:
+    async def scenario() -> Status:
+        store = LocalCluster()
+        await store.create(job({"env": [{"name": "RANK", "value": "0"}]}))
+        async with background(operate(store, store)):
+            return await until(store, lambda status: status.finished)
+
+    (told,) = asyncio.run(scenario()).conditions
+    assert (
+        told.message == "spec.template.spec.containers[0].env[0].name: RANK is set by the operator"
+    )
