@@ -105,6 +105,7 @@ class Life(World):
         for _ in range(3):
             self.all_is_heard()
             self.the_kubelet_does_what_it_was_asked_to()
+            self.time_passes(61.0)  # what has failed is tried again within a minute
 
     def a_round(self) -> None:
         """Pods start, and when all are up their work is done."""
