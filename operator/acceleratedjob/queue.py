@@ -109,9 +109,11 @@ class Refusals:
         self._backoff = backoff
         self._told: dict[str, tuple[Refusal, float]] = {}  # job's uid -> and when to try again
 
-    def add(self, uid: str, refusal: Refusal, seconds: float) -> None:
-        """A job's object was refused now."""
+    def add(self, uid: str, refusal: Refusal, seconds: float) -> bool:
+        """A job's object was refused now; whether that is news."""
+        known = self.get(uid, seconds)
         self._told[uid] = (refusal, seconds + self._backoff.next(uid))
+        return known is None or known.message != refusal.message
 
     def get(self, uid: str, seconds: float) -> Refusal | None:
         """What holds a job now, and how long until it is tried again."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from acceleratedjob import api, metrics
-from acceleratedjob.actions import Action, Announce
+from acceleratedjob.actions import Action, Announce, Deletion
 from acceleratedjob.api import Manifest
 from acceleratedjob.cache import Cache
 from acceleratedjob.cluster import Change, Cluster, Ref
@@ -252,7 +252,8 @@ class Reconciler:
             self.cache.keep(result["kind"], result)
 
     def _refuse(self, spec: JobSpec, action: Action, error: Refused) -> None:
+        final = error.final and not isinstance(action, Deletion)
         field = field_at_fault(spec, action, error.field)
-        told = Refusal(message=str(error), final=error.final, field=field)
-        self._refusals.add(spec.uid, told, elapsed())
-        self.queue.add(spec.uid)
+        told = Refusal(message=str(error), final=final, field=field)
+        if self._refusals.add(spec.uid, told, elapsed()):  # else it is told already
+            self.queue.add(spec.uid)
