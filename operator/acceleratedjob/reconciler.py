@@ -224,10 +224,8 @@ class Reconciler:
             )
         except NotFound:
             self.forget(metadata["uid"])
-        except Conflict:
-            # An event with the newer job is on its way; this is for when it was missed.
-            self.cache.keep_job(await self._cluster.read(Ref.of(job)))
-            self.queue.add(metadata["uid"])
+        except Conflict:  # the watch brings the newer job, and with it another pass
+            log.debug("status overtaken by another write", extra=about(job))
         return None
 
     async def _take(self, gang: Gang, group: tuple[Action, ...], time: str) -> None:

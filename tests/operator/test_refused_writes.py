@@ -106,3 +106,14 @@ def test_it_is_tried_later_and_later_until_it_may_be(
     assert len(world.store.objects("Service")) == 1
     pods = [pod["metadata"] for pod in world.store.objects("Pod")]
     assert sum("deletionTimestamp" not in pod for pod in pods) == left
+
+
+def test_a_status_that_another_write_has_overtaken_is_written_when_the_news_comes(
+    world: World,
+) -> None:
+    world.cluster.fates.append("edited")
+    world.clock.run_until_complete(suspended(world.store))
+    world.pass_time(0)
+    (job,) = world.store.objects(api.KIND)
+    assert (job["status"]["phase"], job["metadata"]["labels"]) == ("Suspended", {"a": "edited"})
+    assert not world.cluster.fates
