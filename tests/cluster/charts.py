@@ -1,6 +1,7 @@
 """The chart as helm renders, lints and installs it."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from tests.cluster.testbed.cluster import Cluster
 from tests.cluster.testbed.processes import run
 
 Objects = list[dict[str, Any]]
-Rights = set[tuple[str, str, str]]  # (group, resource or resource/name, verb)
+Right = tuple[str, str, str]  # (group, resource or resource/name, verb)
+Rights = set[Right]
 
 RELEASE = "aj"
 FULL_NAME = "aj-acceleratedjob"
+PERMISSIONS = CHART.parents[1] / "docs/permissions.md"
 MONITORING = ("--api-versions", "monitoring.coreos.com/v1")
 
 
@@ -65,6 +68,13 @@ def rights(role: dict[str, Any]) -> Rights:
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
+
+
+def documented() -> dict[Right, str]:
+    """The rights in the table of docs/permissions.md, and what is broken without each."""
+    row = r"^\| `(.*?)` \| `(\S+?)` \| `(\w+)` \| (.*) \|$"
+    rows = re.findall(row, PERMISSIONS.read_text(), re.MULTILINE)
+    return {(group.replace('""', ""), resource, verb): told for group, resource, verb, told in rows}
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,16 @@ import pytest
 import yaml
 
 from acceleratedjob.api import GROUP
-from tests.cluster.charts import FULL_NAME, RELEASE, Release, Rights, found, render, rights
+from tests.cluster.charts import (
+    FULL_NAME,
+    RELEASE,
+    Release,
+    Rights,
+    documented,
+    found,
+    render,
+    rights,
+)
 from tests.cluster.jobs import CHART, Job, fake_job
 from tests.cluster.members import SHORT, member, one_leads
 from tests.cluster.testbed import kwok
@@ -23,7 +32,6 @@ from tests.cluster.testbed.processes import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("crd", "fake_nodes")]
 
-SECURITY = CHART.parents[1] / "docs/permissions.md"
 LINE = r"^(\w+)(?:\.([^/\s]+))?(?:/(\S+))?\s+\[\]\s+\[(.*?)\]\s+\[(.*?)\]$"  # of `can-i --list`
 ACCOUNT = "system:serviceaccount:{0}:{0}"
 SECONDS = "--timeout=120s"
@@ -59,12 +67,6 @@ def may(release: Release, user: str) -> Rights:
     }
 
 
-def documented() -> Rights:
-    """The rights in the table of docs/permissions.md."""
-    rows = re.findall(r"^\| `(.*?)` \| `(\S+?)` \| `(\w+)` \|", SECURITY.read_text(), re.MULTILINE)
-    return {(group.replace('""', ""), resource, verb) for group, resource, verb in rows}
-
-
 def test_the_account_may_do_exactly_what_is_documented(release: Release) -> None:
     own = may(release, ACCOUNT.format(release.namespace))
     told = {
@@ -73,7 +75,7 @@ def test_the_account_may_do_exactly_what_is_documented(release: Release) -> None
     }
     assert {right for right in own if right[0] not in REVIEWS} == told
     roles = found(render(namespaces=["red"], rbac={"userRoles": False}), "Role")
-    assert set().union(*map(rights, roles)) == documented()
+    assert set().union(*map(rights, roles)) == set(documented())
 
 
 @pytest.mark.parametrize("role", MAY)

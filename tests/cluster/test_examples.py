@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from acceleratedjob.groups import SCHEDULERS
+from tests.cluster.gangs import pod_groups
 from tests.cluster.jobs import Job
-from tests.cluster.test_gangs import pod_groups
 from tests.cluster.testbed import kwok
 from tests.cluster.testbed.cluster import Cluster
 from tests.cluster.testbed.places import PROJECT
