@@ -36,14 +36,17 @@ def render(*flags: str, **values: Any) -> Objects:
     return [each for each in yaml.safe_load_all(text) if each is not None]
 
 
+def is_hook(entry: dict[str, Any]) -> bool:
+    """Whether an object is there for `helm test` only."""
+    return "helm.sh/hook" in entry["metadata"].get("annotations", {})
+
+
 def found(objects: Objects, kind: str, name: str = "") -> Objects:
     """The objects of a kind, and of a name if one is given; those of `helm test` are left out."""
     return [
         entry
         for entry in objects
-        if entry["kind"] == kind
-        and name in ("", entry["metadata"]["name"])
-        and "helm.sh/hook" not in entry["metadata"].get("annotations", {})
+        if entry["kind"] == kind and name in ("", entry["metadata"]["name"]) and not is_hook(entry)
     ]
 
 

@@ -8,12 +8,23 @@ from acceleratedjob.api import OPERATOR_LABELS
 from acceleratedjob.cli import parser
 from acceleratedjob.kube.options import Options
 from acceleratedjob.lease import Terms
-from tests.cluster.charts import FULL_NAME, Rights, found, helm, only, pod_of, render, rights
+from tests.cluster.charts import (
+    FULL_NAME,
+    Rights,
+    found,
+    helm,
+    is_hook,
+    only,
+    pod_of,
+    render,
+    rights,
+)
 from tests.cluster.jobs import CHART
+from tests.cluster.testbed.processes import TestbedFailed
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("programs")]
 
-READ = ("get", "list", "watch")
+ON = {"onlyWhoMayCreatePods": True}
 
 
 def told(objects: list[dict[str, Any]]) -> Options:
@@ -110,6 +121,29 @@ def test_no_right_is_for_all_verbs_or_all_resources() -> None:
         assert not [right for right in rights(role) if "*" in right]
 
 
+def test_the_policy_is_about_the_namespaces_that_are_served() -> None:
+    binding = only(render(policy=ON), "ValidatingAdmissionPolicyBinding")["spec"]
+    assert "matchResources" not in binding
+    bounded = only(render(policy=ON, namespaces=["red"]), "ValidatingAdmissionPolicyBinding")
+    (served,) = bounded["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"]
+    assert served == {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["red"]}
+
+
+def test_a_cluster_that_would_not_check_the_policy_is_refused() -> None:
+    older = ("--kube-version", "1.29.9")
+    assert found(render(*older), "Deployment")
+    with pytest.raises(TestbedFailed, match=r"1\.30 or newer.* this is v1\.29\.9"):
+        render(*older, policy=ON)
+
+
+@pytest.mark.parametrize("policy", [{}, ON], ids=["without the policy", "with it"])
+def test_the_account_of_helms_test_may_create_the_pods_of_its_job_where_it_must(
+    policy: dict[str, bool],
+) -> None:
+    (role,) = (each for each in render(policy=policy) if is_hook(each) and each["kind"] == "Role")
+    assert (("", "pods", "create") in rights(role)) == bool(policy)
+
+
 @pytest.mark.parametrize(
     ("values", "kind", "present"),
     [
@@ -124,6 +158,7 @@ def test_no_right_is_for_all_verbs_or_all_resources() -> None:
         pytest.param({"rbac": {"create": False}}, "Role", False, id="not on leases either"),
         pytest.param({}, "PodDisruptionBudget", True, id="a drain leaves one operator"),
         pytest.param({}, "NetworkPolicy", False, id="no wall unless asked"),
+        pytest.param({}, "ValidatingAdmissionPolicy", False, id="no policy unless asked"),
         pytest.param({}, "ServiceMonitor", False, id="no monitor unless asked"),
         pytest.param({}, "ConfigMap", False, id="no dashboard unless asked"),
         pytest.param(

@@ -23,6 +23,7 @@ EVERYTHING: dict[str, Any] = {
     "nodeSelector": {"disk": "fast"},
     "tolerations": [{"key": "gpu", "operator": "Exists"}],
     "priorityClassName": "system-cluster-critical",
+    "policy": {"onlyWhoMayCreatePods": True},
     "networkPolicy": {"enabled": True, "from": [{"namespaceSelector": {}}]},
     "metrics": {
         name: {"enabled": True} for name in ("serviceMonitor", "prometheusRule", "dashboard")
@@ -33,7 +34,10 @@ SETS: dict[str, dict[str, Any]] = {
     "everything": EVERYTHING,
     "one operator": {"replicas": 1, "podDisruptionBudget": {"maxUnavailable": "50%"}},
     "two namespaces": {"namespaces": ["default", "kube-public"], "rbac": {"userRoles": False}},
-    "a name of its own": {"fullnameOverride": "x" * 63},
+    "a name of its own": {
+        "fullnameOverride": "x" * 63,
+        "policy": {"onlyWhoMayCreatePods": True},
+    },
     "behind a wall": {"networkPolicy": {"enabled": True, "apiServerPorts": [8443]}},
     "an account that is there": {"serviceAccount": {"create": False, "name": "default"}},
     "on OpenShift": {"podSecurityContext": {"runAsUser": None, "runAsGroup": None}},

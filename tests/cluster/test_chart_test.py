@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from acceleratedjob.cli import main
-from tests.cluster.charts import Release, render
+from tests.cluster.charts import Release, is_hook, render
 from tests.cluster.jobs import Job
 from tests.cluster.operators import connection, operator, play
 from tests.cluster.testbed import kwok
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("programs")]
 
 def made(*flags: str, **values: Any) -> tuple[dict[str, str], list[str], list[dict[str, Any]]]:
     """The environment and the command of the test's pod, and what its account is."""
-    hooks = [e for e in render(*flags, **values) if "helm.sh/hook" in str(e["metadata"])]
+    hooks = [each for each in render(*flags, **values) if is_hook(each)]
     (pod,) = (entry for entry in hooks if entry["kind"] == "Pod")
     (container,) = pod["spec"]["containers"]
     env = {entry["name"]: entry["value"] for entry in container["env"]}

@@ -4,18 +4,17 @@ import json
 from collections.abc import Iterator
 
 import pytest
-import yaml
 
 from acceleratedjob.api import Manifest
+from tests.cluster.charts import RELEASE, Release
 from tests.cluster.conftest import Kubectl
-from tests.cluster.jobs import Job, fake_job
+from tests.cluster.jobs import CHART, Job, fake_job
 from tests.cluster.testbed.cluster import Cluster
-from tests.cluster.testbed.places import PROJECT
 from tests.cluster.testbed.processes import TestbedFailed, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("crd")]
 
-POLICY = PROJECT / "examples/policies/only-who-may-create-pods.yaml"
+WORD = "only-who-may-create-pods"
 JOBS = "acceleratedjobs.accelerated.dev"
 SENTENCE = "may not create pods in namespace"
 
@@ -55,25 +54,19 @@ def changed(job: Job, name: str, user: str, spec: Manifest) -> str:
 
 
 @pytest.fixture
-def policy(place: Job, kubectl: Kubectl) -> Iterator[Manifest]:
-    """The policy as the example has it, in this namespace alone, once it is in force."""
-    objects = [one for one in yaml.safe_load_all(POLICY.read_text()) if one]
-    name = f"{objects[0]['metadata']['name']}-{place.namespace}"
-    here = {"matchLabels": {"kubernetes.io/metadata.name": place.namespace}}
-    for one in objects:
-        one["metadata"]["name"] = name
-    objects[1]["spec"] |= {"policyName": name, "matchResources": {"namespaceSelector": here}}
-    kubectl("create", "--filename=-", stdin=yaml.safe_dump_all(objects))
-    try:
-        wait_until(
-            lambda: SENTENCE in created(place, "author", "--dry-run=server"),
-            what="the policy in force",
-            seconds=60,
-        )
-        yield objects[0]
-    finally:
-        kinds = "validatingadmissionpolicybinding,validatingadmissionpolicy"
-        kubectl("delete", kinds, name, "--wait=false")
+def policy(place: Job) -> Iterator[str]:
+    """The name of the policy that the chart installs for this namespace, once it is in force."""
+    release, name = Release(place.cluster, place.namespace), f"{place.namespace}-{WORD}"
+    values = {"crds": {"enabled": False}, "policy": {"onlyWhoMayCreatePods": True}}
+    own = {"namespaces": [place.namespace], "fullnameOverride": place.namespace}
+    release.helm("install", RELEASE, CHART, values=values | own)
+    wait_until(
+        lambda: SENTENCE in created(place, "author", "--dry-run=server"),
+        what="the policy in force",
+        seconds=60,
+    )
+    yield name
+    release.helm("uninstall", RELEASE)
 
 
 def test_without_the_policy_who_may_create_jobs_may_create_pods_by_them(place: Job) -> None:
@@ -82,22 +75,21 @@ def test_without_the_policy_who_may_create_jobs_may_create_pods_by_them(place: J
 
 
 def test_with_the_policy_only_who_may_create_pods_may_create_jobs(
-    place: Job, policy: Manifest, kubectl: Kubectl
+    place: Job, policy: str, kubectl: Kubectl
 ) -> None:
     told = created(place, "author")
     assert f"an AcceleratedJob creates pods, and author {SENTENCE} {place.namespace}" in told
     assert place.names("aj") == []
     assert "created" in created(place, "trainer")
-    kind, name = policy["kind"].lower(), policy["metadata"]["name"]
-    kubectl("wait", f"{kind}/{name}", "--for=jsonpath={.status.observedGeneration}=1")
-    checked = "jsonpath={.status.typeChecking}"
-    assert kubectl("get", kind, name, f"--output={checked}") == "{}"
+    checked = f"validatingadmissionpolicy/{policy}"
+    kubectl("wait", checked, "--for=jsonpath={.status.observedGeneration}=1")
+    assert kubectl("get", checked, "--output=jsonpath={.status.typeChecking}") == "{}"
 
 
+@pytest.mark.usefixtures("policy")
 def test_with_the_policy_pods_are_not_changed_by_who_may_not_create_them(
-    place: Job, policy: Manifest
+    place: Job,
 ) -> None:
-    assert policy
     assert "created" in created(place, "trainer")
     other = {"template": {"spec": {"serviceAccountName": "another"}}}
     assert SENTENCE in changed(place, "trainer", "author", other)
