@@ -20,6 +20,7 @@ Rights = set[Right]
 RELEASE = "aj"
 FULL_NAME = "aj-acceleratedjob"
 PERMISSIONS = CHART.parents[1] / "docs/permissions.md"
+KUBERNETES = ("--kube-version", "1.34.0")
 MONITORING = ("--api-versions", "monitoring.coreos.com/v1")
 
 
@@ -31,8 +32,8 @@ def helm(*arguments: str | Path, values: dict[str, Any] | None = None) -> str:
 
 def render(*flags: str, **values: Any) -> Objects:
     """The chart's objects with some values set."""
-    place = ("--namespace", "system", "--kube-version", "1.34.0")
-    text = helm("template", RELEASE, CHART, *place, *flags, values=values)
+    place = ("--namespace", "system")
+    text = helm("template", RELEASE, CHART, *place, *KUBERNETES, *flags, values=values)
     return [each for each in yaml.safe_load_all(text) if each is not None]
 
 

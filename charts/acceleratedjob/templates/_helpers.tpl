@@ -12,8 +12,8 @@
 {{- end }}
 
 {{- define "acceleratedjob.selector" -}}
-app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ .Chart.Name | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- /* What no one's own labels can replace comes first: sets of the same key are merged. */}}
@@ -41,6 +41,6 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{- define "acceleratedjob.subjects" -}}
 - kind: ServiceAccount
-  name: {{ include "acceleratedjob.serviceAccount" . }}
-  namespace: {{ .Release.Namespace }}
+  name: {{ include "acceleratedjob.serviceAccount" . | quote }}
+  namespace: {{ .Release.Namespace | quote }}
 {{- end }}
