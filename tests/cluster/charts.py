@@ -93,17 +93,17 @@ class Release:
         place = ("--kubeconfig", self.cluster.kubeconfig, "--namespace", self.namespace)
         return helm(*arguments, *place, values=values)
 
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl in the release's namespace."""
+        return self.cluster.kubectl("--namespace", self.namespace, *arguments, stdin=stdin)
+
     def token(self, account: str) -> str:
         """A token of a service account, good for an hour."""
-        return self.cluster.kubectl(
-            "--namespace", self.namespace, "create", "token", account
-        ).strip()
+        return self.kubectl("create", "token", account).strip()
 
     def kubeconfig(self, account: str, path: Path) -> Path:
         """A kubeconfig of a service account."""
-        config = json.loads(
-            self.cluster.kubectl("config", "view", "--raw", "--minify", "--output=json")
-        )
+        config = json.loads(self.kubectl("config", "view", "--raw", "--minify", "--output=json"))
         config["users"][0]["user"] = {"token": self.token(account)}
         path.touch(mode=0o600)
         path.write_text(json.dumps(config), encoding="utf-8")

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.cluster.charts import Release
 from tests.cluster.jobs import CHART
 from tests.cluster.testbed import images
-from tests.cluster.testbed.cluster import Cluster
 from tests.cluster.testbed.node import Node
 from tests.cluster.testbed.places import PROJECT
 from tests.cluster.testbed.processes import run
@@ -76,70 +76,48 @@ def pip_settings(environment: Mapping[str, str]) -> Iterator[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
-    """An operator that helm has installed, in a namespace of its own."""
+class Shipped(Release):
+    """A release that runs from images, in a namespace of its own, by whose name it goes."""
 
-    node: Node
-    place: str
     served: str  # the namespace whose jobs it serves
-
-    @property
-    def name(self) -> str:
-        """Its name: no other release in the cluster has it."""
-        return self.place
-
-    @property
-    def cluster(self) -> Cluster:
-        """The cluster it is in."""
-        return self.node.plane.cluster
-
-    def helm(self, *arguments: str | Path) -> str:
-        """Run helm in the release's namespace."""
-        program = self.node.plane.programs / "helm"
-        where = ("--kubeconfig", self.cluster.kubeconfig, "--namespace", self.place)
-        return run(program, *where, *arguments)
 
     def put(self, action: str, version: str, *flags: str) -> None:
         """Install the release, or upgrade it, and wait until it is ready."""
-        image = (f"image.repository={OPERATOR}", f"image.tag={version}", "image.pullPolicy=Never")
-        values = (*image, f"namespaces={{{self.served}}}")
-        settings = [flag for value in values for flag in ("--set", value)]
-        self.helm(action, self.name, CHART, "--wait", "--timeout=120s", *flags, *settings)
+        image = {"repository": OPERATOR, "tag": version, "pullPolicy": "Never"}
+        values = {"image": image, "namespaces": [self.served]}
+        place = (self.namespace, CHART, "--wait", "--timeout=120s")
+        self.helm(action, *place, *flags, values=values)
 
     def pods(self) -> list[str]:
         """The operators' pods."""
         names = "--output=jsonpath={.items[*].metadata.name}"
         return self.kubectl("get", "pods", names).split()
 
-    def kubectl(self, *arguments: str) -> str:
-        """Run kubectl in the release's namespace."""
-        return self.cluster.kubectl("--namespace", self.place, *arguments)
-
     def owned(self) -> list[str]:
         """What there is of the release, in every namespace."""
-        mine = f"app.kubernetes.io/instance={self.name}"
+        mine = f"app.kubernetes.io/instance={self.namespace}"
         flags = ("--all-namespaces", "--selector", mine, "--output=name")
         return self.cluster.kubectl("get", OWNED, *flags).split()
 
     def uninstall(self) -> None:
         """Uninstall the release; helm does not wait for the pods of what it deletes."""
-        self.helm("uninstall", self.name, "--wait", "--ignore-not-found")
+        self.helm("uninstall", self.namespace, "--wait", "--ignore-not-found")
         self.kubectl("wait", "pods", "--all", "--for=delete", "--timeout=60s")
 
 
 @contextmanager
-def installed(node: Node, name: str, version: str) -> Iterator[Release]:
+def installed(node: Node, name: str, version: str) -> Iterator[Shipped]:
     """A release inside the block, where none but restricted pods are let in.
 
     The definition of jobs is there already, for all tests; the release takes it over.
     """
-    release = Release(node, place=f"{name}-operator", served=name)
-    for namespace in (release.place, name):
-        release.cluster.kubectl("create", "namespace", namespace)
-    release.cluster.kubectl("label", "namespace", release.place, RESTRICTED)
+    release = Shipped(node.plane.cluster, f"{name}-operator", served=name)
+    for namespace in (release.namespace, name):
+        release.kubectl("create", "namespace", namespace)
+    release.kubectl("label", "namespace", release.namespace, RESTRICTED)
     try:
         release.put("install", version, "--take-ownership")
         yield release
     finally:
         release.uninstall()
-        release.cluster.kubectl("delete", "namespace", release.place, name, "--wait=false")
+        release.kubectl("delete", "namespace", release.namespace, name, "--wait=false")

@@ -58,7 +58,7 @@ def release(testbed: Cluster, namespace: str) -> Iterator[Release]:
 def may(release: Release, user: str) -> Rights:
     """What a user may do in the release's namespace, as the API server lists it."""
     asked = ("auth", "can-i", "--list", "--no-headers", f"--as={user}")
-    text = release.cluster.kubectl("--namespace", release.namespace, *asked)
+    text = release.kubectl(*asked)
     lines = re.findall(LINE, text, re.MULTILINE)
     return {
         (group, "/".join(part for part in (resource, sub, name) if part), verb)
@@ -84,7 +84,7 @@ def test_users_of_a_namespace_may_do_with_its_jobs_what_their_role_says(
 ) -> None:
     user = f"{role}-{release.namespace}"
     bind = ("create", "rolebinding", role, f"--clusterrole={role}", f"--user={user}")
-    release.cluster.kubectl("--namespace", release.namespace, *bind)
+    release.kubectl(*bind)
 
     def granted(resource: str) -> set[str]:
         return {

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.jobs import DIGITS, PYTHON, Job, real_job
-from tests.cluster.releases import OPERATOR, RUNTIME, Builder, Release, installed
+from tests.cluster.releases import OPERATOR, RUNTIME, Builder, Shipped, installed
 from tests.cluster.testbed import images
 from tests.cluster.testbed.node import Node
 from tests.cluster.testbed.processes import TestbedFailed, process_with
@@ -64,14 +64,14 @@ def second(builder: Builder, node: Node, first: dict[str, Path]) -> Path:  # noq
 
 
 @pytest.fixture(scope="module")
-def release(node: Node, first: dict[str, Path]) -> Iterator[Release]:  # noqa: ARG001
+def release(node: Node, first: dict[str, Path]) -> Iterator[Shipped]:  # noqa: ARG001
     """The operator, installed by helm from its image."""
     with installed(node, f"test-{uuid.uuid4().hex[:8]}", FIRST) as release:
         yield release
 
 
 @pytest.fixture
-def shipped(release: Release) -> Job:
+def shipped(release: Shipped) -> Job:
     """A job's name in the namespace that the release serves."""
     return Job(release.cluster, release.served, f"job-{uuid.uuid4().hex[:8]}")
 
@@ -144,8 +144,8 @@ def test_the_installed_operator_trains_the_digits(shipped: Job, first: dict[str,
     assert float(shipped.kubectl("logs", f"{shipped.name}-0-0").split()[-1]) >= 0.95
 
 
-def test_helms_own_test_passes(release: Release) -> None:
-    assert "Phase:          Succeeded" in release.helm("test", release.name, "--timeout=180s")
+def test_helms_own_test_passes(release: Shipped) -> None:
+    assert "Phase:          Succeeded" in release.helm("test", release.namespace, "--timeout=180s")
 
 
 def test_a_training_image_starts_a_module_by_the_launcher(shipped: Job) -> None:
@@ -158,7 +158,7 @@ def test_a_training_image_starts_a_module_by_the_launcher(shipped: Job) -> None:
     assert shipped.kubectl("logs", f"{shipped.name}-0-1").startswith("Linux")
 
 
-def test_the_operators_namespace_lets_in_none_but_restricted_pods(release: Release) -> None:
+def test_the_operators_namespace_lets_in_none_but_restricted_pods(release: Shipped) -> None:
     free = ("run", "free", f"--image={images.BASE}", "--dry-run=server")
     with pytest.raises(TestbedFailed, match="violates PodSecurity"):
         release.kubectl(*free)
@@ -166,7 +166,7 @@ def test_the_operators_namespace_lets_in_none_but_restricted_pods(release: Relea
     assert release.kubectl("wait", *ready).count("condition met") == len(release.pods()) == 2
 
 
-def test_an_operator_that_is_asked_to_end_exits_with_0(release: Release) -> None:
+def test_an_operator_that_is_asked_to_end_exits_with_0(release: Shipped) -> None:
     pod = release.pods()[0]
     os.kill(process_with(HOSTNAME=pod, USER="acceleratedjob"), signal.SIGTERM)
     ended = "{.status.containerStatuses[0].lastState.terminated.exitCode}"
@@ -174,7 +174,7 @@ def test_an_operator_that_is_asked_to_end_exits_with_0(release: Release) -> None
     release.kubectl("wait", f"pod/{pod}", "--for=condition=Ready", "--timeout=60s")
 
 
-def test_an_upgrade_leaves_a_job_running(release: Release, shipped: Job, second: Path) -> None:
+def test_an_upgrade_leaves_a_job_running(release: Shipped, shipped: Job, second: Path) -> None:
     assert second.exists()
     shipped.apply(small(shipped, WAITS))
     shipped.wait("jsonpath={.status.phase}=Running")
@@ -196,7 +196,7 @@ def test_an_upgrade_leaves_a_job_running(release: Release, shipped: Job, second:
 
 
 def test_an_uninstalled_operator_leaves_the_jobs_and_their_kind(
-    release: Release, shipped: Job, crd: str
+    release: Shipped, shipped: Job, crd: str
 ) -> None:
     shipped.apply(small(shipped, "pass"))
     shipped.wait("condition=Complete")
