@@ -6,7 +6,7 @@ from datetime import datetime
 
 from acceleratedjob import deadlines, report
 from acceleratedjob.actions import Announce, DeleteJob, DeletePodGroup, DeletePolicy, DeleteService
-from acceleratedjob.api import Reason
+from acceleratedjob.api import ConditionType, Reason
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.groups import SCHEDULERS
 from acceleratedjob.observe import Observed
@@ -25,11 +25,15 @@ from acceleratedjob.status import Status
 def refuse(observed: Observed, error: InvalidSpec, generation: int, now: datetime) -> Plan:
     """The plan for a job that cannot be run: it fails, and nothing half-made stays."""
     status = report.invalid(observed.status, str(error), generation, now)
+    event = Announce(Reason.INVALID_SPEC, str(error), warning=True)
+    return Plan(status=status, steps=(*_removal(observed), (event,)))
+
+
+def _removal(observed: Observed) -> Steps:
     pods = deletions(observed.pods, FAILED_GANG_GRACE_SECONDS)
     service = (DeleteService(observed.service_uid),) if observed.service_uid else ()
     wall = (DeletePolicy(observed.policy_uid),) if observed.policy_uid else ()
-    event = Announce(Reason.INVALID_SPEC, str(error), warning=True)
-    return Plan(status=status, steps=steps(pods, service + wall, (event,)))
+    return steps(pods, service + wall)
 
 
 def finished(at: Situation) -> Plan | None:
@@ -39,6 +43,9 @@ def finished(at: Situation) -> Plan | None:
     deletion = deadlines.deletion(at.spec, at.status)
     if deletion is not None and deletion <= at.now:
         return Plan(status=at.status, steps=((DeleteJob(),),))
+    failed = at.status.condition(ConditionType.FAILED)
+    if failed is not None and failed.reason == Reason.INVALID_SPEC:  # all may not be gone yet
+        return Plan(status=at.status, steps=(*_ungrouping(at), *_removal(at.observed)))
     return Plan(status=at.status, steps=remains(at, at.status))
 
 
@@ -60,8 +67,12 @@ def refused(at: Situation) -> Plan | None:
         return None
     error = InvalidSpec(refusal.field, refusal.message)
     made = refuse(at.observed, error, at.spec.generation, at.now)
-    group = (DeletePodGroup(),) if at.spec.scheduling.gang in SCHEDULERS else ()
-    return replace(made, steps=(*steps(group), *made.steps))
+    return replace(made, steps=(*_ungrouping(at), *made.steps))
+
+
+def _ungrouping(at: Situation) -> Steps:
+    """The PodGroup's deletion; no watch shows whether there is one."""
+    return steps((DeletePodGroup(),) if at.spec.scheduling.gang in SCHEDULERS else ())
 
 
 def succeeded(at: Situation) -> Plan | None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from acceleratedjob.api import Reason
 from acceleratedjob.observe import Observed, Pod, Refusal
-from acceleratedjob.report import failed, progress, restarting, succeeded, suspended
+from acceleratedjob.report import failed, invalid, progress, restarting, succeeded, suspended
 from acceleratedjob.status import Failure, Status, format_time
 from tests.operator.builders import NOW, ago, pod, spec
 
@@ -16,6 +16,7 @@ LATE = replace(SECOND, failures=(replace(FAILURE, time=format_time(ago(60))),))
 SUSPENDED = suspended(JOB, replace(RUNNING, attempt=1), NOW)
 NEVER = Refusal(message="no", final=True)
 COMPLETE = succeeded(JOB, RUNNING, NOW)
+INVALID = invalid(Status(), "no", 1, NOW)
 FAILED = failed(JOB, RUNNING.with_failure(FAILURE), Reason.MAX_RESTARTS_EXCEEDED, "", NOW)
 
 

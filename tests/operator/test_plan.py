@@ -27,6 +27,7 @@ from tests.operator.stages import (
     COMPLETE,
     FAILED,
     FAILURE,
+    INVALID,
     JOB,
     LATE,
     NEVER,
@@ -293,6 +294,13 @@ def gone(one: Pod, grace: int | None = FAILED_GANG_GRACE_SECONDS) -> DeletePod:
             Phase.FAILED,
             [DeletePodGroup(), gone(pod(0)), DeleteService("s"), DeletePolicy("w")],
             id="nor what kept them together and apart",
+        ),
+        pytest.param(
+            {"cleanPodPolicy": "None", "scheduling": {"gang": "coscheduling"}},
+            seen(pod(0), status=INVALID, policy_uid="w"),
+            Phase.FAILED,
+            [DeletePodGroup(), gone(pod(0)), DeleteService("s"), DeletePolicy("w")],
+            id="killed before that was gone it still removes it",
         ),
         pytest.param(
             {},
