@@ -34,7 +34,8 @@ def evaluate(accelerator, model, loader):
 
 def main():
     set_seed(0)
-    accelerator = Accelerator(dataloader_config=DataLoaderConfiguration(split_batches=True))
+    data = DataLoaderConfiguration(split_batches=True, use_seedable_sampler=True)
+    accelerator = Accelerator(dataloader_config=data)
     train_set, test_set = datasets()
     model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9)

@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from runtime import Accelerator
+from runtime import Accelerator, DataLoaderConfiguration
 from runtime.utils import gather_object, set_seed
 
 TRAINING = 1440  # of 1,797 images: 45 batches of 32
@@ -38,7 +38,8 @@ def evaluate(accelerator, model, loader):
 
 def main():
     set_seed(0)
-    accelerator = Accelerator(split_batches=True)
+    data = DataLoaderConfiguration(split_batches=True, use_seedable_sampler=True)
+    accelerator = Accelerator(dataloader_config=data)
     train_set, test_set = datasets()
     model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9)

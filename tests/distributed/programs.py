@@ -4,8 +4,10 @@
 this rank has found, by the case's id, as JSON. Numbers are written in full: equal means bit by bit.
 """
 
+import contextlib
 import copy
 import importlib
+import io
 import json
 import os
 import sys
@@ -338,6 +340,16 @@ def seeds(library: Library, *, rng_types: list[str]) -> Any:
     return {"batch": first, "torch": torch.rand(2).tolist()}
 
 
+def printed(library: Library) -> Any:
+    """What the Accelerator and both states print here; a machine has two processes."""
+    accelerator = configured(library)
+    partial = importlib.import_module(f"{library.__name__}.state").PartialState()
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        for prints in (accelerator, accelerator.state, partial):
+            prints.print("once", 1, sep="-", end=";")
+    return text.getvalue()
+
+
 def set_seed(library: Library, *, device_specific: bool) -> Any:
     """The first numbers after set_seed."""
     configured(library)
@@ -358,6 +370,10 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         {"n": 37, "batch": 12, "split_batches": True, "even_batches": False},
     ),
     "seedable": (batches, {"n": 37, "use_seedable_sampler": True}),
+    "split, seedable": (
+        batches,
+        {"n": 37, "batch": 12, "split_batches": True, "use_seedable_sampler": True},
+    ),
     "ranks seeded differently": (batches, {"n": 37, "seed_by_rank": True}),
     "seedable, ranks seeded differently": (
         batches,
@@ -403,6 +419,7 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "left early": (left_early, {}),
     "generator in step": (seeds, {"rng_types": ["generator"]}),
     "torch in step": (seeds, {"rng_types": ["generator", "torch"]}),
+    "printed": (printed, {}),
     "set_seed": (set_seed, {"device_specific": False}),
     "set_seed by rank": (set_seed, {"device_specific": True}),
     **operations.CASES,

@@ -126,10 +126,3 @@ def test_a_rank_0_that_comes_later_is_waited_for(tmp_path: Path) -> None:
     first, second = finish([start(command, environment(0, 2, port)), early])
     assert first.splitlines()[-1] == "2 0 3 no"
     assert second.splitlines()[-1] == "2 1 3 no"
-
-
-def test_the_example_runs_in_one_process() -> None:
-    example = ROOT / "examples/digits/train.py"
-    done = run([sys.executable, str(example)], {})
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "accuracy 0.9" in done.stdout.splitlines()[-1]

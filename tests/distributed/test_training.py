@@ -1,6 +1,7 @@
 """Properties of distributed training, over real worlds, and the same as Accelerate's."""
 
 from collections import Counter
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -94,6 +95,26 @@ def test_the_order_differs_between_epochs(case: str, world: int) -> None:
     assert first["own"] != second["own"]
 
 
+def steps(case: str, world: int) -> list[list[int]]:
+    """What all ranks together read in each whole step."""
+    return [
+        [*chain(*parts)]
+        for epoch in zip(*found(case, world), strict=True)
+        for parts in list(zip(*(rank["own"] for rank in epoch), strict=True))[:-1]
+    ]
+
+
+@pytest.mark.parametrize("world", [2, 3, 4])
+def test_a_seedable_order_is_the_same_for_any_number_of_processes(world: int) -> None:
+    assert steps("split, seedable", world) == steps("split, seedable", 1) != []
+
+
+@pytest.mark.parametrize("world", [3, 4])
+def test_torchs_order_is_the_same_for_any_number_of_processes_but_one(world: int) -> None:
+    """One process draws a seed for each pass, as torch does; several share one generator."""
+    assert steps("split", world) == steps("split", 2) != steps("split", 1)
+
+
 @pytest.mark.parametrize("world", WORLDS)
 def test_only_the_last_batch_is_the_end(world: int) -> None:
     for rank in found("shuffled", world):
@@ -184,6 +205,12 @@ def test_an_inner_loop_left_early_hides_no_end(world: int) -> None:
 def test_the_length_is_right_where_accelerates_is_not() -> None:
     ranks = found("split, uneven", 2)
     assert all(epoch["length"] == len(epoch["own"]) for rank in ranks for epoch in rank)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_what_is_printed_is_printed_once_on_each_machine(world: int) -> None:
+    """As by Accelerate, to which `printed` is compared above; machines here have two processes."""
+    assert found("printed", world) == ["once-1;" * 3, "", "once-1;" * 3, ""][:world]
 
 
 def test_generators_are_in_step_and_only_those_asked_for() -> None:

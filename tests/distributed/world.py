@@ -37,6 +37,12 @@ def environment(rank: int, size: int, port: int) -> dict[str, str]:
     return os.environ | {name: str(value) for name, value in names.items()}
 
 
+def on_machines_of_two(rank: int, size: int, port: int) -> dict[str, str]:
+    """The same, as if every second process began another machine."""
+    names = {"LOCAL_RANK": rank % 2, "LOCAL_WORLD_SIZE": min(size - rank // 2 * 2, 2)}
+    return environment(rank, size, port) | {name: str(value) for name, value in names.items()}
+
+
 def start(command: list[str], env: dict[str, str]) -> "subprocess.Popen[str]":
     """One process, its output kept."""
     return subprocess.Popen(
@@ -101,7 +107,9 @@ def _run(library: str, size: int) -> list[dict[str, Any]] | AssertionError:
         port = free_port()
         commands = [[sys.executable, str(PROGRAMS), library, str(file)] for file in files]
         try:
-            finish([start(one, environment(r, size, port)) for r, one in enumerate(commands)])
+            finish(
+                [start(one, on_machines_of_two(r, size, port)) for r, one in enumerate(commands)]
+            )
         except AssertionError as error:
             return error
         return [json.loads(file.read_text()) for file in files]
