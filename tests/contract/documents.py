@@ -32,6 +32,19 @@ def snippets(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
+def commands(document: str) -> list[str]:
+    """The command lines of a document's shell snippets, each whole and without its comment."""
+    text = "".join(snippets(read(document), "sh")).replace("\\\n", " ")
+    lines = (re.sub(r"\s#.*", "", line) for line in text.splitlines())
+    return [" ".join(line.split()) for line in lines]
+
+
+def command(document: str, begins: str) -> str:
+    """The only command line of a document that begins so."""
+    (found,) = (line for line in commands(document) if line.startswith(begins))
+    return found
+
+
 def objects(document: str) -> list[Manifest]:
     """All objects of a document's YAML."""
     return [each for text in snippets(read(document), "yaml") for each in yaml.safe_load_all(text)]

@@ -2,10 +2,13 @@
 
 import argparse
 import asyncio
+import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from aiohttp import web
 from aiohttp.web import Request
 from prometheus_client.parser import text_string_to_metric_families
@@ -20,6 +23,7 @@ from acceleratedjob.reconciler import Reconciler
 
 PROJECT = Path(__file__).parents[2]
 PAGE = (PROJECT / "docs/operations.md").read_text()
+VALUES: Any = yaml.safe_load((PROJECT / "charts/acceleratedjob/values.yaml").read_text())
 ALERTS = PROJECT / "charts/acceleratedjob/files/alerts.yaml"
 
 
@@ -106,3 +110,38 @@ def test_the_table_of_flags_is_what_the_command_line_takes() -> None:
         "--renew-deadline": f"{told.terms.deadline:g}s",
         "--retry-period": f"{told.terms.retry:g}s",
     }
+
+
+def section(title: str) -> str:
+    """The page's text under a title."""
+    return re.split(r"^## ", PAGE.split(f"\n## {title}\n")[1], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def test_what_is_tuned_are_flags_and_values_that_there_are() -> None:
+    named = re.findall(r"`(-*[a-z][\w.-]+)`", section("Tuning"))
+    parser = argparse.ArgumentParser(add_help=False)
+    add_flags(parser)
+    flags = {action.option_strings[0] for action in parser._actions}
+    assert {name for name in named if name.startswith("--")} <= flags
+    for name in named:
+        if not name.startswith("--"):
+            value = VALUES
+            for part in name.split("."):
+                value = value[part]
+
+
+def test_less_than_half_of_the_charts_memory_was_ever_measured() -> None:
+    """As the page says; measured is what the other page shows of this operator."""
+    measured = (PROJECT / "docs/performance-operator.md").read_text()
+    rows = dict(re.findall(r"^\| (\S+ x \d+) \| AcceleratedJob \|(.+)$", measured, re.MULTILINE))
+    cells = [cell.strip() for row in rows.values() for cell in row.split("|")]
+    megabytes = [float(cell.removesuffix(" MB")) for cell in cells if cell.endswith(" MB")]
+    limit = VALUES["resources"]["limits"]["memory"]
+    assert "1000 x 8" in rows
+    assert f"the chart's limit of {limit}" in section("Scale")
+    assert 0 < max(megabytes) < int(limit.removesuffix("Mi")) / 2
+
+
+def test_the_workers_that_the_page_tells_are_the_reconcilers() -> None:
+    workers = inspect.signature(Reconciler).parameters["workers"].default
+    assert f", {workers} at a time" in section("Scale")
