@@ -6,6 +6,7 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import accelerate.state
 import pytest
@@ -16,6 +17,7 @@ import runtime.state
 from acceleratedjob.env import pod_env
 from acceleratedjob.local.process import free_port
 from acceleratedjob.spec import JobSpec
+from tests.contract.documents import command
 from tests.distributed.world import ROOT
 
 pytestmark = [
@@ -53,15 +55,12 @@ EXAMPLES = {  # example -> (what is written of each rank, how far the loss is fr
 }
 
 
-def run(example: str) -> list[str]:
-    """The lines of `acceleratedjob run`, as the example's table has it."""
-    env = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(ROOT / "operator"), str(ROOT)]),
-        "OMP_NUM_THREADS": "1",
-    }
+def run(command: list[str], **variables: str) -> list[str]:
+    """The lines that a command writes."""
+    paths = os.pathsep.join([str(ROOT / "operator"), str(ROOT)])
     done = subprocess.run(
-        [sys.executable, "-m", "acceleratedjob", "run", f"examples/{example}/job.yaml"],
-        env=env,
+        command,
+        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"} | variables,
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -71,6 +70,24 @@ def run(example: str) -> list[str]:
     )
     assert done.returncode == 0, done.stdout
     return done.stdout.splitlines()
+
+
+def by_manifest(example: str) -> list[str]:
+    """What `acceleratedjob run` writes, as the example's table has it."""
+    return run([sys.executable, "-m", "acceleratedjob", "run", f"examples/{example}/job.yaml"])
+
+
+def by_make(folder: Path) -> list[str]:
+    """What the first command of README.md writes, where all that it needs is installed."""
+    venv, line = folder / "venv", command("README.md", "make demo")
+    assert line == command("docs/quickstart.md", "make demo")
+    (venv / "bin").mkdir(parents=True)
+    (venv / ".demo").touch()
+    (venv / "bin/uv").touch()
+    program = venv / "bin/acceleratedjob"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m acceleratedjob "$@"\n')
+    program.chmod(0o700)
+    return run(line.split(), MAKEFLAGS=f" -- VENV={venv}")
 
 
 def end(lines: list[str]) -> list[float]:
@@ -103,11 +120,14 @@ def environment(example: str) -> dict[str, str]:
 @pytest.mark.parametrize("example", EXAMPLES)
 @pytest.mark.usefixtures("world_of_one")
 def test_an_example_trains_with_every_rank_and_to_the_loss_of_one_process(
-    example: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    example: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Each step's global batch is the same, so nothing but the order of sums differs."""
     lines, tolerance = EXAMPLES[example]
-    output = run(example)
+    output = by_make(tmp_path) if example == "digits" else by_manifest(example)
     assert sorted(line[4:] for line in output if "] rank " in line) == lines
     loss, accuracy = end(output)
     assert accuracy > 0.85
