@@ -41,8 +41,9 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/uv
 	$(UV) $(INDEX) --constraint constraints.txt --group demo --editable '.[operator,runtime]'
 	@touch $@
 
+# Compiled once: where PYTHONDONTWRITEBYTECODE is set, each process of the tests would compile torch.
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.demo
-	$(UV) $(INDEX) --constraint constraints.txt --group dev
+	$(UV) $(INDEX) --compile-bytecode --constraint constraints.txt --group dev
 	@touch $@
 
 $(VENV)/.node: Makefile | $(BIN)/uv
