@@ -9,7 +9,7 @@ from acceleratedjob.api import Reason
 NOTHING = "Nothing."
 _DESCRIBE_POD = "`kubectl describe pod POD` shows the kubelet's events."
 _IMAGE = "Check the image's name, its tag, and `imagePullSecrets`; a node must reach the registry."
-_AGAIN = "Nothing: the restart is not counted. With a `checkpoint` less work is lost."
+_AGAIN = "Nothing: the restart is not counted. A script that saves checkpoints loses less work."
 _RULE = "See the job's last failure; `spec.failurePolicy` decides what follows from one."
 
 # reason -> what it means, what to do
