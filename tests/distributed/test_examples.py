@@ -15,7 +15,6 @@ import yaml
 
 import runtime.state
 from acceleratedjob.env import pod_env
-from acceleratedjob.local.process import free_port
 from acceleratedjob.spec import JobSpec
 from tests.contract.documents import command
 from tests.distributed.world import ROOT
@@ -113,7 +112,7 @@ def environment(example: str) -> dict[str, str]:
     manifest["metadata"] |= {"namespace": "default", "uid": "u"}
     manifest["spec"] |= {"replicas": 1, "processesPerReplica": 1}
     env = pod_env(JobSpec.from_manifest(manifest), attempt=0, index=0)
-    here = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
+    here = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "OMP_NUM_THREADS": "1"}
     return env | here
 
 
