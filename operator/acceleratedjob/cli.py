@@ -1,8 +1,8 @@
 """The command line: one program, one command for each way to use a job's manifest.
 
 Exit codes: 0 all is well, 1 the job has failed, 2 the manifest or the command is wrong,
-3 there is no such job, or an operator's lease is another's, 4 the cluster cannot be reached or
-refuses, 130 interrupted.
+3 there is no such job, or an operator's lease is another's, 4 the cluster cannot be reached (its
+kubeconfig may be why) or refuses, 130 interrupted.
 """
 
 import argparse
@@ -139,7 +139,8 @@ def _operator(given: argparse.Namespace) -> int:
         return EXIT_USAGE
     # A container's first process hears no signal that it has no handler for, and importing takes a
     # second; the loop's own handler takes this one's place.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    # An exception, such as sys.exit raises, would be lost inside of a destructor, and the signal.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     from acceleratedjob.kube import program  # noqa: PLC0415  # imports kopf
 
     return program.main(options)

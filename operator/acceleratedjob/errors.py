@@ -7,6 +7,8 @@ ClusterError
 ├── Conflict         the object changed since it was read: look again
 ├── Refused          the API server will not have it: tell the user
 └── Unavailable      the API server cannot answer now: try again later
+    └── NoAnswer     nothing came back at all: whoever waits for it says so once
+        └── Unreachable  nothing ever will, until a person changes something: end
 """
 
 
@@ -60,10 +62,27 @@ class Unavailable(ClusterError):
 
     Attributes:
         retry_after: seconds that the server asked to wait; 0 if it did not say.
-        silent: True if nobody said anything until patience ran out, not even a refusal.
     """
 
-    def __init__(self, message: str, *, retry_after: float = 0, silent: bool = False) -> None:
+    def __init__(self, message: str, *, retry_after: float = 0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class NoAnswer(Unavailable):
+    """The API server has not answered.
+
+    Attributes:
+        silent: True if nobody said anything that counts, not even a refusal to connect.
+    """
+
+    def __init__(self, message: str, *, silent: bool = False) -> None:
+        super().__init__(message)
         self.silent = silent
+
+
+class Unreachable(NoAnswer):
+    """What is known of the cluster does not lead to it: a kubeconfig, a certificate."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, silent=True)

@@ -5,8 +5,6 @@ import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
-from kubernetes.aio.config import ConfigException, list_kube_config_contexts
-
 from acceleratedjob import api
 from acceleratedjob.api import ConditionType, View
 from acceleratedjob.cluster import Changed, Gone, Listed, Ref
@@ -16,6 +14,7 @@ from acceleratedjob.commands.why import read_status, why
 from acceleratedjob.commands.words import aligned, plain
 from acceleratedjob.errors import ClusterError, NotFound
 from acceleratedjob.kube.connection import connect, load_configuration
+from acceleratedjob.kube.kubeconfig import find
 from acceleratedjob.kube.objects import KubernetesCluster
 from acceleratedjob.kube.options import OWN_NAMESPACE, own_namespace
 
@@ -38,7 +37,7 @@ async def run(name: str, options: argparse.Namespace) -> int:
         return _fail(name, error, EXIT_USAGE)
     except NotFound as error:
         return _fail(name, error, EXIT_NOT_FOUND)
-    except (ClusterError, ConfigException) as error:
+    except ClusterError as error:
         return _fail(name, error, EXIT_UNAVAILABLE)
 
 
@@ -51,10 +50,7 @@ def _usual_namespace(options: argparse.Namespace) -> str:
     """The namespace that kubectl would use: the context's, or a pod's own."""
     if options.kubeconfig is None and options.context is None and OWN_NAMESPACE.exists():
         return own_namespace()
-    contexts, current = list_kube_config_contexts(options.kubeconfig)
-    named = {one["name"]: one for one in contexts}
-    chosen = named.get(options.context, current)
-    return str(chosen["context"].get("namespace") or "default")
+    return find(options.kubeconfig, options.context).namespace
 
 
 async def _read(options: argparse.Namespace, cluster: KubernetesCluster) -> View:

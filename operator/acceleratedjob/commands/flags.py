@@ -8,7 +8,8 @@ from typing import Any
 
 EXIT_CODES = (
     "Exit codes: 0 all is well, 1 the job has failed, 2 the command is wrong, 3 there is no such "
-    "job or pod, 4 the cluster cannot be reached or refuses, 130 interrupted."
+    "job or pod, 4 the cluster cannot be reached (its kubeconfig may be why) or refuses, "
+    "130 interrupted."
 )
 
 

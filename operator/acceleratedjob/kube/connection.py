@@ -2,9 +2,13 @@
 
 import contextlib
 import json
+import logging
+import os
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 from kubernetes.aio.client import Configuration
@@ -12,30 +16,52 @@ from kubernetes.aio.client.rest import RESTClientObject
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
 from acceleratedjob import metrics
-from acceleratedjob.errors import Unavailable
+from acceleratedjob.errors import NoAnswer, Unavailable, Unreachable
 from acceleratedjob.kube.answers import error_from
+from acceleratedjob.kube.contact import Contact
+from acceleratedjob.kube.kubeconfig import Kubeconfig, find
 from acceleratedjob.kube.pace import TRIES, Limit, Pace
 
 JSON = "application/json"
 REQUEST_SECONDS = 30
 LINE_BYTES = 4 * 2**20  # a watch sends an object a line; etcd takes at most 1.5 MiB
+# What the client library makes of a context whose values or files are not as they should be.
+_UNUSABLE = (ConfigException, aiohttp.ClientError, OSError, ValueError, LookupError, TypeError)
+
+log = logging.getLogger(__name__)
 
 
 async def load_configuration(kubeconfig: str | None, context: str | None) -> Configuration:
     """Where the API server is and who we are: in-cluster if so, else from a kubeconfig.
 
     Raises:
-        ConfigException: neither is there.
+        Unreachable: neither is there, or it cannot be used.
     """
     configuration = Configuration()
-    if kubeconfig is None and context is None:
-        with contextlib.suppress(ConfigException):  # not in a pod
+    if kubeconfig is None and context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
+        try:
             load_incluster_config(client_configuration=configuration)
+        except (ConfigException, OSError) as error:
+            log.warning("the pod's service account cannot be used: %s", error)
+        else:
             return configuration
-    await load_kube_config(
-        config_file=kubeconfig, context=context, client_configuration=configuration
-    )
+    await _load(find(kubeconfig, context), configuration)
     return configuration
+
+
+async def _load(found: Kubeconfig, into: Configuration) -> None:
+    where = f"context {found.context!r} of {found.files}"
+    try:
+        await load_kube_config(
+            config_file=found.files, context=found.context, client_configuration=into
+        )
+    except _UNUSABLE as error:
+        raise Unreachable(f"{where} cannot be used: {error}") from error
+    if found.command and not (into.api_key.get("BearerToken") or into.cert_file):
+        raise Unreachable(
+            f"{where}: the command {found.command!r} must give credentials, and has given none "
+            "(see the line before this one); run it by hand"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +71,7 @@ class Connection:
     configuration: Configuration
     session: aiohttp.ClientSession
     pace: Pace = field(default_factory=Pace)
+    contact: Contact = field(default_factory=Contact)
 
     async def request(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
         """Send a request and return the answer's JSON; again, when the server asks for it.
@@ -56,7 +83,7 @@ class Connection:
             **options: `params`; `content_type` and `accept` if they are not application/json.
 
         Raises:
-            ClusterError: as `answers.error_from` says, and Unavailable without any answer.
+            ClusterError: as `answers.error_from` says, and as `no_answer` without one.
         """
         data = body if isinstance(body, bytes | None) else _encoded(body)
         options |= {"data": data, "timeout": aiohttp.ClientTimeout(total=REQUEST_SECONDS)}
@@ -71,7 +98,12 @@ class Connection:
 
     async def _send(self, method: str, path: str, **options: Any) -> Any:
         async with self.pace.turn(), self.open(method, path, **options) as answer:
-            return json.loads(await answer.read())
+            body = await answer.read()
+        try:
+            return json.loads(body)
+        except ValueError as error:
+            sentence = f"{answer.url} must answer with JSON: is it an API server? It says"
+            raise Unavailable(f"{sentence} {body[:80]!r}") from error
 
     @contextlib.asynccontextmanager
     async def open(
@@ -95,23 +127,49 @@ class Connection:
         url = self.configuration.host + path
         try:
             async with self.session.request(method, url, headers=headers, **options) as answer:
+                self.contact.heard()
                 if answer.status >= 400:  # noqa: PLR2004  # HTTP's line between yes and no
                     metrics.API_ERRORS.labels(metrics.status_class(answer.status)).inc()
                     raise error_from(answer.status, await answer.read(), answer.headers)
                 yield answer
         except (aiohttp.ClientError, TimeoutError) as error:
-            silent = isinstance(error, TimeoutError)
-            metrics.API_ERRORS.labels("timeout" if silent else "connection").inc()
-            sentence = f"no answer from {url}: {type(error).__name__} {error}"
-            raise Unavailable(sentence, silent=silent) from error
+            raise no_answer(url, error) from error
+
+
+def no_answer(url: str, error: BaseException) -> NoAnswer:
+    """What it means that a request has met this instead of an answer; it is counted."""
+    silent = isinstance(error, TimeoutError)
+    metrics.API_ERRORS.labels("timeout" if silent else "connection").inc()
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        wrong = error.certificate_error
+        reason = getattr(wrong, "verify_message", "") or wrong
+        return Unreachable(
+            f"the certificate of {urlsplit(url).netloc} must be one to trust, and is not: "
+            f"{reason}; check the certificate-authority and the server in the kubeconfig"
+        )
+    return NoAnswer(f"no answer from {url}: {type(error).__name__} {error}", silent=silent)
 
 
 def open_session(configuration: Configuration, **options: Any) -> aiohttp.ClientSession:
-    """A session with the API server; the caller authenticates its requests, and closes it."""
-    connector = aiohttp.TCPConnector(ssl=RESTClientObject(configuration).ssl_context, limit=0)
+    """A session with the API server; the caller authenticates its requests, and closes it.
+
+    Raises:
+        Unreachable: the configuration's certificates cannot be used.
+    """
+    connector = aiohttp.TCPConnector(ssl=_tls(configuration), limit=0)
     return aiohttp.ClientSession(
         connector=connector, read_bufsize=LINE_BYTES, proxy=configuration.proxy, **options
     )
+
+
+def _tls(configuration: Configuration) -> ssl.SSLContext:
+    try:
+        context: ssl.SSLContext = RESTClientObject(configuration).ssl_context
+    except (OSError, ValueError) as error:
+        raise Unreachable(
+            f"the certificates for {configuration.host} must be PEM files, and are not: {error}"
+        ) from error
+    return context
 
 
 def _encoded(body: Any) -> bytes:

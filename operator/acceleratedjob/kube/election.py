@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from acceleratedjob import metrics
 from acceleratedjob.api import Manifest
-from acceleratedjob.errors import AlreadyExists, ClusterError, Conflict, NotFound
+from acceleratedjob.errors import AlreadyExists, ClusterError, Conflict, NoAnswer, NotFound
 from acceleratedjob.kube.connection import Connection
 from acceleratedjob.lease import (
     API_VERSION,
@@ -110,6 +110,8 @@ class Election:
             async with asyncio.timeout(self.terms.deadline / 2):
                 await (self._look() if step is Step.LOOK else self._claim(sent))
             self._standing = replace(self._standing, fresh=step is Step.LOOK)
+        except NoAnswer as error:
+            self.connection.contact.lost(error)
         except (ClusterError, OSError) as error:
             log.warning(
                 "lease=%s/%s %s", self.namespace, self.name, str(error) or "no answer in time"

@@ -4,8 +4,9 @@ Only `on.event` is used: no finalizer, no annotation, no state of kopf's on the 
 operator may be killed, upgraded or removed at any time and a job can always be deleted.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +15,8 @@ import kopf
 from kubernetes.aio.client import Configuration
 
 from acceleratedjob import api, metrics
-from acceleratedjob.kube.connection import REQUEST_SECONDS, open_session
+from acceleratedjob.kube.connection import REQUEST_SECONDS, no_answer, open_session
+from acceleratedjob.kube.contact import Contact
 from acceleratedjob.kube.objects import collection
 from acceleratedjob.kube.pulse import Pulse
 from acceleratedjob.kube.stream import PAGE
@@ -30,6 +32,7 @@ class Handlers:
     configuration: Configuration
     reconcilers: Mapping[str | None, Reconciler]  # by namespace; None serves all
     pulse: Pulse
+    contact: Contact = field(default_factory=Contact)
 
     def registry(self) -> kopf.OperatorRegistry:
         """A registry of its own: importing this module changes nothing global."""
@@ -69,6 +72,7 @@ class Handlers:
     ) -> None:
         """Kopf's request has an answer's head; a watch begins only after its list was read."""
         status, path = end.response.status, end.url.path
+        self.contact.heard()
         if status >= 400:  # noqa: PLR2004  # HTTP's line between yes and no
             metrics.API_ERRORS.labels(metrics.status_class(status)).inc()
         self.pulse.hear(path)
@@ -78,10 +82,28 @@ class Handlers:
     async def _unanswered(
         self, _session: object, _context: object, end: aiohttp.TraceRequestExceptionParams
     ) -> None:
-        silent = isinstance(end.exception, TimeoutError)
-        metrics.API_ERRORS.labels("timeout" if silent else "connection").inc()
-        if not silent:
+        if not isinstance(end.exception, (aiohttp.ClientError, TimeoutError)):
+            return  # it was not waited for
+        error = no_answer(str(end.url.with_query(None)), end.exception)
+        self.contact.lost(error)
+        if not error.silent:
             self.pulse.hear(end.url.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """Seconds between kopf's tries of one request: without an end, and each in time to be heard of.
+
+    Kopf ends with the last of them, and the whole process with it: half a minute without an API
+    server, or without the right to list, would be its end.
+    """
+
+    longest: float
+
+    def __iter__(self) -> Iterator[float]:
+        """As many as it takes."""
+        for seconds in itertools.chain((1, 1, 2, 3, 5, 8, 13), itertools.repeat(21)):
+            yield min(seconds, self.longest)
 
 
 def settings(pulse: Pulse) -> kopf.OperatorSettings:
@@ -92,8 +114,7 @@ def settings(pulse: Pulse) -> kopf.OperatorSettings:
     made.peering.standalone = True
     made.networking.connect_timeout = made.watching.connect_timeout = 10
     made.networking.request_timeout = REQUEST_SECONDS
-    waits = (1, 1, 2, 3, 5, 8, 13, 21)  # kopf's own; but it must try in time to be heard of
-    made.networking.error_backoffs = tuple(min(each, pulse.silence / 3) for each in waits)
+    made.networking.error_backoffs = Waits(longest=pulse.silence / 3)
     made.watching.server_timeout = pulse.watch_seconds
     made.watching.inactivity_timeout = pulse.silence
     made.watching.chunk_size = PAGE

@@ -63,16 +63,31 @@ def _verdict(wrong: list[str]) -> web.Response:
     return web.Response(text="\n".join(wrong or ["ok"]) + "\n", status=503 if wrong else 200)
 
 
+class CannotListenError(Exception):
+    """The port is another's, or not allowed."""
+
+
+async def _listen(runner: web.AppRunner, port: int) -> None:
+    try:
+        await web.TCPSite(runner, None, port).start()
+    except (OSError, OverflowError) as error:
+        raise CannotListenError(f"--http-port must be a free port, got {port}: {error}") from error
+
+
 @contextlib.asynccontextmanager
 async def serving(pages: Pages, port: int | None) -> AsyncIterator[None]:
-    """Answer on a port of all addresses inside the block; nowhere without a port."""
+    """Answer on a port of all addresses inside the block; nowhere without a port.
+
+    Raises:
+        CannotListenError: it is not free.
+    """
     if port is None:
         yield
         return
     runner = web.AppRunner(pages.application(), access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     try:
-        await web.TCPSite(runner, None, port).start()
+        await _listen(runner, port)
         yield
     finally:
         await runner.cleanup()

@@ -49,9 +49,16 @@ class TextFormatter(logging.Formatter):
         return super().formatMessage(record)
 
 
+def is_news(record: logging.LogRecord) -> bool:
+    """Whether a record says what nobody has said: kopf tells of every try without an answer."""
+    text = record.getMessage() if record.name.startswith("kopf") else ""
+    return not (text.startswith("Request attempt ") and "-> API" not in text)
+
+
 def configure_logging(log_format: str, level: str) -> None:
     """Write the log of this process to standard error, in one form."""
     handler = logging.StreamHandler()
+    handler.addFilter(is_news)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     if level != "debug":  # kopf would tell of every event, aiohttp of every probe

@@ -13,14 +13,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import kopf
-from kubernetes.aio.client import Configuration
 
 from acceleratedjob import api
-from acceleratedjob.errors import ClusterError
+from acceleratedjob.errors import ClusterError, NoAnswer, Unreachable
+from acceleratedjob.kube.arrival import arrive
 from acceleratedjob.kube.connection import Connection, connect, load_configuration
+from acceleratedjob.kube.deadline import end_within
 from acceleratedjob.kube.election import Election, LeaseLost, Unopposed
 from acceleratedjob.kube.handlers import Handlers, settings
-from acceleratedjob.kube.http import Pages, serving
+from acceleratedjob.kube.http import CannotListenError, Pages, serving
 from acceleratedjob.kube.logs import configure_logging
 from acceleratedjob.kube.objects import KubernetesCluster, collection
 from acceleratedjob.kube.options import Options
@@ -31,7 +32,9 @@ from acceleratedjob.reconciler import WATCHED, Reconciler
 
 log = logging.getLogger(__name__)
 
+EXIT_USAGE = 2
 EXIT_LEASE_LOST = 3
+EXIT_UNREACHABLE = 4
 STOP_SECONDS = 3  # for passes under way; then they are left to the next operator
 
 
@@ -39,35 +42,62 @@ STOP_SECONDS = 3  # for passes under way; then they are left to the next operato
 class Parts:
     """What works side by side; by namespace, where None is all of them."""
 
-    configuration: Configuration
+    connection: Connection
     election: Election | Unopposed
     pulse: Pulse
     clusters: Mapping[str | None, KubernetesCluster]
     reconcilers: Mapping[str | None, Reconciler]
 
+    def pages(self) -> Pages:
+        """What is told of them over HTTP."""
+        reconcilers = tuple(self.reconcilers.values())
+        return Pages(self.pulse, reconcilers, leading=lambda: self.election.leading)
+
+    def handlers(self) -> Handlers:
+        """What kopf calls."""
+        link = self.connection
+        return Handlers(link.configuration, self.reconcilers, self.pulse, link.contact)
+
 
 def main(options: Options) -> int:
     """Serve a cluster's jobs until a signal asks to stop; the exit code."""
     configure_logging(options.log_format, options.log_level)
-    asyncio.run(run(options))
-    logging.shutdown()
+    try:
+        asyncio.run(run(options))
+    except asyncio.CancelledError:  # it was asked to end before it has begun
+        return 0
+    except Unreachable as error:
+        log.critical("%s", error)
+        return EXIT_UNREACHABLE
+    except CannotListenError as error:
+        log.critical("%s", error)
+        return EXIT_USAGE
+    finally:
+        logging.shutdown()
     return 0
 
 
 async def run(options: Options) -> None:
-    """Connect, serve, and give the lease back whatever happens."""
-    stop = asyncio.Event()
-    _heed_signals(stop)
+    """Connect, serve, and give the lease back whatever happens.
+
+    Raises:
+        Unreachable: the cluster, as things are.
+        CannotListenError: on the port for HTTP.
+    """
+    _heed_signals()
     configuration = await load_configuration(options.kubeconfig, options.context)
     async with connect(configuration, options.limit) as connection:
-        parts = assemble(options, configuration, connection)
-        try:
-            await serve(parts, options, stop)
-        finally:
-            await parts.election.release()
+        parts = assemble(options, connection)
+        async with serving(parts.pages(), options.http_port):
+            jobs = collection(api.KIND, next(iter(options.namespaces), None))
+            await arrive(connection, parts.pulse, jobs)
+            try:
+                await serve(parts, options)
+            finally:
+                await parts.election.release()
 
 
-def assemble(options: Options, configuration: Configuration, connection: Connection) -> Parts:
+def assemble(options: Options, connection: Connection) -> Parts:
     """The parts of an operator, ready to be started."""
     election: Election | Unopposed = Unopposed()
     if options.leader_elect:
@@ -87,7 +117,7 @@ def assemble(options: Options, configuration: Configuration, connection: Connect
         for namespace in served
     }
     return Parts(
-        configuration=configuration,
+        connection=connection,
         election=election,
         pulse=pulse,
         clusters=clusters,
@@ -95,31 +125,26 @@ def assemble(options: Options, configuration: Configuration, connection: Connect
     )
 
 
-async def serve(parts: Parts, options: Options, stop: asyncio.Event) -> None:
-    """Run all parts until `stop` is set, or until one of them fails."""
-    pages = Pages(
-        parts.pulse, tuple(parts.reconcilers.values()), leading=lambda: parts.election.leading
-    )
-    before, kopf_stop = asyncio.all_tasks(), asyncio.Event()
+async def serve(parts: Parts, options: Options) -> None:
+    """Run all parts until a signal asks to end, or until one of them fails."""
+    before, stop = asyncio.all_tasks(), asyncio.Event()
     roots = await kopf.spawn_tasks(
-        registry=Handlers(parts.configuration, parts.reconcilers, parts.pulse).registry(),
+        registry=parts.handlers().registry(),
         settings=settings(parts.pulse),
         namespaces=options.namespaces,
         clusterwide=not options.namespaces,
         standalone=True,
-        stop_flag=kopf_stop,
     )
     _heed_signals(stop)  # kopf has its own way of ending, which would leave passes half done
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_serve_kopf(roots, before, kopf_stop))
-        async with serving(pages, options.http_port):
-            ours = [tasks.create_task(each.watch()) for each in parts.reconcilers.values()]
-            ours.append(tasks.create_task(_take_part(parts.election)))
-            ours.append(tasks.create_task(_work(parts)))
-            await stop.wait()
-            log.info("asked to end")
-            await _finish(parts, ours)
-        kopf_stop.set()
+        kopfs = tasks.create_task(_serve_kopf(roots, before))
+        ours = [tasks.create_task(each.watch()) for each in parts.reconcilers.values()]
+        ours.append(tasks.create_task(_take_part(parts.election)))
+        ours.append(tasks.create_task(_work(parts)))
+        await stop.wait()
+        log.info("asked to end")
+        await _finish(parts, ours)
+        kopfs.cancel()  # asked by its stop flag, it would wait for its own requests
 
 
 async def _finish(parts: Parts, tasks: list[asyncio.Task[None]]) -> None:
@@ -133,11 +158,10 @@ async def _finish(parts: Parts, tasks: list[asyncio.Task[None]]) -> None:
 
 
 async def _serve_kopf(
-    roots: Collection[asyncio.Task[None]], before: set[asyncio.Task[None]], stop: asyncio.Event
+    roots: Collection[asyncio.Task[None]], before: set[asyncio.Task[None]]
 ) -> None:
     await kopf.run_tasks(roots, ignored=before)
-    if not stop.is_set():
-        raise RuntimeError("kopf's watch of the jobs has ended, and nobody asked for it")
+    raise RuntimeError("kopf's watch of the jobs has ended, and nobody asked for it")
 
 
 async def _take_part(election: Election | Unopposed) -> None:
@@ -173,14 +197,25 @@ async def refresh(cluster: KubernetesCluster, reconciler: Reconciler) -> None:
             for kind in WATCHED:
                 reconciler.take(kind, await cluster.list(kind))
         except ClusterError as error:
-            seconds = backoff.next("refresh")
-            log.warning("taking over: retry=%gs %s", seconds, error)
-            await asyncio.sleep(seconds)
+            if isinstance(error, NoAnswer):
+                cluster.connection.contact.lost(error)
+            else:
+                log.warning("taking over: %s", error)
+            await asyncio.sleep(backoff.next("refresh"))
         else:
             return
 
 
-def _heed_signals(stop: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
+def _heed_signals(stop: asyncio.Event | None = None) -> None:
+    """Begin to end when asked, the calling task at once if nothing else; and be done in time."""
+    loop, me = asyncio.get_running_loop(), asyncio.current_task()
+
+    def asked() -> None:
+        end_within(loop)
+        if stop is not None:
+            stop.set()
+        elif me is not None:
+            me.cancel()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, asked)

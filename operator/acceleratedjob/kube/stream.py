@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 
 from acceleratedjob.cluster import Change, Changed, Gone, Listed
-from acceleratedjob.errors import ClusterError, NotFound, Unavailable
+from acceleratedjob.errors import ClusterError, NoAnswer, NotFound
 from acceleratedjob.kube.connection import Connection
 from acceleratedjob.kube.pulse import Pulse
 from acceleratedjob.queue import Backoff
@@ -53,11 +53,18 @@ class Stream:
                 self.pulse.hear(self.path)
                 self._version = ""
             except ClusterError as error:
-                if not (isinstance(error, Unavailable) and error.silent):
-                    self.pulse.hear(self.path)
-                seconds = self._backoff.next(self.path)
-                log.warning("watch=%s retry=%gs %s", self.path, seconds, error)
-                await asyncio.sleep(seconds)
+                await asyncio.sleep(self._seconds_after(error))
+
+    def _seconds_after(self, error: ClusterError) -> float:
+        """How long to wait; it is told, and whether the other side was heard of."""
+        seconds = self._backoff.next(self.path)
+        if isinstance(error, NoAnswer):
+            self.connection.contact.lost(error)
+        else:
+            log.warning("watch=%s retry=%gs %s", self.path, seconds, error)
+        if not (isinstance(error, NoAnswer) and error.silent):
+            self.pulse.hear(self.path)
+        return seconds
 
     async def list(self) -> Listed:
         """All objects, page by page, as of one resource version."""

@@ -1,0 +1,105 @@
+"""Which kubeconfig and which of its contexts is meant, and whether it can be one at all.
+
+The client library reads it too. Here it is read first, to say what must hold, what was found, and
+in which file: the library answers most mistakes with a TypeError.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from acceleratedjob.api import View
+from acceleratedjob.errors import Unreachable
+
+USUAL = "~/.kube/config"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kubeconfig:
+    """A context that can be used."""
+
+    files: str  # as in $KUBECONFIG, where several are separated as in $PATH
+    context: str
+    namespace: str
+    command: str  # that gives the credentials; empty if none does
+
+
+def find(files: str | None, context: str | None) -> Kubeconfig:
+    """The context of some files, or of those that kubectl would use.
+
+    Raises:
+        Unreachable: it cannot be used; the message says why.
+    """
+    where = files or os.environ.get("KUBECONFIG") or USUAL
+    told = [_read(each) for each in _present(where)]
+    currents = (each.get("current-context") for each in told)
+    name = context or next(filter(None, currents), None)
+    if not name:
+        raise Unreachable(f"{where} must have a current-context, and has none: set --context")
+    chosen = _named(told, "contexts", str(name), where)
+    cluster = _named(told, "clusters", str(chosen.get("cluster") or ""), where)
+    address = urlsplit(str(cluster.get("server") or ""))
+    if address.scheme not in ("http", "https") or not address.hostname:
+        found = cluster.get("server")
+        raise Unreachable(f"{where}: a cluster's server must be a URL, got {found!r}")
+    user: View = {}
+    if chosen.get("user") or address.scheme == "https":
+        user = _named(told, "users", str(chosen.get("user") or ""), where)
+    return Kubeconfig(
+        files=where,
+        context=str(name),
+        namespace=str(chosen.get("namespace") or "default"),
+        command=str(_mapping(user.get("exec")).get("command") or ""),
+    )
+
+
+def _present(where: str) -> list[Path]:
+    """Those of the files that are there; of several some may be missing, as for kubectl."""
+    files = [Path(each).expanduser() for each in where.split(os.pathsep) if each]
+    present = [each for each in files if os.path.exists(each)]  # noqa: PTH110  # never raises
+    if not present:
+        raise Unreachable(
+            f"a kubeconfig must be there, and {where} is not: name one with --kubeconfig or in "
+            "$KUBECONFIG"
+        )
+    return present
+
+
+def _read(file: Path) -> View:
+    try:
+        told = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Unreachable(f"kubeconfig {file} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise Unreachable(f"kubeconfig {file} must be YAML, and is not: {reason}") from error
+    if not isinstance(told, dict):
+        raise Unreachable(
+            f"kubeconfig {file} must have clusters, contexts and users, and has none of them"
+        )
+    return told
+
+
+def _named(told: Iterable[View], section: str, name: str, where: str) -> View:
+    """The first entry of a name in a section of any file."""
+    entries = [one for each in told for one in _entries(each.get(section))]
+    for one in entries:
+        if one["name"] == name:
+            return _mapping(one.get(section.removesuffix("s")))
+    names = ", ".join(sorted({str(one["name"]) for one in entries})) or "none"
+    kind = section.removesuffix("s")
+    raise Unreachable(f"{where} must have the {kind} {name!r}; its {section} are: {names}")
+
+
+def _entries(section: Any) -> list[View]:
+    entries = section if isinstance(section, list) else []
+    return [one for one in entries if isinstance(one, dict) and "name" in one]
+
+
+def _mapping(found: Any) -> View:
+    return found if isinstance(found, dict) else {}
