@@ -69,6 +69,29 @@ def test_none_goes_before_the_server_has_time_again() -> None:
     assert min(asyncio.run(scenario())) >= 0
 
 
+def test_a_shorter_wait_does_not_open_what_a_longer_one_has_closed() -> None:
+    now = 100.0
+    pace = Pace(clock=lambda: now)
+    pace.hold(9)
+    pace.hold(1)
+    assert pace._closed_until == 109
+
+
+def test_who_waits_already_waits_longer_when_the_server_asks_for_it() -> None:
+    async def scenario() -> float:
+        pace = Pace(Limit(per_second=10, burst=1))
+        async with pace.turn():
+            pass
+        waiting = asyncio.create_task(pace._until(pace.clock() + 0.1))
+        await asyncio.sleep(0)  # it waits
+        closed = pace.clock() + 0.3
+        pace.hold(0.3)
+        await waiting
+        return pace.clock() - closed
+
+    assert asyncio.run(scenario()) >= 0
+
+
 @asynccontextmanager
 async def server(refusals: int, headers: dict[str, str]) -> AsyncIterator[tuple[str, list[int]]]:
     """Answers 429 so often, then 200; where it is, and what it has answered."""

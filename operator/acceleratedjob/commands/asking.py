@@ -73,8 +73,7 @@ async def _status(options: argparse.Namespace, cluster: KubernetesCluster) -> in
     if options.all_namespaces:
         cluster = KubernetesCluster(cluster.connection, None)
     if options.watch:
-        if options.job is not None:
-            await _read(options, cluster)
+        await (_read(options, cluster) if options.job else cluster.list(api.KIND))
         return await _watch(options, cluster)
     if options.job is not None:
         jobs: tuple[View, ...] = (await _read(options, cluster),)

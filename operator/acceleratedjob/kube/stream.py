@@ -49,9 +49,12 @@ class Stream:
                     self.pulse.complete(self.path)
                 async for change in self._watch():
                     yield change
-            except (_TooOldError, NotFound):
+            except (_TooOldError, NotFound) as error:
                 self.pulse.hear(self.path)
                 self._version = ""
+                seconds = self._backoff.next(self.path)  # there may be nothing to list for long
+                log.info("watch=%s begins anew in %g s: %s", self.path, seconds, error)
+                await asyncio.sleep(seconds)
             except ClusterError as error:
                 await asyncio.sleep(self._seconds_after(error))
 

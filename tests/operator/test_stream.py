@@ -1,0 +1,161 @@
+"""A watch shows every change once, in order, whatever ends it."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from acceleratedjob.cluster import Change, Listed
+from acceleratedjob.errors import ClusterError, NoAnswer, Refused, Unavailable, Unreachable
+from acceleratedjob.kube.pulse import Pulse
+from acceleratedjob.kube.stream import Stream
+from tests.operator.talking import answering
+
+PATH = "/api/v1/pods"
+Script = list[tuple[int, Any]]  # status and body of each answer; a list of events is a watch
+
+
+def pod(name: str, version: int) -> dict[str, Any]:
+    return {"metadata": {"name": name, "resourceVersion": f"{version}"}}
+
+
+def page(*names: str, version: int, more: str = "") -> tuple[int, Any]:
+    metadata = {"resourceVersion": f"{version}", "continue": more}
+    return 200, {"items": [pod(name, version) for name in names], "metadata": metadata}
+
+
+def events(*told: tuple[str, str, int]) -> tuple[int, Any]:
+    return 200, [{"type": kind, "object": pod(name, version)} for kind, name, version in told]
+
+
+def shown(change: Change) -> tuple[str, ...]:
+    objects = change.objects if isinstance(change, Listed) else (change.object,)
+    return (type(change).__name__, *(one["metadata"]["name"] for one in objects))
+
+
+async def follow(script: Script, count: int) -> tuple[list[tuple[str, ...]], list[str]]:
+    """So many changes, and what was asked: a list's `continue`, a watch's version."""
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        is_watch = "watch" in request.query
+        asked.append(
+            f"from {request.query['resourceVersion']}"
+            if is_watch
+            else f"list {request.query.get('continue', '')}".strip()
+        )
+        if len(asked) > len(script):
+            await asyncio.Event().wait()
+        status, body = script[len(asked) - 1]
+        entries = body if isinstance(body, list) else [body]
+        return web.Response(status=status, text="".join(json.dumps(one) + "\n" for one in entries))
+
+    found: list[tuple[str, ...]] = []
+    async with asyncio.timeout(60), answering(answer) as link:
+        changes = Stream(link, PATH, "Pod", None, Pulse((PATH,))).changes()
+        while len(found) < count:
+            found.append(shown(await anext(changes)))
+    return found, asked[: len(script)]
+
+
+@pytest.mark.parametrize(
+    ("script", "found", "asked"),
+    [
+        pytest.param(
+            [page("a", version=5, more="next"), page("b", version=5)],
+            [("Listed", "a", "b")],
+            ["list", "list next"],
+            id="a list of two pages is one",
+        ),
+        pytest.param(
+            [page(version=5), events(("ADDED", "a", 6), ("MODIFIED", "a", 7), ("DELETED", "a", 8))],
+            [("Listed",), ("Changed", "a"), ("Changed", "a"), ("Gone", "a")],
+            ["list", "from 5"],
+            id="changes as they come",
+        ),
+        pytest.param(
+            [page(version=5), events(("ADDED", "a", 6)), events(("ADDED", "b", 7))],
+            [("Listed",), ("Changed", "a"), ("Changed", "b")],
+            ["list", "from 5", "from 6"],
+            id="a watch that ends goes on behind the last change",
+        ),
+        pytest.param(
+            [page(version=5), events(("BOOKMARK", "", 9)), events(("ADDED", "a", 10))],
+            [("Listed",), ("Changed", "a")],
+            ["list", "from 5", "from 9"],
+            id="a bookmark is no change, and what is behind it is not asked for again",
+        ),
+        pytest.param(
+            [page("a", version=5), events(("ERROR", "", 0)), page("b", version=20)],
+            [("Listed", "a"), ("Listed", "b")],
+            ["list", "from 5", "list"],
+            id="a version that is too old, told in the watch",
+        ),
+        pytest.param(
+            [page("a", version=5), (410, {}), page("b", version=20)],
+            [("Listed", "a"), ("Listed", "b")],
+            ["list", "from 5", "list"],
+            id="a version that is too old, told by the status",
+        ),
+        pytest.param(
+            [(404, {}), (404, {}), page(version=1)],
+            [("Listed",)],
+            ["list", "list", "list"],
+            id="a kind that is not there yet",
+        ),
+        pytest.param(
+            [page(version=5), (500, {}), events(("ADDED", "a", 6))],
+            [("Listed",), ("Changed", "a")],
+            ["list", "from 5", "from 5"],
+            id="an error loses nothing, and nothing is listed again for it",
+        ),
+    ],
+)
+def test_what_a_watch_shows(script: Script, found: list[tuple[str, ...]], asked: list[str]) -> None:
+    assert asyncio.run(follow(script, len(found))) == (found, asked)
+
+
+async def unasked(_: web.Request) -> web.Response:
+    raise AssertionError("nothing is to be asked")
+
+
+@pytest.mark.parametrize(
+    ("error", "age"),
+    [
+        pytest.param(NoAnswer("refused"), 0, id="a refusal to connect: the other side is there"),
+        pytest.param(NoAnswer("", silent=True), 60, id="silence"),
+        pytest.param(Unreachable("who is this?"), 60, id="a stranger"),
+        pytest.param(Unavailable("(500)"), 0, id="an answer that is an error"),
+        pytest.param(Refused("(403)", final=False), 0, id="a refusal"),
+    ],
+)
+def test_what_counts_as_having_heard_of_the_other_side(error: ClusterError, age: float) -> None:
+    async def heard() -> float:
+        now = 0.0
+        pulse = Pulse((PATH,), clock=lambda: now)
+        async with answering(unasked) as link:
+            stream = Stream(link, PATH, "Pod", None, pulse)
+            now = 60.0
+            assert stream._seconds_after(error) == 0.5
+            return pulse.age
+
+    assert asyncio.run(heard()) == age
+
+
+def test_waits_grow_while_nothing_is_had_and_are_short_again_after_a_watch() -> None:
+    async def waits() -> list[float]:
+        async def answer(request: web.Request) -> web.Response:
+            entries = events(("ADDED", "a", 6)) if "watch" in request.query else page(version=5)
+            told = entries[1] if isinstance(entries[1], list) else [entries[1]]
+            return web.Response(text="".join(json.dumps(one) + "\n" for one in told))
+
+        async with asyncio.timeout(60), answering(answer) as link:
+            stream = Stream(link, PATH, "Pod", None, Pulse((PATH,)))
+            grown = [stream._backoff.next(PATH) for _ in range(8)]
+            changes = stream.changes()
+            assert [shown(await anext(changes)) for _ in range(2)]
+            return [*grown, stream._backoff.next(PATH)]
+
+    assert asyncio.run(waits()) == [0.5, 1, 2, 4, 8, 16, 30, 30, 0.5]
