@@ -11,6 +11,7 @@ from acceleratedjob.deciding import decide
 from acceleratedjob.observe import Observed
 from acceleratedjob.plan import plan
 from acceleratedjob.report import failed, progress, restarting, succeeded, suspended
+from acceleratedjob.situation import FAILED_GANG_GRACE_SECONDS
 from acceleratedjob.status import Failure, Status, format_time
 from acceleratedjob.waits import Waiting
 from tests.operator.builders import NOW, ago, ended, job, pod, spec
@@ -171,5 +172,5 @@ def test_a_job_that_cannot_be_run_is_cleaned_and_deleted_as_well() -> None:
 
     status = decide(wrong, Observed(), NOW)[1].status
     assert reason(status) == "InvalidSpec"
-    assert at(NOW, status) == [DeletePod("digits-0-0", "u-digits-0-0")]
+    assert at(NOW, status) == [DeletePod("digits-0-0", "u-digits-0-0", FAILED_GANG_GRACE_SECONDS)]
     assert at(NOW + timedelta(seconds=30), status) == [DeleteJob()]
