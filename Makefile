@@ -22,6 +22,7 @@ GIVEN = $(foreach name,BASE TORCH SOURCE VERSION REVISION,\
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
     --constraint constraints.txt --no-header --no-annotate
 SBOM := cyclonedx-bom==7.5.0
+DIST := dist
 
 # What the tests' real node and image are made of.
 NODE := containerd runc containernetworking-plugins iproute2 iptables conntrack debootstrap buildah zstd openssl
@@ -91,12 +92,12 @@ $(VENV)/operator/.locked: locks/operator.txt | $(BIN)/uv
 	@touch $@
 
 sbom: $(VENV)/operator/.locked ## write the bill of materials of the operator's image, dist/sbom.cdx.json
-	@mkdir -p dist
+	@mkdir -p $(DIST)
 	$(BIN)/uvx --quiet --from $(SBOM) cyclonedx-py environment --output-reproducible \
-	    --pyproject pyproject.toml --mc-type application --output-file dist/sbom.cdx.json $(VENV)/operator
+	    --pyproject pyproject.toml --mc-type application --output-file $(DIST)/sbom.cdx.json $(VENV)/operator
 
 licenses: $(VENV)/.demo ## write docs/licenses.md from what is installed of the lock
 	$(BIN)/python -m docs.licenses
 
 clean: ## remove what the other targets have made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis $(DIST)

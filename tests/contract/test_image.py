@@ -1,7 +1,10 @@
 """What images are made of: locked, with hashes, and no more than they run."""
 
+import json
+import os
 import re
 import subprocess
+import sys
 import tomllib
 from importlib.metadata import requires
 from pathlib import Path
@@ -70,6 +73,62 @@ def test_a_licence_that_nobody_has_read_is_refused(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(licenses, "ALLOWED", {"MIT"})
     with pytest.raises(ValueError, match=r"the licence of kubernetes must be .* 'Apache-2\.0'"):
         licenses.licence("kubernetes")
+
+
+def write_bill(folder: Path) -> None:
+    """Write the bill of materials with this environment's tools, of what was fetched before."""
+    tools = folder / "bin"
+    tools.mkdir()
+    for name in ("python", "uv", "uvx"):
+        (tools / name).symlink_to(Path(sys.prefix) / "bin" / name)
+    command = ("make", "--silent", "sbom", f"VENV={folder}", f"DIST={folder}")
+    may_fetch = os.environ.get("CI") == "true"
+    env = os.environ | ({} if may_fetch else {"UV_OFFLINE": "1"})
+    done = subprocess.run(
+        command, cwd=PROJECT, env=env, capture_output=True, text=True, check=False
+    )
+    if not may_fetch and re.search("network|offline", done.stderr):
+        pytest.skip("`make sbom` was not run here yet, so what it needs is not at hand")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_bill_of_materials_lists_exactly_what_is_locked(tmp_path: Path) -> None:
+    write_bill(tmp_path)
+    bill = json.loads((tmp_path / "sbom.cdx.json").read_text(encoding="utf-8"))
+    assert (bill["bomFormat"], bill["metadata"]["component"]["name"]) == (
+        "CycloneDX",
+        PROJECT_FILE["project"]["name"],
+    )
+    listed = {canonicalize_name(one["name"]): one for one in bill["components"]}
+    versions = {name: one["version"] for name, one in listed.items()}
+    assert versions == licenses.locked(licenses.LOCK)
+    for name, one in listed.items():
+        assert one["purl"].startswith(f"pkg:pypi/{name}@{one['version']}")
+        assert one.get("licenses"), f"{name} has no licence in the bill"
+
+
+FLAGS = {  # of `ENGINE build`: those that the manuals of all three have; and each one's own time
+    "docker": ("--build-arg", "SOURCE_DATE_EPOCH="),
+    "podman": ("--timestamp", ""),
+    "buildah": ("--timestamp", ""),
+}
+
+
+@pytest.mark.parametrize("engine", FLAGS)
+def test_an_image_is_built_with_flags_that_its_engine_has(engine: str) -> None:
+    flag, value = FLAGS[engine]
+    command = ("make", "--dry-run", "image", f"ENGINE={engine}", "EPOCH=7", "BASE=b", "VERSION=1")
+    told = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    (line,) = re.findall(rf"{engine} build (.*?);", told.replace("\\\n", " "))
+    words = line.split()
+    assert words[:2] == [flag, f"{value}7"]
+    assert {word for word in words if word.startswith("--")} <= {
+        *("--build-arg", "--target", "--tag", flag),
+    }
+    assert words[-1] == "."
+    assert words[words.index("--tag") + 1] == "acceleratedjob-$name:1"
 
 
 def test_a_build_sees_only_what_it_copies() -> None:
