@@ -15,6 +15,7 @@ from acceleratedjob.errors import ClusterError, NotFound, Unavailable
 from acceleratedjob.kube.handlers import TOKEN_LIFE, Handlers
 from acceleratedjob.kube.objects import KubernetesCluster
 from acceleratedjob.kube.pulse import Pulse
+from acceleratedjob.queue import Backoff
 from tests.operator.builders import job
 from tests.operator.talking import answering
 
@@ -121,3 +122,26 @@ def test_kopf_has_listed_all_when_its_watch_begins(
             return pulse.unlisted
 
     assert asyncio.run(unlisted()) == ([] if is_complete else ["/jobs"])
+
+
+def test_kopf_does_not_ask_again_at_once_where_it_is_not_known() -> None:
+    async def waits() -> list[float]:
+        codes = iter((401, 401, 200, 401))
+
+        async def answer(_: web.Request) -> web.Response:
+            return web.json_response({}, status=next(codes))
+
+        async with answering(answer) as link:
+            handlers = Handlers(
+                link.configuration, {}, Pulse(()), unknown=Backoff(initial=0.01, maximum=1)
+            )
+            made = await handlers.log_in()
+            found = []
+            async with made.aiohttp_session as session:
+                for _ in range(4):
+                    await (await session.get(f"{made.server}/jobs")).read()
+                    found.append(handlers.unknown.next("/jobs"))
+            return found
+
+    # Each look at the next wait counts as one more error.
+    assert asyncio.run(waits()) == [0.02, 0.08, 0.01, 0.04]

@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 
-END_SECONDS = 15  # half of what Kubernetes gives a pod
+END_SECONDS = 20  # of the 30 that Kubernetes gives a pod
 EXIT_HELD_UP = 1
 
 log = logging.getLogger(__name__)

@@ -4,10 +4,12 @@ Only `on.event` is used: no finalizer, no annotation, no state of kopf's on the 
 operator may be killed, upgraded or removed at any time and a job can always be deleted.
 """
 
+import asyncio
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -20,6 +22,7 @@ from acceleratedjob.kube.contact import Contact
 from acceleratedjob.kube.objects import collection
 from acceleratedjob.kube.pulse import Pulse
 from acceleratedjob.kube.stream import PAGE
+from acceleratedjob.queue import Backoff
 from acceleratedjob.reconciler import Reconciler
 
 TOKEN_LIFE = timedelta(minutes=5)  # a projected token is replaced within its hour
@@ -33,6 +36,7 @@ class Handlers:
     reconcilers: Mapping[str | None, Reconciler]  # by namespace; None serves all
     pulse: Pulse
     contact: Contact = field(default_factory=Contact)
+    unknown: Backoff = field(default_factory=lambda: Backoff(initial=0.5, maximum=20))
 
     def registry(self) -> kopf.OperatorRegistry:
         """A registry of its own: importing this module changes nothing global."""
@@ -78,12 +82,19 @@ class Handlers:
         self.pulse.hear(path)
         if status < 400 and "watch" in end.url.query:  # noqa: PLR2004
             self.pulse.complete(path)
+        if status == HTTPStatus.UNAUTHORIZED:  # kopf would log in and ask again without a pause
+            await asyncio.sleep(self.unknown.next(path))
+        else:
+            self.unknown.reset(path)
 
     async def _unanswered(
-        self, _session: object, _context: object, end: aiohttp.TraceRequestExceptionParams
+        self,
+        session: aiohttp.ClientSession,
+        _context: object,
+        end: aiohttp.TraceRequestExceptionParams,
     ) -> None:
-        if not isinstance(end.exception, (aiohttp.ClientError, TimeoutError)):
-            return  # it was not waited for
+        if session.closed or not isinstance(end.exception, (aiohttp.ClientError, TimeoutError)):
+            return  # kopf has not waited for the answer
         error = no_answer(str(end.url.with_query(None)), end.exception)
         self.contact.lost(error)
         if not error.silent:
