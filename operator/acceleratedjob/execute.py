@@ -1,8 +1,9 @@
-"""Carries one action out. Doing it again does no harm: what is already so is success."""
+"""Carries actions out. Doing one again does no harm: what is already so is success."""
 
+import asyncio
 import contextlib
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import assert_never
 
@@ -171,3 +172,11 @@ def event(spec: JobSpec, announcement: Announce, time: str, attempt: int) -> Man
         "lastTimestamp": time,
         "count": 1,
     }
+
+
+async def together(works: Iterable[Awaitable[None]]) -> None:
+    """Wait for all; the first error is raised when all have ended, a refusal before others."""
+    ended = await asyncio.gather(*works, return_exceptions=True)
+    errors = [error for error in ended if isinstance(error, BaseException)]
+    for error in sorted(errors, key=lambda error: not isinstance(error, Refused)):
+        raise error

@@ -15,8 +15,8 @@ from acceleratedjob.api import Manifest
 from acceleratedjob.cache import Cache
 from acceleratedjob.cluster import Change, Cluster, Ref
 from acceleratedjob.deciding import Specs, decide
-from acceleratedjob.errors import ClusterError, Conflict, NotFound, Refused
-from acceleratedjob.execute import execute
+from acceleratedjob.errors import ClusterError, Conflict, NoAnswer, NotFound, Refused
+from acceleratedjob.execute import execute, together
 from acceleratedjob.gang import Gang
 from acceleratedjob.observe import Observed, Refusal
 from acceleratedjob.queue import Backoff, Refusals, WorkQueue
@@ -147,6 +147,8 @@ class Reconciler:
         try:
             with metrics.PASS_DURATION.time():
                 await self._pass(job)
+        except NoAnswer as error:  # said once for all jobs, see `kube.contact`
+            log.debug("retry in %g s: %s", self._retry(uid), error, extra=about(job))
         except (ClusterError, OSError) as error:
             log.warning("retry in %g s: %s", self._retry(uid), error, extra=about(job))
         except Exception:  # one job's bug must not stop the others
@@ -170,7 +172,7 @@ class Reconciler:
         gang = Gang(spec, plan.status.attempt)
         for group in plan.steps:
             log.debug("%s", group, extra=about(job, gang.attempt))
-            await self._take(gang, group, format_time(now))
+            await together(self._act(gang, action, format_time(now)) for action in group)
         if plan.requeue_after is not None:
             seconds = min(plan.requeue_after.total_seconds(), LOOK_AGAIN_SECONDS)
             self.queue.add_after(uid, seconds)
@@ -227,14 +229,6 @@ class Reconciler:
         except Conflict:  # the watch brings the newer job, and with it another pass
             log.debug("status overtaken by another write", extra=about(job))
         return None
-
-    async def _take(self, gang: Gang, group: tuple[Action, ...], time: str) -> None:
-        """Take a group's actions side by side; the first error is raised when all have ended."""
-        tasks = (self._act(gang, action, time) for action in group)
-        ended = await asyncio.gather(*tasks, return_exceptions=True)
-        errors = [error for error in ended if isinstance(error, BaseException)]
-        for error in sorted(errors, key=lambda error: not isinstance(error, Refused)):
-            raise error
 
     async def _act(self, gang: Gang, action: Action, time: str) -> None:
         spec = gang.spec
