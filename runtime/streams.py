@@ -6,6 +6,7 @@ their own: all are seeded with the CRC-32 of rank 0's torch generator's state, p
 
 import importlib
 import random
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,6 @@ from runtime.availability import is_present
 from runtime.constants import RNG_STATE_NAME
 from runtime.files import load
 from runtime.rng import set_seed
-from runtime.warn import warn_once
 
 _ACCELERATORS = ("cuda", "xpu", "npu", "mlu", "sdaa", "musa", "hpu", "neuron")
 
@@ -41,19 +41,24 @@ def random_states(step: int) -> dict[str, Any]:
 
 def load_random_states(folder: Path, process_index: int) -> dict[str, Any]:
     """Put this process' generators back, or seed them; gives `step`, if it was saved."""
-    path = folder / f"{RNG_STATE_NAME}_{process_index}.pkl"
-    is_known = path.exists()
-    states = load(path if is_known else folder / f"{RNG_STATE_NAME}_0.pkl")
+    is_known = _file(folder, process_index).exists()
+    states = load(_file(folder, process_index if is_known else 0))
     if is_known:
         _set_all(states)
     else:
-        warn_once(
-            f"{folder} was saved by fewer processes: rank {process_index} and those above draw "
-            "random numbers of their own, from rank 0's state and their rank"
-        )
+        if _file(folder, process_index - 1).exists():  # the first that is new speaks for all
+            warnings.warn(
+                f"{folder} was saved by fewer processes: rank {process_index} and those above "
+                "draw random numbers of their own, from rank 0's state and their rank",
+                stacklevel=2,
+            )
         drawn = zlib.crc32(bytes(states["torch_manual_seed"].tolist()))
         set_seed((drawn + process_index) % 2**32)
     return {"step": states["step"]} if "step" in states else {}
+
+
+def _file(folder: Path, process_index: int) -> Path:
+    return folder / f"{RNG_STATE_NAME}_{process_index}.pkl"
 
 
 @contextmanager

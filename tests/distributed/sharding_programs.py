@@ -391,6 +391,7 @@ def rank(library_name: str, env: dict[str, str], folder: Path) -> None:
     if library_name == "runtime":
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", "weights differ between ranks")
+        warnings.filterwarnings("ignore", ".* was saved by fewer processes")
         warnings.filterwarnings("ignore", "The .grad attribute of")  # torch.compile's own look
     library, size, found = LIBRARIES[library_name], int(env["WORLD_SIZE"]), {}
     for name, (program, options, worlds) in CASES.items():

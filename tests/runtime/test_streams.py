@@ -1,0 +1,45 @@
+"""What ranks draw from that a checkpoint of a smaller world knows nothing of."""
+
+import random
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from runtime.constants import RNG_STATE_NAME
+from runtime.files import save
+from runtime.streams import kept_random_states, load_random_states, random_states
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """Two processes' states."""
+    for rank in range(2):
+        save(random_states(step=rank), tmp_path / f"{RNG_STATE_NAME}_{rank}.pkl")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("rank", "said"),
+    [
+        pytest.param(1, 0, id="a rank that has saved its own says nothing"),
+        pytest.param(2, 1, id="the first that is new speaks for all"),
+        pytest.param(3, 0, id="those above are silent"),
+    ],
+)
+def test_that_fewer_have_saved_is_said_once(saved: Path, rank: int, said: int) -> None:
+    with warnings.catch_warnings(record=True) as given, kept_random_states():
+        warnings.simplefilter("always")
+        load_random_states(saved, rank)
+    assert [f"rank {rank} and those above" in str(one.message) for one in given] == [True] * said
+
+
+def test_each_new_rank_draws_numbers_of_its_own(saved: Path) -> None:
+    drawn = set()
+    with kept_random_states(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for rank in (2, 3, 2):
+            assert load_random_states(saved, rank) == {"step": 0}
+            drawn.add((random.random(), torch.rand(1).item()))  # no secret
+    assert len(drawn) == 2
