@@ -85,7 +85,8 @@ def gangs(testbed: Cluster) -> Iterator[None]:
         testbed.kubectl("wait", "crd", *names, "--for=condition=Established", "--timeout=30s")
     yield
     if ours:
-        testbed.kubectl("delete", "crd", *(each["metadata"]["name"] for each in ours))
+        made = (each["metadata"]["name"] for each in ours)
+        testbed.kubectl("delete", "crd", *made, "--ignore-not-found")
 
 
 async def told(link: Connection, operator: Member, spaces: list[str]) -> dict[Right, list[str]]:

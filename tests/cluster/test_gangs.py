@@ -26,7 +26,7 @@ def gang(request: pytest.FixtureRequest, testbed: Cluster) -> Iterator[str]:
 
 @pytest.mark.xdist_group("podgroups")  # one for all who define PodGroups
 def test_a_gang_waits_for_its_scheduler_to_be_installed_and_then_starts(
-    job: Job, gang: str, testbed: Cluster
+    gang: str, job: Job, testbed: Cluster
 ) -> None:
     manifest = fake_job(job.namespace, replicas=3, scheduling={"gang": gang})
     manifest["spec"]["template"]["spec"]["schedulerName"] = "default-scheduler"
