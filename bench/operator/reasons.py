@@ -2,7 +2,7 @@
 
 REASONS: dict[str, str] = {  # a goal's name -> one or two sentences
     "burst-1x512-indexed": "As fast as this API server takes the same pods by plain requests, to a "
-    "few percent; the goal is above that.",
+    "few percent; the goal is above that. From run to run each way's figure differs by a third.",
     "burst-64x8-indexed": "The API server has no CPU left from the first pod to the last: of the "
     "50 writes a job in all, next to 43, a gang's Service, its endpoints, which two controllers "
     "write, and its status come on top, and JSON costs the server more than protobuf. Four times "
