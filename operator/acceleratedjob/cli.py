@@ -19,14 +19,12 @@ import yaml
 from acceleratedjob.api import Manifest
 from acceleratedjob.commands.flags import add_commands
 from acceleratedjob.errors import InvalidSpec
+from acceleratedjob.exits import EXIT_INTERRUPTED, EXIT_USAGE
 from acceleratedjob.groups import pod_group
 from acceleratedjob.kube.options import Options, add_flags
 from acceleratedjob.pods import pod
 from acceleratedjob.services import network_policy, service
 from acceleratedjob.spec import JobSpec
-
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,7 +18,7 @@ from acceleratedjob.kube.connection import Connection
 from acceleratedjob.kube.election import Election
 from acceleratedjob.lease import Terms
 from tests.cluster.charts import FULL_NAME, Release, Right, documented
-from tests.cluster.gangs import pod_groups
+from tests.cluster.definitions import known, pod_groups
 from tests.cluster.members import SECONDS, Member, member
 from tests.cluster.operators import connection
 from tests.cluster.stories import STORIES, Place, is_refused
@@ -76,17 +76,9 @@ def apply(cluster: Cluster, objects: list[dict[str, Any]]) -> None:
 @pytest.fixture(scope="module")
 def gangs(testbed: Cluster) -> Iterator[None]:
     """The API server knows the PodGroups of every gang."""
-    definitions = [pod_groups(scheduler.api_version) for scheduler in SCHEDULERS.values()]
-    names = [each["metadata"]["name"] for each in definitions]
-    there = testbed.kubectl("get", "crd", *names, "--ignore-not-found", "--output=name")
-    ours = [each for each, name in zip(definitions, names, strict=True) if name not in there]
-    if ours:
-        apply(testbed, ours)
-        testbed.kubectl("wait", "crd", *names, "--for=condition=Established", "--timeout=30s")
-    yield
-    if ours:
-        made = (each["metadata"]["name"] for each in ours)
-        testbed.kubectl("delete", "crd", *made, "--ignore-not-found")
+    apis = [scheduler.api_version for scheduler in SCHEDULERS.values()]
+    with known(testbed, [pod_groups(api) for api in apis]):
+        yield
 
 
 async def told(link: Connection, operator: Member, spaces: list[str]) -> dict[Right, list[str]]:

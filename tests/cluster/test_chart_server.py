@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.charts import MONITORING, render
+from tests.cluster.definitions import definition, known
 from tests.cluster.testbed.cluster import Cluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("monitoring")]
@@ -62,42 +63,12 @@ SETS: dict[str, dict[str, Any]] = {
 }
 
 
-def definition(kind: str) -> dict[str, Any]:
-    """The Prometheus operator's definition of a kind, without its schema."""
-    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    version = {"name": "v1", "served": True, "storage": True}
-    plural = f"{kind.lower()}s"
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.monitoring.coreos.com"},
-        "spec": {
-            "group": "monitoring.coreos.com",
-            "scope": "Namespaced",
-            "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
-            "versions": [version | {"schema": {"openAPIV3Schema": anything}}],
-        },
-    }
-
-
 @pytest.fixture(scope="module")
 def monitoring(testbed: Cluster) -> Iterator[None]:
     """The API server knows the Prometheus operator's kinds."""
-    kinds = {
-        "apiVersion": "v1",
-        "kind": "List",
-        "items": [definition(kind) for kind in ("ServiceMonitor", "PrometheusRule")],
-    }
-    ours = not testbed.kubectl(
-        "get", "crd", "servicemonitors.monitoring.coreos.com", "--ignore-not-found"
-    )
-    if ours:
-        testbed.kubectl("apply", "--filename=-", stdin=json.dumps(kinds))
-        established = ("--for=condition=Established", "--timeout=30s", "--filename=-")
-        testbed.kubectl("wait", *established, stdin=json.dumps(kinds))
-    yield
-    if ours:
-        testbed.kubectl("delete", "--ignore-not-found", "--filename=-", stdin=json.dumps(kinds))
+    kinds = ("ServiceMonitor", "PrometheusRule")
+    with known(testbed, [definition("monitoring.coreos.com/v1", kind) for kind in kinds]):
+        yield
 
 
 @pytest.mark.parametrize("values", [pytest.param(v, id=name) for name, v in SETS.items()])

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from acceleratedjob.groups import SCHEDULERS
-from tests.cluster.gangs import pod_groups
+from tests.cluster.definitions import pod_groups
 from tests.cluster.jobs import Job
 from tests.cluster.testbed import kwok
 from tests.cluster.testbed.cluster import Cluster

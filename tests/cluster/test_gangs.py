@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from acceleratedjob.groups import SCHEDULERS
-from tests.cluster.gangs import pod_groups
+from tests.cluster.definitions import pod_groups
 from tests.cluster.jobs import Job, fake_job
 from tests.cluster.testbed.cluster import Cluster
 from tests.cluster.testbed.processes import TestbedFailed

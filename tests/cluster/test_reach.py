@@ -25,6 +25,13 @@ pytestmark = [
 
 UNREACHABLE = 4
 Blow = Callable[[Proxy], None]
+BLOWS = pytest.mark.parametrize(
+    "blow",
+    [
+        pytest.param(Proxy.refuse, id="it refuses connections"),
+        pytest.param(Proxy.drop, id="it takes everything and says nothing"),
+    ],
+)
 
 
 def said(log: Path, words: str) -> int:
@@ -87,13 +94,7 @@ def served(
                 yield leader, standby, way
 
 
-@pytest.mark.parametrize(
-    "blow",
-    [
-        pytest.param(Proxy.refuse, id="it refuses connections"),
-        pytest.param(Proxy.drop, id="it takes everything and says nothing"),
-    ],
-)
+@BLOWS
 def test_without_an_api_server_operators_end_in_time_and_well(
     control_plane: ControlPlane, namespace: str, tmp_path: Path, blow: Blow
 ) -> None:
@@ -116,13 +117,7 @@ def test_without_an_api_server_operators_end_in_time_and_well(
         assert said(log, "held up") == 0, f"{END_SECONDS} s: {log.read_text()}"
 
 
-@pytest.mark.parametrize(
-    "blow",
-    [
-        pytest.param(Proxy.refuse, id="it refuses connections"),
-        pytest.param(Proxy.drop, id="it takes everything and says nothing"),
-    ],
-)
+@BLOWS
 def test_an_operator_that_waits_for_its_api_server_ends_when_asked(
     control_plane: ControlPlane, namespace: str, tmp_path: Path, blow: Blow
 ) -> None:

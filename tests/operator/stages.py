@@ -9,7 +9,7 @@ from acceleratedjob.status import Failure, Status, format_time
 from tests.operator.builders import NOW, ago, pod, spec
 
 JOB = spec()
-RUNNING = replace(progress(JOB, Observed(pods=(pod(0), pod(1))), ago(60)))
+RUNNING = progress(JOB, Observed(pods=(pod(0), pod(1))), ago(60))
 FAILURE = Failure(attempt=0, replica=1, pod="digits-0-1", reason="Error", time=format_time(NOW))
 SECOND = restarting(JOB, RUNNING.with_failure(FAILURE), "", counted=True, now=NOW)
 LATE = replace(SECOND, failures=(replace(FAILURE, time=format_time(ago(60))),))

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from acceleratedjob.kube.deadline import EXIT_HELD_UP
+from acceleratedjob.exits import EXIT_HELD_UP
 
 PROGRAM = """
 import asyncio, threading

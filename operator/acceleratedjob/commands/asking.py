@@ -13,15 +13,12 @@ from acceleratedjob.commands.choosing import choose, mixed
 from acceleratedjob.commands.why import read_status, why
 from acceleratedjob.commands.words import aligned, plain
 from acceleratedjob.errors import ClusterError, NotFound
+from acceleratedjob.exits import EXIT_FAILED, EXIT_NOT_FOUND, EXIT_UNAVAILABLE, EXIT_USAGE
 from acceleratedjob.kube.connection import connect, load_configuration
 from acceleratedjob.kube.kubeconfig import find
 from acceleratedjob.kube.objects import KubernetesCluster
 from acceleratedjob.kube.options import OWN_NAMESPACE, own_namespace
 
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_NOT_FOUND = 3
-EXIT_UNAVAILABLE = 4
 _WIDTHS = (24, 10, 7, 12, 8, 6, 8, 6)  # of a table that grows, one for each column
 
 

@@ -9,8 +9,9 @@ import logging
 import os
 import threading
 
+from acceleratedjob.exits import EXIT_HELD_UP
+
 END_SECONDS = 20  # of the 30 that Kubernetes gives a pod
-EXIT_HELD_UP = 1
 
 log = logging.getLogger(__name__)
 

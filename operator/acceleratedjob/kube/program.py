@@ -16,6 +16,7 @@ import kopf
 
 from acceleratedjob import api
 from acceleratedjob.errors import ClusterError, NoAnswer, Unreachable
+from acceleratedjob.exits import EXIT_LEASE_LOST, EXIT_UNAVAILABLE, EXIT_USAGE
 from acceleratedjob.kube.arrival import arrive
 from acceleratedjob.kube.connection import Connection, connect, load_configuration
 from acceleratedjob.kube.deadline import end_within
@@ -32,9 +33,6 @@ from acceleratedjob.reconciler import WATCHED, Reconciler
 
 log = logging.getLogger(__name__)
 
-EXIT_USAGE = 2
-EXIT_LEASE_LOST = 3
-EXIT_UNREACHABLE = 4
 STOP_SECONDS = 3  # for passes under way; then they are left to the next operator
 
 
@@ -68,7 +66,7 @@ def main(options: Options) -> int:
         return 0
     except Unreachable as error:
         log.critical("%s", error)
-        return EXIT_UNREACHABLE
+        return EXIT_UNAVAILABLE
     except CannotListenError as error:
         log.critical("%s", error)
         return EXIT_USAGE

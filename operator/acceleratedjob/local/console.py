@@ -13,6 +13,7 @@ from typing import TextIO
 from acceleratedjob import api
 from acceleratedjob.api import ConditionType, Manifest, View
 from acceleratedjob.cluster import Changed
+from acceleratedjob.exits import EXIT_FAILED, EXIT_INTERRUPTED
 from acceleratedjob.local.cluster import LocalCluster
 from acceleratedjob.local.kubelet import Kubelet, replica_index
 from acceleratedjob.local.process import check_runnable, ignored
@@ -20,8 +21,6 @@ from acceleratedjob.reconciler import Reconciler
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Status
 
-EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
 _COLOURS = (36, 33, 35, 32, 34, 31)  # ANSI, one for each replica in turn
 _CLEAR = "\r\x1b[K"
 
