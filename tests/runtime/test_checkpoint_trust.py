@@ -140,7 +140,7 @@ def test_a_manifest_that_is_none_is_an_error_that_names_it(
 HARMLESS: dict[str, Any] = {
     "numbers": {"a": 1, "b": 2.5, "c": 1j, "d": True, "e": None},
     "texts": ["x", b"y", bytearray(b"z")],
-    "containers": (set("ab"), frozenset("c"), OrderedDict(a=1), Counter("aab")),
+    "containers": ({1, 2}, frozenset("c"), OrderedDict(a=1), Counter("aab")),
     "ranges": (range(3), slice(1, 2)),
     "tensors": {"x": torch.arange(3), "size": torch.Size([2]), "dtype": torch.bfloat16},
     "arrays": [np.arange(3), np.ones((2, 2), np.float32), np.array([True])],
