@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from runtime import joining
 from runtime.enums import DistributedType
 from runtime.handlers import DistributedDataParallelKwargs
 from runtime.state import AcceleratorState
@@ -55,6 +56,7 @@ class Replicated(Plain):
         ids = None if device.type == "cpu" else [device.index]
         prepared = DistributedDataParallel(model, device_ids=ids, **handler.to_kwargs())
         handler.register_comm_hook(prepared)
+        joining.will_end(prepared)
         return prepared
 
 

@@ -1,15 +1,22 @@
 """Coming into the world of the environment, and leaving it."""
 
 import atexit
+import importlib
 import os
+import weakref
 from datetime import timedelta
 from typing import Any
 
-from torch import distributed
+from torch import distributed, nn
 
 from runtime import rollcall
 from runtime.errors import WorldError
 from runtime.world import MASTER_ADDR, MASTER_PORT, World
+
+# Its functions' defaults are the process group that there is when it is first imported, and
+# DistributedDataParallel imports it: imported later, it would never let go of the group.
+_OF_THE_GROUP = "torch.distributed.nn.functional"
+_replicas: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 
 
 def joined_world() -> World:
@@ -25,6 +32,7 @@ def join(world: World, backend: str | None, options: dict[str, Any]) -> None:
     """Make the process group, unless the script has one already."""
     if distributed.is_initialized():
         return
+    importlib.import_module(_OF_THE_GROUP)
     options = {"init_method": f"tcp://{_host(world.master_addr)}:{world.master_port}"} | options
     try:
         distributed.init_process_group(backend, rank=world.rank, world_size=world.size, **options)
@@ -36,7 +44,7 @@ def join(world: World, backend: str | None, options: dict[str, Any]) -> None:
         )
         raise WorldError(sentence) from error
     rollcall.begin()
-    atexit.register(leave)
+    atexit.register(_end)
 
 
 def set_timeout(seconds: int) -> None:
@@ -55,3 +63,20 @@ def leave() -> None:
     rollcall.end()
     if distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+def will_end(replica: nn.Module) -> None:
+    """Note a model in DistributedDataParallel, which holds the process group until it is gone."""
+    _replicas.add(replica)
+
+
+def _end() -> None:
+    """Leave, and have the group's threads end while the interpreter is still there.
+
+    One of gloo's that releases the last collective's tensor later than that asks for the
+    interpreter in vain, which aborts a process that has done all its work.
+    """
+    leave()
+    for replica in _replicas:
+        for holder in ("process_group", "reducer", "logger"):
+            vars(replica).pop(holder, None)

@@ -59,7 +59,7 @@ def main():
         for rank, (images, size) in enumerate(told):
             print(f"rank {rank} of {size}: {images} images")
         print(f"{count} held-out images: loss {loss:.6f}, accuracy {accuracy:.3f}")
-    accelerator.end_training()  # else torch's threads may abort a process that has trained
+    accelerator.end_training()
 
 
 if __name__ == "__main__":

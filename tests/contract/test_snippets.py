@@ -40,7 +40,8 @@ TAG = re.compile(r"\S+/acceleratedjob-[\w$]+:\S+")
 
 def dry(line: str, **variables: str) -> str:
     """What make would do."""
-    flags = "n --no-print-directory -- " + " ".join(f"{name}={value}" for name, value in variables.items())
+    assigned = " ".join(f"{name}={value}" for name, value in variables.items())
+    flags = f"n --no-print-directory -- {assigned}"
     env = os.environ | {"MAKEFLAGS": flags}
     done = subprocess.run(
         line.split(), cwd=PROJECT, env=env, capture_output=True, text=True, check=False, timeout=60
