@@ -6,14 +6,14 @@
     python -m bench.operator --quick        small sizes, one round: to see that all works
     python -m bench.operator --render       the page again, from the results that are there
 
-Ways: this operator; Indexed Jobs of the same pods; PyTorchJobs of Kubeflow's training-operator as
-shipped; and the pods' own POSTs, which are the floor. The ways take turns, each turn on a control
-plane of its own (etcd, API server, controllers, scheduler, kwok's nodes), which ends with it. What
-the control plane is made of is built from source, once, if it is not at hand, and so is the
-training-operator; that takes minutes. After each line the page is written: what was measured stays
-if the run is cut short, and the lines that are missing can be named in another one. Close
-everything else first: what else runs is measured, too. Why a goal is missed stands in
-bench/operator/reasons.py.
+Ways: this operator; Indexed Jobs of the same pods, alone and each with the headless Service that
+ranks need; PyTorchJobs of Kubeflow's training-operator as shipped; and the pods' own POSTs, which
+are the floor. The ways take turns, each turn on a control plane of its own (etcd, API server,
+controllers, scheduler, kwok's nodes), which ends with it. What the control plane is made of is
+built from source, once, if it is not at hand, and so is the training-operator; that takes
+minutes. After each line the page is written: what was measured stays if the run is cut short, and
+the lines that are missing can be named in another one. Close everything else first: what else
+runs is measured, too. Why a goal is missed stands in bench/operator/reasons.py.
 """
 
 import argparse

@@ -19,6 +19,7 @@ MERGE = "application/merge-patch+json"
 METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 WHOLE = "application/json"
 Event = Mapping[str, Any]  # of a watch: its type, and its object
+Post = tuple[str, bytes]  # a collection's path, and the object that is created in it
 LINE = 4 * 2**20  # a watch sends an object a line
 DELETION = b'{"kind":"DeleteOptions","apiVersion":"v1","propagationPolicy":"Background"}'
 
@@ -43,10 +44,10 @@ class Client:
         """An object or a list, as JSON."""
         return json.loads(await self.send("GET", path, params=params))
 
-    async def create(self, path: str, bodies: Iterable[bytes]) -> None:
+    async def create(self, posts: Iterable[Post]) -> None:
         """Create objects side by side; the answers say only who they are."""
         async with asyncio.TaskGroup() as group:  # one that is refused ends all
-            for body in bodies:
+            for path, body in posts:
                 group.create_task(self.send("POST", path, body, headers={"Accept": METADATA}))
 
     async def merge(self, path: str, change: Mapping[str, Any]) -> None:

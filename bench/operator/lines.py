@@ -7,11 +7,11 @@ from bench.case import Size
 from bench.operator import measures
 from bench.operator.measures import Measure
 from bench.operator.training import TRAINING_OPERATOR
-from bench.operator.ways import INDEXED_JOB, OPERATOR, RAW, Way
+from bench.operator.ways import INDEXED_JOB, OPERATOR, RAW, WITH_SERVICE, Way
 
-WAYS = {way.name: way for way in (OPERATOR, INDEXED_JOB, TRAINING_OPERATOR, RAW)}
+WAYS = {way.name: way for way in (OPERATOR, INDEXED_JOB, WITH_SERVICE, TRAINING_OPERATOR, RAW)}
 _CONTROLLERS = (OPERATOR, INDEXED_JOB, TRAINING_OPERATOR)
-_BUT_KUBEFLOW = (OPERATOR, INDEXED_JOB, RAW)
+_BUT_KUBEFLOW = (OPERATOR, INDEXED_JOB, WITH_SERVICE, RAW)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +161,7 @@ LINES = (
         measure=measures.first_pod,
         size={"jobs": 20, "pods": 1},
         quick={"jobs": 3, "pods": 1},
+        ways=(*_CONTROLLERS, RAW),
     ),
     _restart(8),
     _restart(64),

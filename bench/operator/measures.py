@@ -10,7 +10,7 @@ from bench.case import Size
 from bench.operator import waiting
 from bench.operator.apiserver import Traffic
 from bench.operator.bed import Bed
-from bench.operator.client import WHOLE, Client, Event, connected
+from bench.operator.client import WHOLE, Client, Event, Post, connected
 from bench.operator.ways import PODS, Server, Way
 
 Facts = Mapping[str, float]  # a fact's name -> what was found
@@ -33,22 +33,26 @@ def named(size: Size) -> list[str]:
     return [f"job{number}" for number in range(size.get("jobs", 1))]
 
 
+def posts(way: Way, size: Size) -> list[Post]:
+    """What a size's jobs are created by."""
+    return [one for name in named(size) for one in way.posts(name, size["pods"])]
+
+
 async def post(client: Client, way: Way, size: Size) -> None:
     """Create a size's jobs."""
-    bodies = [body for name in named(size) for body in way.bodies(name, size["pods"])]
-    await client.create(way.path, bodies)
+    await client.create(posts(way, size))
 
 
 async def burst(bed: Bed, way: Way, size: Size) -> list[Facts]:
     """Jobs created all at once: how soon their pods exist, and at what cost."""
-    bodies = [body for name in named(size) for body in way.bodies(name, size["pods"])]
+    jobs = posts(way, size)
     wanted = len(named(size)) * size["pods"]
     async with serving(bed, way) as (client, server), connected(bed.plane) as eye:
         before = await Traffic.now(client)
         cpu = server.process.cpu() if server else 0.0
         began = time.perf_counter()
         async with asyncio.TaskGroup() as group:
-            group.create_task(client.create(way.path, bodies))
+            group.create_task(client.create(jobs))
             made = await _made(eye, wanted, way.patience)
         seconds = time.perf_counter() - began
         facts = {"seconds": seconds, "rate": made / seconds, "pods": float(made)}
@@ -117,7 +121,7 @@ async def first_pod(bed: Bed, way: Way, size: Size) -> list[Facts]:
         for name in named(size):
             async with client.watch(PODS) as changes:
                 began = time.perf_counter()
-                await client.create(way.path, way.bodies(name, size["pods"]))
+                await client.create(way.posts(name, size["pods"]))
                 await _added(changes, 1)
                 facts.append({"first": time.perf_counter() - began})
             await waiting.until_calm(bed, server)

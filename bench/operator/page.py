@@ -28,7 +28,8 @@ allows, in one run. `make bench` makes this page; it was last made, in {minutes:
 - Each turn has a control plane of its own, with one job that has ended; the ways take turns, there
   and back. What is shown are medians, in brackets the least and the most.
 - Indexed Job: Kubernetes {kubernetes}. CPU and memory are the whole controller manager's. It speaks
-  protobuf, where the others speak JSON, and knows no gang.
+  protobuf, where the others speak JSON, and knows no gang. A training's ranks also need a headless
+  Service to find each other: Indexed Job and its Service has one made beside each Job.
 - training-operator: Kubeflow's {training_operator}, a PyTorchJob of a master and its workers, as it
   is shipped: 20 requests a second, one worker. Its webhook, which others' jobs must pass as well,
   is left out. A burst is followed for {patience:.0f} seconds.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.operator.bed import NAMESPACE, Bed
-from bench.operator.ways import Server, Way, bodies_of, free_port, has_condition, running
+from bench.operator.ways import Server, Way, free_port, has_condition, one_post, running
 from tests.cluster.jobs import fake_job
 from tests.cluster.testbed import binaries
 from tests.cluster.testbed.cluster import Cluster
@@ -15,6 +15,7 @@ from tests.cluster.testbed.processes import run, wait_until
 
 NAME = "training-operator"
 MODULE = "github.com/kubeflow/training-operator"
+PYTORCH_JOBS = f"/apis/kubeflow.org/v1/namespaces/{NAMESPACE}/pytorchjobs"
 SOURCES = Path(__file__).parent / "go"
 PATIENCE = 30.0  # seconds; it makes its pods at the same pace for as long as there are some to make
 _CRD = "manifests/base/crds/kubeflow.org_pytorchjobs.yaml"
@@ -107,8 +108,8 @@ def pytorch_job(name: str, replicas: int) -> dict[str, Any]:
 TRAINING_OPERATOR = Way(
     name=NAME,
     title=NAME,
-    path=f"/apis/kubeflow.org/v1/namespaces/{NAMESPACE}/pytorchjobs",
-    bodies=bodies_of(pytorch_job),
+    path=PYTORCH_JOBS,
+    posts=one_post(PYTORCH_JOBS, pytorch_job),
     serve=_serve,
     is_done=has_condition("Succeeded"),
     patience=PATIENCE,

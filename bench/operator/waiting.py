@@ -95,7 +95,7 @@ async def until_serving(bed: Bed, client: Client, way: Way, server: Server | Non
     It has succeeded and stays, as does its pod: to delete them, the garbage collector would first
     have to learn of the job's kind, which takes it half a minute.
     """
-    await client.create(way.path, way.bodies(WARM, 1))
+    await client.create(way.posts(WARM, 1))
     await until_running(client, 1)
     await end_pods(client)
     await until_jobs(client, way, way.is_done, "done")

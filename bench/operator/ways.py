@@ -10,9 +10,9 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -20,12 +20,15 @@ import yaml
 from acceleratedjob.api import API_VERSION, PLURAL
 from bench.operator.apiserver import quantile
 from bench.operator.bed import NAMESPACE, Bed
-from bench.operator.client import encoded
+from bench.operator.client import Post, encoded
 from bench.operator.process import Process
 from tests.cluster.jobs import fake_job
 from tests.cluster.testbed.processes import DIE_WITH_PARENT, tail
 
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
+SERVICES = f"/api/v1/namespaces/{NAMESPACE}/services"
+JOBS = f"/apis/{API_VERSION}/namespaces/{NAMESPACE}/{PLURAL}"
+INDEXED_JOBS = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
 _DELAY = "accelerated_job_queue_delay_seconds"
 _PORT = "--http-port"  # of the operator, where it has one
 _END = 20.0  # seconds that a controller may take to end
@@ -46,6 +49,7 @@ class Server:
             return quantile(answer.read().decode(), _DELAY, 0.99)
 
 
+Job = Callable[[str, int], dict[str, Any]]  # a job's name and pods -> its manifest
 Serving = Callable[[Bed], AbstractContextManager[Server | None]]
 
 
@@ -55,17 +59,17 @@ class Way:
 
     name: str
     title: str  # on the page
-    path: str  # of the collection that its jobs are posted to
-    bodies: Callable[[str, int], list[bytes]]  # a job's name and pods -> what is posted
+    path: str  # of the collection that its jobs are in
+    posts: Callable[[str, int], list[Post]]  # a job's name and pods -> how it is created
     serve: Serving
     is_done: Callable[[Any], bool] = lambda _: True  # whether a job has succeeded
     patience: float | None = None  # seconds; a burst is not followed for longer
     rounds: int = 99  # of a line, at most
 
 
-def bodies_of(job: Callable[[str, int], Mapping[str, Any]]) -> Callable[[str, int], list[bytes]]:
+def one_post(path: str, job: Job) -> Callable[[str, int], list[Post]]:
     """One request a job."""
-    return lambda name, replicas: [encoded(job(name, replicas))]
+    return lambda name, replicas: [(path, encoded(job(name, replicas)))]
 
 
 def accelerated_job(name: str, replicas: int) -> dict[str, Any]:
@@ -91,9 +95,27 @@ def indexed_job(name: str, replicas: int) -> dict[str, Any]:
     }
 
 
-def rendered(name: str, replicas: int) -> list[bytes]:
+def with_service(name: str, replicas: int) -> list[Post]:
+    """The same, and the headless Service by which its ranks find each other."""
+    job = indexed_job(name, replicas)
+    job["spec"]["template"]["spec"]["subdomain"] = name
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {"batch.kubernetes.io/job-name": name},
+        },
+    }
+    return [(SERVICES, encoded(service)), (INDEXED_JOBS, encoded(job))]
+
+
+def rendered(name: str, replicas: int) -> list[Post]:
     """The operator's pods themselves; without an owner, or they would be collected."""
-    return [body.replace(b"any-job", name.encode()) for body in _rendered(replicas)]
+    bodies = (body.replace(b"any-job", name.encode()) for body in _rendered(replicas))
+    return [(PODS, body) for body in bodies]
 
 
 @functools.cache
@@ -184,23 +206,29 @@ def _controller_manager(bed: Bed) -> Iterator[Server]:
 OPERATOR = Way(
     name="operator",
     title="AcceleratedJob",
-    path=f"/apis/{API_VERSION}/namespaces/{NAMESPACE}/{PLURAL}",
-    bodies=bodies_of(accelerated_job),
+    path=JOBS,
+    posts=one_post(JOBS, accelerated_job),
     serve=_operator,
     is_done=has_condition("Complete"),
 )
 INDEXED_JOB = Way(
     name="indexed job",
     title="Indexed Job",
-    path=f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs",
-    bodies=bodies_of(indexed_job),
+    path=INDEXED_JOBS,
+    posts=one_post(INDEXED_JOBS, indexed_job),
     serve=_controller_manager,
     is_done=has_condition("Complete"),
+)
+WITH_SERVICE = replace(
+    INDEXED_JOB,
+    name="indexed job and service",
+    title="Indexed Job and its Service",
+    posts=with_service,
 )
 RAW = Way(
     name="raw posts",
     title="raw posts",
     path=PODS,
-    bodies=rendered,
+    posts=rendered,
     serve=lambda _: contextlib.nullcontext(),
 )
