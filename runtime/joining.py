@@ -3,6 +3,8 @@
 import atexit
 import importlib
 import os
+import sys
+import threading
 import weakref
 from datetime import timedelta
 from typing import Any
@@ -13,6 +15,7 @@ from runtime import rollcall
 from runtime.errors import WorldError
 from runtime.world import MASTER_ADDR, MASTER_PORT, World
 
+LEAVING = 10.0  # seconds that it may take at the script's end
 # Its functions' defaults are the process group that there is when it is first imported, and
 # DistributedDataParallel imports it: imported later, it would never let go of the group.
 _OF_THE_GROUP = "torch.distributed.nn.functional"
@@ -44,7 +47,7 @@ def join(world: World, backend: str | None, options: dict[str, Any]) -> None:
         )
         raise WorldError(sentence) from error
     rollcall.begin()
-    atexit.register(_end)
+    atexit.register(_Leaver().end)
 
 
 def set_timeout(seconds: int) -> None:
@@ -70,13 +73,32 @@ def will_end(replica: nn.Module) -> None:
     _replicas.add(replica)
 
 
-def _end() -> None:
-    """Leave, and have the group's threads end while the interpreter is still there.
+class _Leaver(threading.Thread):
+    """Leaves when the script is over; by then Python 3.12 starts no thread any more."""
 
-    One of gloo's that releases the last collective's tensor later than that asks for the
-    interpreter in vain, which aborts a process that has done all its work.
-    """
-    leave()
-    for replica in _replicas:
-        for holder in ("process_group", "reducer", "logger"):
-            vars(replica).pop(holder, None)
+    def __init__(self) -> None:
+        super().__init__(name="leaver", daemon=True)
+        self._over = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        """Have the group's threads end while the interpreter is still there.
+
+        One of gloo's that releases the last collective's tensor later than that asks for the
+        interpreter in vain, which aborts a process that has done all its work.
+        """
+        self._over.wait()
+        leave()
+        for replica in _replicas:
+            for holder in ("process_group", "reducer", "logger"):
+                vars(replica).pop(holder, None)
+
+    def end(self) -> None:
+        """Leave, unless the script has failed: that must be seen at once.
+
+        A thread in a collective that the others never come to does not end, and is left behind.
+        """
+        rollcall.end()
+        if getattr(sys, "last_value", None) is None:
+            self._over.set()
+            self.join(LEAVING)

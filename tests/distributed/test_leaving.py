@@ -1,11 +1,14 @@
 """How a process ends that has been in a world."""
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from acceleratedjob.local.process import free_port
 from tests.distributed.test_launching import run
+from tests.distributed.world import end, environment, start
 
 pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("gloo")]
 
@@ -43,3 +46,41 @@ def test_no_thread_is_left_that_could_ask_for_an_interpreter_that_is_gone(
     done = run([sys.executable, "-m", "runtime.launch", "--num_processes", "2", str(path)], {})
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n") == ["True 0", "True 0", ""]
+
+
+ALONE = """
+import sys, torch
+from runtime import Accelerator
+accelerator = Accelerator(cpu=True)
+model = accelerator.prepare({model})
+if accelerator.process_index:
+    sys.stdin.read()
+work = torch.distributed.all_reduce(torch.ones(1), async_op=True)
+raise RuntimeError("the script's own")
+"""
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param("None", id="without a model"),
+        pytest.param("torch.nn.Linear(1, 1)", id="with a model in DistributedDataParallel"),
+    ],
+)
+def test_a_process_that_fails_in_a_collective_does_not_wait_for_the_others(
+    tmp_path: Path, model: str
+) -> None:
+    path = tmp_path / "train.py"
+    path.write_text(ALONE.format(model=model))
+    port = free_port()
+    command = [sys.executable, str(path)]
+    worlds = [environment(rank, 2, port) for rank in range(2)]
+    failing = start(command, worlds[0])
+    with subprocess.Popen(command, env=worlds[1], stdin=subprocess.PIPE) as other:
+        try:
+            said, _ = failing.communicate(timeout=60)
+            assert other.poll() is None
+        finally:
+            end(failing)
+            other.kill()
+    assert (failing.returncode, "the script's own" in said) == (1, True), said
