@@ -101,10 +101,11 @@ def test_a_goal_that_cannot_be_judged_is_refused(line: str, peer: str | None) ->
 def test_ways_take_turns_there_and_back_and_a_slow_one_takes_one() -> None:
     (line,) = chosen([LINE])
     first, second = ([way.name for way in order(line, rounds)] for rounds in (1, 2))
-    assert first == ["operator", "indexed job", "training-operator", "raw posts"]
-    assert second == [*first, "raw posts", "indexed job", "operator"]
+    jobs = ["indexed job", "indexed job and service"]
+    assert first == ["operator", *jobs, "training-operator", "raw posts"]
+    assert second == [*first, "raw posts", *reversed(jobs), "operator"]
     less = line.without(TRAINING_OPERATOR)
-    assert [way.name for way in order(less, 1)] == ["operator", "indexed job", "raw posts"]
+    assert [way.name for way in order(less, 1)] == ["operator", *jobs, "raw posts"]
 
 
 METRICS = """
