@@ -38,11 +38,6 @@ def posts(way: Way, size: Size) -> list[Post]:
     return [one for name in named(size) for one in way.posts(name, size["pods"])]
 
 
-async def post(client: Client, way: Way, size: Size) -> None:
-    """Create a size's jobs."""
-    await client.create(posts(way, size))
-
-
 async def burst(bed: Bed, way: Way, size: Size) -> list[Facts]:
     """Jobs created all at once: how soon their pods exist, and at what cost."""
     jobs = posts(way, size)
@@ -92,7 +87,7 @@ async def lifetime(bed: Bed, way: Way, size: Size) -> list[Facts]:
     """Jobs from their creation until they have succeeded: what the API server is asked to write."""
     async with serving(bed, way) as (client, server):
         before = await Traffic.now(client)
-        await post(client, way, size)
+        await client.create(posts(way, size))
         await waiting.until_running(client, len(named(size)) * size["pods"])
         await asyncio.sleep(TRAINS)
         await waiting.end_pods(client)
@@ -138,7 +133,7 @@ async def _added(changes: AsyncIterator[Event], wanted: int) -> None:
 async def restart(bed: Bed, way: Way, size: Size) -> list[Facts]:
     """From a pod's death until the last pod of the next attempt exists."""
     async with serving(bed, way) as (client, server):
-        await post(client, way, size)
+        await client.create(posts(way, size))
         await waiting.until_running(client, size["pods"])
         await waiting.until_jobs(client, way, _runs, "running")
         await waiting.until_calm(bed, server)
@@ -158,7 +153,7 @@ async def decision(bed: Bed, way: Way, size: Size) -> list[Facts]:
     """Among many jobs, from a pod's death until the job's status says that it restarts."""
     facts: list[Facts] = []
     async with serving(bed, way) as (client, server):
-        await post(client, way, size)
+        await client.create(posts(way, size))
         await waiting.until_jobs(client, way, _runs, "running")
         await waiting.until_calm(bed, server)
         for name in named(size)[:: max(1, size["jobs"] // 20)]:
@@ -181,7 +176,7 @@ async def idle(bed: Bed, way: Way, size: Size) -> list[Facts]:
     async with serving(bed, way) as (client, server):
         if server is None:
             raise ValueError(f"{way.name} has no controller that could be idle")
-        await post(client, way, size)
+        await client.create(posts(way, size))
         await waiting.until_running(client, len(named(size)) * size["pods"])
         await waiting.end_pods(client)
         await waiting.until_jobs(client, way, way.is_done, "done")

@@ -1,6 +1,6 @@
 """Why a goal is not reached: written by hand, shown on the page where it is missed."""
 
-REASONS: dict[str, str] = {  # a goal's name -> one or two sentences
+REASONS: dict[str, str] = {  # a goal's name -> a few sentences
     "burst-1x512-indexed": "The API server has no CPU left from the first pod to the last, and "
     "shares it with the scheduler and kwok, who write as soon as there are pods. What the operator "
     "asks for beyond its pods is the Service, which an Indexed Job alone has not, and a watch in "

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from acceleratedjob.local.process import free_port
 from bench.operator.bed import NAMESPACE, Bed
-from bench.operator.ways import Server, Way, free_port, has_condition, one_post, running
+from bench.operator.ways import Server, Way, has_condition, one_post, running
 from tests.cluster.jobs import fake_job
 from tests.cluster.testbed import binaries
 from tests.cluster.testbed.cluster import Cluster

@@ -5,7 +5,6 @@ import functools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,9 @@ from typing import Any
 
 import yaml
 
-from acceleratedjob.api import API_VERSION, PLURAL
+from acceleratedjob.api import KIND
+from acceleratedjob.kube.objects import collection
+from acceleratedjob.local.process import free_port
 from bench.operator.apiserver import quantile
 from bench.operator.bed import NAMESPACE, Bed
 from bench.operator.client import Post, encoded
@@ -25,9 +26,9 @@ from bench.operator.process import Process
 from tests.cluster.jobs import fake_job
 from tests.cluster.testbed.processes import DIE_WITH_PARENT, tail
 
-PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
-SERVICES = f"/api/v1/namespaces/{NAMESPACE}/services"
-JOBS = f"/apis/{API_VERSION}/namespaces/{NAMESPACE}/{PLURAL}"
+PODS = collection("Pod", NAMESPACE)
+SERVICES = collection("Service", NAMESPACE)
+JOBS = collection(KIND, NAMESPACE)
 INDEXED_JOBS = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
 _DELAY = "accelerated_job_queue_delay_seconds"
 _PORT = "--http-port"  # of the operator, where it has one
@@ -177,13 +178,6 @@ def _end(name: str, child: "subprocess.Popen[bytes]") -> None:
     child.send_signal(signal.SIGTERM)
     if code := child.wait(_END):
         raise RuntimeError(f"{name} must end with 0, got {code}")
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _operator(bed: Bed) -> AbstractContextManager[Server]:
