@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tests.cluster.testbed.cluster import Cluster
+from tests.cluster.testbed.processes import wait_until
 
 
 def definition(api_version: str, kind: str) -> dict[str, Any]:
@@ -35,6 +36,15 @@ def pod_groups(api_version: str) -> dict[str, Any]:
     return definition(api_version, "PodGroup")
 
 
+def until_established(cluster: Cluster, *names: str) -> None:
+    """Return when the API server has taken these definitions on.
+
+    Kubectl waits for a condition only if there are any: asked too early, it ends with an error.
+    """
+    wait = ("wait", "crd", *names, "--for=condition=Established", "--timeout=1s")
+    wait_until(lambda: cluster.answers(*wait), what=f"the kinds of {', '.join(names)}", seconds=30)
+
+
 @contextmanager
 def known(cluster: Cluster, definitions: list[dict[str, Any]]) -> Iterator[None]:
     """The API server knows some kinds inside the block; those that it has are left as they are."""
@@ -44,8 +54,9 @@ def known(cluster: Cluster, definitions: list[dict[str, Any]]) -> Iterator[None]
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": ours})
     if ours:
         cluster.kubectl("apply", "--server-side", "--filename=-", stdin=text)
-        established = ("--for=condition=Established", "--timeout=30s", "--filename=-")
-        cluster.kubectl("wait", *established, stdin=text)
-    yield
-    if ours:
-        cluster.kubectl("delete", "--ignore-not-found", "--filename=-", stdin=text)
+        until_established(cluster, *(each["metadata"]["name"] for each in ours))
+    try:
+        yield
+    finally:
+        if ours:
+            cluster.kubectl("delete", "--ignore-not-found", "--filename=-", stdin=text)

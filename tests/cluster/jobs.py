@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from acceleratedjob.api import API_VERSION, KIND, PLURAL
+from tests.cluster.definitions import until_established
 from tests.cluster.testbed import images, kwok
 from tests.cluster.testbed.cluster import Cluster
 from tests.cluster.testbed.places import PROJECT
@@ -25,8 +26,7 @@ def install_crd(cluster: Cluster) -> str:
     Established says that it will be: until its store is ready the API server answers with 429.
     """
     cluster.kubectl("apply", "--server-side", "--filename", str(CRD))
-    established = ("--for=condition=Established", "--timeout=30s")
-    cluster.kubectl("wait", *established, "--filename", str(CRD))
+    until_established(cluster, CRD.stem)
     stored = ("get", "--raw", f"/apis/{API_VERSION}/{PLURAL}?resourceVersion=0")
     wait_until(lambda: cluster.answers(*stored), what=f"the store of {PLURAL}", seconds=30)
     return CRD.stem
