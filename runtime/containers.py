@@ -56,7 +56,7 @@ class Replicated(Plain):
         ids = None if device.type == "cpu" else [device.index]
         prepared = DistributedDataParallel(model, device_ids=ids, **handler.to_kwargs())
         handler.register_comm_hook(prepared)
-        joining.will_end(prepared)
+        joining.note_holder(prepared)
         return prepared
 
 

@@ -68,7 +68,7 @@ def leave() -> None:
         distributed.destroy_process_group()
 
 
-def will_end(replica: nn.Module) -> None:
+def note_holder(replica: nn.Module) -> None:
     """Note a model in DistributedDataParallel, which holds the process group until it is gone."""
     _replicas.add(replica)
 

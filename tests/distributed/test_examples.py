@@ -33,6 +33,7 @@ ROUNDED, BF16 = 1e-4, 3e-3
 ONE_IMAGE = 1 / 357 + 5e-4
 WITHOUT_RUNTIME = ("accelerate", "torchrun")
 ABORTED = "terminate called without an active exception"
+RESTARTED = "-- Restarting: "
 
 EXAMPLES = {  # example -> (what is written of each rank, how far the loss is from one process')
     "digits": ([f"rank {rank} of 2 begins" for rank in range(2)], ROUNDED),
@@ -80,8 +81,9 @@ def by_manifest(example: str) -> list[str]:
     machine that is busy; then all is done once more (docs/limits.md).
     """
     lines = run([sys.executable, "-m", "acceleratedjob", "run", f"examples/{example}/job.yaml"])
-    done = [at for at, line in enumerate(lines) if line.endswith(ABORTED)]
-    return lines[done[-1] :] if done and example in WITHOUT_RUNTIME else lines
+    if example not in WITHOUT_RUNTIME or not any(line.endswith(ABORTED) for line in lines):
+        return lines
+    return lines[max(at for at, line in enumerate(lines) if line.startswith(RESTARTED)) :]
 
 
 def by_make(folder: Path) -> list[str]:

@@ -21,10 +21,15 @@ sys.stdout.write(" ".join(map(str, (*world, int(total), accelerator.mixed_precis
 """
 
 
-def script(folder: Path, before: str = "") -> str:
+def written(folder: Path, text: str) -> str:
+    """The path of a script of this text."""
     path = folder / "train.py"
-    path.write_text(f"{before}\n{SCRIPT}")
+    path.write_text(text)
     return str(path)
+
+
+def script(folder: Path, before: str = "") -> str:
+    return written(folder, f"{before}\n{SCRIPT}")
 
 
 def run(command: list[str], env: dict[str, str]) -> "subprocess.CompletedProcess[str]":
@@ -91,9 +96,8 @@ except ValueError as error:
 
 
 def test_functions_are_launched_from_a_notebook(tmp_path: Path) -> None:
-    path = tmp_path / "notebook.py"
-    path.write_text(NOTEBOOK.format(port=free_port()))
-    done = run([sys.executable, str(path)], {})
+    notebook = written(tmp_path, NOTEBOOK.format(port=free_port()))
+    done = run([sys.executable, notebook], {})
     *lines, error = done.stdout.splitlines()
     worlds = ["1 0 no one", "2 0 bf16 n n", "2 0 no d d", "2 1 bf16 n n", "2 1 no d d"]
     assert sorted(lines) == worlds, done.stderr
@@ -108,12 +112,11 @@ def test_a_declared_world_without_ranks_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_rank_0_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "train.py"
-    path.write_text(
+    text = (
         "import datetime; from runtime import PartialState\n"
         "PartialState(timeout=datetime.timedelta(seconds=2))\n"
     )
-    done = run([sys.executable, str(path)], environment(1, 2, free_port()))
+    done = run([sys.executable, written(tmp_path, text)], environment(1, 2, free_port()))
     assert done.returncode == 1
     assert "rank 1 of 2 cannot join at MASTER_ADDR=127.0.0.1 MASTER_PORT=" in done.stderr
 

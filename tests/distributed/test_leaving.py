@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from acceleratedjob.local.process import free_port
-from tests.distributed.test_launching import run
+from tests.distributed.test_launching import run, written
 from tests.distributed.world import end, environment, start
 
 pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("gloo")]
@@ -30,7 +30,7 @@ before = threads()
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux tells threads' names")
 @pytest.mark.parametrize(
-    "end",
+    "last",
     [
         pytest.param("", id="a script that is over"),
         pytest.param("accelerator.end_training()", id="a script that ends its training"),
@@ -38,12 +38,11 @@ before = threads()
     ],
 )
 def test_no_thread_is_left_that_could_ask_for_an_interpreter_that_is_gone(
-    tmp_path: Path, end: str
+    tmp_path: Path, last: str
 ) -> None:
     """Torch aborts a process for it that has done all its work."""
-    path = tmp_path / "train.py"
-    path.write_text(f"{SCRIPT}\n{end}\n")
-    done = run([sys.executable, "-m", "runtime.launch", "--num_processes", "2", str(path)], {})
+    script = written(tmp_path, f"{SCRIPT}\n{last}\n")
+    done = run([sys.executable, "-m", "runtime.launch", "--num_processes", "2", script], {})
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n") == ["True 0", "True 0", ""]
 
@@ -70,10 +69,7 @@ raise RuntimeError("the script's own")
 def test_a_process_that_fails_in_a_collective_does_not_wait_for_the_others(
     tmp_path: Path, model: str
 ) -> None:
-    path = tmp_path / "train.py"
-    path.write_text(ALONE.format(model=model))
-    port = free_port()
-    command = [sys.executable, str(path)]
+    command, port = [sys.executable, written(tmp_path, ALONE.format(model=model))], free_port()
     worlds = [environment(rank, 2, port) for rank in range(2)]
     failing = start(command, worlds[0])
     with subprocess.Popen(command, env=worlds[1], stdin=subprocess.PIPE) as other:
