@@ -56,13 +56,17 @@ class Cause:
 
 
 def causes(observed: Observed, now: datetime) -> Iterable[Cause]:
-    """Every pod of the current attempt that has failed or is being taken away."""
-    attempt = observed.status.attempt
+    """Every member of the current attempt that has failed or is being taken away.
+
+    Args:
+        observed: the members of the attempt, see `Observed.members`.
+        now: the time.
+    """
     for pod in observed.pods:
-        if pod.attempt == attempt and not pod.succeeded:
+        if not pod.succeeded:
             yield from _cause(pod, observed.status, now)
     for pod in observed.lost:
-        if pod.attempt == attempt and not pod.succeeded:
+        if not pod.succeeded:
             yield from _cause(pod, observed.status, now) or [_deleted(pod, now)]
 
 

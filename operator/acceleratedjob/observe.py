@@ -7,7 +7,7 @@ has ended is decided by its training container alone: a sidecar that goes on doe
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -96,6 +96,21 @@ class Observed:
     service_uid: str | None = None
     policy_uid: str | None = None  # of the NetworkPolicy
     refusal: Refusal | None = None
+
+    def is_member(self, pod: Pod, size: int) -> bool:
+        """Whether a pod is one of the current attempt's replicas.
+
+        Whoever may create pods can make one with any index: beyond the size it is no replica.
+        """
+        return pod.attempt == self.status.attempt and pod.index < size
+
+    def members(self, size: int) -> "Observed":
+        """The same with only the pods of the current attempt's replicas."""
+        kept = [
+            tuple(pod for pod in pods if self.is_member(pod, size))
+            for pods in (self.pods, self.lost)
+        ]
+        return replace(self, pods=kept[0], lost=kept[1])
 
 
 def parse_time(text: str) -> datetime:

@@ -26,8 +26,10 @@ MAX_PENDING = 5
 def progress(spec: JobSpec, observed: Observed, now: datetime) -> Status:
     """The status of a job that is under way: counters, phase, and why pods do not run."""
     old = observed.status
-    present = [pod for pod in observed.pods if pod.attempt == old.attempt]
-    done = {pod.index for pod in (*present, *observed.lost) if _is_done(pod, old.attempt)}
+    members = observed.members(spec.size)
+    present = list(members.pods)
+    others = [pod for pod in observed.pods if not observed.is_member(pod, spec.size)]
+    done = {pod.index for pod in (*present, *members.lost) if pod.succeeded}
     ready = sum(pod.ready for pod in present if pod.index not in done)
     up = ready + len(done)
     status = replace(
@@ -38,7 +40,7 @@ def progress(spec: JobSpec, observed: Observed, now: datetime) -> Status:
         ready=ready,
         succeeded=len(done),
         failed=sum(pod.ending is not None and pod.index not in done for pod in present),
-        terminating=terminating(pod for pod in observed.pods if pod.attempt != old.attempt),
+        terminating=terminating(others),
         start_time=old.start_time or format_time(now),
         ready_time=old.ready_time or (format_time(now) if up >= spec.size else None),
         pending=_pending(spec, present, observed, now),
@@ -52,10 +54,6 @@ def progress(spec: JobSpec, observed: Observed, now: datetime) -> Status:
 def terminating(pods: Iterable[Pod]) -> int:
     """How many of the pods that are to go have yet to stop."""
     return sum(pod.ending is None for pod in pods)
-
-
-def _is_done(pod: Pod, attempt: int) -> bool:
-    return pod.attempt == attempt and pod.succeeded
 
 
 def _described(spec: JobSpec, old: Status) -> Status:

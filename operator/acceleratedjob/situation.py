@@ -55,18 +55,22 @@ class Situation:
         return replace(self.spec, attempt_size=None)
 
     @cached_property
+    def members(self) -> Observed:
+        """What is seen, with only the pods of the current attempt's replicas."""
+        return self.observed.members(self.spec.size)
+
+    @cached_property
     def current(self) -> dict[int, Pod]:
         """Pods of the current attempt by replica index, also those gone after success."""
-        pods = (*(pod for pod in self.observed.lost if pod.succeeded), *self.observed.pods)
-        attempt, size = self.status.attempt, self.spec.size
-        return {pod.index: pod for pod in pods if pod.attempt == attempt and pod.index < size}
+        seen = self.members
+        pods = (*(pod for pod in seen.lost if pod.succeeded), *seen.pods)
+        return {pod.index: pod for pod in pods}
 
     @cached_property
     def old(self) -> tuple[Pod, ...]:
         """Pods that exist and should not: of another attempt, or beyond the replicas."""
-        attempt, size = self.status.attempt, self.spec.size
-        pods = self.observed.pods
-        return tuple(pod for pod in pods if pod.attempt != attempt or pod.index >= size)
+        seen, size = self.observed, self.spec.size
+        return tuple(pod for pod in seen.pods if not seen.is_member(pod, size))
 
     @cached_property
     def missing(self) -> list[int]:
@@ -76,7 +80,7 @@ class Situation:
     @property
     def causes(self) -> list[causes.Cause]:
         """Why the current attempt is over, if it is; also a pod that went while nobody watched."""
-        found = list(causes.causes(self.observed, self.now))
+        found = list(causes.causes(self.members, self.now))
         if found or not self._was_whole:
             return found
         return [causes.vanished(self.spec, self.status, index, self.now) for index in self.missing]

@@ -9,6 +9,7 @@ from acceleratedjob.observe import Observed, Pod
 from acceleratedjob.plan import plan
 from acceleratedjob.report import progress
 from acceleratedjob.status import Failure, Status, format_time
+from acceleratedjob.waits import Waiting
 from tests.operator.builders import NOW, ago, deleting, ended, pod, spec
 from tests.operator.stages import (
     FAILURE,
@@ -16,6 +17,8 @@ from tests.operator.stages import (
     SECOND,
     seen,
 )
+
+WAITING = Waiting(reason="Unschedulable", message="no node")
 
 
 @pytest.mark.parametrize(
@@ -99,6 +102,30 @@ def test_pods_that_have_ended_are_counted(
     status = progress(JOB, seen(*pods, lost=tuple(lost)), NOW)
     assert (status.succeeded, status.failed) == expected
     assert Status.from_manifest({"status": status.to_manifest()}) == status
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [
+        pytest.param({"pods": (pod(9),)}, id="that is ready makes no gang complete"),
+        pytest.param({"pods": (ended(9, 1),)}, id="that has failed ends no attempt"),
+        pytest.param({"pods": (ended(9),)}, id="that has ended with 0 is no finished replica"),
+        pytest.param({"pods": (deleting(9),)}, id="that is deleted ends no attempt"),
+        pytest.param({"lost": (pod(9),)}, id="that is gone ends no attempt"),
+        pytest.param({"lost": (ended(9),)}, id="that is gone after a success has finished nothing"),
+        pytest.param(
+            {"pods": (pod(9, node=None, waiting=WAITING),)}, id="that waits is nothing to wait for"
+        ),
+    ],
+)
+def test_a_pod_beyond_the_replicas(stray: dict[str, tuple[Pod, ...]]) -> None:
+    replicas = (pod(0), pod(1, ready=False))
+    without = plan(JOB, seen(*replicas), NOW).status
+    pods, lost = stray.get("pods", ()), stray.get("lost", ())
+    status = plan(JOB, seen(*replicas, *pods, lost=lost), NOW).status
+    going = sum(one.ending is None for one in pods)
+    assert status == replace(without, terminating=going)
+    assert (status.attempt, status.ready_ratio) == (0, "1/2")
 
 
 def test_what_is_told_of_an_attempt_that_starts() -> None:
