@@ -44,6 +44,11 @@ STOPPED_EXIT_CODE = 128 + 15
 MAX_NAME_LENGTH = 50  # leaves room in a pod's 63-character hostname for -<attempt>-<index>
 
 
+def parse_time(text: str) -> datetime:
+    """A time as the API writes it, aware, in UTC."""
+    return datetime.fromisoformat(text)
+
+
 class Phase(StrEnum):
     """Where a job stands, in one word, for people."""
 

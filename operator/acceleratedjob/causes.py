@@ -12,6 +12,7 @@ from acceleratedjob.api import Reason, pod_name
 from acceleratedjob.observe import Observed, Pod
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Status
+from acceleratedjob.waits import alike
 
 # The kubelet goes on trying for ever when a container cannot be made. For what never changes it is
 # given no time; a registry may be away for a moment, and a Secret may come after the job.
@@ -25,6 +26,9 @@ CANNOT_START = {
     "CreateContainerError": timedelta(seconds=60),
 }
 
+# Of a pod: its node has taken it away, which does not always come with a DisruptionTarget.
+_TAKEN_BY_NODE = ("NodeLost", "NodeShutdown", "Preempting", "Shutdown", "Terminated")
+
 MISSING_PROCESSES = "MissingProcesses"  # what the runtime raises where a peer does not come
 
 
@@ -37,6 +41,14 @@ class Cause:
     message: str
     time: datetime
     is_ours: bool  # the container failed by itself, rather than being taken away
+
+    @property
+    def reasons(self) -> frozenset[str]:
+        """All words for it, any of which a rule may have."""
+        pod, words = self.pod, {self.reason, *alike(self.reason)}
+        if pod.disrupted is not None:
+            words.add(pod.disrupted)
+        return frozenset(words) | (pod.ending.reasons if pod.ending and self.is_ours else set())
 
     @property
     def _order(self) -> tuple[bool, datetime, bool, bool, int]:
@@ -73,15 +85,22 @@ def causes(observed: Observed, now: datetime) -> Iterable[Cause]:
 def _cause(pod: Pod, status: Status, now: datetime) -> list[Cause]:
     ending = pod.ending
     at = min(ending.time if ending else pod.deleted_at or now, now)  # a node's clock may be ahead
-    if pod.disrupted is not None:
-        message = f"was taken away by the cluster ({pod.disrupted})"
-        return [Cause(pod=pod, reason=pod.disrupted, message=message, time=at, is_ours=False)]
+    if pod.disrupted is not None or pod.reason in _TAKEN_BY_NODE:
+        return [_taken_away(pod, at)]
     if pod.deleted_at is not None and (ending is None or pod.deleted_at <= ending.time):
         return [_deleted(pod, pod.deleted_at)]
     if ending is not None:
         message = _describe(pod)
         return [Cause(pod=pod, reason=ending.reason, message=message, time=at, is_ours=True)]
     return _stuck(pod, status, now)
+
+
+def _taken_away(pod: Pod, at: datetime) -> Cause:
+    """A pod that the cluster takes away: its own reason says more than the condition's."""
+    reason = pod.reason or str(pod.disrupted)
+    why = f"{reason}: {pod.ending.message}" if pod.ending and pod.ending.is_pods else reason
+    message = f"was taken away by the cluster ({why})"
+    return Cause(pod=pod, reason=reason, message=message, time=at, is_ours=False)
 
 
 def _stuck(pod: Pod, status: Status, now: datetime) -> list[Cause]:
@@ -122,7 +141,8 @@ def _describe(pod: Pod) -> str:
     if ending.reason not in ("Error", Reason.CONTAINER_FAILED):
         words.append(f"({ending.reason})")
     sentence = " ".join(words) or "failed"
-    said = ending.last_words.sentence if ending.last_words else ending.message
+    told = None if ending.is_pods else ending.last_words
+    said = told.sentence if told else ending.message
     return f"{sentence}: {said.strip()}" if said else sentence
 
 

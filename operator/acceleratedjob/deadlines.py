@@ -3,8 +3,7 @@
 from datetime import datetime, timedelta
 
 from acceleratedjob import restart
-from acceleratedjob.api import ConditionType
-from acceleratedjob.observe import parse_time
+from acceleratedjob.api import ConditionType, parse_time
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Status
 

@@ -84,6 +84,7 @@ _REASONS = frozenset(Reason) | {
     "NodeLost",
     "NodeShutdown",
     "OOMKilled",
+    "Preempting",
     "PreemptionByScheduler",
     "Shutdown",
     "StartError",

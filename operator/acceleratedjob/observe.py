@@ -1,46 +1,25 @@
 """What is seen of a job's pods, as facts.
 
 A pod as the API gives it is a large mapping that many write. Here it becomes a small frozen `Pod`
-that the deciding half needs, and that is cheap to keep for every pod of a large cluster. How a pod
-has ended is decided by its training container alone: a sidecar that goes on does not hold the job.
+that the deciding half needs, and that is cheap to keep for every pod of a large cluster. Whether a
+replica is up (`containers`) and how it has ended (`endings`) follow from its training container:
+neither a helper that ends early nor one that runs on matters. Only `stopped` is about all of a pod.
 """
 
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from acceleratedjob import api
-from acceleratedjob.api import Manifest, View
+from acceleratedjob.api import View, parse_time
+from acceleratedjob.containers import has_stopped, is_up, trainer_status
+from acceleratedjob.endings import Ending, read_ending
 from acceleratedjob.status import Status
-from acceleratedjob.termination import LastWords, read_last_words
 from acceleratedjob.waits import Waiting, read_waiting
 
+_NEVER = "1970-01-01T00:00:00Z"
 _LONGEST_GRACE = 2**31  # seconds: who makes a pod may ask for more than a calendar has
-SIGNAL_BASE = 128  # a shell's and a container runtime's exit code for a death by signal n is 128+n
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """How a pod's training container has ended."""
-
-    exit_code: int | None  # None: the pod was ended before a container could tell
-    reason: str  # the kubelet's word: Error, OOMKilled, Evicted, …
-    message: str
-    time: datetime
-    last_words: LastWords | None = None  # the exception that it ended with, if it has told
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether the replica's work is done."""
-        return self.exit_code == 0
-
-    @property
-    def signal(self) -> int | None:
-        """Number of the signal that ended the process, if one did."""
-        code = self.exit_code or 0
-        return code - SIGNAL_BASE if SIGNAL_BASE < code <= SIGNAL_BASE + 64 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,18 +31,34 @@ class Pod:
     attempt: int
     index: int
     node: str | None = None
-    ready: bool = False
-    ending: Ending | None = None
+    ready: bool = False  # its training container and native sidecars are
+    ending: Ending | None = None  # of its training container
+    stopped: bool = False  # nothing of it runs any more, neither the training nor a helper
     waiting: Waiting | None = None
     disrupted: str | None = None  # why the cluster takes it away: preemption, drain, node loss
+    disrupted_at: datetime = api.EPOCH  # since when it does; the epoch if it has not said
+    reason: str | None = None  # the pod's own, not its containers': Evicted, NodeLost, …
     delete_by: datetime | None = None  # it is being deleted, and its containers end by then
     deleted_at: datetime | None = None  # when its deletion was asked for
     conditions: frozenset[str] = frozenset()  # types of those that are True
 
     @property
+    def asked_to_stop(self) -> bool:
+        """Whether somebody asked it to stop before its training ended, if it has ended.
+
+        In one second the request comes first. A pod that was stopped for a reason of its own, such
+        as its deadline, tells no time.
+        """
+        disrupted_at = None if self.disrupted is None else self.disrupted_at
+        requests = [at for at in (self.deleted_at, disrupted_at) if at is not None]
+        if self.ending is None:
+            return bool(requests)
+        return min(requests) <= self.ending.time if requests else self.ending.is_pods
+
+    @property
     def succeeded(self) -> bool:
-        """Whether the replica's work is done."""
-        return self.ending is not None and self.ending.succeeded
+        """Whether the replica's work is done: it ended with 0, and by itself."""
+        return self.ending is not None and self.ending.exit_code == 0 and not self.asked_to_stop
 
     @property
     def grace(self) -> timedelta | None:
@@ -113,11 +108,6 @@ class Observed:
         return replace(self, pods=kept[0], lost=kept[1])
 
 
-def parse_time(text: str) -> datetime:
-    """A time as the API writes it, aware, in UTC."""
-    return datetime.fromisoformat(text)
-
-
 def read_pod(manifest: View) -> Pod | None:
     """The facts of a pod; None if it is not named as a job's pod is."""
     metadata, status = manifest["metadata"], manifest.get("status") or {}
@@ -125,7 +115,9 @@ def read_pod(manifest: View) -> Pod | None:
     if place is None:
         return None
     conditions = {entry["type"]: entry for entry in status.get("conditions") or ()}
-    trainer = _trainer_status(manifest)
+    trainer = trainer_status(manifest)
+    up = is_up(manifest, conditions, trainer)
+    disruption = conditions.get("DisruptionTarget", {})
     delete_by = metadata.get("deletionTimestamp")
     return Pod(
         name=metadata["name"],
@@ -133,10 +125,13 @@ def read_pod(manifest: View) -> Pod | None:
         attempt=place[0],
         index=place[1],
         node=manifest.get("spec", {}).get("nodeName"),
-        ready=conditions.get("Ready", {}).get("status") == "True",
-        ending=_ending(status, trainer),
-        waiting=read_waiting(manifest, conditions, trainer),
-        disrupted=_disruption(conditions.get("DisruptionTarget", {})),
+        ready=up,
+        ending=read_ending(status, trainer),
+        stopped=has_stopped(manifest),
+        waiting=None if up else read_waiting(manifest, conditions, trainer),
+        disrupted=_disruption(disruption),
+        disrupted_at=parse_time(disruption.get("lastTransitionTime") or _NEVER),
+        reason=status.get("reason"),
         delete_by=parse_time(delete_by) if delete_by else None,
         deleted_at=_deleted_at(metadata) if delete_by else None,
         conditions=_true(conditions),
@@ -156,52 +151,6 @@ def _true(conditions: View) -> frozenset[str]:
 def _deleted_at(metadata: View) -> datetime:
     grace = min(metadata.get("deletionGracePeriodSeconds") or 0, _LONGEST_GRACE)
     return parse_time(metadata["deletionTimestamp"]) - timedelta(seconds=grace)
-
-
-def _trainer_status(manifest: View) -> View:
-    """The training container's status; empty before the kubelet has written one."""
-    name = (manifest["metadata"].get("annotations") or {}).get(api.DEFAULT_CONTAINER)
-    statuses: list[Manifest] = (manifest.get("status") or {}).get("containerStatuses") or []
-    return next((entry for entry in statuses if name in (None, entry["name"])), {})
-
-
-def _ending(status: View, trainer: View) -> Ending | None:
-    ended: dict[str, Any] = (trainer.get("state") or {}).get("terminated") or {}
-    if ended:
-        reason = ended.get("reason") or api.Reason.CONTAINER_FAILED
-        at = ended.get("finishedAt")
-        message = ended.get("message") or ""
-        return Ending(
-            exit_code=ended["exitCode"],
-            reason=reason,
-            message=message,
-            time=parse_time(at) if at else _last_change(status),
-            last_words=read_last_words(message),
-        )
-    if status.get("phase") not in ("Succeeded", "Failed"):
-        return None
-    return Ending(  # evicted, or refused by its node, or an init container has failed
-        exit_code=0 if status["phase"] == "Succeeded" else None,
-        reason=status.get("reason") or api.Reason.CONTAINER_FAILED,
-        message=status.get("message") or _failed_init(status),
-        time=_last_change(status),
-    )
-
-
-def _last_change(status: View) -> datetime:
-    times = [entry.get("lastTransitionTime") for entry in status.get("conditions") or ()]
-    known = [time for time in [*times, status.get("startTime")] if time]
-    return max(map(parse_time, known), default=api.EPOCH)
-
-
-def _failed_init(status: View) -> str:
-    """Which init container has failed, if that is why the training container never began."""
-    for entry in status.get("initContainerStatuses") or ():
-        ended = (entry.get("state") or {}).get("terminated") or {}
-        if ended.get("exitCode"):
-            said = f": {ended['message'].strip()}" if ended.get("message") else ""
-            return f"init container {entry['name']} exited with code {ended['exitCode']}{said}"
-    return ""
 
 
 def _disruption(condition: View) -> str | None:

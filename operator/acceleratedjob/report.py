@@ -53,7 +53,7 @@ def progress(spec: JobSpec, observed: Observed, now: datetime) -> Status:
 
 def terminating(pods: Iterable[Pod]) -> int:
     """How many of the pods that are to go have yet to stop."""
-    return sum(pod.ending is None for pod in pods)
+    return sum(not pod.stopped for pod in pods)
 
 
 def _described(spec: JobSpec, old: Status) -> Status:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from acceleratedjob.api import STOPPED_EXIT_CODE, Reason
+from acceleratedjob.api import STOPPED_EXIT_CODE, Reason, parse_time
 from acceleratedjob.causes import CANNOT_START, Cause, subject
-from acceleratedjob.observe import Pod, parse_time
+from acceleratedjob.observe import Pod
 from acceleratedjob.sections import Backoff, FailureRule, Verdict
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Failure, Status, format_time, shortened
@@ -61,7 +61,7 @@ def matches(rule: FailureRule, cause: Cause) -> bool:
     pairs = (
         (rule.exit_codes, {ending.exit_code} if ending else set()),
         (rule.signals, {ending.signal} if ending else set()),
-        (rule.reasons, {cause.reason}),
+        (rule.reasons, cause.reasons),
         (rule.pod_conditions, cause.pod.conditions),
         (rule.replica_indexes, {cause.pod.index}),
     )

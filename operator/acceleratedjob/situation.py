@@ -17,6 +17,7 @@ from acceleratedjob.status import Failure, Status
 FAILED_GANG_GRACE_SECONDS = 5
 ASKED_TO_STOP = (
     *(Reason.POD_DELETED, "PreemptionByScheduler", "EvictionByEvictionAPI", "TerminationByKubelet"),
+    *("Evicted", "NodeShutdown", "Preempting", "Shutdown", "Terminated"),
 )
 # A kubelet that answers has ended a pod's containers this long after the pod's own deadline.
 KUBELET_MARGIN = timedelta(seconds=30)
@@ -102,7 +103,7 @@ def steps(*groups: tuple[Action, ...]) -> Steps:
 
 def grace_after(failure: Failure) -> int | None:
     """Seconds for the survivors of an attempt that a failure has ended; None: the template's."""
-    stops = failure.exit_code is None and failure.reason in ASKED_TO_STOP
+    stops = not failure.exit_code and failure.reason in ASKED_TO_STOP  # None, or it obeyed with 0
     return None if stops or failure.exit_code == STOPPED_EXIT_CODE else FAILED_GANG_GRACE_SECONDS
 
 

@@ -31,7 +31,7 @@ def waiting(at: Situation) -> Plan | None:
     """Nothing starts while old pods may still run, nor before the backoff is over."""
     if not at.missing:
         return None
-    ends = [_stops_by(pod, at) for pod in at.old if pod.ending is None]
+    ends = [_stops_by(pod, at) for pod in at.old if not pod.stopped]
     ends.append(_backoff_end(at))
     if at.observed.refusal is not None:
         ends.append(at.now + at.observed.refusal.retry_in)

@@ -12,13 +12,11 @@ from typing import Annotated, Any
 
 from acceleratedjob.api import ConditionType, Manifest, Phase, Reason, View
 from acceleratedjob.schema import Reader, choice, dump, integer, list_of, read, section, string
+from acceleratedjob.waits import alike
 
 MAX_FAILURES = 10
 MAX_MESSAGE = 1024  # characters; a status with 10 failures stays far from etcd's limit
 _COUNT = integer(minimum=0)
-
-# The kubelet says these in turns of one thing.
-_ALIKE = {"ErrImagePull": "ImagePullBackOff"}
 
 
 def _told(cls: type[Any]) -> Reader:
@@ -141,8 +139,7 @@ class Status:
 
     def waiting_since(self, reason: str) -> datetime | None:
         """Since when pods wait for a reason, or one that is like it; None if none was seen to."""
-        like = _ALIKE.get(reason, reason)
-        found = (one for one in self.pending if _ALIKE.get(one.reason, one.reason) == like)
+        found = (one for one in self.pending if one.reason in alike(reason))
         return min((datetime.fromisoformat(one.since) for one in found if one.since), default=None)
 
     def with_failure(self, failure: Failure) -> "Status":

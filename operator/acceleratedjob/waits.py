@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from acceleratedjob.api import Reason, View
 
+# The kubelet says these in turns of one thing.
+_ALIKE = (frozenset({"ErrImagePull", "ImagePullBackOff"}),)
 _USUAL = ("ContainerCreating", "PodInitializing")
 _OF_ONE_POD = re.compile(r" pod=\S+|(?<=back-off )\S+ |pods \"[^\"]+\" (is forbidden: )?")
 _CREATING = "the node prepares the container: its image, volumes and network"
@@ -46,6 +48,15 @@ def read_waiting(pod: View, conditions: View, trainer: View) -> Waiting | None:
         return None
     statuses = (pod.get("status") or {}).get("initContainerStatuses") or ()
     return _initializing(statuses) or _told(state, "") or _IS_CREATED
+
+
+def alike(reason: str) -> frozenset[str]:
+    """All words for what a reason says, itself among them.
+
+    >>> sorted(alike("ErrImagePull"))
+    ['ErrImagePull', 'ImagePullBackOff']
+    """
+    return next((words for words in _ALIKE if reason in words), frozenset({reason}))
 
 
 def without_names(message: str) -> str:

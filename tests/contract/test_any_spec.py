@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from acceleratedjob.actions import CreatePod
 from acceleratedjob.api import Manifest
 from acceleratedjob.deciding import decide
+from acceleratedjob.endings import Ending
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.groups import pod_group
-from acceleratedjob.observe import Ending, Observed, Pod, Refusal
+from acceleratedjob.observe import Observed, Pod, Refusal
 from acceleratedjob.pods import pod
 from acceleratedjob.services import network_policy, service
 from acceleratedjob.spec import JobSpec

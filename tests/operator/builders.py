@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from acceleratedjob.api import API_VERSION, KIND, Manifest, pod_name
-from acceleratedjob.observe import Ending, Pod
+from acceleratedjob.endings import Ending
+from acceleratedjob.observe import Pod
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Status, format_time
 
@@ -48,7 +49,8 @@ def ended(
     """A pod whose training container has ended."""
     reason = facts.pop("reason", "Completed" if exit_code == 0 else "Error")
     ending = Ending(exit_code=exit_code, reason=reason, message="", time=ago(seconds_ago))
-    return pod(index, attempt, ready=False, ending=ending, **facts)
+    over = {"ready": False, "stopped": True, "ending": ending}
+    return pod(index, attempt, **(over | facts))
 
 
 def deleting(index: int, attempt: int = 0, seconds: float = 30, **facts: Any) -> Pod:

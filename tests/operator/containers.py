@@ -17,7 +17,7 @@ class Containers:
     clock: Clock
     store: LocalCluster
     processes: dict[str, tuple[int, int]]  # by the pod's uid: attempt, index
-    done: set[tuple[int, int]]  # attempt, index of those that ended with 0
+    done: set[tuple[int, int]]  # attempt, index of those that ended with 0, by themselves
 
     def pods(self) -> list[Manifest]:
         return list(self.store.objects("Pod"))
@@ -52,10 +52,14 @@ class Containers:
         place = self.processes.pop(pod["metadata"]["uid"], None)
         if place is None:
             return
-        if code == 0:
+        if code == 0 and not self.was_asked_to_stop(pod):
             self.done.add(place)
         ended = {"exitCode": code, "finishedAt": format_time(self.clock.now())}
         self.report(pod, {"terminated": ended}, Ready="False")
+
+    def was_asked_to_stop(self, pod: Manifest) -> bool:
+        """Whether its deletion was asked for; an eviction deletes as well."""
+        return "deletionTimestamp" in pod["metadata"]
 
     def removed(self, pod: Manifest) -> None:
         self.processes.pop(pod["metadata"]["uid"], None)

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from acceleratedjob.api import EPOCH
-from acceleratedjob.observe import Ending, read_pod
+from acceleratedjob.endings import Ending
+from acceleratedjob.observe import read_pod
 from acceleratedjob.termination import LastWords
 
 AT = "2026-01-01T12:00:00Z"

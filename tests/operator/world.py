@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from acceleratedjob import api
-from acceleratedjob.api import Manifest
+from acceleratedjob.api import Manifest, parse_time
 from acceleratedjob.cluster import Changed, Gone, Ref
 from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.observe import parse_time
 from tests.operator.builders import job
 from tests.operator.clockwork import FATES, KINDS, Clock, Fated, Operator
 from tests.operator.containers import Containers

@@ -41,7 +41,10 @@ ADVICE: dict[str, tuple[str, str]] = {
         "Correct what the message names, delete the job and apply it again.",
     ),
     Reason.DEADLINE_EXCEEDED: (
-        "The job was not over within `spec.activeDeadlineSeconds`.",
+        (
+            "The job was not over within `spec.activeDeadlineSeconds`, or a pod within that of its "
+            "template."
+        ),
         "Raise it, or find out what took so long.",
     ),
     Reason.STARTUP_DEADLINE_EXCEEDED: (
@@ -77,7 +80,7 @@ ADVICE: dict[str, tuple[str, str]] = {
         "`kubectl logs POD -c INIT_CONTAINER` shows what it does.",
     ),
     Reason.NOT_READY: (
-        "The container runs, and the pod's readiness probe or another container is not ready.",
+        "The training container runs, and its readiness probe or a native sidecar is not ready.",
         "See the probe, and the logs of the container that the message names.",
     ),
     "CrashLoopBackOff": (
@@ -112,7 +115,7 @@ ADVICE: dict[str, tuple[str, str]] = {
         "Raise the memory limit, or lower the batch size or the data loader's workers.",
     ),
     "Evicted": (
-        "The node was short of memory or disk.",
+        "The node was short of memory or disk, or the pod used more disk than it may.",
         "Ask for what the training uses, also `ephemeral-storage`.",
     ),
     "StartError": ("The command cannot be started.", "Check `command` and the image."),
@@ -132,6 +135,7 @@ ADVICE: dict[str, tuple[str, str]] = {
     "TerminationByKubelet": ("The node shuts down, or needs the place.", _AGAIN),
     "NodeShutdown": ("The node shuts down.", _AGAIN),
     "NodeLost": ("The node is lost.", _AGAIN),
+    "Preempting": ("The node needs the place for a critical pod.", _AGAIN),
 }
 
 # exception, without its module -> the same

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from acceleratedjob.api import View
+from acceleratedjob.api import View, parse_time
 from acceleratedjob.commands.words import age, aligned, plain
-from acceleratedjob.observe import parse_time
 
 HEADER = ("NAME", "PHASE", "READY", "STEP", "PROGRESS", "ETA", "RESTARTS", "AGE")
 Row = tuple[str, ...]

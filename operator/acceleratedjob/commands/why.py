@@ -4,11 +4,10 @@ import dataclasses
 from collections.abc import Iterator
 from datetime import datetime
 
-from acceleratedjob.api import ConditionType, Phase, View
+from acceleratedjob.api import ConditionType, Phase, View, parse_time
 from acceleratedjob.commands.advice import advise
 from acceleratedjob.commands.words import age, ending, plain
 from acceleratedjob.errors import InvalidSpec
-from acceleratedjob.observe import parse_time
 from acceleratedjob.restart import backoff_end
 from acceleratedjob.schema import key
 from acceleratedjob.spec import JobSpec

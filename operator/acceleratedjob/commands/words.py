@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Iterable
 
-from acceleratedjob.observe import SIGNAL_BASE
+from acceleratedjob.endings import SIGNAL_BASE
 
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 _EXIT_CODES = {  # what a shell or a container runtime means by them

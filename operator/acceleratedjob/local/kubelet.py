@@ -10,11 +10,11 @@ from datetime import datetime
 from pathlib import Path
 
 from acceleratedjob import api
-from acceleratedjob.api import Manifest, View
+from acceleratedjob.api import Manifest, View, parse_time
 from acceleratedjob.cluster import Changed, Listed, Ref
+from acceleratedjob.endings import SIGNAL_BASE
 from acceleratedjob.local.cluster import LocalCluster, utc_now
 from acceleratedjob.local.process import command, end_with_parent, free_port
-from acceleratedjob.observe import SIGNAL_BASE, parse_time
 from acceleratedjob.status import format_time
 from acceleratedjob.template import trainer
 from acceleratedjob.termination import MAX_BYTES

@@ -1,0 +1,95 @@
+"""How a pod's training container has ended, as its container and its pod say it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from acceleratedjob import api
+from acceleratedjob.api import View, parse_time
+from acceleratedjob.containers import OVER
+from acceleratedjob.termination import LastWords, read_last_words
+
+SIGNAL_BASE = 128  # a shell's and a container runtime's exit code for a death by signal n is 128+n
+_GENERIC = ("Error", "Completed", "ContainerStatusUnknown", api.Reason.CONTAINER_FAILED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a pod's training container has ended.
+
+    A reason of the pod's own (Evicted, DeadlineExceeded, …) says why its containers were stopped.
+    It comes before the container's, which then only says how the process reacted.
+    """
+
+    exit_code: int | None  # None: the pod was ended before a container could tell
+    reason: str  # the kubelet's word: Error, OOMKilled, Evicted, …
+    message: str
+    time: datetime
+    last_words: LastWords | None = None  # the exception that it ended with, if it has told
+    container_reason: str | None = None  # the container's, if `reason` is the pod's
+
+    @property
+    def signal(self) -> int | None:
+        """Number of the signal that ended the process, if one did."""
+        code = self.exit_code or 0
+        return code - SIGNAL_BASE if SIGNAL_BASE < code <= SIGNAL_BASE + 64 else None
+
+    @property
+    def is_pods(self) -> bool:
+        """Whether the pod was stopped as a whole, for its own reason, while it had a container."""
+        return self.container_reason is not None
+
+    @property
+    def reasons(self) -> frozenset[str]:
+        """All words for it; of a container's beside a pod's, those that say more than Error."""
+        own = self.container_reason
+        return frozenset({self.reason} if own is None or own in _GENERIC else {self.reason, own})
+
+
+def read_ending(status: View, trainer: View) -> Ending | None:
+    """How a pod has ended; None if its training container has not.
+
+    Args:
+        status: the pod's.
+        trainer: the status of its training container, empty if there is none yet.
+    """
+    ended: View = (trainer.get("state") or {}).get("terminated") or {}
+    if ended:
+        return _container_ending(status, ended)
+    if status.get("phase") not in OVER:
+        return None
+    return Ending(  # evicted, or refused by its node, or an init container has failed
+        exit_code=0 if status["phase"] == "Succeeded" else None,
+        reason=status.get("reason") or api.Reason.CONTAINER_FAILED,
+        message=status.get("message") or _failed_init(status),
+        time=_last_change(status),
+    )
+
+
+def _container_ending(status: View, ended: View) -> Ending:
+    message, at = ended.get("message") or "", ended.get("finishedAt")
+    own = ended.get("reason") or api.Reason.CONTAINER_FAILED
+    pods = status.get("reason") if status.get("phase") == "Failed" else None
+    return Ending(
+        exit_code=ended["exitCode"],
+        reason=pods or own,
+        message=(status.get("message") or message) if pods else message,
+        time=parse_time(at) if at else _last_change(status),
+        last_words=read_last_words(message),
+        container_reason=own if pods else None,
+    )
+
+
+def _last_change(status: View) -> datetime:
+    times = [entry.get("lastTransitionTime") for entry in status.get("conditions") or ()]
+    known = [time for time in [*times, status.get("startTime")] if time]
+    return max(map(parse_time, known), default=api.EPOCH)
+
+
+def _failed_init(status: View) -> str:
+    """Which init container has failed, if that is why the training container never began."""
+    for entry in status.get("initContainerStatuses") or ():
+        ended = (entry.get("state") or {}).get("terminated") or {}
+        if ended.get("exitCode"):
+            said = f": {ended['message'].strip()}" if ended.get("message") else ""
+            return f"init container {entry['name']} exited with code {ended['exitCode']}{said}"
+    return ""
