@@ -1,6 +1,7 @@
 """The steps that a plan is made of: all that the operator ever does to a cluster."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +13,7 @@ class CreateService:
 class DeleteService:
     """Remove the job's Service."""
 
+    kind: ClassVar[str] = "Service"
     uid: str
 
 
@@ -24,6 +26,7 @@ class CreatePolicy:
 class DeletePolicy:
     """Remove the job's NetworkPolicy."""
 
+    kind: ClassVar[str] = "NetworkPolicy"
     uid: str
 
 
@@ -49,6 +52,7 @@ class CreatePod:
 class DeletePod:
     """Remove a pod."""
 
+    kind: ClassVar[str] = "Pod"
     name: str
     uid: str
     grace_seconds: int | None = None  # None: what the pod's own spec says
@@ -69,5 +73,6 @@ class DeleteJob:
 
 
 Creation = CreateService | CreatePolicy | CreatePodGroup | CreatePod
-Deletion = DeleteService | DeletePolicy | DeletePodGroup | DeletePod | DeleteJob
+Removal = DeleteService | DeletePolicy | DeletePod  # of what a watch shows
+Deletion = Removal | DeletePodGroup | DeleteJob
 Action = Creation | Deletion | Announce

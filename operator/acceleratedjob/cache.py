@@ -1,21 +1,18 @@
 """What has been seen of all jobs: fed by the watches and by the answers to our own writes.
 
-Only facts are kept (`observe.Pod`), never a pod's whole manifest, so that a thousand jobs fit in
-memory. An object replaces what is here only if it is newer: the answer to a write and the watch's
-echo of older changes come in any order.
+Lists, events and answers come in any order, so versions decide, as a controller's expectations do:
+an object replaces what is here only if it is newer, and a list removes only what is not newer than
+the list.
 """
 
-import logging
 from collections import defaultdict
-from collections.abc import Iterable
 
 from acceleratedjob import api
-from acceleratedjob.api import Manifest, View
+from acceleratedjob.api import Manifest
 from acceleratedjob.cluster import Change, Changed, Gone, Listed
-from acceleratedjob.observe import Pod, read_pod
+from acceleratedjob.known import Known, Owner, Pages, owner, read, version
+from acceleratedjob.observe import Pod
 from acceleratedjob.sections import MAX_REPLICAS
-
-log = logging.getLogger(__name__)
 
 # Of a job's metadata; the rest, with who manages which field, may be larger than the job.
 _READ = (
@@ -24,46 +21,22 @@ _READ = (
 )
 
 
-Owner = tuple[str, str]  # namespace and uid of a job
-
-
-def owner(manifest: View) -> Owner | None:
-    """The job that controls an object; None if none does.
-
-    Who may create pods in one namespace can name a job of another one: that is not its owner.
-    """
-    uid = api.owner_uid(manifest)
-    return None if uid is None else (manifest["metadata"]["namespace"], uid)
-
-
-def _facts(manifest: View) -> Pod | None:
-    """A pod's facts; None also of one that cannot be read, which must not stop all other jobs."""
-    try:
-        return read_pod(manifest)
-    except Exception:
-        metadata = manifest["metadata"]
-        log.exception("%s/%s cannot be read: left out", metadata["namespace"], metadata["name"])
-        return None
-
-
-def version(manifest: View) -> int:
-    """An object's resource version; the API server counts them up."""
-    return int(manifest["metadata"].get("resourceVersion", 0))
-
-
 class Cache:
     """Jobs by their uids, and what they have by their owner."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, Manifest] = {}
-        # kind -> its job -> uid of what a job has one of: its Service, its NetworkPolicy
-        self._singles: defaultdict[str, dict[Owner, str]] = defaultdict(dict)
-        self._pods: defaultdict[Owner, dict[str, tuple[int, Pod]]] = defaultdict(dict)
+        # kind -> its job -> what a job has one of: its Service, its NetworkPolicy
+        self._singles: defaultdict[str, dict[Owner, Known]] = defaultdict(dict)
+        self._pods: defaultdict[Owner, dict[str, Known]] = defaultdict(dict)  # by name
         self._lost: defaultdict[str, dict[str, Pod]] = defaultdict(dict)
+        self._told: defaultdict[str, int] = defaultdict(int)  # kind -> newest version heard of
+        self._pages: dict[str, Pages] = {}
 
     def pods(self, uid: str) -> tuple[Pod, ...]:
         """A job's pods that exist."""
-        return tuple(pod for _, pod in self._pods.get(self._owner(uid), {}).values())
+        known = self._pods.get(self._owner(uid), {}).values()
+        return tuple(one.pod for one in known if one.pod is not None)
 
     def lost(self, uid: str) -> tuple[Pod, ...]:
         """A job's pods that were seen and are gone, as they were last."""
@@ -71,7 +44,8 @@ class Cache:
 
     def single(self, kind: str, uid: str) -> str | None:
         """The uid of what a job has one of; None if it is not there."""
-        return self._singles[kind].get(self._owner(uid))
+        known = self._singles[kind].get(self._owner(uid))
+        return None if known is None else known.uid
 
     def _owner(self, uid: str) -> Owner:
         """A job that is known, as what it has names it; nothing has one that is not known."""
@@ -105,84 +79,142 @@ class Cache:
         self._lost[uid] = kept
 
     def take(self, kind: str, change: Change) -> set[str]:
-        """Store what a watch tells; return the uids of the jobs concerned."""
+        """Store what a watch or a list says; return the uids of the jobs concerned.
+
+        A job that was concerned and is not in `jobs` is gone.
+        """
         match change:
-            case Listed(objects):
-                return self._listed(kind, objects)
+            case Listed():
+                return self._listed(kind, change)
             case Changed(manifest):
+                self._hear(kind, version(manifest))
                 return self.keep(kind, manifest)
             case Gone(manifest):
+                self._hear(kind, version(manifest))
                 return self._gone(kind, manifest)
 
-    def keep(self, kind: str, manifest: Manifest) -> set[str]:
-        """Store one object; the uid of its job, if it has one."""
-        job = owner(manifest)
-        if job is None:
-            return set()
-        if kind != "Pod":
-            self._singles[kind][job] = manifest["metadata"]["uid"]
-        elif not self._keep_pod(job, manifest):
-            return set()
-        return {job[1]}
+    def _hear(self, kind: str, told: int) -> None:
+        self._told[kind] = max(self._told[kind], told)
 
-    def _keep_pod(self, job: Owner, manifest: Manifest) -> bool:
-        # What a creation answers has no status; the event of the same version says what it is.
-        pod, new = _facts(manifest), version(manifest) - ("status" not in manifest)
-        if pod is None:
-            return False
-        known = self._pods.get(job, {}).get(pod.name)
-        gone = self._lost.get(job[1], {}).get(pod.name)
-        if (known is not None and known[0] >= new) or (gone is not None and gone.uid == pod.uid):
-            return False
-        self._pods[job][pod.name] = (new, pod)
-        return known is None or known[1] != pod
+    def keep(self, kind: str, manifest: Manifest) -> set[str]:
+        """Store one object; the uid of its job, if that is news to it."""
+        if kind == api.KIND:
+            self.keep_job(manifest)
+            return {manifest["metadata"]["uid"]}
+        known = read(kind, manifest)
+        return set() if known is None else self._keep(kind, known)
+
+    def _keep(self, kind: str, new: Known) -> set[str]:
+        if new.pod is None:
+            return self._keep_single(self._singles[kind], new)
+        name = new.pod.name
+        old = self._pods.get(new.job, {}).get(name)
+        gone = self._lost.get(new.job[1], {}).get(name)
+        is_late = old is not None and old.version >= new.version
+        if is_late or (gone is not None and gone.uid == new.uid):
+            return set()
+        self._pods[new.job][name] = new
+        return set() if old is not None and old.pod == new.pod else {new.job[1]}
+
+    def _keep_single(self, known: dict[Owner, Known], new: Known) -> set[str]:
+        old = known.get(new.job)
+        if old is not None and old.version > new.version:
+            return set()
+        known[new.job] = new
+        return {new.job[1]}
+
+    def remove(self, kind: str, job: Owner, uid: str) -> bool:
+        """An object of a job is gone, as a write's answer says; whether it was known."""
+        known = self._pods.get(job, {}).values() if kind == "Pod" else self._single(kind, job)
+        found = next((one for one in known if one.uid == uid), None)
+        if found is not None:
+            self._drop(kind, found)
+        return found is not None
+
+    def _single(self, kind: str, job: Owner) -> list[Known]:
+        known = self._singles[kind].get(job)
+        return [] if known is None else [known]
 
     def _gone(self, kind: str, manifest: Manifest) -> set[str]:
-        job = owner(manifest)
+        uid, job = manifest["metadata"]["uid"], owner(manifest)
+        if kind == api.KIND:
+            self.forget(uid)
+            return {uid}
         if job is None:
             return set()
-        if kind != "Pod":
-            if self._singles[kind].get(job) == manifest["metadata"]["uid"]:
-                del self._singles[kind][job]
-            return {job[1]}
-        pod = _facts(manifest)
-        if pod is not None:
-            self._lose(job, pod)
+        last = read(kind, manifest)
+        if last is not None:
+            self._drop(kind, last)
+        else:  # a pod that cannot be read is as it was when it could be
+            self.remove(kind, job, uid)
         return {job[1]}
 
-    def _lose(self, job: Owner, pod: Pod) -> None:
-        known = self._pods[job].get(pod.name)
-        if known is not None and known[1].uid == pod.uid:
+    def _drop(self, kind: str, last: Known) -> None:
+        """Remove an object, unless another has its place by now."""
+        job, pod = last.job, last.pod
+        if pod is None:
+            if any(known.uid == last.uid for known in self._single(kind, job)):
+                del self._singles[kind][job]
+            return
+        known = self._pods.get(job, {}).get(pod.name)
+        if known is not None and known.uid == last.uid:
             del self._pods[job][pod.name]
-        if not self._pods[job]:
-            del self._pods[job]
+            if not self._pods[job]:
+                del self._pods[job]
         if job == self._owner(job[1]):
             self._lost[job[1]][pod.name] = pod
 
-    def _listed(self, kind: str, objects: Iterable[Manifest]) -> set[str]:
-        """Take a whole list: what it does not have has gone unseen."""
-        objects = tuple(objects)
-        uids = {manifest["metadata"]["uid"] for manifest in objects}
-        concerned = set()
-        if kind != "Pod":
-            known = self._singles[kind]
-            stale = {job for job, uid in known.items() if uid not in uids}
-            for job in stale:
-                del known[job]
-            concerned |= {uid for _, uid in stale}
-        else:
-            concerned |= self._lose_missing(uids)
-        for manifest in objects:
-            concerned |= self.keep(kind, manifest)
+    def _listed(self, kind: str, page: Listed) -> set[str]:
+        """Take in a page; the last one completes the list, which is then taken at once.
+
+        Half a list would show the end of one replica without that of another, which was earlier.
+        """
+        pages = self._pages.get(kind)
+        if pages is None or pages.version != page.version:
+            pages = self._pages[kind] = Pages(page.version)
+        pages.add(kind, page)
+        if page.more:
+            return set()
+        del self._pages[kind]
+        return self._replace(kind, pages)
+
+    def _replace(self, kind: str, pages: Pages) -> set[str]:
+        """Take a whole list: what it does not have, and is not newer, has gone unseen.
+
+        Of a list that is older than what was heard since, objects that are not known may be gone.
+        """
+        is_late = pages.version < self._told[kind]
+        self._hear(kind, pages.version)
+        if kind == api.KIND:
+            return self._replace_jobs(pages, is_late=is_late)
+        known = {one.uid: one for one in self._all(kind)}
+        missing = [
+            one
+            for uid, one in known.items()
+            if uid not in pages.uids and one.version[0] <= pages.version
+        ]
+        for one in missing:
+            self._drop(kind, one)
+        concerned = {one.job[1] for one in missing}
+        for one in pages.known:
+            if one.uid in known or not is_late:
+                concerned |= self._keep(kind, one)
         return concerned
 
-    def _lose_missing(self, uids: set[str]) -> set[str]:
-        missing = [
-            (job, pod)
-            for job, pods in self._pods.items()
-            for _, pod in pods.values()
-            if pod.uid not in uids
-        ]
-        for job, pod in missing:
-            self._lose(job, pod)
-        return {uid for (_, uid), _ in missing}
+    def _replace_jobs(self, pages: Pages, *, is_late: bool) -> set[str]:
+        missing = {
+            uid
+            for uid, job in self.jobs.items()
+            if uid not in pages.uids and version(job) <= pages.version
+        }
+        for uid in missing:
+            self.forget(uid)
+        for job in pages.jobs:
+            if job["metadata"]["uid"] in self.jobs or not is_late:
+                self.keep_job(job)
+        return missing | (pages.uids & self.jobs.keys())
+
+    def _all(self, kind: str) -> list[Known]:
+        if kind != "Pod":
+            return list(self._singles[kind].values())
+        return [one for pods in self._pods.values() for one in pods.values()]

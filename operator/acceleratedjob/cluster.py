@@ -11,6 +11,7 @@ from typing import Protocol
 from acceleratedjob.api import Manifest, View
 
 SHARED_KINDS = ("PodGroup",)  # of several schedulers
+WATCHED = ("Pod", "Service", "NetworkPolicy")  # what jobs have, and a watch shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,14 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """All objects of the kind as they are now: whatever is not here is gone."""
+    """A page of all objects of a kind, as they were at one version.
+
+    An object that no page has is gone, unless it is newer than the version.
+    """
 
     objects: tuple[Manifest, ...]
+    version: int = 0  # the resource version of the list, the same on all of its pages
+    more: bool = False  # another page of this list follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +134,8 @@ class Cluster(Protocol):
     def watch(self, kind: str) -> AsyncIterator[Change]:
         """Yield the objects of a kind that carry the job-name label: pods and what else jobs have.
 
-        First comes one `Listed`, then changes in the order they happened, without end. After a
-        gap in the stream (a restarted API server, a resource version too old) `Listed` comes again.
+        First comes a list, page by page, then changes in the order they happened, without end.
+        After a gap in the stream (a restarted API server, a resource version too old) a list comes
+        again. A list that fails begins again with its first page, at another version.
         """
         ...

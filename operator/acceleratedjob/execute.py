@@ -1,9 +1,8 @@
-"""Carries actions out. Doing one again does no harm: what is already so is success."""
+"""Carries single actions out. Doing one again does no harm: what is already so is success."""
 
-import asyncio
 import contextlib
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import assert_never
 
@@ -172,11 +171,3 @@ def event(spec: JobSpec, announcement: Announce, time: str, attempt: int) -> Man
         "lastTimestamp": time,
         "count": 1,
     }
-
-
-async def together(works: Iterable[Awaitable[None]]) -> None:
-    """Wait for all; the first error is raised when all have ended, a refusal before others."""
-    ended = await asyncio.gather(*works, return_exceptions=True)
-    errors = [error for error in ended if isinstance(error, BaseException)]
-    for error in sorted(errors, key=lambda error: not isinstance(error, Refused)):
-        raise error

@@ -12,6 +12,7 @@ from typing import Any
 
 from acceleratedjob import metrics
 from acceleratedjob.observe import Refusal
+from acceleratedjob.waits import without_names
 
 
 class WorkQueue:
@@ -69,6 +70,10 @@ class WorkQueue:
         if not self._working:
             self._idle.set()
 
+    def forget(self, key: str) -> None:
+        """Nobody will ask for a key again: drop the time at which it was to be given out."""
+        self._cancel_timer(key)
+
     async def close(self) -> None:
         """Give out no more keys, and wait until those given out are done."""
         self._open.clear()
@@ -99,6 +104,11 @@ class Backoff:
         self._errors.pop(key, None)
 
 
+def _sentence(refusal: Refusal) -> tuple[str, bool]:
+    """What a refusal says, whichever of the job's pods it is about."""
+    return without_names(refusal.message), refusal.final
+
+
 class Refusals:
     """What the API server has refused of jobs, each tried again later and later.
 
@@ -110,10 +120,19 @@ class Refusals:
         self._told: dict[str, tuple[Refusal, float]] = {}  # job's uid -> and when to try again
 
     def add(self, uid: str, refusal: Refusal, seconds: float) -> bool:
-        """A job's object was refused now; whether that is news."""
+        """A job's object was refused now; whether that is news.
+
+        What is refused while the job waits was asked for in the same pass, or is a deletion: it
+        lengthens no wait, and hides nothing that is final.
+        """
         known = self.get(uid, seconds)
-        self._told[uid] = (refusal, seconds + self._backoff.next(uid))
-        return known is None or known.message != refusal.message
+        if known is None or not known.retry_in:
+            self._told[uid] = (refusal, seconds + self._backoff.next(uid))
+            return known is None or _sentence(known) != _sentence(refusal)
+        is_news = refusal.final and not known.final
+        if is_news:
+            self._told[uid] = (refusal, self._told[uid][1])
+        return is_news
 
     def get(self, uid: str, seconds: float) -> Refusal | None:
         """What holds a job now, and how long until it is tried again."""

@@ -10,26 +10,22 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from acceleratedjob import api, metrics
-from acceleratedjob.actions import Action, Announce, Deletion
 from acceleratedjob.api import Manifest
 from acceleratedjob.cache import Cache
-from acceleratedjob.cluster import Change, Cluster, Ref
+from acceleratedjob.cluster import WATCHED, Change, Changed, Cluster, Listed, Ref
 from acceleratedjob.deciding import Specs, decide
-from acceleratedjob.errors import ClusterError, Conflict, NoAnswer, NotFound, Refused
-from acceleratedjob.execute import execute, together
+from acceleratedjob.errors import Conflict, NotFound
+from acceleratedjob.executor import Executor
 from acceleratedjob.gang import Gang
-from acceleratedjob.observe import Observed, Refusal
+from acceleratedjob.observe import Observed
 from acceleratedjob.queue import Backoff, Refusals, WorkQueue
-from acceleratedjob.refusals import field_at_fault
 from acceleratedjob.since import Since
 from acceleratedjob.situation import Plan
-from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Status, format_time, is_urgent
-from acceleratedjob.telling import about, count_restart
+from acceleratedjob.telling import about, count_restart, log_failed_pass
 
 log = logging.getLogger(__name__)
 
-WATCHED = ("Pod", "Service", "NetworkPolicy")
 COALESCE_SECONDS = 5  # counters wait this long for company before they are written
 LOOK_AGAIN_SECONDS = 30  # at the latest, where time must pass: the clock may be set meanwhile
 
@@ -73,32 +69,33 @@ class Reconciler:
         self._backoff = Backoff(retry_seconds)
         self._refusals = Refusals(Backoff(retry_seconds))
         self._unwritten: dict[str, float] = {}  # since when counters wait to be written
+        self._executor = Executor(cluster, self.cache, self._refusals, self.queue.add, elapsed)
         self._listed = {kind: asyncio.Event() for kind in WATCHED}
         self._at_work = False
 
     def see(self, job: Manifest) -> None:
         """A job was added or changed."""
-        self.cache.keep_job(job)
-        self._ask_for(job["metadata"]["uid"])
+        self.take(api.KIND, Changed(job))
 
     def take(self, kind: str, change: Change) -> None:
-        """Something happened to the pods or Services."""
+        """Something happened to the jobs, or to what they have."""
         for uid in self.cache.take(kind, change):
-            self._ask_for(uid)
-        self._listed[kind].set()
-
-    def _ask_for(self, uid: str) -> None:
-        if self._at_work:  # before, all that is asked for is to know; then all jobs are looked at
-            self.queue.add(uid)
+            if kind == api.KIND and uid not in self.cache.jobs:
+                self.forget(uid)
+            elif self._at_work:  # before, all that is asked for is to know; then all are looked at
+                self.queue.add(uid)
+        if kind in self._listed and not (isinstance(change, Listed) and change.more):
+            self._listed[kind].set()
 
     def forget(self, uid: str) -> None:
-        """A job is gone."""
+        """A job is gone: nothing that is kept of it stays."""
         self.cache.forget(uid)
         self._specs.forget(uid)
         self._since.forget(uid)
         self._refusals.forget(uid)
         self._backoff.reset(uid)
         self._unwritten.pop(uid, None)
+        self.queue.forget(uid)
 
     async def run(self) -> None:
         """Watch and work until cancelled."""
@@ -147,14 +144,12 @@ class Reconciler:
         try:
             with metrics.PASS_DURATION.time():
                 await self._pass(job)
-        except NoAnswer as error:  # said once for all jobs, see `kube.contact`
-            log.debug("retry in %g s: %s", self._retry(uid), error, extra=about(job))
-        except (ClusterError, OSError) as error:
-            log.warning("retry in %g s: %s", self._retry(uid), error, extra=about(job))
-        except Exception:  # one job's bug must not stop the others
-            log.exception("retry in %g s", self._retry(uid), extra=about(job))
+        except Exception as error:  # noqa: BLE001  # one job's bug must not stop the others
+            log_failed_pass(job, error, self._retry(uid))
         else:
             self._backoff.reset(uid)
+        if uid not in self.cache.jobs:  # it was deleted meanwhile: the pass has left something
+            self.forget(uid)
 
     def _retry(self, uid: str) -> float:
         metrics.PASS_ERRORS.inc()
@@ -172,7 +167,7 @@ class Reconciler:
         gang = Gang(spec, plan.status.attempt)
         for group in plan.steps:
             log.debug("%s", group, extra=about(job, gang.attempt))
-            await together(self._act(gang, action, format_time(now)) for action in group)
+            await self._executor.take(gang, group, time=format_time(now))
         if plan.requeue_after is not None:
             seconds = min(plan.requeue_after.total_seconds(), LOOK_AGAIN_SECONDS)
             self.queue.add_after(uid, seconds)
@@ -208,12 +203,13 @@ class Reconciler:
             self.queue.add_after(uid, due - now)
             return True
         written = await self._status(job, new)
-        if written is not None:
-            self._unwritten.pop(uid, None)
-            self.cache.keep_job(written)
-            count_restart(old, new)
-            log.info("phase=%s", new.phase, extra=about(job, new.attempt))
-        return written is not None
+        if written is None or uid not in self.cache.jobs:  # it may be deleted before the answer
+            return False
+        self._unwritten.pop(uid, None)
+        self.cache.keep_job(written)
+        count_restart(old, new)
+        log.info("phase=%s", new.phase, extra=about(job, new.attempt))
+        return True
 
     async def _status(self, job: Manifest, status: Status) -> Manifest | None:
         metadata = job["metadata"]
@@ -229,23 +225,3 @@ class Reconciler:
         except Conflict:  # the watch brings the newer job, and with it another pass
             log.debug("status overtaken by another write", extra=about(job))
         return None
-
-    async def _act(self, gang: Gang, action: Action, time: str) -> None:
-        spec = gang.spec
-        try:
-            result = await execute(self._cluster, gang, action, time=time)
-        except Refused as error:
-            if isinstance(action, Announce):  # no event must hold up a job
-                log.warning("%s/%s: event refused: %s", spec.namespace, spec.name, error)
-                return
-            self._refuse(spec, action, error)
-            raise
-        if result is not None and result["kind"] in WATCHED:
-            self.cache.keep(result["kind"], result)
-
-    def _refuse(self, spec: JobSpec, action: Action, error: Refused) -> None:
-        final = error.final and not isinstance(action, Deletion)
-        field = field_at_fault(spec, action, error.field)
-        told = Refusal(message=str(error), final=final, field=field)
-        if self._refusals.add(spec.uid, told, elapsed()):  # else it is told already
-            self.queue.add(spec.uid)

@@ -79,7 +79,7 @@ def _objects(at: Situation) -> Iterator[Action]:
 
 
 def creating(at: Situation) -> Plan | None:
-    """The Service, then one pod that shows whether the API server takes them, then the others.
+    """The Service, then the pods, which are created by a slow start.
 
     The last is made when all others are: it says that they were, if one of them is gone.
     """
@@ -87,13 +87,12 @@ def creating(at: Situation) -> Plan | None:
     if not missing and not objects:
         return None
     creations = tuple(CreatePod(at.status.attempt, index) for index in missing)
-    probe, rest = (creations[:1], creations[1:]) if not at.current else ((), creations)
-    last = rest[-1:] if missing[-1:] == [at.spec.size - 1] else ()
-    rest = rest[: len(rest) - len(last)]
+    last = creations[-1:] if missing[-1:] == [at.spec.size - 1] else ()
+    first = creations[: len(creations) - len(last)]
     resumed = at.status.holds(ConditionType.SUSPENDED) and at.status.attempt > 0
     event = (Announce(Reason.RESUMED, "The job is resumed"),) if resumed else ()
     status = report.progress(at.spec, at.observed, at.now)
-    return Plan(status=status, steps=(*_cleaning(at), *steps(objects, probe, rest, last, event)))
+    return Plan(status=status, steps=(*_cleaning(at), *steps(objects, first, last, event)))
 
 
 def running(at: Situation) -> Plan:

@@ -9,10 +9,10 @@ from typing import Any
 
 from acceleratedjob import api
 from acceleratedjob.api import Manifest
-from acceleratedjob.cluster import Change, Changed, Cluster, Gone, Listed, Ref, Rendered
+from acceleratedjob.cluster import WATCHED, Change, Cluster, Ref, Rendered
 from acceleratedjob.errors import Refused, Unavailable
 from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.reconciler import WATCHED, Reconciler
+from acceleratedjob.reconciler import Reconciler
 from tests.operator.builders import NOW
 
 TICKS = 40  # turns of the loop, in which any pass of a small job ends
@@ -137,14 +137,7 @@ class Operator:
         """Lose the changes of a kind, as after a gap in the watch, and list it again."""
         self.clock.tick(5)
         self._news[kind].clear()
-        self._tell(kind, Listed(tuple(self.cluster.store.objects(kind))))
+        self._tell(kind, self.cluster.store.snapshot(kind))
 
     def _tell(self, kind: str, change: Change) -> None:
-        if kind in WATCHED:
-            self.reconciler.take(kind, change)
-        elif isinstance(change, Gone):
-            self.reconciler.forget(change.object["metadata"]["uid"])
-        else:
-            jobs = (change.object,) if isinstance(change, Changed) else change.objects
-            for job in jobs:
-                self.reconciler.see(job)
+        self.reconciler.take(kind, change)

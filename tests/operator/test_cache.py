@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from acceleratedjob import pods, services
-from acceleratedjob.api import Manifest
+from acceleratedjob.api import KIND, Manifest
 from acceleratedjob.cache import Cache
 from acceleratedjob.cluster import Change, Changed, Gone, Listed
 from acceleratedjob.sections import MAX_REPLICAS
@@ -22,11 +22,14 @@ def pod(
     return made | {"status": {"phase": phase}}
 
 
-def service(*, uid: str = "s") -> Manifest:
+def service(*, uid: str = "s", at: int = 1) -> Manifest:
     """The manifest of the job's Service."""
     made: dict[str, Any] = services.service(spec())
-    made["metadata"] |= {"uid": uid, "resourceVersion": "1"}
+    made["metadata"] |= {"uid": uid, "resourceVersion": f"{at}"}
     return made
+
+
+CREATED = {"metadata": pod(0, at=5)["metadata"], "kind": "Pod"}  # what a creation answers
 
 
 def cache_after(kind: str, changes: Sequence[Change]) -> Cache:
@@ -57,10 +60,58 @@ def cache_after(kind: str, changes: Sequence[Change]) -> Cache:
             id="the end of a pod is not the end of the next of its name",
         ),
         pytest.param(
-            [Listed((pod(0), pod(1))), Listed((pod(1),))],
+            [Listed((pod(0), pod(1)), version=1), Listed((pod(1),), version=2)],
             {"u1"},
             {"u0"},
             id="what a second list lacks has gone unseen",
+        ),
+        pytest.param(
+            [Changed(pod(0, at=5)), Listed((), version=4)],
+            {"u0"},
+            set(),
+            id="a list takes no pod away that is newer than the list",
+        ),
+        pytest.param(
+            [Changed(CREATED), Listed((), version=4)],
+            {"u0"},
+            set(),
+            id="nor one that only the answer to its creation has told of",
+        ),
+        pytest.param(
+            [Changed(pod(0, at=5)), Listed((), version=5)],
+            set(),
+            {"u0"},
+            id="a list as new as the pod does",
+        ),
+        pytest.param(
+            [Changed(pod(1, at=9)), Listed((pod(0, at=3),), version=5)],
+            {"u1"},
+            set(),
+            id="a list that comes late brings no pod back that may be gone by now",
+        ),
+        pytest.param(
+            [Listed((pod(0),), version=5, more=True), Listed((pod(1),), version=5)],
+            {"u0", "u1"},
+            set(),
+            id="the pages of a list are one list",
+        ),
+        pytest.param(
+            [Changed(pod(0)), Changed(pod(1)), Listed((pod(0),), version=5, more=True)],
+            {"u0", "u1"},
+            set(),
+            id="half a list takes nothing away",
+        ),
+        pytest.param(
+            [Listed((pod(0),), version=5, more=True), Listed((pod(1),), version=9)],
+            {"u1"},
+            set(),
+            id="of a list that was given up nothing is left",
+        ),
+        pytest.param(
+            [Changed(pod(0)), Gone(pod(0, at=2) | {"status": {"conditions": [{}]}})],
+            set(),
+            {"u0"},
+            id="one goes that cannot be read any more",
         ),
     ],
 )
@@ -92,7 +143,15 @@ def test_of_two_states_of_a_pod_the_newer_is_known(versions: list[int], seen: in
     [
         pytest.param([Changed(service())], {UID: "s"}, id="it is made"),
         pytest.param([Changed(service()), Gone(service())], {}, id="it goes"),
-        pytest.param([Changed(service()), Listed(())], {}, id="it has gone unseen"),
+        pytest.param([Changed(service()), Listed((), version=1)], {}, id="it has gone unseen"),
+        pytest.param(
+            [Changed(service(at=5)), Listed((), version=4)], {UID: "s"}, id="newer than a list"
+        ),
+        pytest.param(
+            [Changed(service(uid="new", at=5)), Listed((service(),), version=4)],
+            {UID: "new"},
+            id="newer than the one in a list",
+        ),
         pytest.param(
             [Changed(service(uid="new")), Gone(service())], {UID: "new"}, id="an older one goes"
         ),
@@ -203,3 +262,59 @@ def test_what_a_creation_answers_hides_nothing_of_the_event_of_the_same_version(
     cache = cache_after("Pod", [Changed(one) for one in order])
     (seen,) = cache.pods(UID)
     assert seen.waiting is not None
+
+
+def known_jobs(*changes: Change) -> set[str]:
+    cache = Cache()
+    for change in changes:
+        cache.take(KIND, change)
+    return set(cache.jobs)
+
+
+def a_job(uid: str, *, at: int = 1) -> Manifest:
+    made = job()
+    made["metadata"] |= {"uid": uid, "resourceVersion": f"{at}"}
+    return made
+
+
+@pytest.mark.parametrize(
+    ("changes", "known"),
+    [
+        pytest.param(
+            [Changed(a_job("a")), Changed(a_job("b")), Listed((a_job("b"),), version=5)],
+            {"b"},
+            id="one that a list does not have was deleted in a gap of the watch",
+        ),
+        pytest.param(
+            [Changed(a_job("a", at=6)), Listed((), version=5)],
+            {"a"},
+            id="one that is newer than the list was created after it",
+        ),
+        pytest.param(
+            [Changed(a_job("a")), Gone(a_job("a", at=6)), Listed((a_job("a"),), version=5)],
+            set(),
+            id="one that was deleted after a list is not brought back by it",
+        ),
+        pytest.param(
+            [Listed((a_job("a"),), version=5, more=True), Listed((a_job("b"),), version=5)],
+            {"a", "b"},
+            id="all pages count",
+        ),
+    ],
+)
+def test_the_jobs_that_there_are(changes: Sequence[Change], known: set[str]) -> None:
+    assert known_jobs(*changes) == known
+
+
+def test_a_list_says_which_jobs_are_concerned_also_by_their_end() -> None:
+    cache = Cache()
+    cache.take(KIND, Changed(a_job("a")))
+    assert cache.take(KIND, Listed((a_job("b"),), version=5)) == {"a", "b"}
+
+
+def test_what_a_write_has_removed_is_gone_before_the_watch_tells() -> None:
+    cache = cache_after("Pod", [Changed(pod(0)), Changed(pod(1))])
+    namespace = job()["metadata"]["namespace"]
+    assert cache.remove("Pod", (namespace, UID), "u0")
+    assert [one.uid for one in cache.pods(UID)] == ["u1"]
+    assert not cache.remove("Pod", (namespace, UID), "u0"), "it is known to be gone"

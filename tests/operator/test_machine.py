@@ -11,9 +11,9 @@ from hypothesis.stateful import invariant
 
 from acceleratedjob import api
 from acceleratedjob.api import Manifest
+from acceleratedjob.cluster import WATCHED
 from acceleratedjob.deciding import decide
 from acceleratedjob.observe import Observed, read_pod
-from acceleratedjob.reconciler import WATCHED
 from acceleratedjob.status import Failure, Status
 from tests.operator.world import REF, STOPPED, World
 

@@ -323,7 +323,7 @@ def test_the_life_of_a_job(
 
 def test_the_last_pod_of_an_attempt_is_made_when_all_others_are() -> None:
     job, (first, second, third, last) = spec(replicas=4), (CreatePod(0, i) for i in range(4))
-    assert plan(job, seen(status=Status()), NOW).steps == ((first,), (second, third), (last,))
+    assert plan(job, seen(status=Status()), NOW).steps == ((first, second, third), (last,))
     assert plan(job, seen(pod(0), status=Status()), NOW).steps == ((second, third), (last,))
     assert plan(job, seen(pod(0), pod(1), pod(2), status=Status()), NOW).steps == ((last,),)
 

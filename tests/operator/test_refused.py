@@ -2,12 +2,16 @@
 
 import asyncio
 
+import pytest
+
 from acceleratedjob.api import Manifest
 from acceleratedjob.errors import Refused
 from acceleratedjob.local.cluster import LocalCluster
 from acceleratedjob.status import Status
 from tests.operator.builders import job
+from tests.operator.clockwork import Clock, Fated, Operator
 from tests.operator.lives import (
+    REF,
     background,
     names,
     operate,
@@ -97,3 +101,50 @@ def test_a_job_that_cannot_be_run_says_why() -> None:
     assert (
         told.message == "spec.template.spec.containers[0].env[0].name: RANK is set by the operator"
     )
+
+
+@pytest.mark.parametrize(
+    ("replicas", "tries"),
+    [
+        pytest.param(5, 5, id="the last is refused"),
+        pytest.param(20, 7, id="some batch is refused"),
+        pytest.param(1000, 7, id="no more than that batch is tried of a thousand"),
+    ],
+)
+def test_a_quota_is_met_by_few_requests_and_tried_again_after_a_second(
+    replicas: int, tries: int
+) -> None:
+    clock = Clock()
+    store = Counting(4, clock)
+    clock.run_until_complete(store.create(job(replicas=replicas)))
+    operator = Operator(clock, Fated(store, REF))
+    for _ in range(3):
+        operator.hear_all()
+        clock.tick(50)
+    assert store.tries == tries
+    assert [next_try(operator, store) for _ in range(4)] == [1, 2, 4, 8]
+    operator.close()
+    clock.close()
+
+
+class Counting(Quota):
+    """A quota that counts the pods that are sent to it."""
+
+    def __init__(self, pods: int, clock: Clock) -> None:
+        super().__init__(pods, final=False)
+        self._now = clock.now
+        self.tries = 0
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        self.tries += manifest["kind"] == "Pod"
+        return await super().create(manifest)
+
+
+def next_try(operator: Operator, store: Counting) -> float:
+    """Seconds until pods are sent again."""
+    begin, tries = operator.clock.elapsed, store.tries
+    while store.tries == tries:
+        operator.clock.elapsed += 0.5
+        operator.clock.tick(60)
+        operator.hear_all()
+    return operator.clock.elapsed - begin

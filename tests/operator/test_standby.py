@@ -5,10 +5,10 @@ from typing import Any
 
 from acceleratedjob import api
 from acceleratedjob.api import Manifest
-from acceleratedjob.cluster import Listed, Rendered
+from acceleratedjob.cluster import WATCHED, Listed, Rendered
 from acceleratedjob.local.cluster import LocalCluster
 from acceleratedjob.queue import WorkQueue
-from acceleratedjob.reconciler import WATCHED, Reconciler
+from acceleratedjob.reconciler import Reconciler
 from tests.operator.builders import job
 from tests.operator.lives import background, names, settle
 

@@ -190,6 +190,14 @@ class World(Containers, RuleBasedStateMachine):
     def a_watch_has_a_gap(self, kind: str) -> None:
         self.operator.miss(kind)
 
+    @rule(kind=st.sampled_from(KINDS), ticks=st.integers(0, 30), heard=st.booleans())
+    def a_list_is_read_and_comes_late(self, kind: str, ticks: int, heard: bool) -> None:
+        listed = self.store.snapshot(kind)
+        self.clock.tick(ticks)
+        if heard:
+            self.operator.hear(kind)
+        self.operator.reconciler.take(kind, listed)
+
     @rule(fates=st.lists(st.sampled_from(FATES), min_size=1, max_size=4))
     def writes_will_fail(self, fates: list[str]) -> None:
         self.fated.fates.extend(fates)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import kopf
 
 from acceleratedjob import api
+from acceleratedjob.cluster import WATCHED
 from acceleratedjob.errors import ClusterError, NoAnswer, Unreachable
 from acceleratedjob.exits import EXIT_LEASE_LOST, EXIT_UNAVAILABLE, EXIT_USAGE
 from acceleratedjob.kube.arrival import arrive
@@ -29,7 +30,7 @@ from acceleratedjob.kube.options import Options
 from acceleratedjob.kube.pace import Limit, Pace
 from acceleratedjob.kube.pulse import Pulse
 from acceleratedjob.queue import Backoff
-from acceleratedjob.reconciler import WATCHED, Reconciler
+from acceleratedjob.reconciler import Reconciler
 
 log = logging.getLogger(__name__)
 

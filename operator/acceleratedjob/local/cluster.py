@@ -6,7 +6,6 @@ pass tests/cluster/test_clusters.py. What a node does is not here but in `local.
 
 import asyncio
 import copy
-import itertools
 import json
 import uuid
 from collections import defaultdict
@@ -35,7 +34,7 @@ class LocalCluster:
         """Args: now: the clock."""
         self._now = now
         self._objects: dict[Ref, Manifest] = {}
-        self._versions = itertools.count(1)
+        self.version = 0  # of the newest change
         self._watchers: defaultdict[str, list[asyncio.Queue[Change]]] = defaultdict(list)
 
     async def create(self, manifest: Manifest) -> Manifest:
@@ -94,11 +93,15 @@ class LocalCluster:
         changes: asyncio.Queue[Change] = asyncio.Queue()
         self._watchers[kind].append(changes)
         try:
-            yield Listed(tuple(copy.deepcopy(entry) for entry in self.objects(kind)))
+            yield self.snapshot(kind)
             while True:
                 yield await changes.get()
         finally:
             self._watchers[kind].remove(changes)
+
+    def snapshot(self, kind: str) -> Listed:
+        """Everything of a kind that a watch lists, at this version."""
+        return Listed(tuple(map(copy.deepcopy, self.objects(kind))), version=self.version)
 
     def objects(self, kind: str) -> list[Manifest]:
         """Everything of a kind that a watch would list; not to be changed."""
@@ -127,7 +130,7 @@ class LocalCluster:
         if self._objects.get(ref, _NOTHING)["metadata"]["uid"] != uid:
             return
         gone = self._objects.pop(ref)
-        gone["metadata"]["resourceVersion"] = str(next(self._versions))
+        gone["metadata"]["resourceVersion"] = self._next_version()
         self._tell(Gone(gone))
 
     def _find(self, ref: Ref, uid: str | None = None) -> Manifest:
@@ -138,10 +141,14 @@ class LocalCluster:
         return found
 
     def _store(self, ref: Ref, manifest: Manifest) -> Manifest:
-        manifest["metadata"]["resourceVersion"] = str(next(self._versions))
+        manifest["metadata"]["resourceVersion"] = self._next_version()
         self._objects[ref] = manifest
         self._tell(Changed(copy.deepcopy(manifest)))
         return copy.deepcopy(manifest)
+
+    def _next_version(self) -> str:
+        self.version += 1
+        return str(self.version)
 
     def _tell(self, change: Changed | Gone) -> None:
         if _is_listed(change.object):

@@ -1,0 +1,69 @@
+"""Takes the steps of a plan, and keeps what comes of them: objects, and refusals."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from acceleratedjob.actions import Action, Announce, CreatePod, Deletion, Removal
+from acceleratedjob.api import Manifest
+from acceleratedjob.batches import slow_start, together
+from acceleratedjob.cache import Cache
+from acceleratedjob.cluster import WATCHED, Cluster
+from acceleratedjob.errors import Refused
+from acceleratedjob.execute import execute
+from acceleratedjob.gang import Gang
+from acceleratedjob.observe import Refusal
+from acceleratedjob.queue import Refusals
+from acceleratedjob.refusals import field_at_fault
+from acceleratedjob.spec import JobSpec
+from acceleratedjob.telling import log_refused_event
+
+
+@dataclass(frozen=True, slots=True)
+class Executor:
+    """Acts for all jobs of a cluster."""
+
+    cluster: Cluster
+    cache: Cache
+    refusals: Refusals
+    ask: Callable[[str], None]  # for another look at a job, by its uid
+    elapsed: Callable[[], float]  # seconds, on a monotonic clock
+
+    async def take(self, gang: Gang, step: tuple[Action, ...], *, time: str) -> None:
+        """Take one step: pods are created by a slow start, all else is done side by side.
+
+        Raises:
+            Exception: of an action.
+            ExceptionGroup: of several.
+        """
+        works = [partial(self._act, gang, action, time) for action in step]
+        creates = all(isinstance(action, CreatePod) for action in step)
+        await (slow_start if creates else together)(works)
+
+    async def _act(self, gang: Gang, action: Action, time: str) -> None:
+        spec = gang.spec
+        try:
+            result = await execute(self.cluster, gang, action, time=time)
+        except Refused as error:
+            if isinstance(action, Announce):  # no event must hold up a job
+                log_refused_event(spec, error)
+                return
+            self._refuse(spec, action, error)
+            raise
+        if spec.uid in self.cache.jobs:  # else it was deleted meanwhile, and is forgotten
+            self._keep(spec, action, result)
+
+    def _keep(self, spec: JobSpec, action: Action, result: Manifest | None) -> None:
+        """What an answer says is known from now on, however late the watch tells it."""
+        job = (spec.namespace, spec.uid)
+        if result is not None and result["kind"] in WATCHED:
+            self.cache.keep(result["kind"], result)
+        elif isinstance(action, Removal) and self.cache.remove(action.kind, job, action.uid):
+            self.ask(spec.uid)
+
+    def _refuse(self, spec: JobSpec, action: Action, error: Refused) -> None:
+        final = error.final and not isinstance(action, Deletion)
+        field = field_at_fault(spec, action, error.field)
+        told = Refusal(message=str(error), final=final, field=field)
+        if self.refusals.add(spec.uid, told, self.elapsed()):  # else it is told already
+            self.ask(spec.uid)

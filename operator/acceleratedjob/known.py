@@ -1,0 +1,82 @@
+"""What is kept of the objects that jobs have: facts and a version, never a manifest."""
+
+import logging
+from dataclasses import dataclass, field
+
+from acceleratedjob import api
+from acceleratedjob.api import Manifest, View
+from acceleratedjob.cluster import Listed
+from acceleratedjob.observe import Pod, read_pod
+
+log = logging.getLogger(__name__)
+
+Owner = tuple[str, str]  # namespace and uid of a job
+
+
+def owner(manifest: View) -> Owner | None:
+    """The job that controls an object; None if none does.
+
+    Who may create pods in one namespace can name a job of another one: that is not its owner.
+    """
+    uid = api.owner_uid(manifest)
+    return None if uid is None else (manifest["metadata"]["namespace"], uid)
+
+
+def _facts(manifest: View) -> Pod | None:
+    """A pod's facts; None also of one that cannot be read, which must not stop all other jobs."""
+    try:
+        return read_pod(manifest)
+    except Exception:
+        metadata = manifest["metadata"]
+        log.exception("%s/%s cannot be read: left out", metadata["namespace"], metadata["name"])
+        return None
+
+
+def version(manifest: View) -> int:
+    """An object's resource version; the API server counts them up."""
+    return int(manifest["metadata"].get("resourceVersion", 0))
+
+
+Version = tuple[int, bool]  # a resource version, and whether the object came with its status
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is kept of an object that a job has."""
+
+    job: Owner
+    uid: str
+    version: Version
+    pod: Pod | None = None  # its facts, if it is one
+
+
+@dataclass(slots=True)
+class Pages:
+    """The pages of a list that is not complete yet, as far as they are kept."""
+
+    version: int
+    uids: set[str] = field(default_factory=set)  # of all objects
+    known: list[Known] = field(default_factory=list)
+    jobs: list[Manifest] = field(default_factory=list)
+
+    def add(self, kind: str, page: Listed) -> None:
+        """Take in one page; nothing of its manifests is kept but a job's."""
+        self.uids.update(manifest["metadata"]["uid"] for manifest in page.objects)
+        if kind == api.KIND:
+            self.jobs += page.objects
+        else:
+            found = (read(kind, manifest) for manifest in page.objects)
+            self.known += (one for one in found if one is not None)
+
+
+def read(kind: str, manifest: View) -> Known | None:
+    """What is kept of an object; None if it is no job's, or is a pod that cannot be read."""
+    job, uid = owner(manifest), manifest["metadata"]["uid"]
+    if job is None:
+        return None
+    # What a creation answers has no status; the event of the same version says what it is.
+    seen = (version(manifest), "status" in manifest)
+    if kind != "Pod":
+        return Known(job, uid, seen)
+    pod = _facts(manifest)
+    return None if pod is None else Known(job, uid, seen, pod)
