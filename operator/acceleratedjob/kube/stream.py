@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 
 from acceleratedjob.cluster import Change, Changed, Gone, Listed
-from acceleratedjob.errors import ClusterError, NoAnswer, NotFound
+from acceleratedjob.errors import ClusterError, NoAnswer, NotFound, Unavailable
 from acceleratedjob.kube.connection import Connection
 from acceleratedjob.kube.pulse import Pulse
 from acceleratedjob.queue import Backoff
@@ -18,10 +18,11 @@ from acceleratedjob.queue import Backoff
 log = logging.getLogger(__name__)
 
 PAGE = 500  # objects a request when listing
+SHORT_SECONDS = 1.0  # a watch that ends sooner, and without an event, is not begun again at once
 
 
-class _TooOldError(Exception):
-    """The server has forgotten the resource version: list again."""
+class _GapError(Exception):
+    """What the watch says next cannot be known: list again."""
 
 
 @dataclass(slots=True)
@@ -41,15 +42,16 @@ class Stream:
         self._backoff = Backoff(initial=0.5, maximum=min(30, self.pulse.silence / 3))
 
     async def changes(self) -> AsyncIterator[Change]:
-        """One `Listed`, then changes as they come; `Listed` again after a gap."""
+        """A list, page by page, then changes as they come; a list again after a gap."""
         while True:
             try:
                 if not self._version:
-                    yield await self.list()
+                    async for page in self.pages():
+                        yield page
                     self.pulse.complete(self.path)
                 async for change in self._watch():
                     yield change
-            except (_TooOldError, NotFound) as error:
+            except (_GapError, NotFound) as error:
                 self.pulse.hear(self.path)
                 self._version = ""
                 seconds = self._backoff.next(self.path)  # there may be nothing to list for long
@@ -69,18 +71,35 @@ class Stream:
             self.pulse.hear(self.path)
         return seconds
 
-    async def list(self) -> Listed:
-        """All objects, page by page, as of one resource version."""
-        objects: list[Any] = []
-        params = {"labelSelector": self.label or "", "limit": str(PAGE)}
+    async def pages(self) -> AsyncIterator[Listed]:
+        """All objects as of one resource version; one page at a time is in memory.
+
+        Raises:
+            NotFound: there is no such kind, or a page was asked for too late.
+            ClusterError: as for `Connection.request`.
+        """
+        params = {"labelSelector": self.label or "", "limit": str(PAGE), "continue": ""}
         while True:
-            page = await self.connection.request("GET", self.path, params=params)
+            answer = await self.connection.request("GET", self.path, params=params)
             self.pulse.hear(self.path)
-            objects += (entry | {"kind": self.kind} for entry in page["items"])
-            params["continue"] = page["metadata"].get("continue") or ""
-            if not params["continue"]:
-                self._version = page["metadata"]["resourceVersion"]
-                return Listed(tuple(objects))
+            page, params["continue"] = self._page(answer)
+            if page.more:
+                yield page
+                continue
+            self._version = str(page.version)
+            yield page
+            return
+
+    def _page(self, answer: Any) -> tuple[Listed, str]:
+        """A page, and the token of the next one, which is empty after the last."""
+        try:
+            token = answer["metadata"].get("continue") or ""
+            objects = tuple(entry | {"kind": self.kind} for entry in answer["items"] or ())
+            version = int(answer["metadata"]["resourceVersion"])
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            sentence = f"{self.path} must be answered with a list of {self.kind} objects"
+            raise Unavailable(f"{sentence}, got {str(answer)[:80]}") from error
+        return Listed(objects, version=version, more=bool(token)), token
 
     async def _watch(self) -> AsyncIterator[Change]:
         params = {
@@ -91,25 +110,35 @@ class Stream:
             "timeoutSeconds": str(self.pulse.watch_seconds),
         }
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=self.pulse.silence)
+        began, clock = self._version, asyncio.get_running_loop().time
         async with self.connection.open("GET", self.path, params=params, timeout=timeout) as answer:
-            self._backoff.reset(self.path)
+            opened = clock()
             self.pulse.hear(self.path)
             async for line in answer.content:
                 self.pulse.hear(self.path)
-                change = self._change(json.loads(line))
+                change = self._change(line)
+                self._backoff.reset(self.path)
                 if change is not None:
                     yield change
+        if self._version != began or clock() - opened >= SHORT_SECONDS:
+            self._backoff.reset(self.path)
+        else:  # as client-go's reflector: a server or a proxy that ends each watch at once
+            await asyncio.sleep(self._backoff.next(self.path))
 
-    def _change(self, event: dict[str, Any]) -> Change | None:
+    def _change(self, line: bytes) -> Change | None:
         """Take one event of the watch in.
 
         Raises:
-            _TooOldError: the watch has ended in an error; so is every error that it can send.
+            _GapError: the watch has ended in an error, or says what cannot be read.
         """
-        manifest = event["object"]
-        if event["type"] == "ERROR":
-            raise _TooOldError(manifest.get("message"))
-        self._version = manifest["metadata"]["resourceVersion"]
-        if event["type"] == "BOOKMARK":
+        try:
+            event = json.loads(line)
+            kind, manifest = event["type"], event["object"]
+            if kind == "ERROR":
+                raise _GapError(manifest.get("message"))
+            self._version = manifest["metadata"]["resourceVersion"]
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise _GapError(f"an event must be JSON with an object, got {line[:80]!r}") from error
+        if kind == "BOOKMARK":
             return None
-        return Gone(manifest) if event["type"] == "DELETED" else Changed(manifest)
+        return Gone(manifest) if kind == "DELETED" else Changed(manifest)
