@@ -9,16 +9,11 @@ from collections import defaultdict
 
 from acceleratedjob import api
 from acceleratedjob.api import Manifest
+from acceleratedjob.bounds import METADATA, bounded
 from acceleratedjob.cluster import Change, Changed, Gone, Listed
 from acceleratedjob.known import Known, Owner, Pages, owner, read, version
 from acceleratedjob.observe import Pod
 from acceleratedjob.sections import MAX_REPLICAS
-
-# Of a job's metadata; the rest, with who manages which field, may be larger than the job.
-_READ = (
-    *("name", "namespace", "uid", "generation"),
-    *("resourceVersion", "creationTimestamp", "deletionTimestamp"),
-)
 
 
 class Cache:
@@ -57,8 +52,8 @@ class Cache:
         uid = job["metadata"]["uid"]
         known = self.jobs.get(uid)
         if known is None or version(known) <= version(job):
-            metadata = {name: job["metadata"][name] for name in _READ if name in job["metadata"]}
-            self.jobs[uid] = job | {"metadata": metadata}
+            metadata = {name: job["metadata"][name] for name in METADATA if name in job["metadata"]}
+            self.jobs[uid] = bounded(job) | {"metadata": metadata}
 
     def forget(self, uid: str) -> None:
         """The job is gone; its objects are the garbage collector's."""

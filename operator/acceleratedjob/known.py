@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from acceleratedjob import api
 from acceleratedjob.api import Manifest, View
+from acceleratedjob.bounds import bounded
 from acceleratedjob.cluster import Listed
 from acceleratedjob.observe import Pod, read_pod
 
@@ -63,7 +64,7 @@ class Pages:
         """Take in one page; nothing of its manifests is kept but a job's."""
         self.uids.update(manifest["metadata"]["uid"] for manifest in page.objects)
         if kind == api.KIND:
-            self.jobs += page.objects
+            self.jobs += map(bounded, page.objects)
         else:
             found = (read(kind, manifest) for manifest in page.objects)
             self.known += (one for one in found if one is not None)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from acceleratedjob import template
 from acceleratedjob.api import API_VERSION, CONTROLLER, KIND, MAX_NAME_LENGTH, View
+from acceleratedjob.bounds import UNREADABLE, excess
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.schema import boolean, choice, integer, mapping, read, section, text
 from acceleratedjob.sections import (
@@ -82,6 +83,7 @@ class JobSpec(_Spec):
             InvalidSpec: it cannot be run as it is.
         """
         _check_kind(manifest)
+        _check_extent(manifest)
         metadata = mapping(manifest.get("metadata") or {}, "metadata")
         spec = read(_Spec, manifest.get("spec") or {}, "spec")
         _check_bounds(spec)
@@ -90,7 +92,7 @@ class JobSpec(_Spec):
         return cls(
             **{name: getattr(spec, name) for name in _Spec.__dataclass_fields__},
             name=_check_name(metadata.get("name")),
-            namespace=metadata.get("namespace") or "default",
+            namespace=metadata.get("namespace", "default"),
             uid=metadata.get("uid", ""),
             generation=metadata.get("generation", 0),
         )
@@ -117,6 +119,13 @@ class JobSpec(_Spec):
         """Seconds that a pod has between SIGTERM and SIGKILL (the Kubernetes default is 30)."""
         given: Any = self.template["spec"].get("terminationGracePeriodSeconds")
         return 30 if given is None else int(given)
+
+
+def _check_extent(manifest: View) -> None:
+    """Before anything else is read of it: all that follows takes a bounded time."""
+    sentence = manifest.get(UNREADABLE) or excess(manifest.get("spec"))
+    if sentence is not None:
+        raise InvalidSpec("spec", str(sentence))
 
 
 def _check_bounds(spec: _Spec) -> None:
@@ -150,8 +159,6 @@ def _check_kind(manifest: View) -> None:
 
 
 def _check_name(name: object) -> str:
-    if name is None:
-        raise InvalidSpec("metadata.name", "is required")
     what = "a lowercase DNS label that starts with a letter, because it names the job's Service"
     reader = text(r"[a-z]([-a-z0-9]*[a-z0-9])?", what, at_most=MAX_NAME_LENGTH)
     checked: str = reader(name, "metadata.name")

@@ -58,7 +58,7 @@ def _status(body: bytes) -> dict[str, Any]:
     """The Status object in an answer; empty if it is something else (a proxy's page)."""
     try:
         told = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}
 

@@ -19,12 +19,13 @@ from acceleratedjob import metrics
 from acceleratedjob.errors import NoAnswer, Unavailable, Unreachable
 from acceleratedjob.kube.answers import error_from
 from acceleratedjob.kube.contact import Contact
+from acceleratedjob.kube.decoding import decode
 from acceleratedjob.kube.kubeconfig import Kubeconfig, find
 from acceleratedjob.kube.pace import TRIES, Limit, Pace
 
 JSON = "application/json"
 REQUEST_SECONDS = 30
-LINE_BYTES = 4 * 2**20  # a watch sends an object a line; etcd takes at most 1.5 MiB
+BUFFER_BYTES = 4 * 2**20  # of an answer that is read slower than it comes
 # What the client library makes of a context whose values or files are not as they should be.
 _UNUSABLE = (ConfigException, aiohttp.ClientError, OSError, ValueError, LookupError, TypeError)
 
@@ -100,7 +101,7 @@ class Connection:
         async with self.pace.turn(), self.open(method, path, **options) as answer:
             body = await answer.read()
         try:
-            return json.loads(body)
+            return await decode(body)
         except ValueError as error:
             sentence = f"{answer.url} must answer with JSON: is it an API server? It says"
             raise Unavailable(f"{sentence} {body[:80]!r}") from error
@@ -158,7 +159,7 @@ def open_session(configuration: Configuration, **options: Any) -> aiohttp.Client
     """
     connector = aiohttp.TCPConnector(ssl=_tls(configuration), limit=0)
     return aiohttp.ClientSession(
-        connector=connector, read_bufsize=LINE_BYTES, proxy=configuration.proxy, **options
+        connector=connector, read_bufsize=BUFFER_BYTES, proxy=configuration.proxy, **options
     )
 
 

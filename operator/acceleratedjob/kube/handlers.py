@@ -21,10 +21,11 @@ from acceleratedjob.kube.connection import REQUEST_SECONDS, no_answer, open_sess
 from acceleratedjob.kube.contact import Contact
 from acceleratedjob.kube.objects import collection
 from acceleratedjob.kube.pulse import Pulse
-from acceleratedjob.kube.stream import PAGE
+from acceleratedjob.kube.readable import Pauses, answers
 from acceleratedjob.queue import Backoff
 from acceleratedjob.reconciler import Reconciler
 
+PAGE = 25  # jobs a request when listing: the largest ones that there can be still fit into memory
 TOKEN_LIFE = timedelta(minutes=5)  # a projected token is replaced within its hour
 
 
@@ -37,6 +38,7 @@ class Handlers:
     pulse: Pulse
     contact: Contact = field(default_factory=Contact)
     unknown: Backoff = field(default_factory=lambda: Backoff(initial=0.5, maximum=20))
+    pauses: Pauses = field(default_factory=Pauses)
 
     def registry(self) -> kopf.OperatorRegistry:
         """A registry of its own: importing this module changes nothing global."""
@@ -66,7 +68,10 @@ class Handlers:
         return kopf.AiohttpSession(
             server=self.configuration.host,
             aiohttp_session=open_session(
-                self.configuration, headers=headers, trace_configs=[trace]
+                self.configuration,
+                headers=headers,
+                trace_configs=[trace],
+                response_class=answers(self.pauses),
             ),
             expiration=datetime.now(UTC) + TOKEN_LIFE if token else None,
         )

@@ -1,28 +1,29 @@
 """List and watch: every change of a kind of object, without gaps, for as long as it is read."""
 
 import asyncio
-import json
 import logging
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 
+from acceleratedjob.api import Manifest
 from acceleratedjob.cluster import Change, Changed, Gone, Listed
 from acceleratedjob.errors import ClusterError, NoAnswer, NotFound, Unavailable
 from acceleratedjob.kube.connection import Connection
+from acceleratedjob.kube.decoding import decode
 from acceleratedjob.kube.pulse import Pulse
 from acceleratedjob.queue import Backoff
 
 log = logging.getLogger(__name__)
 
 PAGE = 500  # objects a request when listing
-SHORT_SECONDS = 1.0  # a watch that ends sooner, and without an event, is not begun again at once
 
 
-class _GapError(Exception):
-    """What the watch says next cannot be known: list again."""
+class GapError(Exception):
+    """What follows cannot be had from here, or cannot be read: list again."""
 
 
 @dataclass(slots=True)
@@ -42,16 +43,15 @@ class Stream:
         self._backoff = Backoff(initial=0.5, maximum=min(30, self.pulse.silence / 3))
 
     async def changes(self) -> AsyncIterator[Change]:
-        """A list, page by page, then changes as they come; a list again after a gap."""
+        """One `Listed`, then changes as they come; `Listed` again after a gap."""
         while True:
             try:
                 if not self._version:
-                    async for page in self.pages():
-                        yield page
+                    yield await self.list()
                     self.pulse.complete(self.path)
                 async for change in self._watch():
                     yield change
-            except (_GapError, NotFound) as error:
+            except (GapError, NotFound) as error:
                 self.pulse.hear(self.path)
                 self._version = ""
                 seconds = self._backoff.next(self.path)  # there may be nothing to list for long
@@ -71,35 +71,23 @@ class Stream:
             self.pulse.hear(self.path)
         return seconds
 
-    async def pages(self) -> AsyncIterator[Listed]:
-        """All objects as of one resource version; one page at a time is in memory.
-
-        Raises:
-            NotFound: there is no such kind, or a page was asked for too late.
-            ClusterError: as for `Connection.request`.
-        """
-        params = {"labelSelector": self.label or "", "limit": str(PAGE), "continue": ""}
+    async def list(self) -> Listed:
+        """All objects, page by page, as of one resource version."""
+        objects: list[Any] = []
+        params = {"labelSelector": self.label or "", "limit": str(PAGE)}
         while True:
-            answer = await self.connection.request("GET", self.path, params=params)
+            page = await self.connection.request("GET", self.path, params=params)
             self.pulse.hear(self.path)
-            page, params["continue"] = self._page(answer)
-            if page.more:
-                yield page
-                continue
-            self._version = str(page.version)
-            yield page
-            return
-
-    def _page(self, answer: Any) -> tuple[Listed, str]:
-        """A page, and the token of the next one, which is empty after the last."""
-        try:
-            token = answer["metadata"].get("continue") or ""
-            objects = tuple(entry | {"kind": self.kind} for entry in answer["items"] or ())
-            version = int(answer["metadata"]["resourceVersion"])
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            sentence = f"{self.path} must be answered with a list of {self.kind} objects"
-            raise Unavailable(f"{sentence}, got {str(answer)[:80]}") from error
-        return Listed(objects, version=version, more=bool(token)), token
+            try:
+                objects += (entry | {"kind": self.kind} for entry in page["items"])
+                params["continue"] = page["metadata"].get("continue") or ""
+                version = page["metadata"]["resourceVersion"]
+            except (LookupError, TypeError, AttributeError) as error:
+                sentence = f"{self.path} must be answered with a list, and is not"
+                raise Unavailable(f"{sentence}: {str(page)[:80]}") from error
+            if not params["continue"]:
+                self._version = version
+                return Listed(tuple(objects))
 
     async def _watch(self) -> AsyncIterator[Change]:
         params = {
@@ -110,35 +98,42 @@ class Stream:
             "timeoutSeconds": str(self.pulse.watch_seconds),
         }
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=self.pulse.silence)
-        began, clock = self._version, asyncio.get_running_loop().time
         async with self.connection.open("GET", self.path, params=params, timeout=timeout) as answer:
-            opened = clock()
             self.pulse.hear(self.path)
-            async for line in answer.content:
+            # An object may be many times as long in JSON as it is stored: "<" is six bytes there.
+            while line := await answer.content.readline(max_line_length=sys.maxsize):
                 self.pulse.hear(self.path)
-                change = self._change(line)
+                change = await self._change(line)
                 self._backoff.reset(self.path)
                 if change is not None:
                     yield change
-        if self._version != began or clock() - opened >= SHORT_SECONDS:
-            self._backoff.reset(self.path)
-        else:  # as client-go's reflector: a server or a proxy that ends each watch at once
-            await asyncio.sleep(self._backoff.next(self.path))
 
-    def _change(self, line: bytes) -> Change | None:
+    async def _change(self, line: bytes) -> Change | None:
         """Take one event of the watch in.
 
         Raises:
-            _GapError: the watch has ended in an error, or says what cannot be read.
+            GapError: the watch has ended in an error, or the line cannot be read.
         """
-        try:
-            event = json.loads(line)
-            kind, manifest = event["type"], event["object"]
-            if kind == "ERROR":
-                raise _GapError(manifest.get("message"))
-            self._version = manifest["metadata"]["resourceVersion"]
-        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise _GapError(f"an event must be JSON with an object, got {line[:80]!r}") from error
-        if kind == "BOOKMARK":
+        type_, manifest = await read_event(line)
+        self._version = manifest["metadata"]["resourceVersion"]
+        if type_ == "BOOKMARK":
             return None
-        return Gone(manifest) if kind == "DELETED" else Changed(manifest)
+        return Gone(manifest) if type_ == "DELETED" else Changed(manifest)
+
+
+async def read_event(line: bytes) -> tuple[str, Manifest]:
+    """The type and the object of a line of a watch.
+
+    Raises:
+        GapError: it is an error, of whatever kind, or is no event.
+    """
+    try:
+        event = await decode(line)
+        type_, manifest = event["type"], event["object"]
+        if type_ == "ERROR":
+            raise GapError(manifest.get("message"))
+        manifest["metadata"]["resourceVersion"]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        sentence = f"a line of {len(line)} bytes must be an event, and is none"
+        raise GapError(f"{sentence} ({type(error).__name__}): {line[:80]!r}") from error
+    return type_, manifest

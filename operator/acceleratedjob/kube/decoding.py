@@ -1,0 +1,133 @@
+"""Decodes JSON from an API server, also JSON that is too deep or too long for Python's decoder.
+
+What is nested deeper than MAX_DEPTH is replaced by null. Only a job can be so deep, and a job is
+refused at a smaller depth than that (`bounds`), so nothing is lost that is used. A large list is
+decoded entry by entry, and the loop has its turn between two.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+MAX_DEPTH = 200  # far above any bound of ours, and far below where Python's decoder ends
+_AT_ONCE = 2**18  # bytes: decoded in at most some 50 ms, whatever they are
+_ITEMS = "items"  # the key of a list's entries
+_STRING_OR_BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[{]++|[\]}]++', re.DOTALL)
+_SPACE = re.compile(r"[ \t\n\r]*+")
+_DECODER = json.JSONDecoder()
+
+Take = Callable[[Any], Any]
+
+
+async def decode(text: bytes, take: Take | None = None) -> Any:
+    """The value of a JSON text.
+
+    Args:
+        text: UTF-8, of any length and depth.
+        take: is given each entry of a list of objects; what it returns stands in the entry's place.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    try:
+        return await _decode(text.decode(), take)
+    except RecursionError:
+        text = await asyncio.to_thread(cut, text)
+        return await _decode(text.decode(), take)
+
+
+def cut(text: bytes) -> bytes:
+    """A JSON text with null in the place of what is nested deeper than MAX_DEPTH.
+
+    >>> cut(b"[" * 201 + b"1" + b"]" * 201) == b"[" * 200 + b"null" + b"]" * 200
+    True
+    """
+    kept, depth, since = [], 0, 0
+    for found in _STRING_OR_BRACKETS.finditer(text):
+        size = found.end() - found.start()
+        if text[found.start()] in b"[{":
+            if depth <= MAX_DEPTH < depth + size:
+                kept += [text[since : found.start() + MAX_DEPTH - depth], b"null"]
+            depth += size
+        elif text[found.start()] in b"]}":
+            if depth - size <= MAX_DEPTH < depth:
+                since = found.start() + depth - MAX_DEPTH
+            depth -= size
+    return b"".join([*kept, text[since:]])
+
+
+async def _decode(text: str, take: Take | None) -> Any:
+    """As `decode`.
+
+    Raises:
+        RecursionError: it is nested deeper than Python's decoder goes.
+    """
+    if take is None and len(text) <= _AT_ONCE:
+        return json.loads(text)
+    cursor, value = _Cursor(text), {}
+    if not cursor.passes("{"):
+        return json.loads(text)
+    while not cursor.passes("}"):
+        key = cursor.value()
+        cursor.expect(":")
+        if key == _ITEMS and cursor.passes("["):
+            value[key] = await _entries(cursor, take)
+        else:
+            value[key] = cursor.value()
+        if not cursor.sees("}"):
+            cursor.expect(",")
+    cursor.expect("")
+    return value
+
+
+async def _entries(cursor: "_Cursor", take: Take | None) -> list[Any]:
+    """The rest of a list whose bracket was passed."""
+    entries: list[Any] = []
+    while not cursor.passes("]"):
+        entry = cursor.value()
+        entries.append(entry if take is None else take(entry))
+        await asyncio.sleep(0)
+        if not cursor.sees("]"):
+            cursor.expect(",")
+    return entries
+
+
+@dataclass(slots=True)
+class _Cursor:
+    """A place in a JSON text, behind which all is read."""
+
+    text: str
+    at: int = 0
+
+    def value(self) -> Any:
+        """Read a value."""
+        value, self.at = _DECODER.raw_decode(self.text, self._next())
+        return value
+
+    def sees(self, character: str) -> bool:
+        """Whether a character comes next; at the end of the text, the empty one."""
+        at = self._next()
+        return self.text[at : at + 1] == character
+
+    def passes(self, character: str) -> bool:
+        """Whether a character comes next, and go behind it if so."""
+        if not self.sees(character):
+            return False
+        self.at = self._next() + len(character)
+        return True
+
+    def expect(self, character: str) -> None:
+        """Go behind a character.
+
+        Raises:
+            ValueError: another one comes.
+        """
+        if not self.passes(character):
+            raise json.JSONDecodeError(f"Expecting {character!r}", self.text, self._next())
+
+    def _next(self) -> int:
+        found = _SPACE.match(self.text, self.at)
+        return found.end() if found else self.at
