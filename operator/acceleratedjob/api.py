@@ -56,7 +56,7 @@ class Phase(StrEnum):
     STARTING = "Starting"  # all pods have a node, not all are ready
     RUNNING = "Running"  # every replica is ready or has succeeded
     RESIZING = "Resizing"  # an attempt was ended for one of another size
-    RESTARTING = "Restarting"  # an attempt has failed, the next one's pods are not made yet
+    RESTARTING = "Restarting"  # an attempt is over, the next one's pods are not made yet
     SUSPENDED = "Suspended"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
@@ -85,6 +85,7 @@ class Reason(StrEnum):
     SUCCEEDED = "Succeeded"
     RESTARTING = "Restarting"
     RESIZING = "Resizing"
+    SPEC_CHANGED = "SpecChanged"
     INVALID_SPEC = "InvalidSpec"
     FAILURE_POLICY = "FailurePolicy"  # a rule of the job's says Fail
     CANNOT_START = "CannotStart"  # the image or the container's configuration is wrong

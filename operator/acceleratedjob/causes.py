@@ -6,25 +6,14 @@ cause is reported and judged; its victims are not.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from acceleratedjob.api import Reason, pod_name
+from acceleratedjob.clocks import Clocks
 from acceleratedjob.observe import Observed, Pod
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Status
-from acceleratedjob.waits import alike
-
-# The kubelet goes on trying for ever when a container cannot be made. For what never changes it is
-# given no time; a registry may be away for a moment, and a Secret may come after the job.
-CANNOT_START = {
-    "InvalidImageName": timedelta(),
-    "ErrImageNeverPull": timedelta(),
-    "ErrImagePull": timedelta(seconds=60),
-    "ImagePullBackOff": timedelta(seconds=60),
-    "ImageInspectError": timedelta(seconds=60),
-    "CreateContainerConfigError": timedelta(seconds=60),
-    "CreateContainerError": timedelta(seconds=60),
-}
+from acceleratedjob.waits import CANNOT_START, alike
 
 # Of a pod: its node has taken it away, which does not always come with a DisruptionTarget.
 _TAKEN_BY_NODE = ("NodeLost", "NodeShutdown", "Preempting", "Shutdown", "Terminated")
@@ -74,15 +63,16 @@ def causes(observed: Observed, now: datetime) -> Iterable[Cause]:
         observed: the members of the attempt, see `Observed.members`.
         now: the time.
     """
+    completed, clocks = observed.completed, observed.status.clocks
     for pod in observed.pods:
-        if not pod.succeeded:
-            yield from _cause(pod, observed.status, now)
+        if pod.index not in completed:
+            yield from _cause(pod, clocks, now)
     for pod in observed.lost:
-        if not pod.succeeded:
-            yield from _cause(pod, observed.status, now) or [_deleted(pod, now)]
+        if pod.index not in completed:
+            yield from _cause(pod, clocks, now) or [_deleted(pod, now)]
 
 
-def _cause(pod: Pod, status: Status, now: datetime) -> list[Cause]:
+def _cause(pod: Pod, clocks: Clocks, now: datetime) -> list[Cause]:
     ending = pod.ending
     at = min(ending.time if ending else pod.deleted_at or now, now)  # a node's clock may be ahead
     if pod.disrupted is not None or pod.reason in _TAKEN_BY_NODE:
@@ -92,7 +82,7 @@ def _cause(pod: Pod, status: Status, now: datetime) -> list[Cause]:
     if ending is not None:
         message = _describe(pod)
         return [Cause(pod=pod, reason=ending.reason, message=message, time=at, is_ours=True)]
-    return _stuck(pod, status, now)
+    return _stuck(pod, clocks, now)
 
 
 def _taken_away(pod: Pod, at: datetime) -> Cause:
@@ -103,12 +93,12 @@ def _taken_away(pod: Pod, at: datetime) -> Cause:
     return Cause(pod=pod, reason=reason, message=message, time=at, is_ours=False)
 
 
-def _stuck(pod: Pod, status: Status, now: datetime) -> list[Cause]:
+def _stuck(pod: Pod, clocks: Clocks, now: datetime) -> list[Cause]:
     """A pod whose container cannot be made, for longer than what may pass by itself."""
     waiting = pod.waiting
     if waiting is None or waiting.reason not in CANNOT_START:
         return []
-    since = status.waiting_since(waiting.reason) or now
+    since = clocks.since(waiting.reason, pod.index) or now
     if now - since < CANNOT_START[waiting.reason]:
         return []
     message = f"cannot start ({waiting.reason}): {waiting.message}"

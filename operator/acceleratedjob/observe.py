@@ -99,6 +99,12 @@ class Observed:
         """
         return pod.attempt == self.status.attempt and pod.index < size
 
+    @property
+    def completed(self) -> frozenset[int]:
+        """Replicas that have done their work, recorded or seen, if these are the members."""
+        seen = (pod.index for pod in (*self.pods, *self.lost) if pod.succeeded)
+        return self.status.completed.union(seen)
+
     def members(self, size: int) -> "Observed":
         """The same with only the pods of the current attempt's replicas."""
         kept = [

@@ -18,6 +18,7 @@ STAGES: tuple[Stage, ...] = (
     ending.finished,  # over: only what cleanPodPolicy and ttlSecondsAfterFinished say
     ending.refused,  # the API server will never take its pods: over
     turning.suspended,  # no pods
+    turning.changed,  # its pods are made from another spec: a new attempt
     turning.failed,  # a pod has failed: a new attempt, or over
     ending.succeeded,  # every replica has ended with 0: over
     ending.overdue,  # a deadline is over: over

@@ -1,12 +1,14 @@
 """The status of a job in each stage of its life: pure, from what is seen."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
 from acceleratedjob import api
 from acceleratedjob.api import ConditionType, Phase, Reason
+from acceleratedjob.clocks import Wait, written
+from acceleratedjob.indexes import format_indexes
 from acceleratedjob.observe import Observed, Pod
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import (
@@ -18,7 +20,7 @@ from acceleratedjob.status import (
     shortened,
     with_conditions,
 )
-from acceleratedjob.waits import without_names
+from acceleratedjob.waits import TIMED, Waiting, usual_word, without_names
 
 MAX_PENDING = 5
 
@@ -29,23 +31,26 @@ def progress(spec: JobSpec, observed: Observed, now: datetime) -> Status:
     members = observed.members(spec.size)
     present = list(members.pods)
     others = [pod for pod in observed.pods if not observed.is_member(pod, spec.size)]
-    done = {pod.index for pod in (*present, *members.lost) if pod.succeeded}
+    done = {index for index in members.completed if index < spec.size}
     ready = sum(pod.ready for pod in present if pod.index not in done)
     up = ready + len(done)
     status = replace(
         _described(spec, old),
-        phase=str(_phase(spec, old, present, up)),
+        phase=str(_phase(spec, old, present, done, up)),
         ready_ratio=f"{up}/{spec.size}",
         replicas=len(present),
         ready=ready,
         succeeded=len(done),
+        completed_indexes=format_indexes(done) or None,
+        created=max(old.created, len(done.union(pod.index for pod in present))),
         failed=sum(pod.ending is not None and pod.index not in done for pod in present),
         terminating=terminating(others),
         start_time=old.start_time or format_time(now),
         ready_time=old.ready_time or (format_time(now) if up >= spec.size else None),
-        pending=_pending(spec, present, observed, now),
+        pending=_pending(spec, present, done, observed, now),
+        waits=_waits(present, done, old, now),
     )
-    conditions = [_scheduled(spec, present), _ready(spec, up)]
+    conditions = [_scheduled(spec, present, done), _ready(spec, up)]
     if old.holds(ConditionType.SUSPENDED):
         conditions.append(_condition(ConditionType.SUSPENDED, False, Reason.RESUMED, "", spec))
     return with_conditions(status, conditions, now)
@@ -67,40 +72,72 @@ def _described(spec: JobSpec, old: Status) -> Status:
         processes_per_replica=spec.processes,
         selector=",".join(f"{key}={value}" for key, value in selector.items()),
         observed_generation=spec.generation,
+        spec_hash=spec.fingerprint or None,
     )
 
 
-def _phase(spec: JobSpec, old: Status, present: list[Pod], up: int) -> Phase:
+def _phase(spec: JobSpec, old: Status, present: list[Pod], done: set[int], up: int) -> Phase:
     if up >= spec.size:
         return Phase.RUNNING
-    if len(present) == spec.size and all(pod.node for pod in present):
+    if len(_placed(present, done)) >= spec.size:
         return Phase.STARTING
     if not present and old.phase in (Phase.RESTARTING, Phase.RESIZING):
         return Phase(old.phase)
     return Phase.PENDING
 
 
+def _waiting(present: list[Pod], done: set[int]) -> list[tuple[int, Waiting]]:
+    """Replicas that wait, each with what for."""
+    pods = (pod for pod in present if pod.ending is None and pod.index not in done)
+    return [(pod.index, pod.waiting) for pod in pods if pod.waiting is not None]
+
+
+def _waits(present: list[Pod], done: set[int], old: Status, now: datetime) -> tuple[Wait, ...]:
+    """The clocks of replicas whose waiting decides something when it lasts."""
+    clocks = old.clocks
+    return written(
+        (waiting.reason, index, _since(clocks.since(waiting.reason, index), now))
+        for index, waiting in _waiting(present, done)
+        if waiting.reason in TIMED
+    )
+
+
+def _since(known: datetime | None, now: datetime) -> str:
+    """Since when, by a clock that may have been set back since then."""
+    return format_time(min(known or now, now))
+
+
 def _pending(
-    spec: JobSpec, present: list[Pod], observed: Observed, now: datetime
+    spec: JobSpec, present: list[Pod], done: set[int], observed: Observed, now: datetime
 ) -> tuple[Pending, ...]:
-    """Why pods do not run, the most frequent reason first."""
-    old = observed.status
+    """Why pods do not run, the most frequent reason first; words for one thing are one reason."""
+    old, clocks = observed.status, observed.status.clocks
+    groups: defaultdict[str, list[tuple[int, Waiting]]] = defaultdict(list)
+    for index, waiting in _waiting(present, done):
+        groups[usual_word(waiting.reason)].append((index, waiting))
 
-    def entry(reason: str, count: int, message: str) -> Pending:
-        since = format_time(min(old.waiting_since(reason) or now, now))
-        return Pending(reason=reason, count=count, message=shortened(message), since=since)
+    def entry(group: list[tuple[int, Waiting]]) -> Pending:
+        waiting, reason = group[0][1], group[0][1].reason
+        if reason in TIMED:
+            since = min(clocks.since(reason, index) or now for index, _ in group)
+        else:
+            since = old.waiting_since(reason) or now
+        return _entry(waiting, len(group), _since(since, now))
 
-    found = [pod.waiting for pod in present if pod.waiting is not None and pod.ending is None]
-    counts = Counter(waiting.reason for waiting in found)
-    messages = {waiting.reason: waiting.message for waiting in reversed(found)}
-    entries = [
-        entry(reason, count, messages[reason]) for reason, count in counts.most_common(MAX_PENDING)
-    ]
+    largest = sorted(groups.values(), key=len, reverse=True)[:MAX_PENDING]
+    entries = [entry(group) for group in largest]
     if observed.refusal is not None:
         missing = max(1, spec.size - len(present))
         message = without_names(observed.refusal.message)
-        entries.insert(0, entry(str(Reason.REFUSED), missing, message))
+        refused = Waiting(reason=Reason.REFUSED, message=message)
+        since = _since(old.waiting_since(Reason.REFUSED), now)
+        entries.insert(0, _entry(refused, missing, since))
     return tuple(entries)
+
+
+def _entry(waiting: Waiting, count: int, since: str) -> Pending:
+    message = shortened(waiting.message)
+    return Pending(reason=str(waiting.reason), count=count, message=message, since=since)
 
 
 def _condition(
@@ -109,8 +146,14 @@ def _condition(
     return condition(type_, holds, reason, message, generation=spec.generation)
 
 
-def _scheduled(spec: JobSpec, present: list[Pod]) -> Condition:
-    placed = sum(pod.node is not None or pod.ending is not None for pod in present)
+def _placed(present: list[Pod], done: set[int]) -> set[int]:
+    """Replicas that have a node, or need none any more."""
+    placed = (pod.index for pod in present if pod.node is not None or pod.ending is not None)
+    return done.union(placed)
+
+
+def _scheduled(spec: JobSpec, present: list[Pod], done: set[int]) -> Condition:
+    placed = len(_placed(present, done))
     message = f"{placed} of {spec.size} pods have a node"
     holds = placed >= spec.size
     reason = Reason.ALL_SCHEDULED if holds else Reason.WAITING_FOR_NODES
@@ -132,9 +175,12 @@ def _without_pods(status: Status, spec: JobSpec) -> Status:
         replicas=0,
         ready=0,
         succeeded=0,
+        completed_indexes=None,
+        created=0,
         failed=0,
         ready_time=None,
         pending=(),
+        waits=(),
     )
 
 
@@ -145,6 +191,7 @@ def suspended(spec: JobSpec, status: Status, now: datetime) -> Status:
         phase=str(Phase.SUSPENDED),
         size=None,
         wanted=None,
+        spec_hash=None,
         start_time=None,
     )
     off = [
@@ -169,6 +216,11 @@ def resizing(spec: JobSpec, status: Status, message: str, now: datetime) -> Stat
     return _next_attempt(spec, moved, (Phase.RESIZING, Reason.RESIZING, message), now)
 
 
+def changing(spec: JobSpec, status: Status, message: str, now: datetime) -> Status:
+    """The next attempt is made from another spec; nothing has failed."""
+    return _next_attempt(spec, status, (Phase.RESTARTING, Reason.SPEC_CHANGED, message), now)
+
+
 def _next_attempt(
     spec: JobSpec, status: Status, why: tuple[Phase, Reason, str], now: datetime
 ) -> Status:
@@ -183,7 +235,7 @@ def _next_attempt(
 
 def failed(spec: JobSpec, status: Status, reason: Reason, message: str, now: datetime) -> Status:
     """The job is over: a restart would be one too many."""
-    ended = replace(status, phase=str(Phase.FAILED), ready=0, terminating=0, pending=())
+    ended = replace(status, phase=str(Phase.FAILED), ready=0, terminating=0, pending=(), waits=())
     changed = [
         _condition(ConditionType.READY, False, Reason.FINISHED, "", spec),
         _condition(ConditionType.FAILED, True, reason, message, spec),
@@ -196,7 +248,9 @@ def invalid(status: Status, message: str, generation: int, now: datetime) -> Sta
     sentence = condition(
         ConditionType.FAILED, True, Reason.INVALID_SPEC, message, generation=generation
     )
-    ended = replace(status, phase=str(Phase.FAILED), observed_generation=generation, pending=())
+    ended = replace(
+        status, phase=str(Phase.FAILED), observed_generation=generation, pending=(), waits=()
+    )
     return with_conditions(ended, [sentence], now)
 
 
@@ -208,6 +262,7 @@ def succeeded(spec: JobSpec, status: Status, now: datetime) -> Status:
         completion_time=format_time(now),
         terminating=0,
         pending=(),
+        waits=(),
     )
     changed = [
         _condition(ConditionType.READY, False, Reason.FINISHED, "", spec),

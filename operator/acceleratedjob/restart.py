@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from acceleratedjob.api import STOPPED_EXIT_CODE, Reason, parse_time
-from acceleratedjob.causes import CANNOT_START, Cause, subject
+from acceleratedjob.causes import Cause, subject
 from acceleratedjob.observe import Pod
 from acceleratedjob.sections import Backoff, FailureRule, Verdict
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Failure, Status, format_time, shortened
+from acceleratedjob.waits import CANNOT_START
 
 # What a container runtime says of a program that it cannot execute: it never will.
 _CANNOT_RUN = ("StartError", "ContainerCannotRun")

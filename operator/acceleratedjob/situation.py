@@ -75,8 +75,14 @@ class Situation:
 
     @cached_property
     def missing(self) -> list[int]:
-        """Replica indices without a pod."""
-        return [index for index in range(self.spec.size) if index not in self.current]
+        """Indices of replicas that have no pod and are not done."""
+        there = self.completed.union(self.current)
+        return [index for index in range(self.spec.size) if index not in there]
+
+    @cached_property
+    def completed(self) -> frozenset[int]:
+        """Indices of replicas that have done their work; their pods may be gone."""
+        return frozenset(index for index in self.members.completed if index < self.spec.size)
 
     @property
     def causes(self) -> list[causes.Cause]:
@@ -89,8 +95,9 @@ class Situation:
     @property
     def _was_whole(self) -> bool:
         """Whether all pods of the attempt were made: the last is made when all others have been."""
-        size = self.spec.size
-        return self.status.replicas >= size or size - 1 in self.current
+        size, last = self.spec.size, self.spec.size - 1
+        created = max(self.status.created, self.status.replicas)
+        return created >= size or last in self.current or last in self.completed
 
 
 Stage = Callable[[Situation], Plan | None]

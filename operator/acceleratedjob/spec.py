@@ -4,6 +4,9 @@ Fields and defaults are those of the CRD (charts/acceleratedjob), which document
 operator checks again what the API server has checked, because `acceleratedjob run` has none.
 """
 
+import dataclasses
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -11,7 +14,7 @@ from acceleratedjob import template
 from acceleratedjob.api import API_VERSION, CONTROLLER, KIND, MAX_NAME_LENGTH, View
 from acceleratedjob.bounds import UNREADABLE, excess
 from acceleratedjob.errors import InvalidSpec
-from acceleratedjob.schema import boolean, choice, integer, mapping, read, section, text
+from acceleratedjob.schema import boolean, choice, dump, integer, mapping, read, section, text
 from acceleratedjob.sections import (
     MAX_REPLICAS,
     Elastic,
@@ -64,6 +67,13 @@ class _Spec:
     network: Annotated[Network, read_network] = Network()
     shared_memory: Annotated[SharedMemory, section(SharedMemory)] = SharedMemory()
 
+    @property
+    def processes(self) -> int:
+        """Processes in each replica: `auto` is the devices asked for, or one without any."""
+        if isinstance(self.processes_per_replica, int):
+            return self.processes_per_replica
+        return max(1, template.devices(self.template))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec(_Spec):
@@ -74,6 +84,7 @@ class JobSpec(_Spec):
     uid: str = ""  # empty for a job that no cluster has stored
     generation: int = 0
     attempt_size: int | None = None  # replicas of the current attempt, once it is decided
+    fingerprint: str = ""  # of what pods are made from, see `_fingerprint`
 
     @classmethod
     def from_manifest(cls, manifest: View) -> "JobSpec":
@@ -95,14 +106,8 @@ class JobSpec(_Spec):
             namespace=metadata.get("namespace", "default"),
             uid=metadata.get("uid", ""),
             generation=metadata.get("generation", 0),
+            fingerprint=_fingerprint(spec),
         )
-
-    @property
-    def processes(self) -> int:
-        """Processes in each replica: `auto` is the devices asked for, or one without any."""
-        if isinstance(self.processes_per_replica, int):
-            return self.processes_per_replica
-        return max(1, template.devices(self.template))
 
     @property
     def size(self) -> int:
@@ -126,6 +131,25 @@ def _check_extent(manifest: View) -> None:
     sentence = manifest.get(UNREADABLE) or excess(manifest.get("spec"))
     if sentence is not None:
         raise InvalidSpec("spec", str(sentence))
+
+
+def _fingerprint(spec: _Spec) -> str:
+    """A hash of what pods are made from: of another one they are another attempt's.
+
+    Defaults are left out, so that a field that a later version adds changes no hash. Replicas are
+    compared by themselves, and what only the operator reads is of no attempt.
+    """
+    sections = (spec.runtime, spec.scheduling, spec.network, spec.shared_memory)
+    given = [
+        {
+            field.name: dump(getattr(section, field.name))
+            for field in dataclasses.fields(section)
+            if getattr(section, field.name) != field.default and field.name != "isolate"
+        }
+        for section in sections
+    ]
+    text = json.dumps([spec.template, spec.processes, *given], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _check_bounds(spec: _Spec) -> None:

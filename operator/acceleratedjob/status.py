@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
-from acceleratedjob.api import ConditionType, Manifest, Phase, Reason, View
+from acceleratedjob.api import ConditionType, Manifest, Phase, Reason, View, parse_time
+from acceleratedjob.clocks import Clocks, Wait
+from acceleratedjob.indexes import indexes, parse_indexes
 from acceleratedjob.schema import Reader, choice, dump, integer, list_of, read, section, string
 from acceleratedjob.waits import alike
 
@@ -96,7 +98,9 @@ class Status:
     replicas: Annotated[int, _COUNT] = 0  # pods of this attempt that exist
     ready: Annotated[int, _COUNT] = 0
     succeeded: Annotated[int, _COUNT] = 0
+    completed_indexes: Annotated[str | None, indexes] = None  # of this attempt, such as 0,3-5
     failed: Annotated[int, _COUNT] = 0
+    created: Annotated[int, _COUNT] = 0  # replicas of this attempt that had a pod, if only once
     terminating: Annotated[int, _COUNT] = 0  # pods, of any attempt, that have yet to stop
     world_size: Annotated[int | None, _COUNT] = None
     processes_per_replica: Annotated[int | None, _COUNT] = None
@@ -105,8 +109,10 @@ class Status:
     ready_time: Annotated[str | None, string] = None  # when all of this attempt were first up
     completion_time: Annotated[str | None, string] = None
     observed_generation: Annotated[int | None, _COUNT] = None
+    spec_hash: Annotated[str | None, string] = None  # of what this attempt is made from
     conditions: Annotated[tuple[Condition, ...], _told(Condition)] = ()
     pending: Annotated[tuple[Pending, ...], _told(Pending)] = ()
+    waits: Annotated[tuple[Wait, ...], _told(Wait)] = ()  # clocks, see `clocks`
     failures: Annotated[tuple[Failure, ...], _told(Failure)] = ()  # newest first
 
     @classmethod
@@ -137,10 +143,24 @@ class Status:
         """Whether the job is over, one way or the other, for good."""
         return self.holds(ConditionType.COMPLETE) or self.holds(ConditionType.FAILED)
 
+    @property
+    def completed(self) -> frozenset[int]:
+        """Replicas of this attempt that are recorded to have done their work."""
+        return parse_indexes(self.completed_indexes or "")
+
     def waiting_since(self, reason: str) -> datetime | None:
-        """Since when pods wait for a reason, or one that is like it; None if none was seen to."""
+        """Since when some pods wait for a reason, or one that is like it; None if none was seen to.
+
+        Pods may have waited one after another: see `clocks` for how long each has.
+        """
         found = (one for one in self.pending if one.reason in alike(reason))
-        return min((datetime.fromisoformat(one.since) for one in found if one.since), default=None)
+        return min((parse_time(one.since) for one in found if one.since), default=None)
+
+    @property
+    def clocks(self) -> Clocks:
+        """Since when each replica waits for what."""
+        begun = {one.reason: parse_time(one.since) for one in self.pending if one.since}
+        return Clocks(self.waits, begun)
 
     def with_failure(self, failure: Failure) -> "Status":
         """The status with one more failure in its history."""
@@ -182,12 +202,14 @@ _URGENT_PHASES = frozenset(Phase) - {Phase.PENDING, Phase.STARTING}
 def is_urgent(old: Status, new: Status) -> bool:
     """Whether a change must be written at once.
 
-    Decisions must be: the next step relies on them. Counters may wait and be written together,
-    so that a job of a thousand pods does not cost a thousand writes.
+    Decisions must be: the next step relies on them. So must be which replicas have done their work
+    when pods are gone, as nothing else tells of it. Counters may wait and be written together, so
+    that a job of a thousand pods does not cost a thousand writes.
     """
     return (
         old.phase is None
         or any(getattr(old, name) != getattr(new, name) for name in _URGENT_FIELDS)
         or any(old.holds(type_) != new.holds(type_) for type_ in _URGENT_CONDITIONS)
         or (old.phase != new.phase and new.phase in _URGENT_PHASES)
+        or (old.completed_indexes != new.completed_indexes and new.replicas < (new.size or 0))
     )

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from acceleratedjob import deadlines
-from acceleratedjob.api import Reason
-from acceleratedjob.causes import CANNOT_START
+from acceleratedjob.api import Reason, parse_time
 from acceleratedjob.situation import UNSCHEDULABLE_PATIENCE
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Status
+from acceleratedjob.waits import CANNOT_START
 
 
 def due(spec: JobSpec, status: Status) -> Iterator[datetime]:
@@ -17,12 +17,11 @@ def due(spec: JobSpec, status: Status) -> Iterator[datetime]:
         yield from _known(deadlines.deletion(spec, status))
         return
     yield from _known(deadlines.active(spec, status), deadlines.startup(spec, status))
-    for entry in status.pending:
-        since = status.waiting_since(entry.reason)
-        if since is not None and entry.reason in CANNOT_START:
-            yield since + CANNOT_START[entry.reason]
-        if since is not None and entry.reason == Reason.UNSCHEDULABLE and spec.elastic is not None:
-            yield since + UNSCHEDULABLE_PATIENCE
+    for wait in status.waits:
+        if wait.reason in CANNOT_START:
+            yield parse_time(wait.since) + CANNOT_START[wait.reason]
+        elif wait.reason == Reason.UNSCHEDULABLE and spec.elastic is not None:
+            yield parse_time(wait.since) + UNSCHEDULABLE_PATIENCE
 
 
 def _known(*times: datetime | None) -> Iterator[datetime]:

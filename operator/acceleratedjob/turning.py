@@ -56,6 +56,18 @@ def failed(at: Situation) -> Plan | None:
     return Plan(status=status, steps=steps(gone, (event,)))
 
 
+def changed(at: Situation) -> Plan | None:
+    """What pods are made from was changed in a suspension that nobody saw: a new attempt."""
+    made_from = at.status.spec_hash
+    if at.status.size is None or made_from in (None, at.spec.fingerprint):
+        return None
+    told = "The spec was changed while the job was suspended"
+    old = replace(at.status, terminating=report.terminating(at.observed.pods))
+    status = report.changing(at.whole, old, told, at.now)
+    event = Announce(Reason.SPEC_CHANGED, told)
+    return Plan(status=status, steps=steps(deletions(at.observed.pods, None), (event,)))
+
+
 def resized(at: Situation) -> Plan | None:
     """The author wants another number of replicas, or not all find nodes: a new attempt."""
     if at.status.size is None:
@@ -75,10 +87,15 @@ def resized(at: Situation) -> Plan | None:
 
 def _placed(at: Situation) -> int:
     """How many replicas have found a node, if the others wait for too long and it is enough."""
-    elastic, pods = at.spec.elastic, at.current.values()
-    waits = any(pod.waiting and pod.waiting.reason == Reason.UNSCHEDULABLE for pod in pods)
-    since = at.status.waiting_since(Reason.UNSCHEDULABLE)
-    if elastic is None or not waits or since is None or at.now - since < UNSCHEDULABLE_PATIENCE:
+    elastic, clocks = at.spec.elastic, at.status.clocks
+    homeless = {
+        index: clocks.since(Reason.UNSCHEDULABLE, index) or at.now
+        for index, pod in at.current.items()
+        if pod.waiting and pod.waiting.reason == Reason.UNSCHEDULABLE
+    }
+    longest = at.now - min(homeless.values(), default=at.now)
+    if elastic is None or not homeless or longest < UNSCHEDULABLE_PATIENCE:
         return at.spec.size
-    placed = sum(pod.node is not None or pod.succeeded for pod in pods)
+    with_node = {index for index, pod in at.current.items() if pod.node is not None}
+    placed = len(with_node | at.completed)
     return placed if placed >= elastic.min_replicas else at.spec.size

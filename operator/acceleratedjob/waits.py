@@ -7,11 +7,26 @@ then the training container's. A sentence names no pod: it is shown for all that
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from acceleratedjob.api import Reason, View
 
-# The kubelet says these in turns of one thing.
-_ALIKE = (frozenset({"ErrImagePull", "ImagePullBackOff"}),)
+# The kubelet goes on trying for ever when a container cannot be made. For what never changes it is
+# given no time; a registry may be away for a moment, and a Secret may come after the job.
+CANNOT_START = {
+    "InvalidImageName": timedelta(),
+    "ErrImageNeverPull": timedelta(),
+    "ErrImagePull": timedelta(seconds=60),
+    "ImagePullBackOff": timedelta(seconds=60),
+    "ImageInspectError": timedelta(seconds=60),
+    "CreateContainerConfigError": timedelta(seconds=60),
+    "CreateContainerError": timedelta(seconds=60),
+}
+# What decides something when it lasts, and so is timed for each replica.
+TIMED = frozenset({*CANNOT_START, Reason.UNSCHEDULABLE})
+
+# The kubelet uses these words in turns for the same problem; the first one stands for all.
+_ALIKE = (("ImagePullBackOff", "ErrImagePull"),)
 _USUAL = ("ContainerCreating", "PodInitializing")
 _OF_ONE_POD = re.compile(r" pod=\S+|(?<=back-off )\S+ |pods \"[^\"]+\" (is forbidden: )?")
 _CREATING = "the node prepares the container: its image, volumes and network"
@@ -56,7 +71,16 @@ def alike(reason: str) -> frozenset[str]:
     >>> sorted(alike("ErrImagePull"))
     ['ErrImagePull', 'ImagePullBackOff']
     """
-    return next((words for words in _ALIKE if reason in words), frozenset({reason}))
+    return frozenset(next((words for words in _ALIKE if reason in words), (reason,)))
+
+
+def usual_word(reason: str) -> str:
+    """The one word for all that are alike.
+
+    >>> usual_word("ErrImagePull"), usual_word("Unschedulable")
+    ('ImagePullBackOff', 'Unschedulable')
+    """
+    return next((words[0] for words in _ALIKE if reason in words), reason)
 
 
 def without_names(message: str) -> str:

@@ -7,8 +7,8 @@ import pytest
 
 from acceleratedjob import metrics
 from acceleratedjob.api import Reason
-from acceleratedjob.causes import CANNOT_START
 from acceleratedjob.commands.advice import ADVICE, EXCEPTIONS, advise
+from acceleratedjob.waits import CANNOT_START
 
 PAGE = (Path(__file__).parents[2] / "docs/troubleshooting.md").read_text()
 

@@ -65,6 +65,11 @@ class Containers:
         self.processes.pop(pod["metadata"]["uid"], None)
         self.store.remove(Ref.of(pod), uid=pod["metadata"]["uid"])
 
+    def the_kubelet_stops_what_is_deleted(self) -> None:
+        for pod in self.pods():
+            if pod["metadata"].get("deletionTimestamp"):
+                self.removed(pod)
+
     def delete(self, pod: Manifest, grace: int | None) -> None:
         ref, uid = Ref.of(pod), pod["metadata"]["uid"]
         with contextlib.suppress(NotFound):  # the operator, under way, was first

@@ -5,6 +5,7 @@ from dataclasses import replace
 from acceleratedjob.api import Reason
 from acceleratedjob.observe import Observed, Pod, Refusal
 from acceleratedjob.report import failed, invalid, progress, restarting, succeeded, suspended
+from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Failure, Status, format_time
 from tests.operator.builders import NOW, ago, pod, spec
 
@@ -18,6 +19,12 @@ NEVER = Refusal(message="no", final=True)
 COMPLETE = succeeded(JOB, RUNNING, NOW)
 INVALID = invalid(Status(), "no", 1, NOW)
 FAILED = failed(JOB, RUNNING.with_failure(FAILURE), Reason.MAX_RESTARTS_EXCEEDED, "", NOW)
+
+
+def made_from(job: JobSpec, observed: Observed) -> Observed:
+    """The same, of an attempt that was made from this spec."""
+    hashed = replace(observed.status, spec_hash=job.fingerprint)
+    return replace(observed, status=hashed) if observed.status.spec_hash else observed
 
 
 def seen(*pods: Pod, status: Status = RUNNING, **facts: object) -> Observed:

@@ -54,6 +54,15 @@ class Life(World):
                 whole.add(index)
 
     @invariant()
+    def all_pods_of_an_attempt_are_made_from_one_spec(self) -> None:
+        made_from: dict[int, object] = {}
+        for pod in self.pods():
+            attempt, _ = api.parse_pod_name(pod["metadata"]["name"]) or (0, 0)
+            env = {e["name"]: e["value"] for e in pod["spec"]["containers"][0]["env"]}
+            seed = env.get("ACCELERATE_SEED")
+            assert made_from.setdefault(attempt, seed) == seed
+
+    @invariant()
     def every_status_follows_from_the_one_before(self) -> None:
         self.clock.tick(2)
         for before, after in zip(self.told, self.told[1:], strict=False):
@@ -71,8 +80,9 @@ class Life(World):
         assert new.resizes - old.resizes in (0, new.attempt - old.attempt)
         if new.size is not None:
             self.sizes[new.attempt] = new.size
-            self.counted |= {new.attempt} if new.replicas == new.size else set()
+            self.counted |= {new.attempt} if new.created == new.size else set()
             assert new.replicas <= new.size
+        assert {(new.attempt, index) for index in new.completed} <= self.done
         if new.phase == api.Phase.SUCCEEDED:
             wanted = {(new.attempt, index) for index in range(new.size or 0)}
             assert wanted <= self.done

@@ -33,6 +33,7 @@ from tests.operator.stages import (
     NEVER,
     SECOND,
     SUSPENDED,
+    made_from,
     seen,
 )
 
@@ -317,7 +318,8 @@ def gone(one: Pod, grace: int | None = FAILED_GANG_GRACE_SECONDS) -> DeletePod:
 def test_the_life_of_a_job(
     fields: dict[str, object], observed: Observed, phase: Phase, expected: list[Action]
 ) -> None:
-    made = plan(spec(**fields), observed, NOW)
+    job = spec(**fields)
+    made = plan(job, made_from(job, observed), NOW)
     assert (made.status.phase, actions(made)) == (phase, expected)
 
 

@@ -7,12 +7,11 @@ import pytest
 
 from acceleratedjob.actions import DeletePod
 from acceleratedjob.api import ConditionType, Phase
-from acceleratedjob.causes import CANNOT_START
 from acceleratedjob.observe import Observed, Pod
 from acceleratedjob.plan import plan
 from acceleratedjob.report import progress
 from acceleratedjob.status import Status, format_time
-from acceleratedjob.waits import Waiting
+from acceleratedjob.waits import CANNOT_START, Waiting
 from tests.operator.builders import NOW, ago, deleting, ended, pod, spec
 
 RUNNING = progress(spec(), Observed(pods=(pod(0), pod(1))), ago(60))

@@ -126,6 +126,13 @@ class World(Containers, RuleBasedStateMachine):
         if pod is not None:
             self.removed(pod)
 
+    @rule(which=WHICH)
+    def an_ended_pod_is_removed(self, which: int) -> None:
+        """As when its idle node is scaled down."""
+        pod = self.pick(which, running=False)
+        if pod is not None and pod["status"].get("containerStatuses"):
+            self.removed(pod)
+
     @rule(which=WHICH, reason=st.sampled_from(["ImagePullBackOff", "InvalidImageName"]))
     def a_container_cannot_be_made(self, which: int, reason: str) -> None:
         pod = self.pick(which, running=False)
@@ -163,6 +170,14 @@ class World(Containers, RuleBasedStateMachine):
         if "elastic" not in spec or not MIN <= changes.get("replicas", MIN) <= MAX:
             changes.pop("replicas", None)
         self.store.change(REF, lambda found: found["spec"].update(changes))
+
+    @rule(seed=st.integers(0, 3))
+    def the_job_is_suspended_changed_and_resumed(self, seed: int) -> None:
+        """So fast that no operator need see it suspended."""
+        suspended = self.store.objects(api.KIND)[0]["spec"].get("suspend", False)
+        change = {"suspend": True, "runtime": {"seed": seed}}
+        self.store.change(REF, lambda found: found["spec"].update(change))
+        self.store.change(REF, lambda found: found["spec"].update(suspend=suspended))
 
     # What happens to the operator.
 

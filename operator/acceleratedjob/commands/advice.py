@@ -28,6 +28,10 @@ ADVICE: dict[str, tuple[str, str]] = {
     Reason.SUCCEEDED: ("All replicas have ended with exit code 0.", NOTHING),
     Reason.RESTARTING: ("An attempt has failed, and the next one begins.", _RULE),
     Reason.RESIZING: ("The next attempt has another number of replicas.", NOTHING),
+    Reason.SPEC_CHANGED: (
+        "The spec was changed while the job was suspended, and the next attempt is made from it.",
+        NOTHING,
+    ),
     Reason.INVALID_SPEC: (
         "The job cannot be run as it is written, or the API server refuses its pods.",
         "Correct the field that the message names, delete the job and apply it again.",
