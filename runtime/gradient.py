@@ -5,6 +5,7 @@ from typing import Any
 
 from runtime.configuration import GradientAccumulationPlugin
 from runtime.shared import Shared
+from runtime.window import Window
 
 
 class GradientState(Shared):
@@ -14,13 +15,13 @@ class GradientState(Shared):
         sync_gradients: whether this batch ends an accumulation: gradients are reduced, the
             optimizer steps.
         plugin_kwargs: what of the accumulation differs from its defaults.
-        window_scale: what the gradients of this accumulation still lack as a factor, because a
-            data loader's end has cut it short; 1 for a whole one.
+        window: the current accumulation, and how its gradients are scaled if the end of a data
+            loader has cut it short.
     """
 
     sync_gradients: bool
     plugin_kwargs: dict[str, Any]
-    window_scale: float
+    window: Window
     _references: list[weakref.ref[Any]]  # of the loaders that are iterated, outermost first
 
     def __init__(
@@ -31,7 +32,7 @@ class GradientState(Shared):
         if not self.initialized:
             self.sync_gradients = True
             self.plugin_kwargs = {}
-            self.window_scale = 1.0
+            self.window = Window()
             self.is_xla_gradients_synced = False
             self._references = []
         if gradient_accumulation_plugin is not None:
@@ -113,6 +114,8 @@ class GradientState(Shared):
         """The loader is left; that may be after the state was forgotten."""
         if self.initialized:
             self._references = [one for one in self._references if one() is not dataloader]
+            if not self.in_dataloader:
+                self.window.scale = 1.0
 
     def _set_sync_gradients(self, sync_gradients: bool) -> None:
         self.sync_gradients = sync_gradients

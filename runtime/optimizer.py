@@ -1,6 +1,6 @@
 """An optimizer that steps only when an accumulation ends."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -34,7 +34,6 @@ class AcceleratedOptimizer(Optimizer):
         self.gradient_state = GradientState()
         self.device_placement = device_placement
         self._is_overflow = False  # Accelerate's name for it
-        self._is_scaled_for: float = 1.0  # the window's factor that the gradients have already
         if device_placement:
             for parameter, values in optimizer.state.items():
                 optimizer.state[parameter] = send_to_device(values, parameter.device)
@@ -86,31 +85,23 @@ class AcceleratedOptimizer(Optimizer):
     def zero_grad(self, set_to_none: bool | None = None) -> None:
         """Clear the gradients, unless they are being accumulated."""
         if self.gradient_state.sync_gradients:
-            self._is_scaled_for = 1.0
+            self.gradient_state.window.clear(self.parameters())
             self.optimizer.zero_grad(
                 **({} if set_to_none is None else {"set_to_none": set_to_none})
             )
 
-    def complete_gradients(self) -> None:
-        """Give an accumulation that a loader's end has cut short the mean of what it has; once."""
-        self._scale_gradients(self.gradient_state.window_scale)
-
-    def _scale_gradients(self, wanted: float) -> None:
-        factor, self._is_scaled_for = wanted / self._is_scaled_for, wanted
-        if factor == 1.0:
-            return
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    parameter.grad.mul_(factor)
+    def parameters(self) -> Iterator[torch.Tensor]:
+        """All that it optimizes."""
+        return (parameter for group in self.param_groups for parameter in group["params"])
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Step, unless gradients are being accumulated."""
         if not self.gradient_state.sync_gradients:
             return None
-        self.complete_gradients()
+        window = self.gradient_state.window
+        window.complete(self.parameters())
         result = self._step(closure)
-        self._scale_gradients(1.0)  # what a script reads afterwards is what Accelerate leaves there
+        window.take_back(self.parameters())  # what a script then reads is what Accelerate leaves
         return result
 
     def _step(self, closure: Callable[[], Any] | None) -> Any:

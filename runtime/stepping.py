@@ -1,7 +1,7 @@
 """What an Accelerator does in one step of training."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -31,7 +31,9 @@ class Stepping(StateView):
     scaler: torch.amp.GradScaler | None
     autocast_handler: AutocastKwargs | None
     step: int
+    _models: list[nn.Module]
     _optimizers: list[AcceleratedOptimizer]
+    _accumulated: Sequence[nn.Module] = ()  # within `accumulate`: its models
 
     @property
     def gradient_accumulation_steps(self) -> int:
@@ -63,28 +65,45 @@ class Stepping(StateView):
         """
         state = self.gradient_state
         if state.num_steps > 1:
-            loss = loss / state.num_steps
-            # FSDP keeps what it accumulates to itself: there it is done after the reduction.
-            if state.window_scale != 1.0 and not self.state.is_fsdp2:
-                loss = loss * state.window_scale
-                for optimizer in self._optimizers:
-                    optimizer.complete_gradients()
+            loss = self._weighted(loss / state.num_steps)
         if self.scaler is not None:
             loss = self.scaler.scale(loss)
         with Collective("backward") if self.state.use_distributed else _ALONE:  # it reduces
             loss.backward(**kwargs)  # type: ignore[no-untyped-call]  # torch has not typed it
 
-    def _do_sync(self) -> None:
+    def _weighted(self, loss: torch.Tensor) -> torch.Tensor:
+        """Scale a loss, and the gradients that it is added to, for an accumulation cut short.
+
+        FSDP2 reduces what it has accumulated in backward: there the optimizer's step scales it.
+        """
+        window = self.gradient_state.window
+        if self.state.is_fsdp2:
+            window.take_back(self._known_parameters())
+            return loss
+        parameters = [] if window.is_whole else list(self._known_parameters())
+        window.scale_all(parameters)
+        return loss * window.scale if parameters else loss
+
+    def _known_parameters(self) -> Iterator[torch.Tensor]:
+        """Of all models and optimizers that gradients may be accumulated of; some come twice."""
+        for model in (*self._models, *self._accumulated):
+            yield from model.parameters()
+        for optimizer in self._optimizers:
+            yield from optimizer.parameters()
+
+    def _do_sync(self, models: Sequence[nn.Module] = ()) -> None:
         """Decide whether this batch ends an accumulation."""
-        state = self.gradient_state
-        self.step += 1
-        window = (self.step - 1) % state.num_steps + 1  # batches of this accumulation so far
+        state, owner = self.gradient_state, tuple(map(id, models))
         at_end = state.sync_with_dataloader and state.end_of_dataloader
-        state.sync_gradients = at_end or window == state.num_steps
-        is_short = at_end and state.mean_of_last_window
-        state.window_scale = state.num_steps / window if is_short else 1.0
+        batches = state.window.begin(owner, is_first=not self.step, at_end=at_end)
+        self.step += 1
+        state.sync_gradients = at_end or self.step % state.num_steps == 0
+        if state.sync_gradients:
+            state.window.end(owner)
         if at_end:
             self.step = 0
+            if state.mean_of_last_window:
+                state.window.scale = state.num_steps / batches
 
     def accumulate(self, *models: nn.Module) -> Context:
         """Around one batch: gradients are reduced, and optimizers step, each so many batches.
@@ -98,7 +117,8 @@ class Stepping(StateView):
 
     def _apart(self, models: Sequence[nn.Module]) -> contextlib.ExitStack | None:
         """Begin a batch; if it only accumulates, what keeps its gradients on this process."""
-        self._do_sync()
+        self._accumulated = models
+        self._do_sync(models)
         state = self.gradient_state
         if state.sync_gradients or state.sync_each_batch:
             return None
@@ -146,25 +166,30 @@ class Stepping(StateView):
             inner = one.optimizer if isinstance(one, AcceleratedOptimizer) else one
             self.scaler.unscale_(inner)
 
-    def _complete_gradients(self) -> None:
-        for optimizer in self._optimizers:
-            optimizer.complete_gradients()
-        self.unscale_gradients()
+    def _complete_gradients(self, parameters: Iterable[torch.Tensor]) -> None:
+        """Have gradients be what a step would use; those of other optimizers are not touched."""
+        if not self.sync_gradients:
+            return
+        chosen = set(map(id, parameters))
+        self.gradient_state.window.complete(parameters)
+        self.unscale_gradients(
+            [one for one in self._optimizers if not chosen.isdisjoint(map(id, one.parameters()))]
+        )
 
     def clip_grad_norm_(
         self, parameters: Any, max_norm: float, norm_type: float = 2
     ) -> torch.Tensor:
         """Scale the gradients down to a norm, when they are complete; returns what they had."""
-        if self.sync_gradients:
-            self._complete_gradients()
+        parameters = _listed(parameters)
+        self._complete_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, max_norm, norm_type)
         full: Callable[[], torch.Tensor] | None = getattr(norm, "full_tensor", None)
         return norm if full is None else full()
 
     def clip_grad_value_(self, parameters: Any, clip_value: float) -> None:
         """Cut each gradient to a range."""
-        if self.sync_gradients:
-            self._complete_gradients()
+        parameters = _listed(parameters)
+        self._complete_gradients(parameters)
         nn.utils.clip_grad_value_(parameters, clip_value)
 
     @contextlib.contextmanager
@@ -190,5 +215,11 @@ class _Batch(contextlib.ContextDecorator):
         self._apart = self._stepping._apart(self._models)  # noqa: SLF001  # its other half
 
     def __exit__(self, *error: object) -> None:
+        self._stepping._accumulated = ()  # noqa: SLF001
         if self._apart is not None:
             self._apart.close()
+
+
+def _listed(parameters: Any) -> list[torch.Tensor]:
+    """A tensor, or many, which may be a generator's."""
+    return [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)

@@ -16,12 +16,12 @@ from typing import Any
 
 import yaml
 
-from acceleratedjob.api import Manifest
 from acceleratedjob.commands.flags import add_commands
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.exits import EXIT_INTERRUPTED, EXIT_USAGE
 from acceleratedjob.groups import pod_group
 from acceleratedjob.kube.options import Options, add_flags
+from acceleratedjob.loading import load
 from acceleratedjob.pods import pod
 from acceleratedjob.services import network_policy, service
 from acceleratedjob.spec import JobSpec
@@ -97,22 +97,6 @@ def _add_operator(commands: Any) -> None:
     operator.set_defaults(run=_operator)
 
 
-def load(path: Path) -> Manifest:
-    """Read the one AcceleratedJob of a file.
-
-    Raises:
-        InvalidSpec: there is none, more than one, or it is not YAML.
-    """
-    try:
-        documents = [doc for doc in yaml.safe_load_all(path.read_text()) if doc is not None]
-    except (OSError, yaml.YAMLError) as error:
-        raise InvalidSpec("manifest", f"cannot be read: {error}") from error
-    if len(documents) != 1 or not isinstance(documents[0], dict):
-        raise InvalidSpec("manifest", f"must be one AcceleratedJob, got {len(documents)} documents")
-    manifest: Manifest = documents[0]
-    return manifest
-
-
 def _render(options: argparse.Namespace) -> int:
     spec = JobSpec.from_manifest(load(options.manifest))
     pods = [pod(spec, attempt=0, index=index) for index in range(spec.replicas)]
@@ -126,6 +110,12 @@ def _run(options: argparse.Namespace) -> int:
     from acceleratedjob.local.console import run_job  # noqa: PLC0415  # only this command pays
 
     manifest = load(options.manifest)
+    if options.workdir is not None and not options.workdir.is_dir():
+        print(
+            f"acceleratedjob run: --workdir must be a folder, got {options.workdir}",
+            file=sys.stderr,
+        )
+        return EXIT_USAGE
     return asyncio.run(run_job(manifest, workdir=options.workdir or options.manifest.parent))
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from acceleratedjob import api
 from acceleratedjob.api import View, parse_time
 from acceleratedjob.containers import OVER
-from acceleratedjob.termination import LastWords, read_last_words
+from acceleratedjob.termination import LastWords, last_part, read_last_words
 
 SIGNAL_BASE = 128  # a shell's and a container runtime's exit code for a death by signal n is 128+n
 _GENERIC = ("Error", "Completed", "ContainerStatusUnknown", api.Reason.CONTAINER_FAILED)
@@ -72,7 +72,7 @@ def _container_ending(status: View, ended: View) -> Ending:
     return Ending(
         exit_code=ended["exitCode"],
         reason=pods or own,
-        message=(status.get("message") or message) if pods else message,
+        message=(pods and status.get("message")) or last_part(message),
         time=parse_time(at) if at else _last_change(status),
         last_words=read_last_words(message),
         container_reason=own if pods else None,
@@ -90,6 +90,6 @@ def _failed_init(status: View) -> str:
     for entry in status.get("initContainerStatuses") or ():
         ended = (entry.get("state") or {}).get("terminated") or {}
         if ended.get("exitCode"):
-            said = f": {ended['message'].strip()}" if ended.get("message") else ""
+            said = f": {last_part(ended['message'])}" if ended.get("message") else ""
             return f"init container {entry['name']} exited with code {ended['exitCode']}{said}"
     return ""

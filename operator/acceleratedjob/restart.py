@@ -17,6 +17,8 @@ from acceleratedjob.waits import CANNOT_START
 
 # What a container runtime says of a program that it cannot execute: it never will.
 _CANNOT_RUN = ("StartError", "ContainerCannotRun")
+# What a shell ends with, for a command that it cannot execute and for one that it cannot find.
+_NO_COMMAND = (126, 127)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,9 @@ def _stopped_on_request(cause: Cause) -> bool:
 
 def _cannot_start(cause: Cause) -> bool:
     """The image or the container's configuration is wrong."""
+    ending = cause.pod.ending
+    if ending is not None and ending.exit_code in _NO_COMMAND:
+        return True
     return cause.reason in CANNOT_START or cause.reason in _CANNOT_RUN
 
 

@@ -14,6 +14,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
+from acceleratedjob.api import KIND
 from acceleratedjob.errors import InvalidSpec
 
 MAX_ITEMS = 1024  # of a list, unless it says otherwise
@@ -46,7 +47,7 @@ def read(cls: type[T], value: object, path: str, *, whole: bool = True) -> T:
     given = mapping(value, path)
     fields = _fields(cast("Any", cls))
     if whole:
-        _check_known(given, fields, path)
+        check_known(given, fields, path)
     kept = {}
     for name, (field, reader) in fields.items():
         if given.get(name) is not None:
@@ -76,14 +77,26 @@ def dump(value: Any) -> Any:
     return value
 
 
-def _check_known(given: Mapping[str, Any], fields: Mapping[str, object], path: str) -> None:
-    for name in given.keys() - fields.keys():
-        raise InvalidSpec(f"{path}.{name}", f"is not a field of {path}{_suggest(name, fields)}")
+def check_known(given: Mapping[str, Any], fields: Mapping[str, object], path: str) -> None:
+    """Refuse keys that are not fields.
+
+    Raises:
+        InvalidSpec: there is one; it names the field that may have been meant.
+    """
+    for name in given:
+        if name not in fields:
+            at = f"{path}.{name}" if path else str(name)
+            raise InvalidSpec(at, f"is not a field of {path or KIND}{_suggest(str(name), fields)}")
 
 
 def _suggest(name: str, known: Mapping[str, object]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def anything(value: object, _path: str) -> object:
+    """Whatever it is: another has checked it."""
+    return value
 
 
 def mapping(value: object, path: str) -> Mapping[str, Any]:
@@ -120,7 +133,7 @@ def partly(
     def reader(value: object, path: str) -> Mapping[str, Any]:
         given = mapping(value, path)
         if whole:
-            _check_known(given, readers, path)
+            check_known(given, readers, path)
         for name in required:
             if given.get(name) is None:
                 raise InvalidSpec(f"{path}.{name}", "is required")

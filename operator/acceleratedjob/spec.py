@@ -103,7 +103,7 @@ class JobSpec(_Spec):
         return cls(
             **{name: getattr(spec, name) for name in _Spec.__dataclass_fields__},
             name=_check_name(metadata.get("name")),
-            namespace=metadata.get("namespace", "default"),
+            namespace=metadata.get("namespace") or "default",
             uid=metadata.get("uid", ""),
             generation=metadata.get("generation", 0),
             fingerprint=_fingerprint(spec),
@@ -183,6 +183,8 @@ def _check_kind(manifest: View) -> None:
 
 
 def _check_name(name: object) -> str:
+    if name is None:
+        raise InvalidSpec("metadata.name", "is required")
     what = "a lowercase DNS label that starts with a letter, because it names the job's Service"
     reader = text(r"[a-z]([-a-z0-9]*[a-z0-9])?", what, at_most=MAX_NAME_LENGTH)
     checked: str = reader(name, "metadata.name")

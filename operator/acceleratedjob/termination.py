@@ -13,6 +13,7 @@ MAX_BYTES = 4096  # what a kubelet keeps of one container's message
 MAX_TYPE = 128  # characters
 MAX_MESSAGE = 512
 MAX_TRACEBACK = 2048  # of its tail
+MAX_SAID = 512  # of a text of its own, in a message
 MAX_NUMBER = 2**31 - 1
 
 
@@ -30,6 +31,16 @@ class LastWords:
     def sentence(self) -> str:
         """Type and message, as Python shows them."""
         return f"{self.exception}: {self.message}" if self.message else self.exception
+
+
+def last_part(text: str) -> str:
+    r"""The end of what a process has said, where its exception is, in few enough characters.
+
+    >>> last_part("a" * 600 + "\nRuntimeError: the cause")[-24:]
+    '\nRuntimeError: the cause'
+    """
+    said = text.strip()
+    return said if len(said) <= MAX_SAID else "…" + said[1 - MAX_SAID :]
 
 
 def read_last_words(text: str) -> LastWords | None:

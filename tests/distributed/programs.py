@@ -433,6 +433,7 @@ HANGS = {"uneven, joined", "windows: joined, two models"}
 SUMS = {"local SGD"}  # equal up to the order in which a message's parts are summed
 OURS = {  # by what accelerate does not have, or cannot do
     "train, accumulate 4 of 6, old rule",
+    "windows: two backwards and steps, old rule",
     "operations: ranks seeded otherwise",
     *DISPATCHED,
 }

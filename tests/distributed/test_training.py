@@ -32,6 +32,8 @@ RIGHT_WHERE_ACCELERATE_IS_NOT = {  # case -> what accelerate 1.15 does
     "windows: cut short, of a stream": "the last batches count half",
     "windows: cut short, reduced each batch": "the last batches count half",
     "windows: cut short, clipped": "the last batches count half",
+    "windows: two backwards and steps, cut short": "the last batches count half",
+    "windows: two backwards and steps, cut short and clipped": "the last batches count half",
     "windows: ranks with other numbers of batches": "the last batches count half",
     "structures": "a dict with a list in it becomes a list of keys",
 }
@@ -190,10 +192,30 @@ def test_an_accumulation_that_is_cut_short_has_its_own_mean(world: int) -> None:
         assert flat(rank["weights"]) == pytest.approx(flat(alone["weights"]), abs=1e-5)
 
 
+TWO = "windows: two backwards and steps, cut short"
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("case", [TWO, f"{TWO} and clipped"])
+def test_two_optimizers_that_are_cut_short_each_have_their_own_mean(case: str, world: int) -> None:
+    """tests/runtime/test_accumulation.py compares the steps of one process."""
+    (alone,) = found(case, 1)
+    for rank in found(case, world):
+        assert flat(rank["weights"]) == pytest.approx(flat(alone["weights"]), abs=1e-5)
+
+
+OLD_RULE = {
+    "train, accumulate 4 of 6": "train, accumulate 4 of 6, old rule",
+    TWO: "windows: two backwards and steps, old rule",
+}
+
+
 @pytest.mark.parametrize("world", [2, 3])
-def test_an_accumulation_that_is_cut_short_is_as_accelerates_if_asked(world: int) -> None:
-    theirs = found("train, accumulate 4 of 6", world, "accelerate")
-    assert found("train, accumulate 4 of 6, old rule", world) == theirs
+@pytest.mark.parametrize("case", OLD_RULE)
+def test_an_accumulation_that_is_cut_short_is_as_accelerates_if_asked(
+    case: str, world: int
+) -> None:
+    assert found(OLD_RULE[case], world) == found(case, world, "accelerate")
 
 
 @pytest.mark.parametrize("world", [1, 2])

@@ -27,10 +27,12 @@ class Stream(IterableDataset[Any]):
         return (self.points[index] for index in range(len(self.points)))
 
 
-def accelerator_of(library: Library, accumulate: int, *, even: bool = True, **plugin: Any) -> Any:
+def accelerator_of(
+    library: Library, accumulate: int, *, even: bool = True, split: bool = False, **plugin: Any
+) -> Any:
     home = importlib.import_module(f"{library.__name__}.utils")
     return library.Accelerator(
-        dataloader_config=home.DataLoaderConfiguration(even_batches=even),
+        dataloader_config=home.DataLoaderConfiguration(even_batches=even, split_batches=split),
         gradient_accumulation_plugin=home.GradientAccumulationPlugin(accumulate, **plugin),
     )
 
@@ -88,6 +90,34 @@ def joined(library: Library) -> Any:
     return {"steps": steps, "weights": [p.tolist() for m in models for p in m.parameters()]}
 
 
+def apart(
+    library: Library,
+    *,
+    n: int,
+    accumulate: int = 4,
+    clip: float | None = None,
+    **plugin: Any,
+) -> Any:
+    """Two models with an optimizer and a backward each, as in a GAN; batches of 12 are split."""
+    torch.manual_seed(11)
+    accelerator = accelerator_of(library, accumulate, split=True, **plugin)
+    made = [nn.Linear(6, 1), nn.Sequential(nn.Linear(6, 3), nn.Tanh(), nn.Linear(3, 1))]
+    sgd = [torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9) for model in made]
+    *pairs, loader = accelerator.prepare(*made, *sgd, DataLoader(points(n), batch_size=12))
+    models, optimizers = pairs[:2], pairs[2:]
+    for _ in range(2):
+        for x, y in loader:
+            with accelerator.accumulate(*models):
+                for model, optimizer in zip(models, optimizers, strict=True):
+                    accelerator.backward(nn.functional.mse_loss(model(x), y))
+                    accelerator.backward(model(x).square().mean() / 8)
+                    if clip is not None and accelerator.sync_gradients:
+                        accelerator.clip_grad_norm_(model.parameters(), clip)
+                    optimizer.step()
+                    optimizer.zero_grad()
+    return {"weights": [p.tolist() for model in models for p in model.parameters()]}
+
+
 CASES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "windows: joined, two models": (joined, {}),
     "windows: whole": (window, {"n": 48, "accumulate": 2}),
@@ -101,5 +131,9 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "windows: cut short, of a stream": (window, {"n": 24, "stream": True}),
     "windows: cut short, reduced each batch": (window, {"n": 24, "sync_each_batch": True}),
     "windows: cut short, clipped": (window, {"n": 24, "clip": 0.5}),
+    "windows: two backwards and steps, whole": (apart, {"n": 96}),
+    "windows: two backwards and steps, cut short": (apart, {"n": 72}),
+    "windows: two backwards and steps, cut short and clipped": (apart, {"n": 72, "clip": 0.5}),
+    "windows: two backwards and steps, old rule": (apart, {"n": 72, "mean_of_last_window": False}),
     "windows: ranks with other numbers of batches": (window, {"n": 22, "even": False}),
 }

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from acceleratedjob.cli import main, parser
+from acceleratedjob.local.process import Command, missing_script
 from tests.operator.builders import CONTAINER, job
 
 
@@ -48,12 +49,58 @@ def test_run_restarts_all_pods_and_ends_with_the_jobs_exit_code(tmp_path: Path) 
     assert done.stdout.splitlines()[-1].endswith("exited with code 1; maxRestarts is 1")
 
 
-def test_a_command_that_is_not_there_is_named(tmp_path: Path) -> None:
-    path = write(tmp_path, "", failurePolicy={"maxRestarts": 0})
-    path.write_text(path.read_text().replace("- python\n", "- no-such-command\n"))
+@pytest.mark.parametrize(
+    ("command", "cause"),
+    [
+        pytest.param(["no-such-program"], "'no-such-program' cannot be started", id="a program"),
+        pytest.param(["python", "gone.py"], "gone.py is not a file in", id="a script"),
+        pytest.param(
+            ["sh", "-c", "no-such-program"], "exited with code 127", id="a program of a shell's"
+        ),
+        pytest.param(["sh", "-c", "./job.yaml"], "exited with code 126", id="no program at all"),
+        pytest.param(["python", "-c", "\0"], "embedded null byte", id="a null byte"),
+    ],
+)
+def test_what_is_not_there_ends_the_job_at_once_and_is_named_at_the_end(
+    tmp_path: Path, command: list[str], cause: str
+) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(yaml.safe_dump(job({"command": command}, replicas=1)))
     done = run(path)
     assert done.returncode == 1
-    assert "no-such-command" in done.stdout
+    last = done.stdout.splitlines()[-1]
+    assert cause in last or cause in done.stdout.split("-- Failed: ")[-1]
+    assert "restart 1" not in done.stdout
+    assert last.endswith("(a restart would not help)")
+
+
+@pytest.mark.parametrize(
+    ("words", "script"),
+    [
+        ("python train.py", None),
+        ("python gone.py data.py", "gone.py"),
+        ("/usr/bin/python3.11 -u gone.py", "gone.py"),
+        ("python sub/gone.py", "sub/gone.py"),
+        ("torchrun --max-restarts=1 gone.py", "gone.py"),
+        ("accelerate launch --num_processes 2 gone.py", "gone.py"),
+        ("python -m runtime.launch gone.py", "gone.py"),
+        ("bash gone.sh", "gone.sh"),
+        ("python -m trainer gone.py", None),  # whatever that is to the module
+        ("python -c pass gone.py", None),
+        ("my-launcher gone.py", None),
+    ],
+)
+def test_the_script_that_is_not_there(tmp_path: Path, words: str, script: str | None) -> None:
+    (tmp_path / "train.py").touch()
+    assert missing_script(Command(words.split(), {}, tmp_path)) == script
+
+
+def test_the_exception_that_ended_a_job_is_repeated_at_its_end(tmp_path: Path) -> None:
+    script = "print('step\\n' * 500); raise KeyError('the cause')"
+    done = run(write(tmp_path, script, replicas=1, failurePolicy={"maxRestarts": 0}))
+    end = done.stdout.split("-- Failed: ")[-1]
+    assert end.startswith("Replica 0 (pod digits-0-0 on node local) exited with code 1: ")
+    assert end.splitlines()[-1] == "KeyError: 'the cause'; maxRestarts is 0"
 
 
 def test_what_only_a_cluster_has_is_left_out_and_said_to_be(tmp_path: Path) -> None:
@@ -98,7 +145,35 @@ def test_ctrl_c_stops_every_replica(tmp_path: Path) -> None:
     [
         pytest.param("a: [", "manifest: cannot be read", id="not YAML"),
         pytest.param("", "manifest: must be one AcceleratedJob, got 0", id="empty"),
-        pytest.param("kind: Job\napiVersion: batch/v1", "apiVersion: must be", id="another kind"),
+        pytest.param(
+            "kind: Job\napiVersion: batch/v1\nmetadata: {name: a}",
+            "apiVersion: must be",
+            id="another kind",
+        ),
+        pytest.param(
+            "a shopping list", "YAML mapping, got a str: 'a shopping list'", id="plain text"
+        ),
+        pytest.param("- kind: Job", "YAML mapping, got a list", id="a list"),
+        pytest.param("a: 1\n---\nb: 2", "must be one AcceleratedJob, got 2", id="two documents"),
+        pytest.param("a: {b: 1, b: 2}", "the key 'b' is given twice", id="a key given twice"),
+        pytest.param(
+            "metdata: {name: digits}",
+            "metdata: is not a field of AcceleratedJob; did you mean metadata?",
+            id="a misspelt section",
+        ),
+        pytest.param(
+            "metadata: {nmae: digits}",
+            "metadata.nmae: is not a field of metadata; did you mean name?",
+            id="a misspelt name",
+        ),
+        pytest.param(
+            "metadata: {generateName: digits-}", "metadata.name: is required", id="no name"
+        ),
+        pytest.param(
+            "metadata: {name: a, labels: {day: 1}}",
+            "metadata.labels[day]: must be a string, got 1",
+            id="a label that is a number",
+        ),
     ],
 )
 def test_a_file_that_is_no_job_is_a_usage_error(
@@ -108,6 +183,23 @@ def test_a_file_that_is_no_job_is_a_usage_error(
     path.write_text(text)
     assert main(["render", str(path)]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_text_is_a_usage_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    assert main(["run", str(path)]) == 2
+    assert "manifest: cannot be read" in capsys.readouterr().err
+
+
+def test_a_workdir_that_is_not_there_is_a_usage_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path, "")
+    assert main(["run", str(path), f"--workdir={tmp_path / 'none'}"]) == 2
+    assert "--workdir must be a folder" in capsys.readouterr().err
 
 
 def test_render_prints_the_service_and_every_pod(

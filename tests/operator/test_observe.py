@@ -4,9 +4,13 @@ from typing import Any
 import pytest
 
 from acceleratedjob.api import EPOCH
+from acceleratedjob.causes import causes
 from acceleratedjob.endings import Ending
-from acceleratedjob.observe import read_pod
+from acceleratedjob.observe import Observed, read_pod
+from acceleratedjob.restart import decide, failure
+from acceleratedjob.status import Status, shortened
 from acceleratedjob.termination import LastWords
+from tests.operator.builders import spec
 
 AT = "2026-01-01T12:00:00Z"
 TIME = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -99,6 +103,43 @@ def test_how_a_pod_has_ended(status: dict[str, Any], ending: Ending | None) -> N
     seen = read_pod(raw(status))
     assert seen is not None
     assert seen.ending == ending
+
+
+LOG = "".join(f"step {i}: loss 0.12345 lr 0.001\n" for i in range(100))
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        pytest.param(
+            container(terminated=terminated(3, message=f"{LOG}ValueError: the cause\n")),
+            id="a training container's",
+        ),
+        pytest.param(
+            {
+                "phase": "Failed",
+                "initContainerStatuses": [
+                    {
+                        "name": "a",
+                        "state": {
+                            "terminated": {"exitCode": 1, "message": f"{LOG}ValueError: the cause"}
+                        },
+                    }
+                ],
+            },
+            id="an init container's",
+        ),
+    ],
+)
+def test_of_a_long_log_the_end_is_kept_where_the_exception_is(status: dict[str, Any]) -> None:
+    seen = read_pod(raw(status))
+    assert seen is not None
+    (cause,) = causes(Observed(pods=(seen,)), TIME)
+    told = failure(cause, spec())
+    assert told.message.startswith(("exited with code 3: …", "failed: init container a exited"))
+    assert told.message.endswith("ValueError: the cause")
+    decided = decide(cause, Status(), spec())
+    assert "ValueError: the cause" in shortened(decided.message)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,11 @@ def outcome(status: Status) -> tuple[str | None, int]:
         pytest.param([], deleting(1), FREE, id="what was deleted does not"),
         pytest.param([], ended(1, 1, disrupted="DeletionByTaint"), FREE, id="nor what is drained"),
         pytest.param([], ended(1, 128, reason="StartError"), FAIL, id="no such program"),
+        pytest.param([], ended(1, 127), FAIL, id="no such command, says a shell"),
+        pytest.param([], ended(1, 126), FAIL, id="no command, says a shell"),
+        pytest.param(
+            [rule("Restart", exitCodes=[127])], ended(1, 127), COUNTED, id="unless a rule says so"
+        ),
         pytest.param([rule("Fail", exitCodes=[2, 3])], ended(1, 3), FAIL, id="its exit code"),
         pytest.param([rule("Fail", exitCodes=[2, 3])], ended(1, 4), COUNTED, id="another code"),
         pytest.param([rule("RestartFree", signals=[9])], ended(1, 137), FREE, id="its signal"),

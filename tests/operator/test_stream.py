@@ -1,6 +1,7 @@
 """A watch shows every change once, in order, whatever ends it."""
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 
@@ -21,7 +22,7 @@ def pod(name: str, version: int) -> dict[str, Any]:
     return {"metadata": {"name": name, "resourceVersion": f"{version}"}}
 
 
-def page(*names: str, version: int, more: str = "") -> tuple[int, Any]:
+def page(*names: str, version: int = 9, more: str = "") -> tuple[int, Any]:
     metadata = {"resourceVersion": f"{version}", "continue": more}
     return 200, {"items": [pod(name, version) for name in names], "metadata": metadata}
 
@@ -80,7 +81,7 @@ async def follow(script: Script, count: int) -> tuple[list[tuple[str, ...]], lis
         if len(asked) > len(script):
             await asyncio.Event().wait()
         status, body = script[len(asked) - 1]
-        if isinstance(body, bytes):
+        if isinstance(body, str | bytes):
             return web.Response(status=status, body=body)
         entries = body if isinstance(body, list) else [body]
         return web.Response(status=status, text="".join(json.dumps(one) + "\n" for one in entries))
@@ -98,9 +99,39 @@ async def follow(script: Script, count: int) -> tuple[list[tuple[str, ...]], lis
     [
         pytest.param(
             [page("a", version=5, more="next"), page("b", version=5)],
-            [("Listed", "a", "b")],
+            [("Listed", "a"), ("Listed", "b")],
             ["list", "list next"],
-            id="a list of two pages is one",
+            id="a list comes page by page",
+        ),
+        pytest.param(
+            [page("a", version=5, more="next"), (410, {}), page("b", version=9)],
+            [("Listed", "a"), ("Listed", "b")],
+            ["list", "list next", "list"],
+            id="a list whose next page is too old begins again with its first",
+        ),
+        pytest.param(
+            [(200, {}), (200, {"items": 1, "metadata": {}}), (200, 7), page("b", version=9)],
+            [("Listed", "b")],
+            ["list", "list", "list", "list"],
+            id="what is no list is asked for again",
+        ),
+        pytest.param(
+            [page("a", version=5), (200, ["no event"]), page("b", version=9)],
+            [("Listed", "a"), ("Listed", "b")],
+            ["list", "from 5", "list"],
+            id="an event that cannot be read is a gap, and all is listed again",
+        ),
+        pytest.param(
+            [page("a", version=5), (200, "<html>, says a proxy\n"), page("b", version=9)],
+            [("Listed", "a"), ("Listed", "b")],
+            ["list", "from 5", "list"],
+            id="a line that is not JSON is a gap",
+        ),
+        pytest.param(
+            [page("a", version=5), (200, [{"type": "ERROR", "object": {"code": 500}}]), page("b")],
+            [("Listed", "a"), ("Listed", "b")],
+            ["list", "from 5", "list"],
+            id="any error in the watch is a gap",
         ),
         pytest.param(
             [page(version=5), events(("ADDED", "a", 6), ("MODIFIED", "a", 7), ("DELETED", "a", 8))],
@@ -222,3 +253,56 @@ def test_waits_grow_while_nothing_is_had_and_are_short_again_after_a_watch() -> 
             return [*grown, stream._backoff.next(PATH)]
 
     assert asyncio.run(waits()) == [0.5, 1, 2, 4, 8, 16, 30, 30, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("told", "most"),
+    [
+        pytest.param([], 4, id="nothing is told: longer and longer"),
+        pytest.param([("ERROR", "", 0)], 4, id="an error is told: longer and longer"),
+        pytest.param([("ADDED", "a", 6)], None, id="something is told: at once"),
+    ],
+)
+def test_how_soon_a_watch_is_begun_again_that_has_ended_at_once(
+    told: list[tuple[str, str, int]], most: int | None
+) -> None:
+    """A server or a proxy may end each watch with 200; in 2 s there are 2 waits, of 0.5 and 1 s."""
+
+    async def watches() -> int:
+        count = 0
+
+        async def answer(request: web.Request) -> web.Response:
+            nonlocal count
+            if "watch" not in request.query:
+                return web.json_response(page(version=5)[1])
+            count += 1
+            entries = [{**one, "object": one["object"]} for one in events(*told)[1]]
+            for one in entries:
+                one["object"]["metadata"]["resourceVersion"] = str(5 + count)
+            return web.Response(text="".join(json.dumps(one) + "\n" for one in entries))
+
+        async def read() -> None:
+            async for _ in Stream(link, PATH, "Pod", None, Pulse((PATH,))).changes():
+                pass
+
+        async with answering(answer) as link:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(read(), 2)
+        return count
+
+    count = asyncio.run(watches())
+    assert 1 <= count <= most if most else count > 10
+
+
+def test_the_pages_of_a_list_have_its_version_and_say_whether_more_follow() -> None:
+    answers = {"": page("a", version=5, more="next"), "next": page("b", version=5)}
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response(answers[request.query["continue"]][1])
+
+    async def pages() -> list[Listed]:
+        async with answering(answer) as link:
+            return [each async for each in Stream(link, PATH, "Pod", None, Pulse((PATH,))).pages()]
+
+    found = [(len(one.objects), one.version, one.more) for one in asyncio.run(pages())]
+    assert found == [(1, 5, True), (1, 5, False)]

@@ -54,6 +54,10 @@ async def _read(options: argparse.Namespace, cluster: KubernetesCluster) -> View
     return await cluster.read(Ref(api.KIND, options.namespace, options.job))
 
 
+async def _list(cluster: KubernetesCluster) -> list[View]:
+    return [job async for page in cluster.list(api.KIND) for job in page.objects]
+
+
 def _exit_code(job: View) -> int:
     return EXIT_FAILED if read_status(job).holds(ConditionType.FAILED) else 0
 
@@ -70,12 +74,12 @@ async def _status(options: argparse.Namespace, cluster: KubernetesCluster) -> in
     if options.all_namespaces:
         cluster = KubernetesCluster(cluster.connection, None)
     if options.watch:
-        await (_read(options, cluster) if options.job else cluster.list(api.KIND))
+        await (_read(options, cluster) if options.job else _list(cluster))
         return await _watch(options, cluster)
     if options.job is not None:
-        jobs: tuple[View, ...] = (await _read(options, cluster),)
+        jobs: list[View] = [await _read(options, cluster)]
     else:
-        jobs = (await cluster.list(api.KIND)).objects
+        jobs = await _list(cluster)
     every, now = options.all_namespaces, datetime.now(UTC)
     rows = [table.row(job, now, namespaces=every) for job in jobs]
     print("\n".join(table.table(rows, namespaces=every)) if rows else "No jobs found.")

@@ -46,8 +46,9 @@ class Reader:
             NotFound: no pod of the attempt is left, or none has begun.
             ClusterError: a log cannot be had; those that can are shown before.
         """
-        listed = await self._stream().list()
-        found = dict(sorted(pair for pod in listed.objects for pair in self._chosen(pod)))
+        pages = self._stream().pages()
+        pods = [pod async for page in pages for pod in page.objects]
+        found = dict(sorted(pair for pod in pods for pair in self._chosen(pod)))
         begun = {index: pod for index, pod in found.items() if has_begun(pod)}
         if not begun:
             name = self.choice.job

@@ -122,9 +122,9 @@ class KubernetesCluster:
         """See `Cluster.watch`."""
         return self._stream(kind).changes()
 
-    async def list(self, kind: str) -> Listed:
+    def list(self, kind: str) -> AsyncIterator[Listed]:
         """All jobs, or all pods or Services that are a job's, as they are at this moment."""
-        return await self._stream(kind).list()
+        return self._stream(kind).pages()
 
     def _stream(self, kind: str) -> Stream:
         label = None if kind == api.KIND else api.JOB_NAME_LABEL

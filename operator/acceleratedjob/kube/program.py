@@ -191,10 +191,9 @@ async def refresh(cluster: KubernetesCluster, reconciler: Reconciler) -> None:
     backoff = Backoff(initial=0.5, maximum=10)
     while True:
         try:
-            for job in (await cluster.list(api.KIND)).objects:
-                reconciler.see(job)
-            for kind in WATCHED:
-                reconciler.take(kind, await cluster.list(kind))
+            for kind in (api.KIND, *WATCHED):
+                async for page in cluster.list(kind):
+                    reconciler.take(kind, page)
         except ClusterError as error:
             if isinstance(error, NoAnswer):
                 cluster.connection.contact.lost(error)

@@ -70,7 +70,7 @@ class LocalCluster:
             self.remove(ref, uid=uid)
             return None
         stopping = copy.deepcopy(found)
-        grace = _grace_seconds(found) if grace_seconds is None else grace_seconds
+        grace = grace_period(found) if grace_seconds is None else grace_seconds
         deadline = format_time(self._now() + timedelta(seconds=grace))
         metadata = stopping["metadata"]
         if deadline < metadata.get("deletionTimestamp", "9"):  # a second request can only shorten
@@ -164,6 +164,7 @@ def _is_listed(manifest: View) -> bool:
     )
 
 
-def _grace_seconds(pod: View) -> int:
+def grace_period(pod: View) -> int:
+    """Seconds that a pod has between SIGTERM and SIGKILL."""
     given = pod["spec"].get("terminationGracePeriodSeconds")
     return DEFAULT_GRACE_SECONDS if given is None else int(given)

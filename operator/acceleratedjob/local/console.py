@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import copy
+import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -16,12 +17,15 @@ from acceleratedjob.cluster import Changed
 from acceleratedjob.exits import EXIT_FAILED, EXIT_INTERRUPTED
 from acceleratedjob.local.cluster import LocalCluster
 from acceleratedjob.local.kubelet import Kubelet, replica_index
+from acceleratedjob.local.lines import Line
 from acceleratedjob.local.process import check_runnable, ignored
 from acceleratedjob.reconciler import Reconciler
+from acceleratedjob.situation import FAILED_GANG_GRACE_SECONDS
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Status
 
 _COLOURS = (36, 33, 35, 32, 34, 31)  # ANSI, one for each replica in turn
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _CLEAR = "\r\x1b[K"
 
 
@@ -32,13 +36,16 @@ class Console:
     out: TextIO = field(default_factory=lambda: sys.stdout)
     _live: str = ""
 
-    def pod(self, pod: View, text: str) -> None:
-        """Show a line of a replica's output."""
+    def pod(self, pod: View, line: Line) -> None:
+        """Show a line of a replica's output; one step of a progress bar as the live line."""
         index = replica_index(pod)
         prefix = f"[{index}]"
         if self.out.isatty():
             prefix = f"\x1b[{_COLOURS[index % len(_COLOURS)]}m{prefix}\x1b[0m"
-        self._write(f"{prefix} {text}")
+        if line.is_overwritten and self.out.isatty():
+            self.live(f"{prefix} {line.text}")
+        else:
+            self._write(f"{prefix} {line.text}")
 
     def tell(self, text: str) -> None:
         """Show a line of our own."""
@@ -47,8 +54,9 @@ class Console:
     def live(self, text: str) -> None:
         """Replace the live line."""
         if self.out.isatty():
-            self._live = text
-            self.out.write(f"{_CLEAR}{text}")
+            width = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be cleared
+            self._live = text[:width]
+            self.out.write(f"{_CLEAR}{self._live}")
             self.out.flush()
 
     def _write(self, line: str) -> None:
@@ -76,62 +84,68 @@ async def run_job(manifest: Manifest, *, workdir: Path) -> int:
     given["metadata"].setdefault("namespace", "default")
     job = await cluster.create(given)
     reconciler = Reconciler(cluster)
+    reconciler.see(job)
     kubelet = Kubelet(cluster, workdir=workdir, show=console.pod)
-    async with _background(reconciler.run(), kubelet.run()) as working:
-        ended = asyncio.create_task(_follow(cluster, reconciler, console))
-        interrupted = asyncio.create_task(_interrupt())
-        reconciler.see(job)
-        await asyncio.wait((ended, interrupted, working), return_when=asyncio.FIRST_COMPLETED)
-        interrupted.cancel()
-        if working.done():
-            working.result()
-        if not ended.done():
-            ended.cancel()
-            console.tell("interrupted; stopping all replicas")
-            return EXIT_INTERRUPTED
-        return _conclude(ended.result(), console)
-
-
-@contextlib.asynccontextmanager
-async def _background(
-    *work: Coroutine[None, None, None],
-) -> AsyncIterator["asyncio.Future[list[None]]"]:
-    """Run coroutines until the block ends, and wait until they have cleaned up."""
-    working = asyncio.gather(*work)
     try:
-        yield working
-    finally:
-        working.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await working
+        status = await _serve(cluster, reconciler, kubelet, console, grace=spec.grace_seconds)
+    except BaseExceptionGroup as group:
+        raise _first(group) from group
+    return EXIT_INTERRUPTED if status is None else _conclude(status, console)
 
 
-async def _interrupt() -> None:
-    """Return at the first Ctrl-C; a second one is Python's own."""
-    asked = asyncio.Event()
+def _first(error: BaseException) -> BaseException:
+    """The error that ended the run; the others followed from it."""
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+
+
+async def _serve(
+    cluster: LocalCluster, reconciler: Reconciler, kubelet: Kubelet, console: Console, *, grace: int
+) -> Status | None:
+    """Run a job until it is over; None if it was interrupted. No process is left behind."""
+    interrupted = asyncio.Event()
+    with _signals(interrupted, kubelet.kill):
+        async with asyncio.TaskGroup() as tasks:  # an error in one of them ends all
+            ended = tasks.create_task(_follow(cluster, reconciler, console))
+            asked = tasks.create_task(interrupted.wait())
+            works = (_tell_events(cluster, console), reconciler.run(), kubelet.run())
+            background = [tasks.create_task(work) for work in works]
+            await asyncio.wait((ended, asked), return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():
+                console.tell(f"interrupted; stopping all replicas within {grace} s (again: now)")
+            kubelet.stop(FAILED_GANG_GRACE_SECONDS if ended.done() else grace)
+            for task in (ended, asked, *background):
+                task.cancel()
+    return None if ended.cancelled() else ended.result()
+
+
+@contextlib.contextmanager
+def _signals(interrupted: asyncio.Event, again: Callable[[], None]) -> Iterator[None]:
+    """Inside the block, Ctrl-C and SIGTERM set an event, and call `again` from the second on."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked.set)
+
+    def heard() -> None:
+        if interrupted.is_set():
+            again()
+        interrupted.set()
+
+    for number in _STOP_SIGNALS:
+        loop.add_signal_handler(number, heard)
     try:
-        await asked.wait()
+        yield
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _STOP_SIGNALS:
             loop.remove_signal_handler(number)
 
 
 async def _follow(cluster: LocalCluster, reconciler: Reconciler, console: Console) -> Status:
-    """Show a job's progress until it is over and its pods have ended."""
-    told = asyncio.create_task(_tell_events(cluster, console))
-    try:
-        async for change in cluster.watch(api.KIND):
-            if isinstance(change, Changed):
-                reconciler.see(change.object)
-                status = Status.from_manifest(change.object)
-                console.live(_summary(change.object, status))
-                if status.finished:
-                    return status
-    finally:
-        told.cancel()
+    """Show a job's progress until it is over."""
+    async for change in cluster.watch(api.KIND):
+        if isinstance(change, Changed):
+            reconciler.see(change.object)
+            status = Status.from_manifest(change.object)
+            console.live(_summary(change.object, status))
+            if status.finished:
+                return status
     raise AssertionError  # a watch does not end
 
 
@@ -151,6 +165,9 @@ def _conclude(status: Status, console: Console) -> int:
     if status.holds(ConditionType.COMPLETE):
         console.tell("Succeeded")
         return 0
+    for failure in status.failures[:1]:  # far above, where several replicas have written
+        for line in (failure.traceback or "").splitlines():
+            console.tell(line)
     reasons = (entry.message for entry in status.conditions if entry.type == ConditionType.FAILED)
     console.tell(f"Failed: {next(reasons, '')}")
     return EXIT_FAILED

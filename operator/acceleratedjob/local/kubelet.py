@@ -1,10 +1,9 @@
 """Runs the pods of a `LocalCluster` as processes, and reports on them as a kubelet does."""
 
 import asyncio
-import contextlib
 import os
-import signal
 import tempfile
+from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -13,85 +12,103 @@ from acceleratedjob import api
 from acceleratedjob.api import Manifest, View, parse_time
 from acceleratedjob.cluster import Changed, Listed, Ref
 from acceleratedjob.endings import SIGNAL_BASE
-from acceleratedjob.local.cluster import LocalCluster, utc_now
-from acceleratedjob.local.process import command, end_with_parent, free_port
+from acceleratedjob.local.cluster import LocalCluster, grace_period, utc_now
+from acceleratedjob.local.container import Container
+from acceleratedjob.local.lines import Line
+from acceleratedjob.local.process import Command, command, free_port, missing_script
 from acceleratedjob.status import format_time
 from acceleratedjob.template import trainer
 from acceleratedjob.termination import MAX_BYTES
 
 NODE = "local"
-CANNOT_START = 127  # a shell's exit code for a command that is not there
-KILL_AFTER_STOP_SECONDS = 10
+CANNOT_START = 128  # containerd's exit code for a command that it cannot start
+# What the kubelet takes of the log for a termination message (FallbackToLogsOnError).
+TAIL_LINES = 80
+TAIL_CHARACTERS = 2048
+TERMINATION_LOG = "ACCELERATEDJOB_TERMINATION_LOG"
 
-Print = Callable[[View, str], None]  # a pod and a line of its output
+Show = Callable[[View, Line], None]  # a pod and a line of its output
 
 
 class Kubelet:
-    """One process for each pod."""
+    """One container for each pod."""
 
-    def __init__(self, cluster: LocalCluster, *, workdir: Path, show: Print) -> None:
+    def __init__(self, cluster: LocalCluster, *, workdir: Path, show: Show) -> None:
         """Args: cluster: whose pods; workdir: where they start; show: takes their output."""
         self._cluster = cluster
         self._workdir = workdir
         self._show = show
         self._ports: dict[str, int] = {}  # by MASTER_ADDR, which names the job and the attempt
-        self._lives: dict[str, asyncio.Task[None]] = {}  # by the pod's uid
-        self._processes: dict[str, asyncio.subprocess.Process] = {}
-        self._kills: dict[str, asyncio.TimerHandle] = {}
+        self._lives: dict[str, asyncio.Task[None]] = {}  # by the pod's uid, as all that follow
+        self._containers: dict[str, Container] = {}
+        self._stop_by: dict[str, datetime] = {}
 
     async def run(self) -> None:
-        """Start and stop processes as pods come and go, until cancelled; then end them all."""
-        try:
+        """Start and stop processes as pods come and go, until cancelled; then end them all.
+
+        Raises:
+            ExceptionGroup: an error of ours, when all processes have ended.
+        """
+        async with asyncio.TaskGroup() as tasks:
             async for change in self._cluster.watch("Pod"):
                 pods = change.objects if isinstance(change, Listed) else (change.object,)
                 for pod in pods if isinstance(change, Listed | Changed) else ():
-                    self._see(pod)
-        finally:
-            await self._stop_all()
+                    self._see(pod, tasks)
 
-    def _see(self, pod: Manifest) -> None:
+    def stop(self, seconds: float) -> None:
+        """Ask all processes to end, and kill them after so many seconds."""
+        for container in self._containers.values():
+            container.stop(seconds)
+
+    def kill(self) -> None:
+        """Kill all processes now."""
+        for container in self._containers.values():
+            container.kill()
+
+    def _see(self, pod: Manifest, tasks: asyncio.TaskGroup) -> None:
         uid, deadline = pod["metadata"]["uid"], pod["metadata"].get("deletionTimestamp")
         if deadline is not None:
             self._stop(pod, parse_time(deadline))
         elif uid not in self._lives:
-            self._lives[uid] = asyncio.create_task(self._live(pod))
+            self._lives[uid] = tasks.create_task(self._live(pod))
 
     async def _live(self, pod: Manifest) -> None:
         """A pod's life: started, read to the end, reported."""
         self._report(pod, {"running": {"startedAt": format_time(utc_now())}}, "Running")
-        try:
-            with tempfile.TemporaryDirectory(prefix="acceleratedjob-") as folder:
-                words = Path(folder, "termination-log")
-                code = await self._process(pod, words)
-                message = _said(words)
-        except OSError as error:
-            code, message = CANNOT_START, f"cannot be started: {error}"
-        ended = {
-            "exitCode": code if code >= 0 else SIGNAL_BASE - code,
-            "reason": "Completed" if code == 0 else "Error",
-            "message": message,
-            "finishedAt": format_time(utc_now()),
-        }
-        self._report(pod, {"terminated": ended}, "Succeeded" if code == 0 else "Failed")
+        with tempfile.TemporaryDirectory(prefix="acceleratedjob-") as folder:
+            ended = await self._run(pod, Path(folder, "termination-log"))
+        ended["finishedAt"] = format_time(utc_now())
+        succeeded = ended["exitCode"] == 0
+        self._report(pod, {"terminated": ended}, "Succeeded" if succeeded else "Failed")
 
-    async def _process(self, pod: Manifest, words: Path) -> int:
-        uid = pod["metadata"]["uid"]
+    async def _run(self, pod: Manifest, words: Path) -> Manifest:
+        """Run a pod's container and return how it has ended."""
         ready = command(pod, port=self._port(pod), workdir=self._workdir, inherited=os.environ)
-        process = await asyncio.create_subprocess_exec(
-            *ready.argv,
-            env=ready.env | {"ACCELERATEDJOB_TERMINATION_LOG": str(words)},
-            cwd=ready.cwd,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=end_with_parent,  # this program starts no threads
+        ready.env[TERMINATION_LOG] = str(words)
+        tail: deque[str] = deque(maxlen=TAIL_LINES)
+        try:
+            container = await self._start(pod, ready, tail)
+        except (OSError, ValueError) as error:
+            return _cannot_start(f"{ready.argv[0]!r} cannot be started: {error}")
+        uid = pod["metadata"]["uid"]
+        self._containers[uid] = container
+        try:
+            if uid in self._stop_by:
+                container.stop(_seconds_until(self._stop_by[uid]))
+            code = await container.run()
+        finally:
+            del self._containers[uid]
+        return _ended(code, ready, _said(words) or "\n".join(tail) * (code != 0))
+
+    async def _start(self, pod: Manifest, ready: Command, tail: deque[str]) -> Container:
+        def show(line: Line) -> None:
+            if not line.is_overwritten:
+                tail.append(line.text[-TAIL_CHARACTERS:])
+            self._show(pod, line)
+
+        return await Container.start(
+            ready, mark=TERMINATION_LOG, grace_seconds=grace_period(pod), show=show
         )
-        self._processes[uid] = process
-        if process.stdout is not None:
-            async for line in process.stdout:
-                self._show(pod, line.decode(errors="replace").rstrip("\n"))
-        return await process.wait()
 
     def _port(self, pod: Manifest) -> int:
         env = {entry["name"]: entry.get("value") for entry in trainer(pod)["env"]}
@@ -120,37 +137,35 @@ class Kubelet:
         uid = pod["metadata"]["uid"]
         life = self._lives.get(uid)
         if life is None or life.done():
-            self._cluster.remove(Ref.of(pod), uid=pod["metadata"]["uid"])
+            self._cluster.remove(Ref.of(pod), uid=uid)
             return
-        if uid in self._kills:
-            self._kills.pop(uid).cancel()
-        else:
-            self._signal(uid, signal.SIGTERM)
-        seconds = max(0.0, (deadline - utc_now()).total_seconds())
-        loop = asyncio.get_running_loop()
-        self._kills[uid] = loop.call_later(seconds, self._signal, uid, signal.SIGKILL)
+        self._stop_by[uid] = deadline
+        if uid in self._containers:
+            self._containers[uid].stop(_seconds_until(deadline))
 
-    def _signal(self, uid: str, number: signal.Signals) -> None:
-        """Signal a pod's whole process group: what it has started ends with it."""
-        process = self._processes.get(uid)
-        if process is not None and process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):  # it has ended this moment
-                os.killpg(process.pid, number)
 
-    async def _stop_all(self) -> None:
-        """End what still runs: asked first, then killed."""
-        living = {uid: life for uid, life in self._lives.items() if not life.done()}
-        for number, seconds in ((signal.SIGTERM, KILL_AFTER_STOP_SECONDS), (signal.SIGKILL, None)):
-            for uid, life in living.items():
-                if not life.done():
-                    self._signal(uid, number)
-            if living:
-                await asyncio.wait(living.values(), timeout=seconds)
+def _seconds_until(deadline: datetime) -> float:
+    return (deadline - utc_now()).total_seconds()
 
 
 def replica_index(pod: View) -> int:
     """The index of a pod's replica."""
     return int(pod["metadata"]["labels"][api.REPLICA_INDEX_LABEL])
+
+
+def _ended(code: int, ready: Command, message: str) -> Manifest:
+    script = missing_script(ready) if code else None
+    if script is not None:
+        return _cannot_start(f"{script} is not a file in {ready.cwd}; see `--workdir`", code)
+    return {
+        "exitCode": code if code >= 0 else SIGNAL_BASE - code,
+        "reason": "Completed" if code == 0 else "Error",
+        "message": message[-TAIL_CHARACTERS:],
+    }
+
+
+def _cannot_start(message: str, code: int = CANNOT_START) -> Manifest:
+    return {"exitCode": code, "reason": "StartError", "message": message}
 
 
 def _said(words: Path) -> str:

@@ -24,6 +24,12 @@ from acceleratedjob.template import RESERVED_ENV, trainer, trainer_index
 LOOPBACK = "127.0.0.1"
 _ADDRESSES = ("MASTER_ADDR", "PET_MASTER_ADDR")
 _PORTS = ("MASTER_PORT", "PET_MASTER_PORT")
+_RUNS_SCRIPTS = re.compile(r"python[\d.]*|torchrun|accelerate|(ba|da|z|k)?sh")
+_SCRIPT = re.compile(r"[^-].*\.(py|sh)")
+_LAUNCHERS = (  # modules that run a script
+    *(["runtime.launch"], ["torch.distributed.run"], ["torch.distributed.launch"]),
+    ["accelerate.commands.launch"],
+)
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -84,6 +90,20 @@ def command(pod: View, *, port: int, workdir: Path, inherited: Mapping[str, str]
     env = kept | {"PATH": path, "PYTHONUNBUFFERED": "1"} | expand_all(contract)
     words = [*container["command"], *(container.get("args") or ())]
     return Command([expand(word, env) for word in words], env, workdir)
+
+
+def missing_script(command: Command) -> str | None:
+    """The script that a command runs, if it is a file that is not there.
+
+    Only what Python, torchrun, Accelerate and shells take for a script is looked at.
+    """
+    program, *words = command.argv
+    if not _RUNS_SCRIPTS.fullmatch(Path(program).name) or "-c" in words:
+        return None
+    if "-m" in words and words[words.index("-m") + 1 :][:1] not in _LAUNCHERS:
+        return None
+    script = next((word for word in words if _SCRIPT.fullmatch(word)), None)
+    return None if script is None or (command.cwd / script).exists() else script
 
 
 def expand_all(values: Mapping[str, str]) -> dict[str, str]:

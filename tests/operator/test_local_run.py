@@ -1,0 +1,196 @@
+"""`acceleratedjob run` with real processes: whatever they write and start, it ends, and they do."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.operator.builders import CONTAINER, job
+
+SECONDS = 60
+# In each: `here` is the job's folder; `say` tells the test that a process is at a place.
+PRELUDE = """
+    import os, pathlib, signal, subprocess, sys, time
+    here, rank = pathlib.Path.cwd(), os.environ["RANK"]
+    def say(word): (here / f"{rank}.{word}").write_text(str(os.getpid()))
+    def start(code, **options):
+        return subprocess.Popen([sys.executable, "-c", code], **options)
+    def until(*words):
+        while not all((here / word).exists() for word in words): time.sleep(0.01)
+"""
+# Saves when it is asked to stop, and tells more of it than a pipe holds.
+SAVES = """
+    def save(*_):
+        print("x" * 300_000); time.sleep(0.5); say("saved"); sys.exit(143)
+    signal.signal(signal.SIGTERM, save)
+    say("up")
+    time.sleep(600)
+"""
+FAMILY = """
+    for where in (False, True):  # in the process group, and in a session of its own
+        code = "import os,sys,time;open(%r,'w').write(str(os.getpid()));time.sleep(600)"
+        name = f"{rank}.child{int(where)}"
+        start(code % name, start_new_session=where)
+    until("0.child0", "0.child1", "1.child0", "1.child1")
+"""
+
+
+def write(folder: Path, *parts: str, command: list[str] | None = None, **spec: object) -> Path:
+    (folder / "train.py").write_text("".join(map(textwrap.dedent, (PRELUDE, *parts))))
+    container = CONTAINER | {"command": command or ["python", "train.py"]}
+    manifest = job(template={"spec": {"containers": [container]}}, **spec)
+    path = folder / "job.yaml"
+    path.write_text(yaml.safe_dump(manifest))
+    return path
+
+
+def start(path: Path, **options: object) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "acceleratedjob", "run", str(path)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, **options)  # type: ignore[call-overload, no-any-return]
+
+
+def run(path: Path) -> tuple[int, list[str]]:
+    with start(path, stderr=subprocess.STDOUT) as process:
+        output, _ = process.communicate(timeout=SECONDS)
+    return process.returncode, output.decode().splitlines()
+
+
+def until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def pids(folder: Path) -> Iterator[int]:
+    return (int(text) for path in folder.glob("[0-9].*") if (text := path.read_text()))
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A job's folder, of whose processes none is left at the end."""
+    yield tmp_path
+    left = [pid for pid in pids(tmp_path) if lives(pid)]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left
+
+
+@pytest.mark.parametrize(
+    ("output", "lines"),
+    [
+        pytest.param(
+            "b''.join(b'\\r%6d/2000 ' % i + b'#' * 60 for i in range(2000)) + b'\\n'",
+            [f"{i:6d}/2000 " + "#" * 60 for i in range(2000)],
+            id="a progress bar of 150 kB without a newline is shown step by step",
+        ),
+        pytest.param(
+            "b'a' * 900_000 + b'\\n' + b'b' * 100_000",
+            ["a" * 900_000, "b" * 100_000],
+            id="a line of a megabyte is one line, and a last one needs no newline",
+        ),
+        pytest.param(
+            "b'a' * (3 * 2**20) + b'\\n'",
+            ["a" * 2**20, "a" * 2**20, "a" * 2**20],
+            id="a line without bound is cut at each MiB",
+        ),
+        pytest.param(
+            "b'a\\r\\nb\\n\\nc\\r\\r\\nd\\r'",
+            ["a", "b", "", "c", "", "d"],
+            id="all ends of lines are understood, and empty lines are kept",
+        ),
+        pytest.param(
+            "b'\\xff\\xfe\\x00\\x80 ok\\n'",
+            ["\ufffd\ufffd\x00\ufffd ok"],
+            id="bytes that are no text are shown as such",
+        ),
+    ],
+)
+def test_whatever_a_replica_writes_is_shown_and_the_run_ends(
+    folder: Path, output: str, lines: list[str]
+) -> None:
+    path = write(folder, f"os.write = sys.stdout.buffer.write({output})", replicas=1)
+    with start(path) as process:
+        shown, _ = process.communicate(timeout=SECONDS)
+    prefixed = [line for line in shown.decode().split("\n") if line.startswith("[0] ")]
+    assert [line.removeprefix("[0] ") for line in prefixed] == lines
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(["python", "train.py"], id="the container's first process"),
+        pytest.param(["sh", "-c", "python train.py; true"], id="what a shell has started"),
+    ],
+)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_interrupted_lets_replicas_save(
+    folder: Path, number: signal.Signals, command: list[str]
+) -> None:
+    with start(write(folder, FAMILY, SAVES, command=command)) as process:
+        until(lambda: len(list(folder.glob("*.up"))) == 2)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130
+    assert len(list(folder.glob("*.saved"))) == 2
+    assert output.count(b"x" * 300_000) == 2
+
+
+def test_a_second_interrupt_kills_at_once(folder: Path) -> None:
+    script = "signal.signal(signal.SIGTERM, lambda *_: say('asked'))\nsay('up')\n"
+    script += "while True: time.sleep(600)"
+    with start(write(folder, FAMILY, script)) as process:
+        until(lambda: len(list(folder.glob("*.up"))) == 2)
+        process.send_signal(signal.SIGINT)
+        until(lambda: len(list(folder.glob("*.asked"))) == 2)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=SECONDS)
+    assert time.monotonic() - began < 10
+    assert process.returncode == 130
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        pytest.param("", 0, id="succeeds"),
+        pytest.param(
+            "if rank == '0': sys.exit(1)\ntime.sleep(600)", 1, id="fails while the others go on"
+        ),
+        pytest.param("os.kill(os.getpid(), 9)", 1, id="is killed"),
+    ],
+)
+def test_a_job_that_ends_leaves_no_process_behind(folder: Path, script: str, code: int) -> None:
+    path = write(folder, FAMILY, script, failurePolicy={"maxRestarts": 0})
+    ended, lines = run(path)
+    assert ended == code, lines
+    assert len(list(pids(folder))) == 4
+
+
+def test_replicas_save_when_nobody_reads_their_output_any_more(folder: Path) -> None:
+    path = write(folder, SAVES)
+    with start(path, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        until(lambda: len(list(folder.glob("*.up"))) == 2)
+        process.stdout.close()
+        process.send_signal(signal.SIGTERM)  # its answer is the first line that nobody reads
+        said = process.stderr.read()
+        assert process.wait(SECONDS) == 0, said
+    assert len(list(folder.glob("*.saved"))) == 2
+    assert b"Traceback" not in said
