@@ -14,6 +14,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from runtime.fetch import InProcess, by_batch
 from runtime.forking import answering
+from runtime.generators import links, restore, states
 from runtime.gradient import GradientState
 from runtime.indices import Indices
 from runtime.iterable import IterableDatasetShard
@@ -40,6 +41,7 @@ class DataLoaderAdapter(DataLoader[Any]):
         self._position = 0  # samples of all processes that were given in this epoch
         self._progress = Progress()  # of a dataset that can only be gone through
         self._base_state: torch.Tensor | None = None  # what the workers' seed was drawn from
+        self._begun: dict[str, Any] | None = None  # the generators' states when this pass began
         self._resumed: dict[str, Any] | None = None
         self._moved = False  # the last pass over a stream began elsewhere than at its beginning
         if self.persistent_workers and isinstance(dataset, IterableDatasetShard):
@@ -80,7 +82,7 @@ class DataLoaderAdapter(DataLoader[Any]):
     def set_epoch(self, epoch: int) -> None:
         """Tell the samplers and the dataset which epoch comes next."""
         self.iteration = epoch
-        for link in {id(link): link for link in _links(self)}.values():
+        for link in links(self):
             if hasattr(link, "set_epoch"):
                 link.set_epoch(epoch)
 
@@ -113,15 +115,17 @@ class DataLoaderAdapter(DataLoader[Any]):
             return part.state_dict()
         if self._resumed is not None:
             return self._resumed
-        if not self._position:
-            return {"epoch": self.iteration, "position": 0}
-        if getattr(self, "end_of_dataloader", False):
-            return {"epoch": self.iteration + 1, "position": 0}
+        is_over = self._position > 0 and getattr(self, "end_of_dataloader", False)
+        if is_over or not self._position:
+            epoch = self.iteration + is_over
+            return {"epoch": epoch, "position": 0, "generators": states(self)}
         shard = self._indices.shard
         return {
             "epoch": self.iteration,
             "position": self._position,
+            "generators": self._begun,
             "order": None if shard is None else shard.order_state,
+            "drawn_from": self._indices.drawn_from,
             "workers": self._base_state,
             "dataset": self._progress.state_dict(),
         }
@@ -137,6 +141,8 @@ class DataLoaderAdapter(DataLoader[Any]):
             must_be_as_before(before, self.num_workers)
         self._resumed, self._part = state_dict, None
         self.set_epoch(state_dict["epoch"])
+        if not state_dict["position"]:  # else when the pass begins: another may draw before
+            restore(self, state_dict.get("generators"))
 
     def _end_epoch(self) -> None:
         """All batches were given, and taken."""
@@ -156,6 +162,9 @@ class DataLoaderAdapter(DataLoader[Any]):
             self._origin._part = weakref.ref(self)  # noqa: SLF001  # of its kind
         skipped = self.skip_batches * self.total_batch_size + self._indices.skipped
         self._position = resumed.get("position") or skipped
+        if resumed.get("position"):
+            restore(self, resumed.get("generators"))
+        self._begun = states(self)
         return resumed
 
     def _started(self) -> Iterator[Any]:
@@ -163,7 +172,7 @@ class DataLoaderAdapter(DataLoader[Any]):
         resumed = self._begin_at()
         self._seek(resumed)
         own, seeds = self.generator, _copy_of(self.generator)
-        if "workers" in resumed:
+        if "workers" in resumed and (own is None or "generators" not in resumed):
             # The seed was drawn when the epoch began, and must not be drawn again.
             if resumed["workers"] is not None:
                 seeds.set_state(resumed["workers"])
@@ -211,6 +220,7 @@ class DataLoaderAdapter(DataLoader[Any]):
     def _seek(self, resumed: dict[str, Any]) -> None:
         self._indices.start = self._position
         self._indices.order_state = resumed.get("order")
+        self._indices.drawn_from = resumed.get("drawn_from")
         self._progress = Progress.of(resumed.get("dataset"))
         if not isinstance(self.dataset, IterableDatasetShard):
             return
@@ -225,16 +235,6 @@ def _copy_of(generator: torch.Generator | None) -> torch.Generator:
     copy = torch.Generator()
     copy.set_state(torch.get_rng_state() if generator is None else generator.get_state())
     return copy
-
-
-def _links(thing: Any) -> Iterator[Any]:
-    """Everything that a loader reads from, through all wrappers."""
-    for name in ("batch_sampler", "sampler", "dataset"):
-        inner = getattr(thing, name, None)
-        if inner is not None:
-            yield inner
-            if not isinstance(inner, IterableDatasetShard):  # it tells its dataset itself
-                yield from _links(inner)
 
 
 def batch_sampler_of(dataloader: DataLoader[Any]) -> Any:

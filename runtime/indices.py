@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import BatchSampler
 
+from runtime.rng import process_states, set_process_states
 from runtime.sampler import BatchSamplerShard, SkipBatchSampler
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ class Indices:
         self.source = source
         self.start = 0  # samples of all processes to leave out
         self.order_state: torch.Tensor | None = None
+        self.drawn_from: dict[str, Any] | None = None  # default generators, for an unknown order
         self.as_tensors = False  # where that is how they are made
         self.wanted = 0  # of the epoch's first batches, to be kept wherever the pass begins
         self._head: list[Any] = []
@@ -38,13 +40,23 @@ class Indices:
         # A generator: torch makes two iterators where there are workers, and uses the second.
         start, self.start = self.start, 0
         state, self.order_state = self.order_state, None
-        if self.shard is not None:
+        before, self.drawn_from = self.drawn_from, None
+        if self.shard is not None and self.shard.is_known:
             self.shard.wanted = self.wanted
             yield from self.shard.iter_from(start, state, as_tensors=self.as_tensors)
-        else:
-            batches = iter(self.inner)
-            self._head = list(islice(batches, self.wanted))
-            yield from islice(chain(self._head, batches), start // self.unit, None)
+            return
+        self.drawn_from = before or process_states()
+        yield from _drawn_again(self._unknown(start), before)
+
+    def _unknown(self, start: int) -> Iterator[Any]:
+        """The batches of an order that has to be gone through."""
+        if self.shard is not None:
+            self.shard.wanted = self.wanted
+            yield from self.shard.iter_from(start)
+            return
+        batches = iter(self.inner)
+        self._head = list(islice(batches, self.wanted))
+        yield from islice(chain(self._head, batches), start // self.unit, None)
 
     @property
     def head(self) -> list[Any]:
@@ -63,3 +75,19 @@ class Indices:
     def skipped(self) -> int:
         """Samples that every pass leaves out."""
         return getattr(self.source, "skip_batches", 0) * self.unit
+
+
+def _drawn_again(batches: Iterator[Any], before: dict[str, Any] | None) -> Iterator[Any]:
+    """Batches up to the first one as they were drawn before, if they were.
+
+    An order is drawn at its beginning: what it draws later comes from the generators as they are.
+    """
+    if before is None:
+        return batches
+    now = process_states()
+    set_process_states(before)
+    try:
+        first = list(islice(batches, 1))
+    finally:
+        set_process_states(now)
+    return chain(first, batches)

@@ -1,5 +1,6 @@
 """Random generators: seeded together, and kept in step at the start of each epoch."""
 
+import importlib
 import random
 import warnings
 import zlib
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch import distributed
 
+from runtime.availability import is_present
 from runtime.enums import RNGType, text
 from runtime.objects import each_object
 from runtime.rollcall import Collective
@@ -48,6 +50,26 @@ def _seed_numpy(seed: int) -> None:
     np.random.seed(seed)  # noqa: NPY002  # the generator that old code draws from
 
 
+def process_states() -> dict[str, Any]:
+    """The states of the default generators of Python, numpy, and torch on the CPU."""
+    states: dict[str, Any] = {
+        "random_state": random.getstate(),
+        "torch_manual_seed": torch.get_rng_state(),
+    }
+    if is_present("numpy"):
+        kind, keys, *rest = importlib.import_module("numpy.random").get_state()
+        states["numpy_random_seed"] = (kind, keys.tolist(), *rest)
+    return states
+
+
+def set_process_states(states: dict[str, Any]) -> None:
+    """Set the generators that `process_states` has read."""
+    random.setstate(states["random_state"])
+    torch.set_rng_state(states["torch_manual_seed"])
+    if "numpy_random_seed" in states and is_present("numpy"):
+        importlib.import_module("numpy.random").set_state(states["numpy_random_seed"])
+
+
 def check_rng_types(rng_types: Iterable[RNGType | str]) -> list[str]:
     """The types' names.
 
@@ -83,7 +105,7 @@ def synchronize_rng_states(
     if not types or PartialState().num_processes == 1:
         return
     doors = [generator if name == GENERATOR else _module(name) for name in types]
-    states = [_get_state(door) for door in doors]
+    states = [get_state(door) for door in doors]
     if RNGType.TORCH.value in types:
         warn_once(_ALIKE)
     if PartialState().debug:
@@ -93,7 +115,7 @@ def synchronize_rng_states(
         distributed.broadcast(sent, 0)
     agreed = torch.split(sent.cpu(), [len(state) for state in states])
     for door, state in zip(doors, agreed, strict=True):
-        _set_state(door, state)
+        set_state(door, state)
 
 
 def _compare(types: list[str], states: list[torch.Tensor]) -> None:
@@ -121,12 +143,14 @@ def _module(name: str) -> Any:
     return torch if name == RNGType.TORCH.value else getattr(torch, name)
 
 
-def _get_state(door: Any) -> torch.Tensor:
+def get_state(door: Any) -> torch.Tensor:
+    """The state of a generator, or of the default one of a module of torch."""
     state: torch.Tensor
     state = door.get_state() if isinstance(door, torch.Generator) else door.get_rng_state()
     return state
 
 
-def _set_state(door: Any, state: torch.Tensor) -> None:
+def set_state(door: Any, state: torch.Tensor) -> None:
+    """Set a generator, or the default one of a module of torch."""
     set_state = door.set_state if isinstance(door, torch.Generator) else door.set_rng_state
     set_state(state.clone())  # torch wants it to begin where its storage does

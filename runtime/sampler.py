@@ -97,6 +97,11 @@ class BatchSamplerShard(BatchSampler):
         )
 
     @property
+    def is_known(self) -> bool:
+        """Whether the order is dealt by arithmetic."""
+        return type(self.batch_sampler) is BatchSampler and is_known(self.sampler)
+
+    @property
     def expected_remainder(self) -> int:
         """The remainder of a whole pass, as far as it can be told before."""
         if type(self.batch_sampler) is BatchSampler and hasattr(self.sampler, "__len__"):
@@ -129,11 +134,11 @@ class BatchSamplerShard(BatchSampler):
             as_tensors: give int64 (samples,) instead of lists, where that is how they are made.
         """
         self.remainder, self.padding_ranks = UNKNOWN, 0
-        if type(self.batch_sampler) is not BatchSampler:
-            return self._whole_batches(start)
-        if is_known(self.sampler):
+        if self.is_known:
             return self._by_arithmetic(start, order_state, as_tensors=as_tensors)
-        return self._one_by_one(start)
+        if type(self.batch_sampler) is BatchSampler:
+            return self._one_by_one(start)
+        return self._whole_batches(start)
 
     def _by_arithmetic(
         self, start: int, order_state: torch.Tensor | None, *, as_tensors: bool

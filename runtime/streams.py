@@ -4,8 +4,6 @@ In a world larger than the one that was saved, ranks r from its size on draw fro
 their own: all are seeded with the CRC-32 of rank 0's torch generator's state, plus r.
 """
 
-import importlib
-import random
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -18,21 +16,14 @@ import torch
 from runtime.availability import is_present
 from runtime.constants import RNG_STATE_NAME
 from runtime.files import load
-from runtime.rng import set_seed
+from runtime.rng import process_states, set_process_states, set_seed
 
 _ACCELERATORS = ("cuda", "xpu", "npu", "mlu", "sdaa", "musa", "hpu", "neuron")
 
 
 def random_states(step: int) -> dict[str, Any]:
     """The states of all random generators of this process, and how far its accumulation is."""
-    states: dict[str, Any] = {
-        "step": step,
-        "random_state": random.getstate(),
-        "torch_manual_seed": torch.get_rng_state(),
-    }
-    if is_present("numpy"):
-        kind, keys, *rest = importlib.import_module("numpy.random").get_state()
-        states["numpy_random_seed"] = (kind, keys.tolist(), *rest)
+    states: dict[str, Any] = {"step": step} | process_states()
     for name in _ACCELERATORS:
         if is_present(name):
             states[f"torch_{name}_manual_seed"] = getattr(torch, name).get_rng_state_all()
@@ -72,10 +63,7 @@ def kept_random_states() -> Iterator[None]:
 
 
 def _set_all(states: dict[str, Any]) -> None:
-    random.setstate(states["random_state"])
-    torch.set_rng_state(states["torch_manual_seed"])
-    if "numpy_random_seed" in states and is_present("numpy"):
-        importlib.import_module("numpy.random").set_state(states["numpy_random_seed"])
+    set_process_states(states)
     for name in _ACCELERATORS:
         if is_present(name) and f"torch_{name}_manual_seed" in states:
             getattr(torch, name).set_rng_state_all(states[f"torch_{name}_manual_seed"])

@@ -1,0 +1,57 @@
+"""A restart after each epoch changes neither the orders nor any random number."""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.distributed.restarts import CASES, EPOCHS, SIZES, N
+from tests.distributed.world import ROOT
+
+pytestmark = [
+    pytest.mark.distributed,
+    pytest.mark.timeout(900),  # as in test_training
+    pytest.mark.xdist_group("gloo"),
+]
+
+
+@functools.cache
+def found() -> dict[str, Any]:
+    """One run for all tests."""
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}"}
+    command = [sys.executable, str(Path(__file__).with_name("restarts.py"))]
+    done = subprocess.run(
+        command, env=env, text=True, capture_output=True, check=False, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    read: dict[str, Any] = json.loads(done.stdout)
+    return read
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("size", SIZES)
+class TestARestartAfterEachEpoch:
+    """In each world, whoever reads: `whole` is the uninterrupted training, rank by rank."""
+
+    def test_orders_and_random_numbers_are_those_of_the_uninterrupted_training(
+        self, size: int, case: str
+    ) -> None:
+        whole, *lives = found()[str(size)]
+        for rank in range(size):
+            restarted = [life[rank][case][0] for life in lives]
+            assert restarted == whole[rank][case]
+
+    def test_each_epoch_has_an_order_of_its_own(self, size: int, case: str) -> None:
+        whole, *_ = found()[str(size)]
+        orders = []
+        for epoch in range(EPOCHS):
+            batches = [batch for rank in whole for batch, _ in rank[case][epoch][0]]
+            orders.append([index for batch in batches for index in batch])
+            assert sorted(orders[-1]) == list(range(N))
+        forked = "stream, 2 workers"  # a worker draws from a copy that the next epoch's never see
+        assert len({tuple(order) for order in orders}) == (1 if forked in case else EPOCHS)
