@@ -8,8 +8,6 @@ docs/decisions/0012-bounds-of-a-job.md.
 from collections.abc import Iterator
 from typing import Any
 
-from acceleratedjob.api import Manifest
-
 MAX_DEPTH = 64  # mappings and lists inside of each other; a pod's own fields have about 12
 MAX_VALUES = 20_000  # strings, numbers, mappings, lists; a usual job has about 100
 UNREADABLE = "unreadable"  # a key in the place of a job's spec: what must hold of it
@@ -56,8 +54,10 @@ def _inner(values: list[Any], at_most: int) -> Iterator[Any]:
             yield each
 
 
-def bounded(job: Manifest) -> Manifest:
+def bounded(job: Any) -> Any:
     """A job as it came, or, if its spec is beyond the bounds, the job with a sentence instead."""
+    if not isinstance(job, dict) or "metadata" not in job:  # a list may be of anything
+        return job
     status = job.get("status")
     if excess(status) is not None:
         job = {name: value for name, value in job.items() if name != "status"}

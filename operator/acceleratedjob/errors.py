@@ -11,6 +11,25 @@ ClusterError
         └── Unreachable  nothing ever will, until a person changes something: end
 """
 
+import reprlib
+from typing import Any
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 200
+_REPR.maxlevel = 3
+
+
+def shown(value: Any) -> str:
+    """A value of a manifest as an error shows it: in few characters, however large it is.
+
+    >>> shown("8Gi"), len(shown("9" * 10**6))
+    ("'8Gi'", 200)
+    """
+    try:
+        return _REPR.repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return "a number of very many digits"
+
 
 class InvalidSpec(ValueError):
     """A job's manifest cannot be run as it is.

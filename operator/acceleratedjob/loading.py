@@ -1,11 +1,13 @@
 """Reads an AcceleratedJob from a file, as strictly as `kubectl apply` does."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from acceleratedjob.api import KIND, Manifest
+from acceleratedjob.bounds import MAX_DEPTH, excess
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.schema import anything, check_known, mapping, mapping_of, partly, string
 
@@ -31,10 +33,23 @@ def load(path: Path) -> Manifest:
         InvalidSpec: there is none, more than one, or it is not YAML; a field of it that is not
             `spec` does not exist.
     """
-    manifest: Manifest = dict(mapping(_only_document(path), "manifest"))
+    document = _only_document(path)
+    _check_json(document)
+    manifest: Manifest = dict(mapping(document, "manifest"))
     check_known(manifest, _TOP_LEVEL, "")
     _METADATA(manifest.get("metadata") or {}, "metadata")
     return manifest
+
+
+def _check_json(document: object) -> None:
+    """Refuse what only YAML has: dates, NaN, keys of several types, values that hold themselves."""
+    sentence = excess(document)
+    if sentence is not None:
+        raise InvalidSpec("manifest", sentence)
+    try:
+        json.dumps(document, allow_nan=False, sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise InvalidSpec("manifest", f"must be JSON, in YAML's form: {error}") from error
 
 
 def _only_document(path: Path) -> object:
@@ -43,6 +58,9 @@ def _only_document(path: Path) -> object:
         documents = [doc for doc in yaml.load_all(text, _Strict) if doc is not None]
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise InvalidSpec("manifest", f"cannot be read: {error}") from error
+    except RecursionError as error:
+        sentence = f"must be nested at most {MAX_DEPTH} levels deep, and is nested deeper"
+        raise InvalidSpec("manifest", sentence) from error
     if len(documents) != 1:
         raise InvalidSpec("manifest", f"must be one {KIND}, got {len(documents)} documents")
     if not isinstance(documents[0], dict):

@@ -7,6 +7,8 @@ which `acceleratedjob render` and `acceleratedjob run` do without.
 import re
 from decimal import Decimal
 
+from acceleratedjob.errors import shown
+
 _SUFFIXES = {
     "n": Decimal("1e-9"),
     "u": Decimal("1e-6"),
@@ -15,7 +17,12 @@ _SUFFIXES = {
     **{suffix: Decimal(1000) ** power for power, suffix in enumerate("kMGTPE", start=1)},
     **{f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate("KMGTPE", start=1)},
 }
-_QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:([eE][+-]?\d+)|([numkMGTPE]|[KMGTPE]i)?)")
+MAX_LENGTH = 64  # characters
+# Each part is matched in one way only, so that no text takes longer than its length. The exponent
+# is bounded, because a number of 10^6 digits takes seconds; Kubernetes caps a quantity at 2^63-1.
+_QUANTITY = re.compile(
+    r"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))(?:([eE][+-]?[0-9]{1,2})|([numkMGTPE]|[KMGTPE]i)?)"
+)
 
 
 def parse(text: str | float) -> Decimal:
@@ -27,8 +34,11 @@ def parse(text: str | float) -> Decimal:
     Raises:
         ValueError: `text` is not a quantity.
     """
-    found = _QUANTITY.fullmatch(str(text))
+    given = text if isinstance(text, str) else shown(text)
+    if len(given) > MAX_LENGTH:
+        raise ValueError(f"a quantity has at most {MAX_LENGTH} characters, got {shown(text)}")
+    found = _QUANTITY.fullmatch(given)
     if not found:
-        raise ValueError(f"a quantity looks like 500m, 2 or 8Gi, got {text!r}")
+        raise ValueError(f"a quantity looks like 500m, 2 or 8Gi, got {shown(text)}")
     number, exponent, suffix = found.groups()
     return Decimal(number + (exponent or "")) * _SUFFIXES[suffix or ""]

@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from acceleratedjob.api import KIND
-from acceleratedjob.errors import InvalidSpec
+from acceleratedjob.errors import InvalidSpec, shown
 
+MAX_KEY = 256  # characters of a key that is shown, and compared with those that there are
 MAX_ITEMS = 1024  # of a list, unless it says otherwise
 T = TypeVar("T")
 Reader = Callable[[Any, str], Any]  # (value, path) -> value; raises InvalidSpec
@@ -102,7 +103,7 @@ def anything(value: object, _path: str) -> object:
 def mapping(value: object, path: str) -> Mapping[str, Any]:
     """A mapping with string keys."""
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise InvalidSpec(path, f"must be a mapping, got {value!r}")
+        raise InvalidSpec(path, f"must be a mapping, got {shown(value)}")
     return value
 
 
@@ -113,7 +114,7 @@ def mapping_of(item: Reader) -> Reader:
         given = mapping(value, path)
         for name, entry in given.items():
             if entry is not None:
-                item(entry, f"{path}[{name}]")
+                item(entry, f"{path}[{name[:MAX_KEY]}]")
         return given
 
     return reader
@@ -155,9 +156,9 @@ def integer(minimum: int, maximum: int = 2**31 - 1) -> Reader:
 
     def reader(value: object, path: str) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
-            raise InvalidSpec(path, f"must be a whole number, got {value!r}")
+            raise InvalidSpec(path, f"must be a whole number, got {shown(value)}")
         if not minimum <= value <= maximum:
-            raise InvalidSpec(path, f"must be between {minimum} and {maximum}, got {value}")
+            raise InvalidSpec(path, f"must be between {minimum} and {maximum}, got {shown(value)}")
         return value
 
     return reader
@@ -166,7 +167,7 @@ def integer(minimum: int, maximum: int = 2**31 - 1) -> Reader:
 def boolean(value: object, path: str) -> bool:
     """True or false."""
     if not isinstance(value, bool):
-        raise InvalidSpec(path, f"must be true or false, got {value!r}")
+        raise InvalidSpec(path, f"must be true or false, got {shown(value)}")
     return value
 
 
@@ -180,7 +181,7 @@ def choice(*allowed: str) -> Reader:
 
     def reader(value: object, path: str) -> str:
         if value not in allowed:
-            raise InvalidSpec(path, f"must be one of {', '.join(allowed)}, got {value!r}")
+            raise InvalidSpec(path, f"must be one of {', '.join(allowed)}, got {shown(value)}")
         return str(value)
 
     return reader
@@ -190,10 +191,12 @@ def text(pattern: str, what: str, *, at_most: int | None = None) -> Reader:
     """A string that matches `pattern` from end to end; `what` says so in words."""
 
     def reader(value: object, path: str) -> str:
-        if not isinstance(value, str) or not re.fullmatch(pattern, value):
-            raise InvalidSpec(path, f"must be {what}, got {value!r}")
-        if at_most is not None and len(value) > at_most:
+        if not isinstance(value, str):
+            raise InvalidSpec(path, f"must be {what}, got {shown(value)}")
+        if at_most is not None and len(value) > at_most:  # before it is matched, which takes time
             raise InvalidSpec(path, f"must be at most {at_most} characters, got {len(value)}")
+        if not re.fullmatch(pattern, value):
+            raise InvalidSpec(path, f"must be {what}, got {shown(value)}")
         return value
 
     return reader
@@ -204,7 +207,7 @@ def list_of(item: Reader, *, at_least: int = 0, at_most: int = MAX_ITEMS) -> Rea
 
     def reader(value: object, path: str) -> tuple[Any, ...]:
         if not isinstance(value, Sequence) or isinstance(value, str):
-            raise InvalidSpec(path, f"must be a list, got {value!r}")
+            raise InvalidSpec(path, f"must be a list, got {shown(value)}")
         if not at_least <= len(value) <= at_most:
             sentence = f"must have {at_least} to {at_most} entries, got {len(value)}"
             raise InvalidSpec(path, sentence)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
-from acceleratedjob.errors import InvalidSpec
+from acceleratedjob.errors import InvalidSpec, shown
 from acceleratedjob.schema import Reader, boolean, choice, integer, list_of, read, section, text
 from acceleratedjob.template import read_quantity
 
@@ -36,10 +36,17 @@ class Verdict(StrEnum):
     FAIL = "Fail"  # the job is over
 
 
+_SIZE = text(  # as in the CRD
+    r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|e[0-9]{1,2})?",
+    "a size like 8Gi",
+    at_most=32,
+)
+
+
 def _size(value: object, path: str) -> str:
-    amount = read_quantity(value, path)
+    amount = read_quantity(_SIZE(value, path), path)
     if amount <= 0:
-        raise InvalidSpec(path, f"must be above 0, got {value}")
+        raise InvalidSpec(path, f"must be above 0, got {shown(value)}")
     return str(value)
 
 

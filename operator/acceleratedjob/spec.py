@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from acceleratedjob import template
 from acceleratedjob.api import API_VERSION, CONTROLLER, KIND, MAX_NAME_LENGTH, View
 from acceleratedjob.bounds import UNREADABLE, excess
-from acceleratedjob.errors import InvalidSpec
+from acceleratedjob.errors import InvalidSpec, shown
 from acceleratedjob.schema import boolean, choice, dump, integer, mapping, read, section, text
 from acceleratedjob.sections import (
     MAX_REPLICAS,
@@ -42,7 +42,7 @@ def _auto_or_count(value: object, path: str) -> int | str:
     if value == AUTO:
         return AUTO
     if isinstance(value, str):
-        raise InvalidSpec(path, f"must be auto or a whole number, got {value!r}")
+        raise InvalidSpec(path, f"must be auto or a whole number, got {shown(value)}")
     count: int = integer(minimum=1, maximum=MAX_PROCESSES)(value, path)
     return count
 
@@ -164,7 +164,8 @@ def _check_priority(spec: _Spec) -> None:
     ours = spec.scheduling.priority_class_name
     theirs = spec.template["spec"].get("priorityClassName")
     if None not in (ours, theirs) and ours != theirs:
-        sentence = f"must be the template's ({theirs!r}) or be set in one place only, got {ours!r}"
+        sentence = f"must be the template's ({shown(theirs)}) or be set in one place only"
+        sentence = f"{sentence}, got {shown(ours)}"
         raise InvalidSpec("spec.scheduling.priorityClassName", sentence)
 
 
@@ -179,7 +180,7 @@ def _check_devices(spec: _Spec) -> None:
 def _check_kind(manifest: View) -> None:
     for name, wanted in (("apiVersion", API_VERSION), ("kind", KIND)):
         if manifest.get(name) != wanted:
-            raise InvalidSpec(name, f"must be {wanted}, got {manifest.get(name)!r}")
+            raise InvalidSpec(name, f"must be {wanted}, got {shown(manifest.get(name))}")
 
 
 def _check_name(name: object) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from acceleratedjob import quantity
 from acceleratedjob.api import View
-from acceleratedjob.errors import InvalidSpec
+from acceleratedjob.errors import InvalidSpec, shown
 from acceleratedjob.schema import (
     Reader,
     choice,
@@ -57,7 +57,7 @@ def read_quantity(value: object, path: str) -> Decimal:
     except ValueError as error:
         raise InvalidSpec(path, str(error)) from error
     if amount < 0:
-        raise InvalidSpec(path, f"must be at least 0, got {value}")
+        raise InvalidSpec(path, f"must be at least 0, got {shown(value)}")
     return amount
 
 

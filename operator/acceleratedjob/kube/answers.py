@@ -15,6 +15,7 @@ from acceleratedjob.errors import (
     Unavailable,
 )
 
+MAX_MESSAGE = 8192  # characters: a message may hold an author's values, however long they are
 _INVALID = (
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -34,7 +35,8 @@ _UNREAD = re.compile(r"Go struct field \w+\.(\S+) of type|unknown field \"([^\"]
 def error_from(status: int, body: bytes, headers: Mapping[str, str]) -> ClusterError:
     """The error for an answer with a status code of 400 or above."""
     told = _status(body)
-    message = f"{told.get('message') or body[:200].decode(errors='replace')} ({status})"
+    said = str(told.get("message") or body[:200].decode(errors="replace"))[:MAX_MESSAGE]
+    message = f"{said} ({status})"
     if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
         return NotFound(message)
     if status == HTTPStatus.CONFLICT:

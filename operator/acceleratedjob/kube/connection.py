@@ -19,7 +19,7 @@ from acceleratedjob import metrics
 from acceleratedjob.errors import NoAnswer, Unavailable, Unreachable
 from acceleratedjob.kube.answers import error_from
 from acceleratedjob.kube.contact import Contact
-from acceleratedjob.kube.decoding import decode
+from acceleratedjob.kube.decoding import Take, decode
 from acceleratedjob.kube.kubeconfig import Kubeconfig, find
 from acceleratedjob.kube.pace import TRIES, Limit, Pace
 
@@ -81,7 +81,8 @@ class Connection:
             method: an HTTP method.
             path: from the server's root.
             body: what is sent as JSON; bytes are sent as they are.
-            **options: `params`; `content_type` and `accept` if they are not application/json.
+            **options: `params`; `content_type` and `accept` if they are not application/json;
+                `take`, for the entries of a list, as for `decoding.decode`.
 
         Raises:
             ClusterError: as `answers.error_from` says, and as `no_answer` without one.
@@ -97,11 +98,13 @@ class Connection:
                 self.pace.hold(error.retry_after)
         return await self._send(method, path, **options)
 
-    async def _send(self, method: str, path: str, **options: Any) -> Any:
+    async def _send(
+        self, method: str, path: str, *, take: Take | None = None, **options: Any
+    ) -> Any:
         async with self.pace.turn(), self.open(method, path, **options) as answer:
             body = await answer.read()
         try:
-            return await decode(body)
+            return await decode(body, take)
         except ValueError as error:
             sentence = f"{answer.url} must answer with JSON: is it an API server? It says"
             raise Unavailable(f"{sentence} {body[:80]!r}") from error

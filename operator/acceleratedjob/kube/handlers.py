@@ -22,10 +22,10 @@ from acceleratedjob.kube.contact import Contact
 from acceleratedjob.kube.objects import collection
 from acceleratedjob.kube.pulse import Pulse
 from acceleratedjob.kube.readable import Pauses, answers
+from acceleratedjob.kube.stream import JOBS_PAGE
 from acceleratedjob.queue import Backoff
 from acceleratedjob.reconciler import Reconciler
 
-PAGE = 25  # jobs a request when listing: the largest ones that there can be still fit into memory
 TOKEN_LIFE = timedelta(minutes=5)  # a projected token is replaced within its hour
 
 
@@ -133,5 +133,5 @@ def settings(pulse: Pulse) -> kopf.OperatorSettings:
     made.networking.error_backoffs = Waits(longest=pulse.silence / 3)
     made.watching.server_timeout = pulse.watch_seconds
     made.watching.inactivity_timeout = pulse.silence
-    made.watching.chunk_size = PAGE
+    made.watching.chunk_size = JOBS_PAGE
     return made

@@ -102,7 +102,7 @@ class Answer(aiohttp.ClientResponse):
         """
         body = await self.read()
         try:
-            return await decode(body, _entry)
+            return await decode(body, bounded)
         except ValueError as error:
             if not self.ok:  # kopf takes its text
                 raise json.JSONDecodeError(str(error), "", 0) from error
@@ -112,10 +112,6 @@ class Answer(aiohttp.ClientResponse):
     async def text(self, encoding: str | None = None, errors: str = "replace") -> str:
         """The whole answer, whatever its bytes are."""
         return await super().text(encoding, errors)
-
-
-def _entry(job: Any) -> Any:
-    return bounded(job) if isinstance(job, dict) and "metadata" in job else job
 
 
 def answers(pauses: Pauses) -> type[Answer]:

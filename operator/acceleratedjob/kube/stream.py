@@ -9,7 +9,9 @@ from typing import Any
 
 import aiohttp
 
+from acceleratedjob import api
 from acceleratedjob.api import Manifest
+from acceleratedjob.bounds import bounded
 from acceleratedjob.cluster import Change, Changed, Gone, Listed
 from acceleratedjob.errors import ClusterError, NoAnswer, NotFound, Unavailable
 from acceleratedjob.kube.connection import Connection
@@ -20,6 +22,7 @@ from acceleratedjob.queue import Backoff
 log = logging.getLogger(__name__)
 
 PAGE = 500  # objects a request when listing
+JOBS_PAGE = 25  # jobs: the largest ones that there can be still fit into memory
 SHORT_SECONDS = 1.0  # a watch that ends sooner, and without an event, is not begun again at once
 
 
@@ -80,9 +83,10 @@ class Stream:
             NotFound: there is no such kind, or a page was asked for too late.
             ClusterError: as for `Connection.request`.
         """
-        params = {"labelSelector": self.label or "", "limit": str(PAGE), "continue": ""}
+        size, take = (JOBS_PAGE, bounded) if self.kind == api.KIND else (PAGE, None)
+        params = {"labelSelector": self.label or "", "limit": str(size), "continue": ""}
         while True:
-            answer = await self.connection.request("GET", self.path, params=params)
+            answer = await self.connection.request("GET", self.path, params=params, take=take)
             self.pulse.hear(self.path)
             page, params["continue"] = self._page(answer)
             if page.more:
