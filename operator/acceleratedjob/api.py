@@ -99,6 +99,7 @@ class Reason(StrEnum):
     SCHEDULING_GATED = "SchedulingGated"  # the scheduler's word
     CONTAINER_CREATING = "ContainerCreating"  # the kubelet's word, also before it says anything
     INITIALIZING = "PodInitializing"  # the kubelet's word: an init container has not ended
+    DEVICES_NOT_COUNTED = "DevicesNotCounted"  # of processesPerReplica auto
     NOT_READY = "NotReady"  # runs, and the kubelet says that it is not ready
 
 

@@ -9,7 +9,7 @@ a rank set here would be the same for all processes of a pod.
 
 from collections.abc import Mapping
 
-from acceleratedjob import api, template
+from acceleratedjob import api, devices, template
 from acceleratedjob.api import Manifest
 from acceleratedjob.sections import RuntimeSettings
 from acceleratedjob.spec import JobSpec
@@ -109,7 +109,7 @@ def _text(value: object) -> str:
 def _device(spec: JobSpec) -> Env:
     """Hints that depend on what the container may use."""
     env = {}
-    if template.computes_on_cpu(spec.template):
+    if not devices.may_be(spec.template):
         env["ACCELERATE_USE_CPU"] = "true"
     cores = template.limit(spec.template, "cpu")
     if cores is not None:  # torch would start a thread for each core of the node

@@ -1,6 +1,9 @@
 """The pods of a job: its template, with identity, environment and shared memory added."""
 
 import copy
+import itertools
+import posixpath
+from collections.abc import Container
 from decimal import Decimal
 from typing import Any
 
@@ -55,6 +58,10 @@ def _pod_spec(spec: JobSpec, *, attempt: int, index: int) -> api.Manifest:
         "subdomain": spec.name,
     }
     container = result["containers"][template.trainer_index(spec.template)]
+    if result.get("hostNetwork") and result.get("dnsPolicy") in (None, "ClusterFirst"):
+        result["dnsPolicy"] = (
+            "ClusterFirstWithHostNet"  # else the node's DNS, which knows no Service
+        )
     ours = env.pod_env(spec, attempt=attempt, index=index)
     container["env"] = env.merged(ours, container.get("env") or [])
     _add_shared_memory(spec, result, container)
@@ -63,16 +70,22 @@ def _pod_spec(spec: JobSpec, *, attempt: int, index: int) -> api.Manifest:
 
 def _add_shared_memory(spec: JobSpec, pod_spec: api.Manifest, container: api.Manifest) -> None:
     """Mount memory at /dev/shm, which is 64 MB otherwise: too small for data loader workers."""
-    mounts = container.get("volumeMounts") or []
-    if any(mount.get("mountPath") == SHARED_MEMORY_PATH for mount in mounts):
+    mounts, volumes = container.get("volumeMounts") or [], pod_spec.get("volumes") or []
+    if any(posixpath.normpath(m.get("mountPath") or "") == SHARED_MEMORY_PATH for m in mounts):
         return
-    volume: dict[str, Any] = {"medium": "Memory"}
+    memory: dict[str, Any] = {"medium": "Memory"}
     size = shared_memory_size(spec)
     if size is not None:
-        volume["sizeLimit"] = size
-    container["volumeMounts"] = [*mounts, {"name": SHARED_MEMORY, "mountPath": SHARED_MEMORY_PATH}]
-    volumes = pod_spec.get("volumes") or []
-    pod_spec["volumes"] = [*volumes, {"name": SHARED_MEMORY, "emptyDir": volume}]
+        memory["sizeLimit"] = size
+    name = _free_name({volume.get("name") for volume in volumes})
+    container["volumeMounts"] = [*mounts, {"name": name, "mountPath": SHARED_MEMORY_PATH}]
+    pod_spec["volumes"] = [*volumes, {"name": name, "emptyDir": memory}]
+
+
+def _free_name(taken: Container[str | None]) -> str:
+    """A name for our volume that none of the author's has."""
+    names = (f"{SHARED_MEMORY}-{i}" for i in itertools.count(1))
+    return next(name for name in itertools.chain((SHARED_MEMORY,), names) if name not in taken)
 
 
 def shared_memory_size(spec: JobSpec) -> str | None:

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from acceleratedjob import template
+from acceleratedjob import devices, template
 from acceleratedjob.api import API_VERSION, CONTROLLER, KIND, MAX_NAME_LENGTH, View
 from acceleratedjob.bounds import UNREADABLE, excess
 from acceleratedjob.errors import InvalidSpec, shown
@@ -72,7 +72,7 @@ class _Spec:
         """Processes in each replica: `auto` is the devices asked for, or one without any."""
         if isinstance(self.processes_per_replica, int):
             return self.processes_per_replica
-        return max(1, template.devices(self.template))
+        return max(1, devices.count(self.template))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,11 +170,11 @@ def _check_priority(spec: _Spec) -> None:
 
 
 def _check_devices(spec: _Spec) -> None:
-    devices = template.devices(spec.template)
-    if devices > MAX_PROCESSES:
+    asked = devices.count(spec.template)
+    if asked > MAX_PROCESSES:
         index = template.trainer_index(spec.template)
         path = f"spec.template.spec.containers[{index}].resources.limits"
-        raise InvalidSpec(path, f"must have at most {MAX_PROCESSES} devices, got {devices}")
+        raise InvalidSpec(path, f"must have at most {MAX_PROCESSES} devices, got {asked}")
 
 
 def _check_kind(manifest: View) -> None:

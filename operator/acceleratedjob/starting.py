@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from acceleratedjob import report, restart
+from acceleratedjob import devices, report, restart
 from acceleratedjob.actions import (
     Action,
     Announce,
@@ -25,6 +25,7 @@ from acceleratedjob.situation import (
     grace_after,
     steps,
 )
+from acceleratedjob.spec import AUTO
 
 
 def waiting(at: Situation) -> Plan | None:
@@ -90,9 +91,20 @@ def creating(at: Situation) -> Plan | None:
     last = creations[-1:] if missing[-1:] == [at.spec.size - 1] else ()
     first = creations[: len(creations) - len(last)]
     resumed = at.status.holds(ConditionType.SUSPENDED) and at.status.attempt > 0
-    event = (Announce(Reason.RESUMED, "The job is resumed"),) if resumed else ()
+    event = (Announce(Reason.RESUMED, "The job is resumed"),) if resumed else _uncertain(at)
     status = report.progress(at.spec, at.observed, at.now)
     return Plan(status=status, steps=(*_cleaning(at), *steps(objects, first, last, event)))
+
+
+def _uncertain(at: Situation) -> tuple[Action, ...]:
+    """What `processesPerReplica: auto` could not count, told once, when the job begins."""
+    spec, is_new = at.spec, at.status.attempt == 0 and not at.current
+    if not is_new or spec.processes_per_replica != AUTO or devices.count(spec.template):
+        return ()
+    if not any(True for _ in devices.uncounted(spec.template)):
+        return ()
+    told = f"processesPerReplica auto is {spec.processes}: there is {devices.found(spec.template)}"
+    return (Announce(Reason.DEVICES_NOT_COUNTED, f"{told}; set it if they are several"),)
 
 
 def running(at: Situation) -> Plan:

@@ -13,6 +13,7 @@ from acceleratedjob.api import View
 from acceleratedjob.errors import InvalidSpec, shown
 from acceleratedjob.schema import (
     Reader,
+    boolean,
     choice,
     integer,
     list_of,
@@ -24,22 +25,15 @@ from acceleratedjob.schema import (
 )
 
 TRAINER = "trainer"  # the training container's name; without one of this name it is the first
-RESERVED_ENV = re.compile(
-    r"(LOCAL_|GROUP_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT)|PET_.*|ACCELERATEDJOB_.*"
-)
-# Resources that are devices, one for each process. Of the same vendors there are others, which are
-# amounts: nvidia.com/gpumem, gpu.intel.com/millicores, huawei.com/Ascend910-memory.
-DEVICE = re.compile(
-    r"nvidia\.com/(gpu(\.shared)?|mig-.+)"
-    r"|amd\.com/(gpu|[a-z]+_nps\d+)"  # a partition is named by its mode: cpx_nps4
-    r"|gpu\.intel\.com/(i915|xe)"
-    r"|habana\.ai/gaudi"
-    r"|huawei\.com/Ascend[^-]*"
-    r"|cambricon\.com/mlu"
-    r"|mthreads\.com/gpu"
-)
-# Chips of which each drives several processes, or one process drives several: nobody can tell here.
-CHIP = re.compile(r"google\.com/tpu|aws\.amazon\.com/neuron.*")
+# Variables of the contract (`env`), which an author may not set, and why.
+_RESERVED_ENV = {
+    re.compile(
+        r"(LOCAL_|GROUP_)?(RANK|WORLD_SIZE)|(PET_)?MASTER_(ADDR|PORT)"
+        r"|PET_(NNODES|NPROC_PER_NODE|NODE_RANK)"
+    ): "is set by the operator",
+    re.compile(r"ACCELERATEDJOB_.*"): "begins with ACCELERATEDJOB_, as only the operator's may",
+    re.compile(r"PET_STANDALONE"): "may not be set: each replica would train for itself",
+}
 REQUIRED_TERMS = "requiredDuringSchedulingIgnoredDuringExecution"
 
 
@@ -65,6 +59,7 @@ _MANY = 2**31
 _WORDS = list_of(string, at_most=_MANY)
 _MAPPINGS = list_of(mapping, at_most=_MANY)
 _TERMS = partly({REQUIRED_TERMS: _MAPPINGS})
+_NAMED = list_of(partly({"name": string}, required=["name"]), at_most=_MANY)
 _VARIABLE = partly({"name": string, "value": string}, required=["name"])
 _CONTAINER = partly(
     {
@@ -72,8 +67,9 @@ _CONTAINER = partly(
         "command": _WORDS,
         "args": _WORDS,
         "env": list_of(_VARIABLE, at_most=_MANY),
-        "volumeMounts": _MAPPINGS,
-        "resources": partly({"limits": mapping_of(read_quantity)}),
+        "volumeMounts": list_of(partly({"mountPath": string}), at_most=_MANY),
+        "resources": partly({"limits": mapping_of(read_quantity), "claims": _NAMED}),
+        "securityContext": mapping,
     },
     required=["name"],
 )
@@ -81,7 +77,10 @@ _CONTAINER = partly(
 _POD = partly(
     {
         "containers": list_of(_CONTAINER, at_least=1, at_most=_MANY),
-        "volumes": _MAPPINGS,
+        "volumes": list_of(partly({"name": string, "hostPath": mapping}), at_most=_MANY),
+        "runtimeClassName": string,
+        "hostNetwork": boolean,
+        "dnsPolicy": string,
         "affinity": partly({"podAffinity": _TERMS, "podAntiAffinity": _TERMS}),
         "terminationGracePeriodSeconds": integer(minimum=0),
         "priorityClassName": string,
@@ -92,7 +91,10 @@ _POD = partly(
     required=["containers"],
 )
 _STRINGS = mapping_of(string)
-_METADATA = partly({"labels": _STRINGS, "annotations": _STRINGS}, whole=True)
+# Generators of manifests write `creationTimestamp: null`.
+_METADATA = partly(
+    {"labels": _STRINGS, "annotations": _STRINGS, "creationTimestamp": string}, whole=True
+)
 _TEMPLATE = partly({"metadata": _METADATA, "spec": _POD}, required=["spec"], whole=True)
 
 
@@ -110,8 +112,14 @@ def read_template(value: object, path: str) -> View:
 
 def _check_env(container: View, path: str) -> None:
     for i, variable in enumerate(container.get("env") or ()):
-        if RESERVED_ENV.fullmatch(variable["name"]):
-            raise InvalidSpec(f"{path}[{i}].name", f"{variable['name']} is set by the operator")
+        why = reserved_env(variable["name"])
+        if why is not None:
+            raise InvalidSpec(f"{path}[{i}].name", f"{variable['name']} {why}")
+
+
+def reserved_env(name: str) -> str | None:
+    """Why an author may not set a variable; None if they may."""
+    return next((why for names, why in _RESERVED_ENV.items() if names.fullmatch(name)), None)
 
 
 def trainer_index(template: View) -> int:
@@ -126,23 +134,13 @@ def trainer(template: View) -> View:
     return container
 
 
-def devices(template: View) -> int:
-    """How many devices for a process each (GPUs, MIG slices, …) the training container asks for."""
-    return int(sum(amount for name, amount in _limits(template) if DEVICE.fullmatch(name)))
-
-
-def computes_on_cpu(template: View) -> bool:
-    """Whether the training container asks for no accelerator of any kind."""
-    asked = (name for name, amount in _limits(template) if amount)
-    return not any(DEVICE.fullmatch(name) or CHIP.fullmatch(name) for name in asked)
-
-
 def limit(template: View, resource: str) -> Decimal | None:
     """The training container's limit of a resource, in cores or bytes; None without one."""
-    return dict(_limits(template)).get(resource)
+    return dict(limits(template)).get(resource)
 
 
-def _limits(template: View) -> Iterator[tuple[str, Decimal]]:
+def limits(template: View) -> Iterator[tuple[str, Decimal]]:
+    """The training container's limits, by resource."""
     resources: Mapping[str, Any] = trainer(template).get("resources") or {}
     for name, amount in (resources.get("limits") or {}).items():
         if amount is not None:

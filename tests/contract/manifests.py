@@ -115,6 +115,7 @@ BAD: list[tuple[str, Manifest, str, str]] = [
     ("another address", job(**_env("MASTER_ADDR")), ENV, OPERATOR),
     ("torchrun's variables", job(**_env("PET_NNODES")), ENV, OPERATOR),
     ("the job's variables", job(**_env("ACCELERATEDJOB_UID")), ENV, OPERATOR),
+    ("a world for each replica", job(**_env("PET_STANDALONE")), ENV, OPERATOR),
     ("a precision of no device", job(runtime={"mixedPrecision": "fp12"}), "mixedPrecision", API),
     (
         "no accumulation",
@@ -223,6 +224,25 @@ GOOD: list[tuple[str, Manifest]] = [
     ("processes as a number", job(processesPerReplica=4)),
     ("a job made suspended", job(suspend=True)),
     ("the longest name", _named("a" * 50)),
+    (
+        "the null that generators write",
+        job(
+            template={
+                "metadata": {"creationTimestamp": None, "labels": {"a": "b"}},
+                "spec": {"containers": [CONTAINER | {"resources": {}}]},
+            }
+        ),
+    ),
+    ("what torchrun reads besides", job(**_env("PET_LOG_DIR"))),
+    (
+        "devices by a claim",
+        job(
+            **_pod(
+                resourceClaims=[{"name": "gpus", "resourceClaimTemplateName": "four-gpus"}],
+                containers=[CONTAINER | {"resources": {"claims": [{"name": "gpus"}]}}],
+            )
+        ),
+    ),
     (
         "everything",
         job(

@@ -53,6 +53,18 @@ def test_an_answer_becomes_the_error_of_its_kind(
         pytest.param(
             403, "error looking up service account a/b", False, id="an account may be made later"
         ),
+        pytest.param(
+            403,
+            'pods "a-0-0" is forbidden: no PriorityClass with name high was found',
+            False,
+            id="a priority class may be made later",
+        ),
+        pytest.param(
+            403,
+            'pods "a-0-0" is forbidden: pod rejected: RuntimeClass "nvidia" not found',
+            False,
+            id="a runtime class may be made later",
+        ),
         pytest.param(403, 'User "x" cannot create pods', False, id="rights may be given"),
     ],
 )

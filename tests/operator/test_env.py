@@ -2,8 +2,13 @@ from dataclasses import replace
 
 import pytest
 
+from acceleratedjob import devices
+from acceleratedjob.actions import Announce
+from acceleratedjob.api import Manifest
 from acceleratedjob.env import merged, pod_env
-from tests.operator.builders import UID, spec
+from acceleratedjob.observe import Observed
+from acceleratedjob.plan import plan
+from tests.operator.builders import CONTAINER, NOW, UID, spec
 
 IDENTITY = {
     "ACCELERATEDJOB_NAME": "digits",
@@ -157,6 +162,89 @@ def test_auto_is_a_process_for_each_device(
     assert env["PET_NPROC_PER_NODE"] == str(processes)
     assert ("ACCELERATE_USE_CPU" in env) == on_cpu
     assert replace(job, processes_per_replica=3).processes == 3
+
+
+def pod_of(container: Manifest | None = None, **pod: object) -> Manifest:
+    return {"spec": {"containers": [CONTAINER | (container or {})]} | pod}
+
+
+@pytest.mark.parametrize(
+    ("template", "found"),
+    [
+        pytest.param(
+            pod_of({"resources": {"limits": {"nvidia.com/gpu": 4, "cpu": 8}}}),
+            "4 of nvidia.com/gpu",
+            id="devices are counted",
+        ),
+        pytest.param(
+            pod_of(
+                {"resources": {"claims": [{"name": "gpus"}]}},
+                resourceClaims=[{"name": "gpus", "resourceClaimTemplateName": "four-gpus"}],
+            ),
+            "the claim gpus",
+            id="a claim may be any number of devices",
+        ),
+        pytest.param(
+            pod_of(runtimeClassName="nvidia"),
+            "the runtime class nvidia",
+            id="a runtime class may bring all of the node's",
+        ),
+        pytest.param(
+            pod_of({"securityContext": {"privileged": True}}),
+            "a privileged container",
+            id="a privileged container sees all of the node's",
+        ),
+        pytest.param(
+            pod_of(volumes=[{"name": "dri", "hostPath": {"path": "/dev/dri"}}]),
+            "the node's /dev/dri",
+            id="devices may be mounted",
+        ),
+        pytest.param(
+            pod_of({"env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]}),
+            "the variable NVIDIA_VISIBLE_DEVICES",
+            id="a variable asks the container runtime for them",
+        ),
+        pytest.param(
+            pod_of({"resources": {"limits": {"example.com/npu": 2}}}),
+            "2 of example.com/npu",
+            id="a vendor that is not known may make them",
+        ),
+        pytest.param(
+            pod_of({"resources": {"limits": {"hugepages-2Mi": "1Gi"}}}),
+            "no device",
+            id="memory is none",
+        ),
+        pytest.param(
+            pod_of(volumes=[{"name": "d", "hostPath": {"path": "/devices"}}]),
+            "no device",
+            id="nor is a folder",
+        ),
+        pytest.param(
+            pod_of({"env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}]}),
+            "no device",
+            id="nor is what a variable forbids",
+        ),
+    ],
+)
+def test_only_what_cannot_have_a_device_is_kept_to_the_cpu(template: Manifest, found: str) -> None:
+    job = spec(template=template)
+    assert devices.found(template).startswith(found)
+    assert ("ACCELERATE_USE_CPU" in pod_env(job, attempt=0, index=0)) == (found == "no device")
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        pytest.param({}, True, id="auto that cannot count"),
+        pytest.param({"processesPerReplica": 4}, False, id="a number that is given"),
+    ],
+)
+def test_what_auto_cannot_count_is_told_when_the_job_begins(fields: Manifest, told: bool) -> None:
+    job = spec(template=pod_of(runtimeClassName="nvidia"), **fields)
+    steps = plan(job, Observed(), NOW).steps
+    events = [step for group in steps for step in group if isinstance(step, Announce)]
+    assert [event.reason for event in events] == ["DevicesNotCounted"] * told
+    assert all("the runtime class nvidia" in event.message for event in events)
 
 
 def test_the_authors_variables_come_last_and_may_refer_to_ours() -> None:

@@ -75,11 +75,47 @@ def test_shared_memory(limits: Manifest, fields: Manifest, size: str | None) -> 
     assert volume == {"medium": "Memory"} | ({"sizeLimit": size} if size else {})
 
 
-def test_a_mount_of_ones_own_at_dev_shm_stays() -> None:
-    mounts = [{"name": "mine", "mountPath": "/dev/shm"}]  # noqa: S108  # a path in the pod
+@pytest.mark.parametrize("path", ["/dev/shm", "/dev/shm/", "/dev//shm", "/dev/./shm"])  # noqa: S108
+def test_a_mount_of_ones_own_at_dev_shm_stays(path: str) -> None:
+    mounts = [{"name": "mine", "mountPath": path}]
     made = pod(spec({"volumeMounts": mounts}), attempt=0, index=0)
     assert made["spec"]["containers"][0]["volumeMounts"] == mounts
     assert "volumes" not in made["spec"]
+
+
+def test_a_volume_of_ones_own_may_have_the_name_of_ours() -> None:
+    own = [
+        {"name": "shared-memory", "emptyDir": {"medium": "Memory"}},
+        {"name": "shared-memory-1", "emptyDir": {}},
+    ]
+    mount = {"name": "shared-memory", "mountPath": "/plasma"}
+    given = template(volumes=own, containers=[CONTAINER | {"volumeMounts": [mount]}])
+    made = pod(spec(template=given), attempt=0, index=0)["spec"]
+    assert made["volumes"][:2] == own
+    ours = made["volumes"][2]["name"]
+    assert ours not in ("shared-memory", "shared-memory-1")
+    assert made["containers"][0]["volumeMounts"] == [
+        mount,
+        {"name": ours, "mountPath": "/dev/shm"},  # noqa: S108
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "policy"),
+    [
+        pytest.param({}, None, id="the pod's own network: as the cluster's default"),
+        pytest.param({"hostNetwork": True}, "ClusterFirstWithHostNet", id="the node's"),
+        pytest.param(
+            {"hostNetwork": True, "dnsPolicy": "ClusterFirst"},
+            "ClusterFirstWithHostNet",
+            id="what Kubernetes would take for the node's DNS",
+        ),
+        pytest.param({"hostNetwork": True, "dnsPolicy": "None"}, "None", id="as its author says"),
+    ],
+)
+def test_pods_find_each_other_by_the_clusters_dns(fields: Manifest, policy: str | None) -> None:
+    made = pod(spec(template=template(**fields)), attempt=0, index=0)["spec"]
+    assert made.get("dnsPolicy") == policy
 
 
 def test_the_service_gives_names_to_pods_that_are_not_ready() -> None:

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from acceleratedjob.api import Reason
+from acceleratedjob.api import Manifest, Reason
 from acceleratedjob.commands.advice import ADVICE
 from acceleratedjob.commands.why import why
 from acceleratedjob.commands.words import ending
@@ -10,7 +10,7 @@ from acceleratedjob.observe import Observed
 from acceleratedjob.report import failed, invalid, progress, restarting, succeeded, suspended
 from acceleratedjob.status import Failure, Status, format_time
 from acceleratedjob.waits import Waiting
-from tests.operator.builders import NOW, ago, pod, spec, stored
+from tests.operator.builders import NOW, ago, job, pod, spec, stored
 
 JOB = spec(replicas=4)
 UNPLACED = Waiting(reason="Unschedulable", message="0/9 nodes are available")
@@ -192,3 +192,15 @@ def test_no_text_of_a_pods_moves_a_cursor_or_passes_for_a_line_of_ours() -> None
     assert [line for line in lines if line.endswith("run this") and "|" not in line[:7]] == [
         "      - run this"  # below the failure's own message, indented
     ]
+
+
+@pytest.mark.parametrize(
+    ("container", "told"),
+    [
+        ({"resources": {"limits": {"nvidia.com/gpu": 4}}}, "auto is 4: 4 of nvidia.com/gpu"),
+        ({"resources": {"claims": [{"name": "a"}]}}, "auto is 1: the claim a, whose devices"),
+    ],
+)
+def test_why_says_what_auto_has_found(container: Manifest, told: str) -> None:
+    shown = why(stored(RUNNING) | {"spec": job(container)["spec"]}, NOW)
+    assert any(line.startswith(f"  processesPerReplica {told}") for line in shown)

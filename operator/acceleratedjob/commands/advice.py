@@ -59,6 +59,10 @@ ADVICE: dict[str, tuple[str, str]] = {
         "The attempts that count have failed more often than `spec.failurePolicy.maxRestarts`.",
         "Correct what the failures have in common; then delete the job and apply it again.",
     ),
+    Reason.DEVICES_NOT_COUNTED: (
+        "`spec.processesPerReplica` is auto, and the pods may have devices that it cannot count.",
+        "Set `spec.processesPerReplica` to the number of devices in a pod.",
+    ),
     # why pods wait
     Reason.UNSCHEDULABLE: (
         "No node has what the pod asks for.",

@@ -4,13 +4,14 @@ import dataclasses
 from collections.abc import Iterator
 from datetime import datetime
 
+from acceleratedjob import devices
 from acceleratedjob.api import ConditionType, Phase, View, parse_time
 from acceleratedjob.commands.advice import advise
 from acceleratedjob.commands.words import age, ending, plain
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.restart import backoff_end
 from acceleratedjob.schema import key
-from acceleratedjob.spec import JobSpec
+from acceleratedjob.spec import AUTO, JobSpec
 from acceleratedjob.status import Failure, Pending, Status
 
 SHOWN_FAILURES = 3
@@ -120,6 +121,12 @@ def _decided(job: View, status: Status, now: datetime) -> Iterator[str]:
         spec = JobSpec.from_manifest(job)
     except InvalidSpec:  # the operator tells of it, as a condition
         return
+    yield from _going_on(spec, status, now)
+
+
+def _going_on(spec: JobSpec, status: Status, now: datetime) -> Iterator[str]:
+    if spec.processes_per_replica == AUTO and devices.may_be(spec.template):
+        yield f"  processesPerReplica auto is {spec.processes}: {devices.found(spec.template)}"
     if status.failures:
         limit = spec.failure_policy.max_restarts
         yield f"  restarts that count: {status.restarts} of {limit}"

@@ -19,7 +19,7 @@ from acceleratedjob.api import CONTROLLER, View
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.sections import Scheduling
 from acceleratedjob.spec import JobSpec
-from acceleratedjob.template import RESERVED_ENV, trainer, trainer_index
+from acceleratedjob.template import reserved_env, trainer, trainer_index
 
 LOOPBACK = "127.0.0.1"
 _ADDRESSES = ("MASTER_ADDR", "PET_MASTER_ADDR")
@@ -85,7 +85,7 @@ def command(pod: View, *, port: int, workdir: Path, inherited: Mapping[str, str]
     contract = {name: value for name, value in given.items() if value is not None}
     contract |= {name: LOOPBACK for name in _ADDRESSES if name in contract}
     contract |= {name: str(port) for name in _PORTS if name in contract}
-    kept = {name: value for name, value in inherited.items() if not RESERVED_ENV.fullmatch(name)}
+    kept = {name: value for name, value in inherited.items() if reserved_env(name) is None}
     path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
     env = kept | {"PATH": path, "PYTHONUNBUFFERED": "1"} | expand_all(contract)
     words = [*container["command"], *(container.get("args") or ())]
