@@ -6,7 +6,8 @@ ClusterError
 ├── AlreadyExists    the name is taken: success if the object is ours
 ├── Conflict         the object changed since it was read: look again
 ├── Refused          the API server will not have it: tell the user
-└── Unavailable      the API server cannot answer now: try again later
+└── Unavailable      the API server cannot do it now: try again later
+    ├── NotLeading   another operator may be at work: this one writes nothing
     └── NoAnswer     nothing came back at all: whoever waits for it says so once
         └── Unreachable  nothing ever will, until a person changes something: end
 """
@@ -88,6 +89,10 @@ class Unavailable(ClusterError):
         self.retry_after = retry_after
 
 
+class NotLeading(Unavailable):
+    """This operator does not hold the lease, and has sent nothing."""
+
+
 class NoAnswer(Unavailable):
     """The API server has not answered.
 
@@ -105,3 +110,8 @@ class Unreachable(NoAnswer):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, silent=True)
+
+
+def is_answer(error: ClusterError) -> bool:
+    """Whether the API server itself has said no, which the job's author has to know."""
+    return not isinstance(error, NotLeading | NoAnswer)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from acceleratedjob.actions import Action, Announce, CreatePod, Deletion, Removal
-from acceleratedjob.api import Manifest
+from acceleratedjob.api import Manifest, Reason
 from acceleratedjob.batches import slow_start, together
 from acceleratedjob.cache import Cache
 from acceleratedjob.cluster import WATCHED, Cluster
-from acceleratedjob.errors import Refused
+from acceleratedjob.errors import ClusterError, Refused, is_answer
 from acceleratedjob.execute import execute
 from acceleratedjob.gang import Gang
 from acceleratedjob.observe import Refusal
@@ -17,6 +17,7 @@ from acceleratedjob.queue import Refusals
 from acceleratedjob.refusals import field_at_fault
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.telling import log_refused_event
+from acceleratedjob.waits import without_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +45,12 @@ class Executor:
         spec = gang.spec
         try:
             result = await execute(self.cluster, gang, action, time=time)
-        except Refused as error:
-            if isinstance(action, Announce):  # no event must hold up a job
+        except ClusterError as error:
+            if not isinstance(action, Announce):
+                await self._refuse(gang, action, error, time)
+            elif isinstance(error, Refused):  # no event must hold up a job
                 log_refused_event(spec, error)
                 return
-            self._refuse(spec, action, error)
             raise
         if spec.uid in self.cache.jobs:  # else it was deleted meanwhile, and is forgotten
             self._keep(spec, action, result)
@@ -61,9 +63,24 @@ class Executor:
         elif isinstance(action, Removal) and self.cache.remove(action.kind, job, action.uid):
             self.ask(spec.uid)
 
-    def _refuse(self, spec: JobSpec, action: Action, error: Refused) -> None:
-        final = error.final and not isinstance(action, Deletion)
-        field = field_at_fault(spec, action, error.field)
-        told = Refusal(message=str(error), final=final, field=field)
-        if self.refusals.add(spec.uid, told, self.elapsed()):  # else it is told already
-            self.ask(spec.uid)
+    async def _refuse(self, gang: Gang, action: Action, error: ClusterError, time: str) -> None:
+        """Keep what the API server says of a job's object; the status tells it."""
+        if not is_answer(error):
+            return
+        final, field = (error.final, error.field) if isinstance(error, Refused) else (False, "")
+        told = Refusal(
+            message=str(error),
+            final=final and not isinstance(action, Deletion),
+            field=field_at_fault(gang.spec, action, field),
+        )
+        if self.refusals.add(gang.spec.uid, told, self.elapsed()):  # else it is told already
+            self.ask(gang.spec.uid)
+            await self.announce(gang, error, time)
+
+    async def announce(self, gang: Gang, error: ClusterError, time: str) -> None:
+        """Write an Event about a write that the API server has not taken."""
+        event = Announce(Reason.REFUSED, without_names(str(error)), warning=True)
+        try:
+            await execute(self.cluster, gang, event, time=time)
+        except ClusterError as another:
+            log_refused_event(gang.spec, another)

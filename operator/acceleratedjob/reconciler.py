@@ -14,7 +14,7 @@ from acceleratedjob.api import Manifest
 from acceleratedjob.cache import Cache
 from acceleratedjob.cluster import WATCHED, Change, Changed, Cluster, Listed, Ref
 from acceleratedjob.deciding import Specs, decide
-from acceleratedjob.errors import Conflict, NotFound
+from acceleratedjob.errors import ClusterError, Conflict, NotFound, is_answer
 from acceleratedjob.executor import Executor
 from acceleratedjob.gang import Gang
 from acceleratedjob.observe import Observed
@@ -161,10 +161,15 @@ class Reconciler:
         uid, now = job["metadata"]["uid"], self._now()
         observed = self._observe(job)
         spec, plan = decide(job, observed, now, self._specs.read)
-        if not await self._write(job, observed.status, plan):
-            return
-        self.cache.forget_lost(uid, attempt=plan.status.attempt)
         gang = Gang(spec, plan.status.attempt)
+        try:
+            if not await self._write(job, observed.status, plan):
+                return
+        except ClusterError as error:
+            if is_answer(error):  # an event can tell it, where the status cannot
+                await self._executor.announce(gang, error, format_time(now))
+            raise
+        self.cache.forget_lost(uid, attempt=plan.status.attempt)
         for group in plan.steps:
             log.debug("%s", group, extra=about(job, gang.attempt))
             await self._executor.take(gang, group, time=format_time(now))

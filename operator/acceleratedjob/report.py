@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from acceleratedjob import api
 from acceleratedjob.api import ConditionType, Phase, Reason
@@ -22,6 +22,7 @@ from acceleratedjob.status import (
 )
 from acceleratedjob.waits import TIMED, Waiting, usual_word, without_names
 
+NEXT_TRY_PRECISION = timedelta(seconds=2)
 MAX_PENDING = 5
 
 
@@ -131,8 +132,23 @@ def _pending(
         message = without_names(observed.refusal.message)
         refused = Waiting(reason=Reason.REFUSED, message=message)
         since = _since(old.waiting_since(Reason.REFUSED), now)
-        entries.insert(0, _entry(refused, missing, since))
+        told = replace(_entry(refused, missing, since), next_try=_next_try(observed, now))
+        entries.insert(0, told)
     return tuple(entries)
+
+
+def _next_try(observed: Observed, now: datetime) -> str | None:
+    """When what was refused is tried again; the time that is told already, if it is about the same.
+
+    It is counted from now, so that each pass would tell another second.
+    """
+    old = next((one for one in observed.status.pending if one.reason == Reason.REFUSED), None)
+    known = old.next_try if old else None
+    if observed.refusal is None or not observed.refusal.retry_in:  # it is being tried
+        return known
+    due = now + observed.refusal.retry_in
+    is_told = known is not None and abs(api.parse_time(known) - due) < NEXT_TRY_PRECISION
+    return known if is_told else format_time(due)
 
 
 def _entry(waiting: Waiting, count: int, since: str) -> Pending:

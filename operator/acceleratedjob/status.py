@@ -61,6 +61,7 @@ class Pending:
     count: Annotated[int, _COUNT]  # pods
     message: Annotated[str, string] = ""
     since: Annotated[str, string] = ""
+    next_try: Annotated[str | None, string] = None  # of what is refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from acceleratedjob import metrics
 from acceleratedjob.api import Manifest
-from acceleratedjob.errors import ClusterError, NoAnswer, Refused
+from acceleratedjob.errors import ClusterError, NoAnswer
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Status
 from acceleratedjob.waits import without_names
@@ -26,7 +26,7 @@ def about(job: Manifest, attempt: int | None = None) -> Manifest:
     return {"namespace": metadata["namespace"], "job": metadata["name"], "attempt": known}
 
 
-def log_refused_event(spec: JobSpec, error: Refused) -> None:
+def log_refused_event(spec: JobSpec, error: ClusterError) -> None:
     """An Event was not taken, which holds up nothing."""
     log.warning("%s/%s: event refused: %s", spec.namespace, spec.name, error)
 

@@ -65,6 +65,16 @@ def test_an_answer_becomes_the_error_of_its_kind(
             False,
             id="a runtime class may be made later",
         ),
+        pytest.param(
+            500, "etcdserver: request is too large", True, id="no try makes an object smaller"
+        ),
+        pytest.param(
+            500,
+            "rpc error: code = ResourceExhausted desc = trying to send message larger than max "
+            "(2100000 vs. 2097152)",
+            True,
+            id="nor one that is larger still",
+        ),
         pytest.param(403, 'User "x" cannot create pods', False, id="rights may be given"),
     ],
 )

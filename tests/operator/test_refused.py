@@ -1,11 +1,21 @@
 """What the API server, or the operator itself, does not take."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from acceleratedjob import api
 from acceleratedjob.api import Manifest
-from acceleratedjob.errors import Refused
+from acceleratedjob.cluster import Ref, Rendered
+from acceleratedjob.errors import (
+    ClusterError,
+    NoAnswer,
+    NotFound,
+    NotLeading,
+    Refused,
+    Unavailable,
+)
 from acceleratedjob.local.cluster import LocalCluster
 from acceleratedjob.status import Status
 from tests.operator.builders import job
@@ -148,3 +158,104 @@ def next_try(operator: Operator, store: Counting) -> float:
         operator.clock.tick(60)
         operator.hear_all()
     return operator.clock.elapsed - begin
+
+
+WEBHOOK = (
+    'Internal error occurred: failed calling webhook "inject.mesh.example": Post '
+    '"https://127.0.0.1:9/inject": dial tcp 127.0.0.1:9: connect: connection refused (500)'
+)
+
+
+class Broken(Fated):
+    """A cluster that answers some writes with an error, until it is mended."""
+
+    def __init__(self, store: LocalCluster, write: str, error: ClusterError) -> None:
+        super().__init__(store, REF)
+        self.write, self.error = write, error
+        self.is_broken = True
+
+    def _check(self, write: str) -> None:
+        if self.is_broken and write == self.write:
+            raise self.error
+
+    async def create(self, manifest: Manifest) -> Any:
+        self._check(f"create {manifest['kind']}")
+        return await super().create(manifest)
+
+    async def create_pod(self, pod: Rendered) -> Any:
+        self._check("create Pod")
+        return await super().create_pod(pod)
+
+    async def write_status(self, ref: Ref, status: Manifest, **options: Any) -> Any:
+        self._check("write status")
+        return await super().write_status(ref, status, **options)
+
+
+class World:
+    """A job in a cluster that is broken, and an operator whose time a test decides."""
+
+    def __init__(self, write: str, error: ClusterError) -> None:
+        self.clock = Clock()
+        self.store = LocalCluster(now=self.clock.now)
+        self.clock.run_until_complete(self.store.create(job()))
+        self.cluster = Broken(self.store, write, error)
+        self.operator = Operator(self.clock, self.cluster)
+
+    def pass_time(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.clock.elapsed += 1
+            self.operator.hear_all()
+            self.clock.tick()
+
+    def told(self) -> list[str]:
+        """What events say of refusals."""
+        events = self.store.objects("Event")
+        return [event["message"] for event in events if event["reason"] == "Refused"]
+
+    def close(self) -> None:
+        self.operator.close()
+        self.clock.run_until_complete(asyncio.sleep(0))
+        self.clock.close()
+
+
+@pytest.mark.parametrize("write", ["create Pod", "create Service"])
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        pytest.param(Unavailable(WEBHOOK), WEBHOOK, id="a webhook that does not answer"),
+        pytest.param(NotFound('namespaces "a" not found (404)'), "(404)", id="what is not there"),
+        pytest.param(Refused("no (403)", final=False), "no (403)", id="a refusal"),
+    ],
+)
+def test_whatever_the_api_server_says_is_told_with_the_next_try(
+    write: str, error: ClusterError, told: str
+) -> None:
+    world = World(write, error)
+    world.pass_time(25)  # counters are written within 5 s: the try of 15 s is told
+    (entry,) = status_of(world.store).pending
+    assert entry.reason == "Refused"
+    assert told in entry.message
+    assert entry.next_try is not None
+    assert api.parse_time(entry.next_try) > world.clock.now()
+    assert world.told() == [entry.message]
+    world.cluster.is_broken = False
+    world.pass_time(60)
+    assert status_of(world.store).pending == ()
+    assert len(names(world.store, "Pod")) == 2
+    world.close()
+
+
+def test_a_status_that_cannot_be_written_is_told_by_an_event() -> None:
+    world = World("write status", Refused("etcdserver: request is too large", final=True))
+    world.pass_time(20)
+    assert world.told() == ["etcdserver: request is too large"]
+    world.close()
+
+
+@pytest.mark.parametrize("error", [NoAnswer("gone", silent=True), NotLeading("no lease")])
+def test_what_no_api_server_has_said_is_not_told_of_the_job(error: ClusterError) -> None:
+    """It is said once for all jobs, in the log."""
+    world = World("create Pod", error)
+    world.pass_time(20)
+    assert (status_of(world.store).pending, world.told()) == ((), [])
+    world.close()

@@ -1,11 +1,12 @@
 """What a job's status tells: counts, times, the first cause of each failure."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from acceleratedjob.api import ConditionType
-from acceleratedjob.observe import Observed, Pod
+from acceleratedjob.observe import Observed, Pod, Refusal
 from acceleratedjob.plan import plan
 from acceleratedjob.report import progress
 from acceleratedjob.status import Failure, Status, format_time
@@ -154,3 +155,15 @@ def test_the_newest_ten_failures_are_kept() -> None:
     for attempt in range(12):
         status = status.with_failure(replace(FAILURE, attempt=attempt))
     assert [failure.attempt for failure in status.failures] == [*range(11, 1, -1)]
+
+
+def test_the_next_try_is_one_time_for_as_long_as_it_is_waited_for() -> None:
+    """It is counted by another clock than the one that tells it."""
+    status = Status()
+    told = []
+    for passed, left in ((0, 8.4), (3, 5.1), (8, 0.2), (8.4, 0), (9, 16)):
+        refusal = Refusal(message="quota", final=False, retry_in=timedelta(seconds=left))
+        seen = Observed(status=status, refusal=refusal)
+        status = progress(spec(), seen, NOW + timedelta(seconds=passed))
+        told.append(status.pending[0].next_try)
+    assert told == [*[format_time(NOW + timedelta(seconds=8))] * 4, format_time(ago(-25))]

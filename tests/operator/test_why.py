@@ -8,7 +8,7 @@ from acceleratedjob.commands.why import why
 from acceleratedjob.commands.words import ending
 from acceleratedjob.observe import Observed
 from acceleratedjob.report import failed, invalid, progress, restarting, succeeded, suspended
-from acceleratedjob.status import Failure, Status, format_time
+from acceleratedjob.status import Failure, Pending, Status, format_time
 from acceleratedjob.waits import Waiting
 from tests.operator.builders import NOW, ago, job, pod, spec, stored
 
@@ -63,6 +63,10 @@ FAILURE_TOLD = [
                 (
                     "  - No operator serves it: is one installed, does it run, and may it see this "
                     "namespace (`--namespace`)? Is `spec.managedBy` another controller's?"
+                ),
+                (
+                    "  - If its status cannot be written, an event says why: `kubectl describe` "
+                    "shows it."
                 ),
             ],
             id="nobody has looked at it",
@@ -204,3 +208,11 @@ def test_no_text_of_a_pods_moves_a_cursor_or_passes_for_a_line_of_ours() -> None
 def test_why_says_what_auto_has_found(container: Manifest, told: str) -> None:
     shown = why(stored(RUNNING) | {"spec": job(container)["spec"]}, NOW)
     assert any(line.startswith(f"  processesPerReplica {told}") for line in shown)
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(12, "next try in 12s"), (-1, "tried again now")])
+def test_why_says_when_what_is_refused_is_tried_again(seconds: float, told: str) -> None:
+    entry = Pending(
+        reason="Refused", count=1, message="exceeded quota", next_try=format_time(ago(-seconds))
+    )
+    assert f"    {told}" in why(stored(replace(RUNNING, pending=(entry,))), NOW)

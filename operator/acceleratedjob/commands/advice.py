@@ -76,8 +76,11 @@ ADVICE: dict[str, tuple[str, str]] = {
         "Wait, or see the queue's quota: `kubectl get workloads,localqueues`.",
     ),
     Reason.REFUSED: (
-        "The API server does not take an object now: most often for a quota.",
-        "`kubectl describe resourcequota` shows what is used; it is tried again by itself.",
+        "The API server does not take an object now: for a quota, or a webhook that is away.",
+        (
+            "The message names the quota (`kubectl describe resourcequota`) or the webhook; it is "
+            "tried again by itself."
+        ),
     ),
     Reason.CONTAINER_CREATING: (
         "The pod has a node, and its container is not there yet.",

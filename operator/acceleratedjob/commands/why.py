@@ -44,6 +44,7 @@ def why(job: View, now: datetime) -> list[str]:
                 "  - No operator serves it: is one installed, does it run, and may it see this "
                 "namespace (`--namespace`)? Is `spec.managedBy` another controller's?"
             ),
+            "  - If its status cannot be written, an event says why: `kubectl describe` shows it.",
         ]
     sections = (
         ("", [_headline(job, status, now)]),
@@ -80,6 +81,9 @@ def _waits(entry: Pending, now: datetime) -> Iterator[str]:
     yield f"  {pods}: {entry.reason}{since}"
     if entry.message:
         yield f"    {entry.message}"
+    if entry.next_try:
+        seconds = (parse_time(entry.next_try) - now).total_seconds()
+        yield f"    next try in {age(seconds)}" if seconds > 0 else "    tried again now"
 
 
 def _failures(status: Status, now: datetime) -> Iterator[str]:

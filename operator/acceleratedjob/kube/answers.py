@@ -30,6 +30,9 @@ _MAY_PASS_LATER = re.compile(
     r"|is being terminated|User \".*\" cannot|insufficient quota"
 )
 
+# What a server error (500) says of an object that etcd will never store.
+_TOO_LARGE = re.compile(r"etcdserver: request is too large|trying to send message larger than max")
+
 _UNREAD = re.compile(r"Go struct field \w+\.(\S+) of type|unknown field \"([^\"]+)\"")
 
 
@@ -45,7 +48,7 @@ def error_from(status: int, body: bytes, headers: Mapping[str, str]) -> ClusterE
         return kind(message)
     if status == HTTPStatus.FORBIDDEN:
         return Refused(message, final=not _MAY_PASS_LATER.search(message))
-    if status in _INVALID:
+    if status in _INVALID or _TOO_LARGE.search(message):
         return Refused(message, final=True, field=_field(told, message))
     return Unavailable(message, retry_after=_seconds(headers.get("Retry-After", "")))
 

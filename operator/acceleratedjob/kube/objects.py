@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from acceleratedjob import api, metrics
 from acceleratedjob.api import Manifest
 from acceleratedjob.cluster import Change, Listed, Ref, Rendered
-from acceleratedjob.errors import Conflict, NotFound, Unavailable
+from acceleratedjob.errors import Conflict, NotFound, NotLeading
 from acceleratedjob.kube.connection import Connection
 from acceleratedjob.kube.pulse import Pulse
 from acceleratedjob.kube.stream import Stream
@@ -134,5 +134,5 @@ class KubernetesCluster:
     def _begin(self, verb: str, kind: str) -> None:
         """Count a write, and send none after the lease's end, however late we get to it."""
         if not self.may_write():
-            raise Unavailable("this operator does not hold the lease")
+            raise NotLeading("this operator does not hold the lease")
         metrics.WRITES.labels(verb, kind).inc()
