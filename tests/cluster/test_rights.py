@@ -4,11 +4,15 @@ import json
 from collections.abc import Iterator
 
 import pytest
+import yaml
 
 from acceleratedjob.api import Manifest
+from acceleratedjob.pods import pod as pod_of
+from acceleratedjob.services import network_policy
+from acceleratedjob.spec import JobSpec
 from tests.cluster.charts import RELEASE, Release
 from tests.cluster.conftest import Kubectl
-from tests.cluster.jobs import CHART, Job, fake_job
+from tests.cluster.jobs import CHART, CRD, Job, fake_job
 from tests.cluster.testbed.cluster import Cluster
 from tests.cluster.testbed.processes import TestbedFailed, wait_until
 
@@ -86,15 +90,70 @@ def test_with_the_policy_only_who_may_create_pods_may_create_jobs(
     assert kubectl("get", checked, "--output=jsonpath={.status.typeChecking}") == "{}"
 
 
+# Another value of each field of a job's spec. The first are asked for the right to create pods.
+MADE_FROM: dict[str, Manifest] = {
+    "template": {"template": {"spec": {"serviceAccountName": "another"}}},
+    "runtime": {"runtime": {"seed": 1}},
+    "scheduling": {"scheduling": {"priorityClassName": "system-node-critical"}},
+    "scheduling, in a place of nodes": {"scheduling": {"exclusiveTopologyKey": "rack"}},
+    "network": {"network": {"port": 30000}},
+    "network, its isolation": {"network": {"isolate": True}},
+    "sharedMemory": {"sharedMemory": {"sizeLimit": "500Gi"}},
+    "processesPerReplica": {"processesPerReplica": 8},
+}
+OTHERS: dict[str, Manifest] = {
+    "replicas": {"replicas": 3},
+    "elastic": {"elastic": {"maxReplicas": 5}},
+    "failurePolicy": {"failurePolicy": {"maxRestarts": 1}},
+    "cleanPodPolicy": {"cleanPodPolicy": "All"},
+    "activeDeadlineSeconds": {"activeDeadlineSeconds": 60},
+    "startupDeadlineSeconds": {"startupDeadlineSeconds": 60},
+    "ttlSecondsAfterFinished": {"ttlSecondsAfterFinished": 60},
+    "suspend": {"suspend": False},
+}
+NEVER_CHANGES = {"managedBy"}
+
+
+def test_each_field_of_a_spec_is_known_to_be_one_that_pods_are_made_from_or_not() -> None:
+    version = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]
+    fields = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    known = {name.split(",")[0] for name in MADE_FROM} | set(OTHERS) | NEVER_CHANGES
+    assert known == set(fields)
+
+
+def made_pod(job: Manifest, change: Manifest) -> Manifest:
+    """The pod, and the rest, of a job with a change of its spec."""
+    merged = job | {"spec": job["spec"] | {"suspend": False} | change}
+    if "template" in change:
+        pod = job["spec"]["template"]["spec"] | change["template"]["spec"]
+        merged["spec"]["template"] = {"spec": pod}
+    spec = JobSpec.from_manifest(merged)
+    wall = network_policy(spec) if spec.network.isolate else None
+    return {"pod": pod_of(spec, attempt=0, index=0), "wall": wall}
+
+
+@pytest.mark.parametrize("field", [*MADE_FROM, *OTHERS])
+def test_what_the_policy_asks_about_is_what_changes_a_pod(field: str) -> None:
+    made = fake_job("research", replicas=1)
+    changes = made_pod(made, {}) != made_pod(made, (MADE_FROM | OTHERS)[field])
+    by_number = field in ("replicas", "elastic")  # how many pods there are, which is not asked
+    assert changes == (field in MADE_FROM) or by_number
+
+
 @pytest.mark.usefixtures("policy")
 def test_with_the_policy_pods_are_not_changed_by_who_may_not_create_them(
     place: Job,
 ) -> None:
     assert "created" in created(place, "trainer")
-    other = {"template": {"spec": {"serviceAccountName": "another"}}}
-    assert SENTENCE in changed(place, "trainer", "author", other)
-    assert "patched" in changed(place, "trainer", "author", {"replicas": 3})
-    assert "patched" in changed(place, "trainer", "trainer", other)
+    for field, change in MADE_FROM.items():
+        assert SENTENCE in changed(place, "trainer", "author", change), field
+    for field, change in OTHERS.items():
+        assert "patched" in changed(place, "trainer", "author", change), field
+    for field, change in (MADE_FROM | {"suspend": {"suspend": True}}).items():
+        if field != "processesPerReplica":
+            assert "patched" in changed(place, "trainer", "trainer", {"suspend": True} | change)
+    assert SENTENCE in changed(place, "trainer", "author", {"runtime": None})
+    assert SENTENCE in changed(place, "trainer", "author", {"sharedMemory": None})
 
 
 def test_an_author_does_not_write_the_status(place: Job) -> None:
