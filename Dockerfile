@@ -16,10 +16,10 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
  && python3 -m pip --python /tools/bin/python install --quiet --require-hashes -r locks/build.txt
 COPY pyproject.toml README.md LICENSE ./
 
-# Training images get the library alone: the operator's command would miss there what it imports.
+# Training images get the library alone, which needs nothing but their torch; not the command.
 FROM tools AS library
 COPY runtime runtime
-RUN sed -i '/^\[project.scripts\]/,/^$/d' pyproject.toml \
+RUN sed -i -e '/^\[project.scripts\]/,/^$/d' -e '/^dependencies = \[/,/^\]/d' pyproject.toml \
  && /tools/bin/python -m hatchling build -t wheel -d /wheels
 
 FROM tools AS build

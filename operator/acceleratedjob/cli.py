@@ -25,6 +25,9 @@ from acceleratedjob.loading import load
 from acceleratedjob.pods import pod
 from acceleratedjob.services import network_policy, service
 from acceleratedjob.spec import JobSpec
+from acceleratedjob.terminal import lines
+
+_EXTRA = ("aiohttp", "kopf", "kubernetes")  # what the extra `operator` installs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +36,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = options.run(options)
     except InvalidSpec as error:
-        print(f"{options.manifest}: {error}", file=sys.stderr)
+        print(*lines(f"{options.manifest}: {error}", "  | "), sep="\n", file=sys.stderr)
+        return EXIT_USAGE
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        print(
+            f"{parser().prog}: this command needs the extra `operator`, without which "
+            f"{error.name} is not installed: pip install 'acceleratedjob[operator]'",
+            file=sys.stderr,
+        )
         return EXIT_USAGE
     except BrokenPipeError:  # the reader (`| head`) has seen enough; nothing is left to flush
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

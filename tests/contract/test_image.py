@@ -18,7 +18,10 @@ from docs import licenses
 PROJECT = Path(__file__).parents[2]
 PROJECT_FILE = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
 LOCKS = {  # what each is to satisfy
-    "locks/operator.txt": PROJECT_FILE["project"]["optional-dependencies"]["operator"],
+    "locks/operator.txt": [
+        *PROJECT_FILE["project"]["dependencies"],
+        *PROJECT_FILE["project"]["optional-dependencies"]["operator"],
+    ],
     "locks/build.txt": PROJECT_FILE["build-system"]["requires"],
 }
 

@@ -7,10 +7,11 @@ import pytest
 from acceleratedjob.commands import table
 from acceleratedjob.commands.choosing import choose, mixed
 from acceleratedjob.commands.following import wants_colour
-from acceleratedjob.commands.words import age, aligned, ending, plain
+from acceleratedjob.commands.words import age, aligned, ending
 from acceleratedjob.observe import Observed
 from acceleratedjob.report import progress, restarting
 from acceleratedjob.status import Status
+from acceleratedjob.terminal import plain
 from tests.operator.builders import NOW, ago, pod, spec, stored
 
 JOB = spec(replicas=4)

@@ -11,13 +11,14 @@ from acceleratedjob.cluster import Changed, Gone, Listed, Ref
 from acceleratedjob.commands import following, table
 from acceleratedjob.commands.choosing import choose, mixed
 from acceleratedjob.commands.why import read_status, why
-from acceleratedjob.commands.words import aligned, plain
+from acceleratedjob.commands.words import aligned
 from acceleratedjob.errors import ClusterError, NotFound
 from acceleratedjob.exits import EXIT_FAILED, EXIT_NOT_FOUND, EXIT_UNAVAILABLE, EXIT_USAGE
 from acceleratedjob.kube.connection import connect, load_configuration
 from acceleratedjob.kube.kubeconfig import find
 from acceleratedjob.kube.objects import KubernetesCluster
 from acceleratedjob.kube.options import OWN_NAMESPACE, own_namespace
+from acceleratedjob.terminal import plain
 
 _WIDTHS = (24, 10, 7, 12, 8, 6, 8, 6)  # of a table that grows, one for each column
 

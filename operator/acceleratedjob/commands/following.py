@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -17,6 +18,7 @@ from acceleratedjob.kube.connection import Connection
 from acceleratedjob.kube.objects import collection
 from acceleratedjob.kube.pulse import Pulse
 from acceleratedjob.kube.stream import Stream
+from acceleratedjob.local.lines import Line, LineCutter
 
 
 def wants_colour(wish: str, out: TextIO) -> bool:
@@ -112,7 +114,12 @@ class Reader:
         params = {"container": container(pod), "follow": str(follow).lower()}
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
         async with self.connection.open("GET", path, params=params, timeout=timeout) as answer:
-            async for line in answer.content:
-                text = line.decode(errors="replace")
-                self.out.write(f"{prefix}{text}" if text.endswith("\n") else f"{prefix}{text}\n")
-                self.out.flush()
+            cutter = LineCutter()
+            async for data in answer.content.iter_any():
+                self._print(prefix, cutter.feed(data))
+            self._print(prefix, cutter.end())
+
+    def _print(self, prefix: str, cut: Iterable[Line]) -> None:
+        for line in cut:
+            self.out.write(f"{prefix}{line.text}\n")
+        self.out.flush()

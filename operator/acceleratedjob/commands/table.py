@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from acceleratedjob.api import View, parse_time
-from acceleratedjob.commands.words import age, aligned, plain
+from acceleratedjob.commands.words import age, aligned
+from acceleratedjob.terminal import plain
 
 HEADER = ("NAME", "PHASE", "READY", "STEP", "PROGRESS", "ETA", "RESTARTS", "AGE")
 Row = tuple[str, ...]

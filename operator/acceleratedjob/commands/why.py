@@ -7,12 +7,13 @@ from datetime import datetime
 from acceleratedjob import devices
 from acceleratedjob.api import ConditionType, Phase, View, parse_time
 from acceleratedjob.commands.advice import advise
-from acceleratedjob.commands.words import age, ending, plain
+from acceleratedjob.commands.words import age, ending
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.restart import backoff_end
 from acceleratedjob.schema import key
 from acceleratedjob.spec import AUTO, JobSpec
 from acceleratedjob.status import Failure, Pending, Status
+from acceleratedjob.terminal import lines
 
 SHOWN_FAILURES = 3
 TRACEBACK_LINES = 12
@@ -59,8 +60,7 @@ def why(job: View, now: datetime) -> list[str]:
 
 def _printed(line: str) -> list[str]:
     """A line as it is shown: where a pod's words go on, they pass for no line of ours."""
-    first, *more = plain(line).splitlines() or [""]
-    return [first, *(f"    | {one}" for one in more)]
+    return lines(line, "    | ")
 
 
 def _headline(job: View, status: Status, now: datetime) -> str:

@@ -50,16 +50,6 @@ def ending(exit_code: int | None, number: int | None) -> str:
     return f"exit code {exit_code} ({why})" if why else f"exit code {exit_code}"
 
 
-def plain(text: str) -> str:
-    r"""A text whose control characters cannot do anything to a terminal.
-
-    >>> plain("a\x1b[2Jb\tc")
-    'a?[2Jb  c'
-    """
-    known = text.expandtabs(4)
-    return "".join(one if one.isprintable() or one == "\n" else "?" for one in known)
-
-
 def aligned(rows: Iterable[tuple[str, ...]], widths: Iterable[int] = ()) -> list[str]:
     """Rows as lines whose columns begin at the same places, at least so wide as given."""
     table = list(rows)

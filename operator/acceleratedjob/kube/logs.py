@@ -8,6 +8,8 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
+from acceleratedjob.terminal import lines
+
 FIELDS = ("namespace", "job", "attempt")
 
 
@@ -47,6 +49,10 @@ class TextFormatter(logging.Formatter):
         """The line, before a traceback."""
         record.tail = "".join(f" {name}={value}" for name, value in about(record).items())
         return super().formatMessage(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record and its traceback; what they repeat of others is text."""
+        return "\n".join(lines(super().format(record), "  | "))
 
 
 def is_news(record: logging.LogRecord) -> bool:

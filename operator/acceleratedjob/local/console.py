@@ -23,6 +23,7 @@ from acceleratedjob.reconciler import Reconciler
 from acceleratedjob.situation import FAILED_GANG_GRACE_SECONDS
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Status
+from acceleratedjob.terminal import lines
 
 _COLOURS = (36, 33, 35, 32, 34, 31)  # ANSI, one for each replica in turn
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -48,8 +49,9 @@ class Console:
             self._write(f"{prefix} {line.text}")
 
     def tell(self, text: str) -> None:
-        """Show a line of our own."""
-        self._write(f"-- {text}")
+        """Show a line of our own; what it repeats of a manifest is text."""
+        for line in lines(f"-- {text}", "   | "):
+            self._write(line)
 
     def live(self, text: str) -> None:
         """Replace the live line."""
