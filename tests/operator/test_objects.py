@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from acceleratedjob.cluster import Ref
 from acceleratedjob.errors import ClusterError, NotFound, Unavailable
 from acceleratedjob.kube.handlers import TOKEN_LIFE, Handlers
 from acceleratedjob.kube.objects import KubernetesCluster
+from acceleratedjob.kube.pace import Limit, Pace
 from acceleratedjob.kube.pulse import Pulse
 from acceleratedjob.queue import Backoff
 from tests.operator.builders import job
@@ -56,6 +58,37 @@ async def sent(write: Write, *, uid: str = "mine", leads: bool = True) -> Sent |
 @pytest.mark.parametrize("write", [create, delete, status])
 def test_without_the_lease_nothing_is_sent(write: Write) -> None:
     assert isinstance(asyncio.run(sent(write, leads=False)), Unavailable)
+
+
+@pytest.mark.parametrize(
+    ("first", "answers"),
+    [
+        pytest.param(200, 1, id="a write that waits for its turn"),
+        pytest.param(429, 1, id="a write that is to be sent again"),
+    ],
+)
+def test_no_write_is_sent_after_the_lease_is_lost(first: int, answers: int) -> None:
+    leads, asked = True, 0
+
+    async def answer(_: web.Request) -> web.Response:
+        nonlocal leads, asked
+        asked, leads = asked + 1, False  # the lease runs out while the first one is answered
+        headers = {"Retry-After": "0"} if first == 200 else {"Retry-After": "1"}
+        return web.json_response({"metadata": {"uid": "mine"}}, status=first, headers=headers)
+
+    async def go() -> list[object]:
+        async with answering(answer) as link:
+            one = replace(link, pace=Pace(Limit(in_flight=1)))
+            cluster = KubernetesCluster(one, "red", may_write=lambda: leads)
+            return await asyncio.gather(
+                *(write(cluster) for write in (create, delete, status)), return_exceptions=True
+            )
+
+    ended = asyncio.run(go())
+    assert asked == answers
+    refused = [error for error in ended if isinstance(error, Unavailable)]
+    assert len(refused) == (2 if first == 200 else 3)
+    assert all("does not hold the lease" in str(error) for error in refused)
 
 
 def test_a_deletion_names_the_uid_that_is_meant() -> None:

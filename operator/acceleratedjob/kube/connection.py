@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -82,6 +82,7 @@ class Connection:
             path: from the server's root.
             body: what is sent as JSON; bytes are sent as they are.
             **options: `params`; `content_type` and `accept` if they are not application/json;
+                `begin`, see `open`.
                 `take`, for the entries of a list, as for `decoding.decode`.
 
         Raises:
@@ -117,9 +118,18 @@ class Connection:
         *,
         content_type: str = JSON,
         accept: str = JSON,
+        begin: Callable[[], None] = lambda: None,
         **options: Any,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request and give the answer while it comes.
+
+        Args:
+            method: an HTTP method.
+            path: from the server's root.
+            content_type: of the body.
+            accept: of the answer.
+            begin: called at the last moment before the request is sent; what it raises stops it.
+            **options: of aiohttp.
 
         Raises:
             ClusterError: as for `request`.
@@ -129,6 +139,7 @@ class Connection:
         if token:
             headers["Authorization"] = token
         url = self.configuration.host + path
+        begin()
         try:
             async with self.session.request(method, url, headers=headers, **options) as answer:
                 self.contact.heard()

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from acceleratedjob import api, metrics
 from acceleratedjob.api import Manifest
@@ -59,21 +60,20 @@ class KubernetesCluster:
 
     async def create(self, manifest: Manifest) -> Manifest:
         """See `Cluster.create`."""
-        self._begin("create", manifest["kind"])
         ref = Ref.of(manifest)
-        path = collection(ref.kind, ref.namespace)
-        made: Manifest = await self.connection.request("POST", path, manifest)
+        path, begin = collection(ref.kind, ref.namespace), self._begin("create", manifest["kind"])
+        made: Manifest = await self.connection.request("POST", path, manifest, begin=begin)
         return made
 
     async def create_pod(self, pod: Rendered) -> Manifest:
         """See `Cluster.create_pod`: its spec is not sent back, which both sides would pay for."""
-        self._begin("create", pod.ref.kind)
         made: Manifest = await self.connection.request(
             "POST",
             collection(pod.ref.kind, pod.ref.namespace),
             pod.body,
             params={"fieldValidation": "Strict" if pod.is_checked else "Ignore"},
             accept=METADATA_ONLY,
+            begin=self._begin("create", pod.ref.kind),
         )
         return made | {"kind": pod.ref.kind}
 
@@ -86,7 +86,7 @@ class KubernetesCluster:
         self, ref: Ref, *, uid: str, grace_seconds: int | None = None
     ) -> Manifest | None:
         """See `Cluster.delete`."""
-        self._begin("delete", ref.kind)
+        begin = self._begin("delete", ref.kind)
         options: Manifest = {
             "kind": "DeleteOptions",
             "apiVersion": "v1",
@@ -96,7 +96,9 @@ class KubernetesCluster:
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
         try:
-            left: Manifest = await self.connection.request("DELETE", _path(ref), options)
+            left: Manifest = await self.connection.request(
+                "DELETE", _path(ref), options, begin=begin
+            )
         except Conflict as error:  # the name has another's uid by now
             raise NotFound(str(error)) from error
         return left if _stays(left) else None
@@ -105,13 +107,16 @@ class KubernetesCluster:
         self, ref: Ref, status: Manifest, *, uid: str, resource_version: str
     ) -> Manifest:
         """See `Cluster.write_status`; the resource version belongs to one uid only."""
-        self._begin("patch", ref.kind)
         patch = [
             {"op": "replace", "path": "/metadata/resourceVersion", "value": resource_version},
             {"op": "add", "path": "/status", "value": status},
         ]
         written: Manifest = await self.connection.request(
-            "PATCH", f"{_path(ref)}/status", patch, content_type="application/json-patch+json"
+            "PATCH",
+            f"{_path(ref)}/status",
+            patch,
+            content_type="application/json-patch+json",
+            begin=self._begin("patch", ref.kind),
         )
         if written["metadata"]["uid"] != uid:
             sentence = f"{ref.name} is another object now"
@@ -131,8 +136,12 @@ class KubernetesCluster:
         path = collection(kind, self.namespace)
         return Stream(self.connection, path, kind, label, self.pulse)
 
-    def _begin(self, verb: str, kind: str) -> None:
-        """Count a write, and send none after the lease's end, however late we get to it."""
+    def _begin(self, verb: str, kind: str) -> Callable[[], None]:
+        """What a write does when its turn has come, and when it is sent again."""
+        return partial(self._count, verb, kind)
+
+    def _count(self, verb: str, kind: str) -> None:
+        """Count a write, and send none after the lease's end, however long it has waited."""
         if not self.may_write():
             raise NotLeading("this operator does not hold the lease")
         metrics.WRITES.labels(verb, kind).inc()
