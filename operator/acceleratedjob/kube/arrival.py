@@ -30,9 +30,9 @@ async def arrive(connection: Connection, pulse: Pulse, path: str) -> None:
             raise
         except NoAnswer as error:
             connection.contact.lost(error)
-            _hear(pulse, heard=not error.silent)
+            _hear(pulse, path, heard=not error.silent)
         except ClusterError as error:
-            _hear(pulse, heard=True)
+            _hear(pulse, path, heard=True)
             if told != str(error):
                 log.warning("jobs cannot be listed yet, it is tried again: %s", _advice(error))
             told = str(error)
@@ -41,9 +41,9 @@ async def arrive(connection: Connection, pulse: Pulse, path: str) -> None:
         await asyncio.sleep(backoff.next(path))
 
 
-def _hear(pulse: Pulse, *, heard: bool) -> None:
-    """No watch has begun; what is said to this is said to all of them."""
-    for each in pulse.unlisted if heard else ():
+def _hear(pulse: Pulse, path: str, *, heard: bool) -> None:
+    """What is said to this is said to the jobs' watch, and to all that have not begun."""
+    for each in (path, *pulse.unlisted) if heard else ():
         pulse.hear(each)
 
 

@@ -17,6 +17,7 @@ import kopf
 from kubernetes.aio.client import Configuration
 
 from acceleratedjob import api, metrics
+from acceleratedjob.cluster import Changed, Gone
 from acceleratedjob.kube.connection import REQUEST_SECONDS, no_answer, open_session
 from acceleratedjob.kube.contact import Contact
 from acceleratedjob.kube.objects import collection
@@ -37,8 +38,14 @@ class Handlers:
     reconcilers: Mapping[str | None, Reconciler]  # by namespace; None serves all
     pulse: Pulse
     contact: Contact = field(default_factory=Contact)
+    relisted: Mapping[str, asyncio.Event] = field(init=False)  # by path: kopf has listed again
+    _lists: set[str] = field(default_factory=set)  # paths that kopf lists now
     unknown: Backoff = field(default_factory=lambda: Backoff(initial=0.5, maximum=20))
     pauses: Pauses = field(default_factory=Pauses)
+
+    def __post_init__(self) -> None:
+        paths = (collection(api.KIND, namespace) for namespace in self.reconcilers)
+        object.__setattr__(self, "relisted", {path: asyncio.Event() for path in paths})
 
     def registry(self) -> kopf.OperatorRegistry:
         """A registry of its own: importing this module changes nothing global."""
@@ -53,10 +60,7 @@ class Handlers:
         reconciler = self.reconcilers[served]
         self.pulse.hear(collection(api.KIND, served))
         job = dict(event["object"])
-        if type == "DELETED":
-            reconciler.forget(job["metadata"]["uid"])
-        else:
-            reconciler.see(job)
+        reconciler.take(api.KIND, Gone(job) if type == "DELETED" else Changed(job))
 
     async def log_in(self, **_: Any) -> kopf.AiohttpSession:
         """A session of kopf's own, which tells us what it hears."""
@@ -80,17 +84,27 @@ class Handlers:
         self, _session: object, _context: object, end: aiohttp.TraceRequestEndParams
     ) -> None:
         """Kopf's request has an answer's head; a watch begins only after its list was read."""
-        status, path = end.response.status, end.url.path
+        status, path = end.response.status, self.pulse.watched(end.url.path)
         self.contact.heard()
         if status >= 400:  # noqa: PLR2004  # HTTP's line between yes and no
             metrics.API_ERRORS.labels(metrics.status_class(status)).inc()
         self.pulse.hear(path)
-        if status < 400 and "watch" in end.url.query:  # noqa: PLR2004
-            self.pulse.complete(path)
+        if status < 400:  # noqa: PLR2004
+            self._note(path, is_watch="watch" in end.url.query)
         if status == HTTPStatus.UNAUTHORIZED:  # kopf would log in and ask again without a pause
             await asyncio.sleep(self.unknown.next(path))
         else:
             self.unknown.reset(path)
+
+    def _note(self, path: str, *, is_watch: bool) -> None:
+        """Kopf lists or begins to watch; a second list says nothing of jobs that are gone."""
+        if not is_watch:
+            self._lists.add(path)
+            return
+        if path in self._lists and path in self.relisted and path not in self.pulse.unlisted:
+            self.relisted[path].set()
+        self._lists.discard(path)
+        self.pulse.complete(path)
 
     async def _unanswered(
         self,
@@ -103,7 +117,7 @@ class Handlers:
         error = no_answer(str(end.url.with_query(None)), end.exception)
         self.contact.lost(error)
         if not error.silent:
-            self.pulse.hear(end.url.path)
+            self.pulse.hear(self.pulse.watched(end.url.path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +142,7 @@ def settings(pulse: Pulse) -> kopf.OperatorSettings:
     made.posting.enabled = False  # events are written by the plan, once for each decision
     made.scanning.disabled = True  # no right to list CRDs and namespaces is needed
     made.peering.standalone = True
+    made.process.ultimate_exiting_timeout = None  # a SIGKILL minutes after it has ended
     made.networking.connect_timeout = made.watching.connect_timeout = 10
     made.networking.request_timeout = REQUEST_SECONDS
     made.networking.error_backoffs = Waits(longest=pulse.silence / 3)

@@ -56,9 +56,13 @@ class TextFormatter(logging.Formatter):
 
 
 def is_news(record: logging.LogRecord) -> bool:
-    """Whether a record says what nobody has said: kopf tells of every try without an answer."""
+    """Whether a record says what nobody has said.
+
+    Kopf tells of every try without an answer, and of the end of each of its tasks (`watching`).
+    """
     text = record.getMessage() if record.name.startswith("kopf") else ""
-    return not (text.startswith("Request attempt ") and "-> API" not in text)
+    is_try = text.startswith("Request attempt ") and "-> API" not in text
+    return not (is_try or " has failed: " in text)
 
 
 def configure_logging(log_format: str, level: str) -> None:

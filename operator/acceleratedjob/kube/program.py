@@ -9,27 +9,28 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Collection, Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, replace
-
-import kopf
+from functools import partial
+from typing import Any
 
 from acceleratedjob import api
 from acceleratedjob.cluster import WATCHED
-from acceleratedjob.errors import ClusterError, NoAnswer, Unreachable
+from acceleratedjob.errors import Unreachable
 from acceleratedjob.exits import EXIT_LEASE_LOST, EXIT_UNAVAILABLE, EXIT_USAGE
 from acceleratedjob.kube.arrival import arrive
 from acceleratedjob.kube.connection import Connection, connect, load_configuration
 from acceleratedjob.kube.deadline import end_within
 from acceleratedjob.kube.election import Election, LeaseLost, Unopposed
-from acceleratedjob.kube.handlers import Handlers, settings
+from acceleratedjob.kube.handlers import Handlers
 from acceleratedjob.kube.http import CannotListenError, Pages, serving
 from acceleratedjob.kube.logs import configure_logging
 from acceleratedjob.kube.objects import KubernetesCluster, collection
 from acceleratedjob.kube.options import Options
 from acceleratedjob.kube.pace import Limit, Pace
 from acceleratedjob.kube.pulse import Pulse
-from acceleratedjob.queue import Backoff
+from acceleratedjob.kube.refresh import resync, take_over
+from acceleratedjob.kube.watching import watch_jobs
 from acceleratedjob.reconciler import Reconciler
 
 log = logging.getLogger(__name__)
@@ -88,12 +89,16 @@ async def run(options: Options) -> None:
     async with connect(configuration, options.limit) as connection:
         parts = assemble(options, connection)
         async with serving(parts.pages(), options.http_port):
-            jobs = collection(api.KIND, next(iter(options.namespaces), None))
-            await arrive(connection, parts.pulse, jobs)
+            await arrive(connection, parts.pulse, first_path(options))
             try:
                 await serve(parts, options)
             finally:
                 await parts.election.release()
+
+
+def first_path(options: Options) -> str:
+    """The path of jobs that can be listed where the operator can work at all."""
+    return collection(api.KIND, next(iter(options.namespaces), None))
 
 
 def assemble(options: Options, connection: Connection) -> Parts:
@@ -126,24 +131,26 @@ def assemble(options: Options, connection: Connection) -> Parts:
 
 async def serve(parts: Parts, options: Options) -> None:
     """Run all parts until a signal asks to end, or until one of them fails."""
-    before, stop = asyncio.all_tasks(), asyncio.Event()
-    roots = await kopf.spawn_tasks(
-        registry=parts.handlers().registry(),
-        settings=settings(parts.pulse),
-        namespaces=options.namespaces,
-        clusterwide=not options.namespaces,
-        standalone=True,
+    stop, handlers = asyncio.Event(), parts.handlers()
+    _heed_signals(stop)
+    kopfs = watch_jobs(
+        handlers,
+        options.namespaces,
+        ready=partial(arrive, parts.connection, parts.pulse, first_path(options)),
+        begun=partial(_heed_signals, stop),  # kopf's own way of ending leaves passes half done
     )
-    _heed_signals(stop)  # kopf has its own way of ending, which would leave passes half done
+    works: list[Coroutine[Any, Any, None]] = [each.watch() for each in parts.reconcilers.values()]
+    works += [_take_part(parts.election), _work(parts)]
+    for namespace, reconciler in parts.reconcilers.items():
+        wanted = handlers.relisted[collection(api.KIND, namespace)]
+        works.append(resync(parts.clusters[namespace], reconciler, wanted))
     async with asyncio.TaskGroup() as tasks:
-        kopfs = tasks.create_task(_serve_kopf(roots, before))
-        ours = [tasks.create_task(each.watch()) for each in parts.reconcilers.values()]
-        ours.append(tasks.create_task(_take_part(parts.election)))
-        ours.append(tasks.create_task(_work(parts)))
+        watching = tasks.create_task(kopfs)
+        ours = [tasks.create_task(work) for work in works]
         await stop.wait()
         log.info("asked to end")
         await _finish(parts, ours)
-        kopfs.cancel()  # asked by its stop flag, it would wait for its own requests
+        watching.cancel()
 
 
 async def _finish(parts: Parts, tasks: list[asyncio.Task[None]]) -> None:
@@ -154,13 +161,6 @@ async def _finish(parts: Parts, tasks: list[asyncio.Task[None]]) -> None:
         task.cancel()
     await asyncio.wait((*stopping, *tasks))
     await parts.election.release()
-
-
-async def _serve_kopf(
-    roots: Collection[asyncio.Task[None]], before: set[asyncio.Task[None]]
-) -> None:
-    await kopf.run_tasks(roots, ignored=before)
-    raise RuntimeError("kopf's watch of the jobs has ended, and nobody asked for it")
 
 
 async def _take_part(election: Election | Unopposed) -> None:
@@ -179,29 +179,8 @@ async def _work(parts: Parts) -> None:
     async with asyncio.TaskGroup() as tasks:
         for namespace, reconciler in parts.reconcilers.items():
             if isinstance(parts.election, Election):
-                await refresh(parts.clusters[namespace], reconciler)
+                await take_over(parts.clusters[namespace], reconciler)
             tasks.create_task(reconciler.work())
-
-
-async def refresh(cluster: KubernetesCluster, reconciler: Reconciler) -> None:
-    """Read what the last leader has left: a watch may be behind it.
-
-    The jobs come first, so that no pod is seen older than the status that counts it.
-    """
-    backoff = Backoff(initial=0.5, maximum=10)
-    while True:
-        try:
-            for kind in (api.KIND, *WATCHED):
-                async for page in cluster.list(kind):
-                    reconciler.take(kind, page)
-        except ClusterError as error:
-            if isinstance(error, NoAnswer):
-                cluster.connection.contact.lost(error)
-            else:
-                log.warning("taking over: %s", error)
-            await asyncio.sleep(backoff.next("refresh"))
-        else:
-            return
 
 
 def _heed_signals(stop: asyncio.Event | None = None) -> None:

@@ -38,6 +38,14 @@ class Pulse:
         """How long the server is asked to keep a watch, so that a quiet one is heard of in time."""
         return max(1, int(self.silence * IDLE_SHARE))
 
+    def watched(self, path: str) -> str:
+        """What a URL's path is about: an API server may be behind a path of its own.
+
+        >>> Pulse(("/api/v1/pods",)).watched("/k8s/clusters/c-1/api/v1/pods")
+        '/api/v1/pods'
+        """
+        return next((each for each in self._heard if path.endswith(each)), path)
+
     def hear(self, path: str) -> None:
         """The other side has said something."""
         if path in self._heard:
