@@ -1,0 +1,205 @@
+"""Measure the memory that the operator needs to list all pods of a cluster.
+
+    python -m bench.operator.relist          10,000 pods: listed once, and again as after a gap
+    python -m bench.operator.relist 1000     another number of pods
+
+A server in another process answers with pods as they are on a cluster, with all that a kubelet and
+others write into them, page by page.
+"""
+
+import asyncio
+import functools
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+from kubernetes.aio.client import Configuration
+
+from acceleratedjob import api, pods
+from acceleratedjob.api import Manifest
+from acceleratedjob.cache import Cache
+from acceleratedjob.cluster import Changed
+from acceleratedjob.kube.connection import connect
+from acceleratedjob.kube.objects import collection
+from acceleratedjob.kube.pulse import Pulse
+from acceleratedjob.kube.stream import Stream
+from acceleratedjob.spec import JobSpec
+from bench.command import say
+from bench.operator.process import Process
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection as Pipe
+
+PODS = 10_000
+REPLICAS = 8  # of each job
+TIME = "2026-01-01T00:00:00Z"
+_CONDITIONS = (
+    *("PodScheduled", "Initialized", "ContainersReady", "Ready"),
+    "PodReadyToStartContainers",
+)
+
+
+def job(number: int) -> Manifest:
+    """One of the jobs, as an API server has it."""
+    container = {"name": "trainer", "image": "registry.example/train:1"}
+    uid = f"{number:036d}"
+    return {
+        "apiVersion": api.API_VERSION,
+        "kind": api.KIND,
+        "metadata": {
+            "name": f"job{number}",
+            "namespace": "research",
+            "uid": uid,
+            "generation": 1,
+            "resourceVersion": "1",
+        },
+        "spec": {"replicas": REPLICAS, "template": {"spec": {"containers": [container]}}},
+    }
+
+
+@functools.lru_cache(maxsize=1)
+def _spec(number: int) -> JobSpec:
+    return JobSpec.from_manifest(job(number))
+
+
+def pod(number: int) -> Manifest:
+    """A pod that runs, as a kubelet leaves it."""
+    made = pods.pod(_spec(number // REPLICAS), attempt=0, index=number % REPLICAS)
+    made["metadata"] |= {
+        "uid": f"{number:036x}",
+        "resourceVersion": str(number + 2),
+        "creationTimestamp": TIME,
+        "managedFields": [_managed(manager) for manager in (api.COMPONENT, "kubelet")],
+    }
+    made["spec"]["nodeName"] = f"node-{number // REPLICAS}"
+    status = {
+        "phase": "Running",
+        "conditions": [
+            {"type": each, "status": "True", "lastTransitionTime": TIME} for each in _CONDITIONS
+        ],
+        "containerStatuses": [_container()],
+    }
+    return made | {"status": status}
+
+
+def _managed(manager: str) -> Manifest:
+    variable: Manifest = {".": {}, "f:name": {}, "f:value": {}}
+    variables = {f'k:{{"name":"V{n}"}}': variable for n in range(25)}
+    containers = {'k:{"name":"trainer"}': {"f:env": variables}}
+    return {
+        "manager": manager,
+        "operation": "Update",
+        "apiVersion": "v1",
+        "time": TIME,
+        "fieldsType": "FieldsV1",
+        "fieldsV1": {
+            "f:metadata": {"f:labels": {f"f:label{n}": {} for n in range(10)}},
+            "f:spec": {"f:containers": containers},
+        },
+    }
+
+
+def _container() -> Manifest:
+    return {
+        "name": "trainer",
+        "ready": True,
+        "restartCount": 0,
+        "image": "registry.example/train:1",
+        "imageID": "registry.example/train@sha256:" + "0" * 64,
+        "containerID": "containerd://" + "0" * 64,
+        "state": {"running": {"startedAt": TIME}},
+        "lastState": {},
+    }
+
+
+def answer(query: Any, count: int) -> Manifest:
+    """A page of so many pods in all, as a list's query asks for it."""
+    begin = int(query.get("continue") or 0)
+    end = min(begin + int(query["limit"]), count)
+    more = str(end) if end < count else ""
+    metadata = {"resourceVersion": str(count + 2), "continue": more}
+    return {"items": [pod(number) for number in range(begin, end)], "metadata": metadata}
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Of a process, in MiB."""
+
+    before: float
+    first: float  # the most until all is listed
+    again: float  # the most until all is listed again
+
+
+def serve(pipe: "Pipe[int, None]", count: int) -> None:
+    """Be the API server, until ended."""
+
+    async def pages(request: web.Request) -> web.Response:
+        return web.Response(text=json.dumps(answer(request.query, count)))
+
+    async def go() -> None:
+        application = web.Application()
+        application.router.add_get("/{path:.*}", pages)
+        runner = web.AppRunner(application)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        pipe.send(runner.addresses[0][1])
+        await asyncio.Event().wait()
+
+    asyncio.run(go())
+
+
+async def measure(port: int, count: int) -> Memory:
+    """List all pods twice, as the operator does."""
+    configuration = Configuration()
+    configuration.host = f"http://127.0.0.1:{port}"
+    path, cache, peaks = collection("Pod", None), Cache(), [_peak()]
+    for number in range(-(-count // REPLICAS)):
+        cache.take(api.KIND, Changed(job(number)))
+    async with connect(configuration) as link:
+        for _ in range(2):
+            async for page in Stream(link, path, "Pod", api.JOB_NAME_LABEL, Pulse(())).pages():
+                cache.take("Pod", page)
+            peaks.append(_peak())
+    known = sum(len(cache.pods(job(n)["metadata"]["uid"])) for n in range(-(-count // REPLICAS)))
+    if known != count:
+        sentence = f"all {count} pods must be known, and {known} are"
+        raise RuntimeError(sentence)
+    return Memory(*peaks)
+
+
+def _peak() -> float:
+    """The most that this process has had in memory."""
+    return Process(os.getpid()).peak() / 2**20
+
+
+def lines(count: int, memory: Memory) -> Iterator[str]:
+    """What was measured, for people."""
+    yield f"{count} pods, {len(json.dumps(pod(0))) / 1024:.1f} KiB of JSON each"
+    yield f"memory before: {memory.before:.0f} MiB"
+    yield f"at most, until all pods are listed: {memory.first:.0f} MiB"
+    yield f"at most, until they are listed again: {memory.again:.0f} MiB"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    given = sys.argv[1:] if arguments is None else arguments
+    count = int(given[0]) if given else PODS
+    here, there = multiprocessing.Pipe()
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(there, count))
+    server.start()
+    try:
+        memory = asyncio.run(measure(here.recv(), count))
+    finally:
+        server.terminate()
+        server.join()
+    for line in lines(count, memory):
+        say(line)
+
+
+if __name__ == "__main__":
+    main()
