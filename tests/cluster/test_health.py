@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.jobs import Job, fake_job, install_crd
+from acceleratedjob.api import Phase
+from acceleratedjob.kube.http import NEW
+from tests.cluster.jobs import CRD, Job, fake_job, install_crd
 from tests.cluster.members import LONG, SECONDS, Member, elected, member, one_leads
 from tests.cluster.proxy import Proxy, proxy
 from tests.cluster.testbed import beds
@@ -133,3 +135,29 @@ def test_two_operators_outlive_a_restart_of_the_api_server(
         for each in members:
             each.wait("/healthz", 200)
             assert each.end() == 0
+
+
+def test_an_operator_outlives_the_deletion_of_its_crd(
+    own_plane: ControlPlane, tmp_path: Path
+) -> None:
+    job, kubectl = Job(own_plane.cluster, "default"), own_plane.cluster.kubectl
+    with member(own_plane.kubeconfig, tmp_path / "operator.log", "default") as operator:
+        operator.wait("/readyz", 200)
+        job.apply(fake_job("default"))
+        job.wait("jsonpath={.status.phase}=Running", seconds=SECONDS)
+        kubectl("delete", "crd", CRD.stem)
+        wait_until(lambda: jobs(operator) == 0, what="no job", seconds=SECONDS)
+        install_crd(own_plane.cluster)
+        job.apply(fake_job("default", name="second"))
+        job.wait_for("second", "jsonpath={.status.phase}=Running", seconds=SECONDS)
+        assert jobs(operator) == 1
+        assert operator.page("/healthz") == (200, "ok\n")
+        assert operator.end() == 0
+    assert "Traceback" not in (tmp_path / "operator.log").read_text()
+
+
+def jobs(operator: Member) -> float:
+    """How many jobs an operator knows."""
+    return sum(
+        operator.value(f'accelerated_job_jobs{{phase="{phase}"}}') for phase in (NEW, *Phase)
+    )
