@@ -70,6 +70,7 @@ class ConditionType(StrEnum):
     SUSPENDED = "Suspended"
     COMPLETE = "Complete"
     FAILED = "Failed"
+    STALLED = "Stalled"  # kstatus' word for what has failed; only ever True
 
 
 class Reason(StrEnum):

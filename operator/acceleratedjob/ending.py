@@ -40,13 +40,14 @@ def finished(at: Situation) -> Plan | None:
     """Over: only what cleanPodPolicy and ttlSecondsAfterFinished say."""
     if not at.status.finished:
         return None
+    status = replace(at.status, observed_generation=at.spec.generation)
     deletion = deadlines.deletion(at.spec, at.status)
     if deletion is not None and deletion <= at.now:
-        return Plan(status=at.status, steps=((DeleteJob(),),))
+        return Plan(status=status, steps=((DeleteJob(),),))
     failed = at.status.condition(ConditionType.FAILED)
     if failed is not None and failed.reason == Reason.INVALID_SPEC:  # all may not be gone yet
-        return Plan(status=at.status, steps=(*_ungrouping(at), *_removal(at.observed)))
-    return Plan(status=at.status, steps=remains(at, at.status))
+        return Plan(status=status, steps=(*_ungrouping(at), *_removal(at.observed)))
+    return Plan(status=status, steps=remains(at, status))
 
 
 def remains(at: Situation, status: Status) -> Steps:

@@ -252,22 +252,24 @@ def _next_attempt(
 def failed(spec: JobSpec, status: Status, reason: Reason, message: str, now: datetime) -> Status:
     """The job is over: a restart would be one too many."""
     ended = replace(status, phase=str(Phase.FAILED), ready=0, terminating=0, pending=(), waits=())
-    changed = [
-        _condition(ConditionType.READY, False, Reason.FINISHED, "", spec),
-        _condition(ConditionType.FAILED, True, reason, message, spec),
+    return with_conditions(ended, _failure(reason, message, spec.generation), now)
+
+
+def _failure(reason: Reason, message: str, generation: int) -> list[Condition]:
+    """What holds of a job that has failed: for kstatus, Ready alone would be in progress."""
+    return [
+        condition(ConditionType.READY, False, Reason.FINISHED, "", generation),
+        condition(ConditionType.FAILED, True, reason, message, generation),
+        condition(ConditionType.STALLED, True, reason, message, generation),
     ]
-    return with_conditions(ended, changed, now)
 
 
 def invalid(status: Status, message: str, generation: int, now: datetime) -> Status:
     """The job is over before it began: it cannot be run as it is written."""
-    sentence = condition(
-        ConditionType.FAILED, True, Reason.INVALID_SPEC, message, generation=generation
-    )
     ended = replace(
         status, phase=str(Phase.FAILED), observed_generation=generation, pending=(), waits=()
     )
-    return with_conditions(ended, [sentence], now)
+    return with_conditions(ended, _failure(Reason.INVALID_SPEC, message, generation), now)
 
 
 def succeeded(spec: JobSpec, status: Status, now: datetime) -> Status:
@@ -280,14 +282,9 @@ def succeeded(spec: JobSpec, status: Status, now: datetime) -> Status:
         pending=(),
         waits=(),
     )
-    changed = [
-        _condition(ConditionType.READY, False, Reason.FINISHED, "", spec),
-        _condition(
-            ConditionType.COMPLETE,
-            True,
-            Reason.SUCCEEDED,
-            f"All {spec.size} replicas have succeeded",
-            spec,
-        ),
+    message = f"All {spec.size} replicas have succeeded"
+    changed = [  # Ready holds of a job that is as it should be, which kstatus waits for
+        _condition(ConditionType.READY, True, Reason.FINISHED, message, spec),
+        _condition(ConditionType.COMPLETE, True, Reason.SUCCEEDED, message, spec),
     ]
     return with_conditions(ended, changed, now)

@@ -107,7 +107,8 @@ def test_a_job_that_cannot_be_run_says_why() -> None:
         async with background(operate(store, store)):
             return await until(store, lambda status: status.finished)
 
-    (told,) = asyncio.run(scenario()).conditions
+    told = asyncio.run(scenario()).condition(api.ConditionType.FAILED)
+    assert told is not None
     assert (
         told.message == "spec.template.spec.containers[0].env[0].name: RANK is set by the operator"
     )
