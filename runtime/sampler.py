@@ -170,17 +170,18 @@ class BatchSamplerShard(BatchSampler):
     def _whole_batches(self, start: int) -> Iterator[list[Any]]:
         """A batch sampler of another kind: its batches are dealt as they are.
 
-        Only at the end is a batch filled, or divided by samples.
+        Only at the end is a batch filled, if batches have a size.
         """
         batches = iter(self.batch_sampler)
-        kept = list(islice(batches, max(self._width, self.wanted)))
+        kept = list(islice(batches, max(self._width, self.wanted, 2)))
         first, self.head = kept[: self._width], kept[: self.wanted]
+        size = None if self.batch_size is None else _real_size(kept, self.batch_size)
         passed = start // self.batch_size if self.batch_size else start
         left = islice(chain(kept, batches), passed, None)
         group = list(islice(left, self._width))
         while group:
             following = list(islice(left, self._width))
-            yield from self._shares(group, first, is_last=not following)
+            yield from self._shares(group, first, size, is_last=not following)
             group = following
 
     @property
@@ -189,11 +190,20 @@ class BatchSamplerShard(BatchSampler):
         return 1 if self.split_batches else self.num_processes
 
     def _shares(
-        self, group: list[list[Any]], first: list[list[Any]], *, is_last: bool
+        self, group: list[list[Any]], first: list[list[Any]], size: int | None, *, is_last: bool
     ) -> Iterator[list[Any]]:
         """This rank's share of one step, if it has one."""
-        if self.batch_size is not None and (is_last or self.split_batches):
-            yield from self._filled(list(chain(*group)), list(chain(*first)))
+        head = list(chain(*first))
+        if size is not None and is_last and _is_regular(group, size):
+            each = -(-size // self.num_processes) if self.split_batches else size
+            indices = list(chain(*group))
+            if not self.drop_last or len(indices) == self._width * size:
+                yield from self._filled(indices, each, head)
+            else:
+                self.remainder = 0
+            return
+        if self.split_batches:
+            yield from self._divided(group[0], head, is_last=is_last)
             return
         missing = self._width - len(group)
         if missing and self.drop_last:
@@ -205,18 +215,44 @@ class BatchSamplerShard(BatchSampler):
         if self.process_index < len(group):
             yield group[self.process_index]
 
-    def _filled(self, indices: list[Any], first: list[Any]) -> Iterator[list[Any]]:
-        """A rank's share of the samples of one step, which may be too few."""
-        layout = self.layout
-        self.remainder = len(indices) % layout.global_batch
-        if self.remainder and self.drop_last:
-            self.remainder = 0
-            return
-        missing = layout.global_batch - len(indices) if layout.even else 0
-        indices = indices + list(islice(cycle(first), missing))
-        own = indices[layout.rank * layout.own_batch : (layout.rank + 1) * layout.own_batch]
+    def _filled(self, indices: list[Any], each: int, head: list[Any]) -> Iterator[list[Any]]:
+        """A rank's share of the last step, which may have too few samples: `each` a rank."""
+        whole = each * self.num_processes
+        self.remainder = len(indices) % whole
+        missing = whole - len(indices) if self.even_batches else 0
+        indices = indices + list(islice(cycle(head), missing))
+        own = indices[self.process_index * each : (self.process_index + 1) * each]
         if own:
             yield own
+
+    def _divided(self, batch: list[Any], head: list[Any], *, is_last: bool) -> Iterator[list[Any]]:
+        """A rank's share of a batch of any size: as many samples as the other ranks, or one more.
+
+        At the end it is filled, so that all have as many; elsewhere if a rank would have none.
+        """
+        each, more = divmod(len(batch), self.num_processes)
+        if more and self.even_batches and (is_last or not each):
+            yield from self._filled(batch, each + 1, head)
+            return
+        start = self.process_index * each + min(self.process_index, more)
+        own = batch[start : start + each + (self.process_index < more)]
+        if own:
+            yield own
+
+
+def _real_size(first: list[list[Any]], named: int) -> int:
+    """The size of a sampler's batches: the first one's, if another follows.
+
+    A single batch may be cut short: then it is the size that the sampler names.
+    """
+    real = len(first[0]) if first else named
+    return real if len(first) > 1 else max(real, named)
+
+
+def _is_regular(group: list[list[Any]], size: int) -> bool:
+    """Whether all batches of a step have a size; the last one may be cut short."""
+    *before, last = group
+    return all(len(batch) == size for batch in before) and len(last) <= size
 
 
 def _listed(blocks: Iterator[torch.Tensor]) -> Iterator[list[int]]:
