@@ -2,12 +2,13 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import torch
 
 from runtime.enums import DistributedType
+from runtime.splitting import check_lengths, split
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -110,34 +111,24 @@ class ProcessControl:
 
     @contextlib.contextmanager
     def split_between_processes(self, inputs: Any, apply_padding: bool = False) -> Iterator[Any]:
-        """Give each process its share of a list, tuple, dict of these, or tensor.
+        """Give each process its share of a list, tensor, array, dataset, or mapping of these.
 
-        The first processes have one more when the length does not divide.
+        The first processes have one more when the length does not divide. A dataset's share is a
+        `torch.utils.data.Subset`.
 
         Args:
             inputs: the same on all processes.
             apply_padding: repeat the last element so that all shares are of one length.
-        """
-        if isinstance(inputs, dict) and len({len(value) for value in inputs.values()}) > 1:
-            sentence = "All values in the dictionary must have the same length"
-            raise ValueError(sentence)
-        yield self._share(inputs, apply_padding)
 
-    def _share(self, inputs: Any, padded: bool) -> Any:
-        if self.num_processes == 1:
-            return inputs
-        if isinstance(inputs, dict):
-            return {name: self._share(value, padded) for name, value in inputs.items()}
-        each, more = divmod(len(inputs), self.num_processes)
-        start = self.process_index * each + min(self.process_index, more)
-        stop = start + each + (self.process_index < more)
-        missing = each + (more > 0) - (stop - start) if padded else 0
-        if isinstance(inputs, torch.Tensor):
-            return torch.cat([inputs[start:stop], *[inputs[-1:]] * missing])
-        if hasattr(inputs, "select"):  # a dataset of Hugging Face's, which slices into columns
-            return inputs.select([*range(start, stop), *[len(inputs) - 1] * missing])
-        share = inputs[start:stop]
-        return share + inputs[-1:] * missing if missing else share
+        Raises:
+            ValueError: values of a mapping that differ in length.
+            TypeError: inputs that have no order, or no length.
+        """
+        if self.num_processes > 1:
+            inputs = split(inputs, self.process_index, self.num_processes, padded=apply_padding)
+        elif isinstance(inputs, Mapping):
+            check_lengths(inputs)
+        yield inputs
 
 
 class StateView(ProcessControl):

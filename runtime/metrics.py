@@ -7,7 +7,7 @@ import torch
 
 from runtime import collectives
 from runtime.gradient import GradientState
-from runtime.nested import honor_type, leaves, map_tensors
+from runtime.nested import honor_type, leaves, map_tensors, remade
 from runtime.objects import each_object
 from runtime.state import PartialState
 
@@ -57,7 +57,7 @@ def _joined(shares: list[Any], keep: int | None) -> Any:
     sample = shares[0]
     if isinstance(sample, Mapping):
         joined = {key: _joined([share[key] for share in shares], keep) for key in sample}
-        return type(sample)(joined)  # type: ignore[call-arg]  # as dict and its kin take it
+        return remade(sample, joined)
     if isinstance(sample, torch.Tensor):
         rows = [share.reshape(1) if share.ndim == 0 else share for share in shares]
         return torch.cat([row.to(rows[0].device) for row in rows])[:keep]

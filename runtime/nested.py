@@ -3,6 +3,9 @@
 A namedtuple stays one, and a dict of the script's own kind is made again as that kind.
 """
 
+import contextlib
+import copy
+from collections import UserDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -39,12 +42,50 @@ def honor_type(obj: Any, generator: Iterable[Any]) -> Any:
     return type(obj)(*generator) if is_namedtuple(obj) else type(obj)(generator)
 
 
+def remade(data: Mapping[Any, Any], items: dict[Any, Any]) -> Any:
+    """A mapping of `data`'s kind with the same keys and other values.
+
+    A dict of any kind is filled without a call of its constructor, which may take anything. Another
+    mapping whose constructor takes no dict becomes a dict, as in torch's `default_collate`.
+    """
+    if type(data) is dict:
+        return items
+    with contextlib.suppress(TypeError):
+        return _filled(data, items)
+    with contextlib.suppress(TypeError):
+        return type(data)(items)  # type: ignore[call-arg]  # as most mappings take it
+    return items
+
+
+def _empty(data: Any) -> Any:
+    """A dict of a kind with the same attributes and nothing in it.
+
+    Raises:
+        TypeError: it is a mapping of another kind.
+    """
+    if isinstance(data, UserDict):
+        return copy.copy(data)
+    made: Any = dict.__new__(type(data))
+    if hasattr(data, "__dict__"):
+        vars(made).update(vars(data))
+    if isinstance(data, defaultdict):
+        made.default_factory = data.default_factory
+    return made
+
+
+def _filled(data: Mapping[Any, Any], items: dict[Any, Any]) -> Any:
+    made = _empty(data)
+    for key, item in items.items():
+        made[key] = item
+    return made
+
+
 def map_items(function: Callable[[Any], Any], data: Any) -> Any:
     """Apply a function to each item of a list, tuple or dict; anything else stays as it is."""
     if isinstance(data, list | tuple):
         return honor_type(data, map(function, data))
     if isinstance(data, Mapping):
-        return type(data)({key: function(item) for key, item in data.items()})  # type: ignore[call-arg]  # as dict and its kin take it
+        return remade(data, {key: function(item) for key, item in data.items()})
     return data
 
 
@@ -137,7 +178,7 @@ def send_to_device(
     )
     if skip_keys and isinstance(tensor, Mapping):
         skipped = [skip_keys] if isinstance(skip_keys, str) else skip_keys
-        return type(tensor)({k: v if k in skipped else send(v) for k, v in tensor.items()})  # type: ignore[call-arg]  # as dict and its kin take it
+        return remade(tensor, {k: v if k in skipped else send(v) for k, v in tensor.items()})
     return map_items(send, tensor)
 
 
@@ -222,7 +263,7 @@ def concatenate(data: Any, dim: int = 0) -> Any:
     if isinstance(one, list | tuple):
         return honor_type(one, (concatenate([d[i] for d in data], dim) for i in range(len(one))))
     if isinstance(one, Mapping):
-        return type(one)({key: concatenate([d[key] for d in data], dim) for key in one})  # type: ignore[call-arg]  # as dict and its kin take it
+        return remade(one, {key: concatenate([d[key] for d in data], dim) for key in one})
     if isinstance(one, torch.Tensor):
         return torch.cat(data, dim)
     if len(data) == 1:
