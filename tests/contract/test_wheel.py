@@ -32,7 +32,7 @@ def build(folder: Path) -> Path:
     command = [str(UV), "build", "--quiet", "--wheel", "--out-dir", str(folder), str(PROJECT)]
     may_fetch = os.environ.get("CI") == "true"
     env = os.environ | ({} if may_fetch else {"UV_OFFLINE": "1"})
-    done = subprocess.run([*command, PROJECT], env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if not may_fetch and re.search("network|offline|cache", done.stderr):
         pytest.skip("hatchling was not fetched here yet, so no wheel can be built")
     assert done.returncode == 0, done.stderr

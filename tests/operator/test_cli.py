@@ -100,7 +100,7 @@ def test_the_exception_that_ended_a_job_is_repeated_at_its_end(tmp_path: Path) -
     done = run(write(tmp_path, script, replicas=1, failurePolicy={"maxRestarts": 0}))
     end = done.stdout.split("-- Failed: ")[-1]
     assert end.startswith("Replica 0 (pod digits-0-0 on node local) exited with code 1: ")
-    assert end.splitlines()[-1] == "KeyError: 'the cause'; maxRestarts is 0"
+    assert end.splitlines()[-1] == "   | KeyError: 'the cause'; maxRestarts is 0"
 
 
 def test_what_only_a_cluster_has_is_left_out_and_said_to_be(tmp_path: Path) -> None:
