@@ -1,33 +1,24 @@
 """Saving and loading objects; nothing that a file says is executed when it is loaded."""
 
-import datetime as dt
-import decimal
 import importlib
 import logging
 import os
-import pathlib
-import pickle
-import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from runtime.availability import is_present
 from runtime.sizes import place_of
 from runtime.state import PartialState
+from runtime.trusting import load_untrusted
 from runtime.warn import warn_once
 
 logger = logging.getLogger(__name__)
 SAFETENSORS = ".safetensors"
-_VALUES = (  # beside numbers, texts, tensors and containers, which torch.load knows
-    *(bytearray, complex, decimal.Decimal, frozenset, list, dict, range, set, slice, tuple),
-    *(dt.date, dt.datetime, dt.time, dt.timedelta, dt.timezone),
-    *(pathlib.PosixPath, pathlib.PurePosixPath),
-)
 
 
 @dataclass(frozen=True)
@@ -77,49 +68,22 @@ def write(obj: Any, f: str | os.PathLike[str], safe_serialization: bool = False)
         torch.save(obj, f)
 
 
-def load(f: str | os.PathLike[str], map_location: Any = None, **kwargs: Any) -> Any:
+def load(f: str | os.PathLike[str] | BinaryIO, map_location: Any = None, **kwargs: Any) -> Any:
     """Load what `save` has saved: tensors, numbers, texts, dates, numpy's arrays, containers.
 
     Args:
-        f: the file.
+        f: the file, or its path.
         map_location: where tensors go.
         **kwargs: for torch.load; `weights_only=False` takes any object, and trusts the file.
 
     Raises:
-        UnpicklingError: the file holds another object, or is damaged.
+        UnpicklingError: the file holds another object, is damaged, or asks for more memory than it
+            has bytes.
     """
     kwargs.setdefault("weights_only", True)
     if not kwargs["weights_only"]:
         return torch.load(f, map_location=map_location, **kwargs)
-    try:
-        with torch.serialization.safe_globals([*_VALUES, *_arrays()]):
-            return torch.load(f, map_location=map_location, **kwargs)
-    except pickle.UnpicklingError as error:
-        raise pickle.UnpicklingError(_refusal(f, str(error))) from error
-
-
-def _refusal(f: str | os.PathLike[str], said: str) -> str:
-    found = re.search(r"GLOBAL (\S+)", said)
-    if found is None:
-        return f"{f} cannot be read: {said}"
-    return (
-        f"{f} must hold tensors, numbers, texts, and containers of these, and holds {found[1]}: to "
-        "make one could execute anything. If that file is to be trusted, load it with "
-        f'load_kwargs={{"weights_only": False}}, or name that class to '
-        "torch.serialization.add_safe_globals"
-    )
-
-
-def _arrays() -> list[Any]:
-    """Numpy's arrays and numbers: their pickles hold nothing else."""
-    if not is_present("numpy"):
-        return []
-    numpy = importlib.import_module("numpy")
-    core = importlib.import_module("numpy._core.multiarray")
-    made = [core._reconstruct, core.scalar]  # noqa: SLF001  # as pickles name it
-    kinds = {type(numpy.dtype(code)) for code in "?bhilqBHILQefdFDSUMm"}
-    older = [(one, f"numpy.core.multiarray.{one.__name__}") for one in made]
-    return [*made, *older, numpy.ndarray, numpy.dtype, *kinds]
+    return load_untrusted(f, map_location, **kwargs)
 
 
 def can_be_safetensors(wanted: bool) -> bool:

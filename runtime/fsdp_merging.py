@@ -6,7 +6,8 @@ from pathlib import Path
 from runtime.constants import FSDP_MODEL_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 from runtime.files import save
 from runtime.fsdp_checkpoint import MODEL
-from runtime.fsdp_reader import METADATA, tensors
+from runtime.fsdp_metadata import METADATA
+from runtime.fsdp_reader import tensors
 from runtime.state import PartialState
 
 

@@ -1,59 +1,32 @@
 """Reading what torch.distributed.checkpoint has written, without executing what it says.
 
-torch unpickles `.metadata` and whatever is no tensor. Here only the classes that such a checkpoint
-consists of are taken, and only numbers, texts and containers of them beside tensors: with anything
-else in it, a checkpoint is refused.
+torch unpickles `.metadata` and whatever is no tensor. Here `fsdp_metadata` reads the first, and of
+the second only numbers, texts and containers of them are taken: with anything else in it, a
+checkpoint is refused.
 """
 
 import contextlib
 import io
+import os
 import pickle
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import torch
 from torch import distributed
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.filesystem import FileSystemReader
-from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
+from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 from torch.distributed.checkpoint.planner import ReadItem
 from torch.distributed.checkpoint.state_dict_loader import _load_state_dict
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 
-METADATA = ".metadata"  # torch's name for what a directory says of itself
-_TAKEN = {
-    "builtins": {"set", "frozenset"},
-    "collections": {"OrderedDict"},
-    "pathlib": {"Path", "PosixPath", "PurePosixPath"},
-    "pathlib._local": {"Path", "PosixPath", "PurePosixPath"},
-    "torch": {"Size"},
-    "torch.distributed.checkpoint.filesystem": {"_StorageInfo"},
-    "torch.distributed.checkpoint.metadata": {
-        "BytesStorageMetadata",
-        "ChunkStorageMetadata",
-        "Metadata",
-        "MetadataIndex",
-        "StorageMeta",
-        "TensorProperties",
-        "TensorStorageMetadata",
-        "_MEM_FORMAT_ENCODING",
-    },
-    "torch.serialization": {"_get_layout"},
-}
-
-
-class _Unpickler(pickle.Unpickler):
-    """Makes objects of the classes above only, and dtypes."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
-        if not is_dtype and name not in _TAKEN.get(module, ()):
-            sentence = f"a checkpoint's {METADATA} has no business with {module}.{name}"
-            raise pickle.UnpicklingError(sentence)
-        return super().find_class(module, name)
+from runtime.archives import check
+from runtime.fsdp_metadata import read_metadata
+from runtime.trusting import load_untrusted, reason
 
 
 class Reader(FileSystemReader):
@@ -63,27 +36,63 @@ class Reader(FileSystemReader):
         """What the directory says of itself.
 
         Raises:
-            ValueError: it is no checkpoint, or more than one.
+            ValueError: it is no checkpoint, or speaks of more than what is in the directory.
         """
-        path = Path(self.path, METADATA)
-        try:
-            with path.open("rb") as file:
-                metadata: Metadata = _Unpickler(file).load()
-        except (FileNotFoundError, pickle.UnpicklingError) as error:
-            sentence = f"{path} is not what torch.distributed.checkpoint writes: {error}"
-            raise ValueError(sentence) from error
-        metadata.storage_meta = metadata.storage_meta or StorageMeta()
-        metadata.storage_meta.load_id = self.load_id
+        metadata = read_metadata(Path(self.path))
+        metadata.storage_meta.load_id = self.load_id  # type: ignore[union-attr]  # it has one
         return metadata
+
+    def _slice_file(self, file: Any, sinfo: Any) -> Any:
+        """Torch's way to a tensor or an object in a file: here it is checked first.
+
+        Raises:
+            UnpicklingError: it takes more memory than its bytes, or is no tensor, nor plain values.
+        """
+        check(cast("BinaryIO", _Slice(file, sinfo.offset, sinfo.length)))
+        return super()._slice_file(file, sinfo)
+
+
+class _Slice(io.RawIOBase):
+    """A part of a file, as a file of its own; torch's cannot seek from its end."""
+
+    def __init__(self, file: Any, start: int, length: int) -> None:
+        super().__init__()
+        self._file, self._start, self._length = file, start, length
+        self.seek(0)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return int(self._file.tell()) - self._start
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self.tell(), os.SEEK_END: self._length}[whence]
+        self._file.seek(self._start + origin + offset)
+        return self.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        content = self._file.read(min(len(buffer), max(self._length - self.tell(), 0)))
+        buffer[: len(content)] = content
+        return len(content)
 
 
 class _Planner(DefaultLoadPlanner):
     """Takes what is no tensor only if it is harmless."""
 
     def load_bytes(self, read_item: ReadItem, value: io.BytesIO) -> None:
-        torch.load(value, weights_only=True)  # torch's own load_bytes takes anything
-        value.seek(0)
-        super().load_bytes(read_item, value)
+        own = io.BytesIO()  # torch's load_bytes takes anything, so it gets what was written here
+        try:
+            torch.save(load_untrusted(value), own)
+        except pickle.UnpicklingError as error:
+            name = read_item.dest_index.fqn
+            sentence = f"{name} must be a plain value: {reason(error.__cause__ or error)}"
+            raise pickle.UnpicklingError(sentence) from error
+        own.seek(0)
+        super().load_bytes(read_item, own)
 
 
 def read(folder: Path, state: dict[str, Any]) -> None:

@@ -2,12 +2,13 @@
 
 import copy
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
-from runtime.nested import leaves
-from runtime.sizes import place_of
+_PINNED = {"cuda", "xpu"}  # devices that write into such memory by themselves
 
 
 class Snapshots:
@@ -15,35 +16,85 @@ class Snapshots:
 
     def __init__(self, device: torch.device) -> None:
         """Args: device: where most tensors are."""
-        self._is_pinned = device.type != "cpu"  # the device writes into such memory by itself
+        self._is_pinned = device.type in _PINNED
         self._held: dict[Any, list[torch.Tensor]] = {}  # by kind: what the last one is made of
 
     def take(self, state: Any) -> Any:
         """A copy of anything that can be saved, which no later change reaches.
 
-        The last one is lost: its memory is used where a tensor is of the same kind. Tensors that
-        were one in memory stay one.
+        Every tensor is copied to this machine's memory, wherever it is in the state, also in
+        objects of a script's own. The last copy is lost: its memory is used for storages of the
+        same sizes. Tensors that share a storage share one in the copy, and it is copied once.
         """
         free, self._held = self._held, defaultdict(list)
-        copies: dict[Any, torch.Tensor] = {}
-        memo: dict[int, Any] = {}
-        for tensor in leaves(state):
-            if type(tensor) is torch.Tensor and tensor.layout is torch.strided:
-                where = tensor.dtype, place_of(tensor, id(tensor))
-                if where not in copies:
-                    copies[where] = self._copied(tensor, free)
-                memo[id(tensor)] = copies[where].detach().requires_grad_(tensor.requires_grad)
+        copies: dict[tuple[torch.device, int], torch.Tensor] = {}
+
+        def copied(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            place = tensor.device, storage.data_ptr()
+            if place not in copies:
+                copies[place] = self._copied(tensor, storage, free)
+            return _view(copies[place], tensor)
+
+        with _Copying(copied):
+            found = copy.deepcopy(state)
         if self._is_pinned:
             torch.accelerator.synchronize()
-        return copy.deepcopy(state, memo)
+        return found
 
-    def _copied(self, tensor: torch.Tensor, free: dict[Any, list[torch.Tensor]]) -> torch.Tensor:
-        kind = (tensor.dtype, tensor.shape, tensor.stride())
-        found = free.get(kind)
-        buffer = found.pop() if found else self._made(tensor)
+    def _copied(
+        self,
+        tensor: torch.Tensor,
+        storage: torch.UntypedStorage,
+        free: dict[Any, list[torch.Tensor]],
+    ) -> torch.Tensor:
+        """A storage's bytes: uint8 (bytes,)."""
+        is_pinned = self._is_pinned and tensor.device.type in _PINNED
+        kind = storage.nbytes(), is_pinned
+        buffer = free[kind].pop() if free.get(kind) else _made(*kind)
         self._held[kind].append(buffer)
-        return buffer.copy_(tensor.detach(), non_blocking=self._is_pinned)
+        content = torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(storage)
+        return buffer.copy_(content, non_blocking=is_pinned)
 
-    def _made(self, tensor: torch.Tensor) -> torch.Tensor:
-        is_pinned = self._is_pinned and tensor.device.type != "cpu"
-        return torch.empty_like(tensor, device="cpu", requires_grad=False, pin_memory=is_pinned)
+
+def _made(bytes_: int, is_pinned: bool) -> torch.Tensor:
+    return torch.empty(bytes_, dtype=torch.uint8, pin_memory=is_pinned)
+
+
+def _view(content: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A tensor as another one, but in a copy of its storage."""
+    place = like.storage_offset(), like.size(), like.stride()
+    one = torch.empty(0, dtype=like.dtype).set_(content.untyped_storage(), *place)
+    return one.requires_grad_(like.requires_grad)
+
+
+class _Copying(TorchFunctionMode):
+    """Within, copies that `copy.deepcopy` makes of tensors are made by a function."""
+
+    def __init__(self, copied: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self._copied = copied
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """What torch does, but for what `deepcopy` asks of tensors and of parameters."""
+        del types
+        if func not in {torch.Tensor.__deepcopy__, torch.Tensor.clone} or not _has_memory(args[0]):
+            return func(*args, **(kwargs or {}))
+        tensor = args[0]
+        copied = self._copied(tensor) if _is_plain(tensor) else tensor.to("cpu", copy=True)
+        if func is torch.Tensor.__deepcopy__ and vars(tensor):
+            with self:  # torch has left it for this call
+                vars(copied).update(copy.deepcopy(vars(tensor), args[1]))
+        return copied
+
+
+def _has_memory(one: Any) -> bool:
+    """Whether a tensor has memory of its own, rather than being made of others."""
+    return type(one) in {torch.Tensor, torch.nn.Parameter} and one.device.type != "meta"
+
+
+def _is_plain(one: torch.Tensor) -> bool:
+    """Whether a tensor is a view of its storage's bytes, and nothing besides."""
+    is_strided = one.layout is torch.strided and not (one.is_quantized or one.is_nested)
+    is_plain = is_strided and not (one.is_conj() or one.is_neg())
+    return is_plain and one.untyped_storage().nbytes() > 0

@@ -1,7 +1,9 @@
 """Checkpoints that are written while the training goes on."""
 
 import errno
+import io
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -12,6 +14,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from runtime import Accelerator, manifest
 from runtime.configuration import ProjectConfiguration
@@ -222,6 +225,97 @@ def test_memory_is_used_again_where_sizes_match() -> None:
     assert {one.data_ptr() for one in (second["a"], *second["b"])} == places
     assert second["a"].tolist() == [7, 7, 7]
     assert second["c"].data_ptr() not in places
+
+
+class Average:
+    """A registered object that has tensors in objects of its own, with attributes and views."""
+
+    def __init__(self, device: str) -> None:
+        self.buffer = torch.arange(8.0, device=device)
+        self.mean = nn.Parameter(torch.ones(2, device=device))
+        self.buffer.note = {"of": torch.ones(4, device=device)}  # type: ignore[attr-defined]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"own": self, "views": [self.buffer[:3], self.buffer[2:]]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing is kept."""
+
+
+class Tensors(pickle.Pickler):
+    """All tensors of an object, wherever they are in it."""
+
+    def __init__(self, state: Any) -> None:
+        super().__init__(io.BytesIO())
+        self.found: list[torch.Tensor] = []
+        self.dump(state)
+
+    def persistent_id(self, one: Any) -> int | None:
+        if not isinstance(one, torch.Tensor):
+            return None
+        self.found.append(one)
+        for attribute in vars(one).values():
+            self.found += Tensors(attribute).found
+        return len(self.found)
+
+
+def storages(state: Any) -> dict[int, int]:
+    """Where the memory of all tensors is, and how much."""
+    known = (one.untyped_storage() for one in Tensors(state).found)
+    return {one.data_ptr(): one.nbytes() for one in known}
+
+
+NEEDS_GPU = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_GPU)])
+def test_every_tensor_of_every_part_is_copied_once_to_memory_that_is_used_again(
+    tmp_path: Path, device: str
+) -> None:
+    accelerator, model, optimizer = behind(tmp_path)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    loader = DataLoader(TensorDataset(torch.ones(4, 3)), shuffle=True)
+    accelerator.prepare(schedule, loader)
+    accelerator.register_for_checkpointing(Average(device))
+    (tmp_path / "parts").mkdir()
+    found = accelerator._collected(tmp_path / "parts", safe_serialization=True)
+    first = accelerator._snapshots.take(found)
+    assert len(Tensors(first).found) == len(Tensors(found).found) > 10
+    assert sum(storages(first).values()) == sum(storages(found).values())
+    assert not storages(first).keys() & storages(found).keys()
+    for one, other in zip(Tensors(first).found, Tensors(found).found, strict=True):
+        assert one.device.type == "cpu"
+        assert one.is_pinned() == (other.device.type == "cuda")
+        assert torch.equal(one, other.cpu())
+    before = storages(first)
+    step(model, optimizer)
+    again = accelerator._snapshots.take(
+        accelerator._collected(tmp_path / "parts", safe_serialization=True)
+    )
+    assert storages(again) == before
+
+
+def test_a_snapshot_takes_the_memory_of_one_copy_and_the_next_takes_none() -> None:
+    program = (
+        "import resource, torch\n"
+        "from runtime.files import Part\n"
+        "from runtime.snapshot import Snapshots\n"
+        "used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "snapshots = Snapshots(torch.device('cpu'))\n"
+        "parts = [Part(str(i), {'x': [torch.ones(2**20) for _ in range(16)]}) for i in range(3)]\n"
+        "snapshots.take([Part('a', {'x': torch.ones(1)})])\n"
+        "before = used()\n"
+        "kept = snapshots.take(parts)\n"
+        "first = used()\n"
+        "kept = snapshots.take(parts)\n"
+        "print(first - before, used() - first)\n"
+    )
+    done = run(program)
+    assert done.returncode == 0, done.stderr
+    first, second = map(int, done.stdout.split())
+    whole = 3 * 16 * 2**12  # KiB
+    assert first < 1.1 * whole
+    assert second < 0.1 * whole
 
 
 def test_a_copy_is_the_same_and_apart() -> None:
