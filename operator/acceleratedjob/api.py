@@ -41,6 +41,7 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 # program that SIGTERM (15) ends, so that one that knows nothing of us says the same.
 STOPPED_EXIT_CODE = 128 + 15
 
+LONGEST_GRACE = 2**31  # seconds: who makes a pod may ask for more than a calendar has
 MAX_NAME_LENGTH = 50  # leaves room in a pod's 63-character hostname for -<attempt>-<index>
 
 
@@ -87,6 +88,7 @@ class Reason(StrEnum):
     RESTARTING = "Restarting"
     RESIZING = "Resizing"
     SPEC_CHANGED = "SpecChanged"
+    NAME_TAKEN = "NameTaken"  # a deleted job's pod does not stop, and keeps its name
     INVALID_SPEC = "InvalidSpec"
     FAILURE_POLICY = "FailurePolicy"  # a rule of the job's says Fail
     CANNOT_START = "CannotStart"  # the image or the container's configuration is wrong
@@ -101,6 +103,7 @@ class Reason(StrEnum):
     CONTAINER_CREATING = "ContainerCreating"  # the kubelet's word, also before it says anything
     INITIALIZING = "PodInitializing"  # the kubelet's word: an init container has not ended
     DEVICES_NOT_COUNTED = "DevicesNotCounted"  # of processesPerReplica auto
+    TERMINATING = "Terminating"  # pods of an earlier attempt do not stop in their time
     NOT_READY = "NotReady"  # runs, and the kubelet says that it is not ready
 
 
@@ -114,6 +117,11 @@ def is_ours(job: View) -> bool:
 def job_labels(job: str) -> dict[str, str]:
     """Labels by which all objects of a job are found."""
     return {JOB_NAME_LABEL: job}
+
+
+def pod_selector(job: str, uid: str) -> dict[str, str]:
+    """Labels that all pods of a job have, and none of a deleted job of the same name."""
+    return job_labels(job) | {JOB_UID_LABEL: uid}
 
 
 def pod_name(job: str, attempt: int, index: int) -> str:
@@ -147,7 +155,14 @@ def owner_uid(manifest: View) -> str | None:
 
     Labels can be set by anyone who may create pods; this decides who owns what.
     """
-    for owner in manifest["metadata"].get("ownerReferences", ()):
-        if owner.get("controller") and owner.get("kind") == KIND:
-            return str(owner["uid"])
+    found = job_reference(manifest)
+    return None if found is None else str(found["uid"])
+
+
+def job_reference(manifest: View, name: str | None = None) -> View | None:
+    """The reference to the AcceleratedJob, of a name if one is given, that controls an object."""
+    references: list[View] = manifest["metadata"].get("ownerReferences") or []
+    for one in references:
+        if one.get("controller") and one.get("kind") == KIND:
+            return one if name in (None, one.get("name")) else None
     return None

@@ -6,6 +6,7 @@ ClusterError
 ├── AlreadyExists    the name is taken: success if the object is ours
 ├── Conflict         the object changed since it was read: look again
 ├── Refused          the API server will not have it: tell the user
+│   └── Held         an object that is being deleted has the name: wait for it to go
 └── Unavailable      the API server cannot do it now: try again later
     ├── NotLeading   another operator may be at work: this one writes nothing
     └── NoAnswer     nothing came back at all: whoever waits for it says so once
@@ -75,6 +76,20 @@ class Refused(ClusterError):
         super().__init__(message)
         self.final = final
         self.field = field
+
+
+class Held(Refused):
+    """An object that is being deleted still has the name; it goes by itself.
+
+    Attributes:
+        holder: name of the object.
+        grace_seconds: what its containers have to stop.
+    """
+
+    def __init__(self, message: str, *, holder: str, grace_seconds: int) -> None:
+        super().__init__(message, final=False)
+        self.holder = holder
+        self.grace_seconds = grace_seconds
 
 
 class Unavailable(ClusterError):

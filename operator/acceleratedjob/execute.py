@@ -23,11 +23,11 @@ from acceleratedjob.actions import (
 )
 from acceleratedjob.api import Manifest
 from acceleratedjob.cluster import Cluster, Ref
-from acceleratedjob.errors import AlreadyExists, NotFound, Refused
+from acceleratedjob.errors import AlreadyExists, Held, NotFound, Refused
 from acceleratedjob.gang import Gang
 from acceleratedjob.groups import SCHEDULERS, pod_group
 from acceleratedjob.services import network_policy, service
-from acceleratedjob.spec import JobSpec
+from acceleratedjob.spec import USUAL_GRACE_SECONDS, JobSpec
 from acceleratedjob.status import shortened
 
 
@@ -80,9 +80,23 @@ async def _ours(
     except AlreadyExists:
         found = await cluster.read(ref)
     if api.owner_uid(found) != spec.uid:
-        sentence = f"{ref.kind} {ref.namespace}/{ref.name} exists"
-        raise Refused(f"{sentence} and is not this job's; delete or rename it", final=False)
+        raise _taken(spec, ref, found)
     return found
+
+
+def _taken(spec: JobSpec, ref: Ref, found: Manifest) -> Refused:
+    """The name is another's: for good, or until what is being deleted has gone."""
+    named, metadata = f"{ref.kind} {ref.namespace}/{ref.name}", found["metadata"]
+    is_predecessors = api.job_reference(found, spec.name) is not None  # whose uid is not the job's
+    if not is_predecessors and "deletionTimestamp" not in metadata:
+        return Refused(f"{named} exists and is not this job's; delete or rename it", final=False)
+    whose = " of a deleted job with the same name" if is_predecessors else ""
+    place = found.get("spec") or {}
+    node = f" on node {place['nodeName']}" if place.get("nodeName") else ""
+    sentence = f"{named}{whose} is still terminating{node}; this job waits until it is gone"
+    given = metadata.get("deletionGracePeriodSeconds", place.get("terminationGracePeriodSeconds"))
+    grace = USUAL_GRACE_SECONDS if given is None else min(int(given), api.LONGEST_GRACE)
+    return Held(sentence, holder=ref.name, grace_seconds=grace)
 
 
 async def _group(cluster: Cluster, spec: JobSpec) -> Manifest | None:

@@ -1,7 +1,8 @@
 """Takes the steps of a plan, and keeps what comes of them: objects, and refusals."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 
 from acceleratedjob.actions import Action, Announce, CreatePod, Deletion, Removal
@@ -9,7 +10,7 @@ from acceleratedjob.api import Manifest, Reason
 from acceleratedjob.batches import slow_start, together
 from acceleratedjob.cache import Cache
 from acceleratedjob.cluster import WATCHED, Cluster
-from acceleratedjob.errors import ClusterError, Refused, is_answer
+from acceleratedjob.errors import ClusterError, Held, Refused, is_answer
 from acceleratedjob.execute import execute
 from acceleratedjob.gang import Gang
 from acceleratedjob.observe import Refusal
@@ -73,6 +74,9 @@ class Executor:
             final=final and not isinstance(action, Deletion),
             field=field_at_fault(gang.spec, action, field),
         )
+        if isinstance(error, Held):
+            grace = timedelta(seconds=error.grace_seconds)
+            told = replace(told, holder=error.holder, stops_within=grace)
         if self.refusals.add(gang.spec.uid, told, self.elapsed()):  # else it is told already
             self.ask(gang.spec.uid)
             await self.announce(gang, error, time)

@@ -80,7 +80,7 @@ def join(spec: JobSpec, pod: Manifest, *, attempt: int) -> None:
     if scheduling.priority_class_name is not None:
         pod["spec"]["priorityClassName"] = scheduling.priority_class_name
     if scheduling.exclusive_topology_key is not None:
-        _exclude(pod["spec"], scheduling.exclusive_topology_key, spec.uid)
+        _exclude(pod["spec"], scheduling.exclusive_topology_key, spec.uid, attempt)
 
 
 def _queue(spec: JobSpec, metadata: Manifest, attempt: int) -> None:
@@ -100,9 +100,12 @@ def _queue(spec: JobSpec, metadata: Manifest, attempt: int) -> None:
     }
 
 
-def _exclude(pod_spec: Manifest, key: str, uid: str) -> None:
-    """All pods of the job in one part of the cluster, and no pod of another job in it."""
-    ours = {"matchLabels": {api.JOB_UID_LABEL: uid}}
+def _exclude(pod_spec: Manifest, key: str, uid: str, attempt: int) -> None:
+    """All pods of an attempt in one part of the cluster, and no pod of another job in it.
+
+    The attempt before may have left pods on dead nodes, which would bind the next one to that part.
+    """
+    ours = {"matchLabels": {api.JOB_UID_LABEL: uid, api.ATTEMPT_LABEL: str(attempt)}}
     others = [
         {"key": api.JOB_UID_LABEL, "operator": "Exists"},
         {"key": api.JOB_UID_LABEL, "operator": "NotIn", "values": [uid]},

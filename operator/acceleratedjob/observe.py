@@ -19,7 +19,6 @@ from acceleratedjob.status import Status
 from acceleratedjob.waits import Waiting, read_waiting
 
 _NEVER = "1970-01-01T00:00:00Z"
-_LONGEST_GRACE = 2**31  # seconds: who makes a pod may ask for more than a calendar has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +75,9 @@ class Refusal:
     final: bool  # it never will
     retry_in: timedelta = timedelta()
     field: str = "spec.template"  # of the job, that is at fault
+    holder: str | None = None  # what is being deleted and has the name until it is gone
+    stops_within: timedelta = timedelta()  # what the holder's containers have to stop
+    lasted: timedelta = timedelta()  # for how long the same has been refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +157,7 @@ def _true(conditions: View) -> frozenset[str]:
 
 
 def _deleted_at(metadata: View) -> datetime:
-    grace = min(metadata.get("deletionGracePeriodSeconds") or 0, _LONGEST_GRACE)
+    grace = min(metadata.get("deletionGracePeriodSeconds") or 0, api.LONGEST_GRACE)
     return parse_time(metadata["deletionTimestamp"]) - timedelta(seconds=grace)
 
 

@@ -23,6 +23,7 @@ STAGES: tuple[Stage, ...] = (
     ending.succeeded,  # every replica has ended with 0: over
     ending.overdue,  # a deadline is over: over
     turning.resized,  # of another size: a new attempt
+    turning.held,  # a name is taken by what does not go: a new attempt
     starting.waiting,  # for old pods to stop, for the backoff, for a quota
     starting.creating,  # what is missing
     starting.running,  # nothing to do but to tell

@@ -85,6 +85,9 @@ class WorkQueue:
             timer.cancel()
 
 
+HELD_SECONDS = 2.0  # between two tries for a name whose holder goes by itself
+
+
 class Backoff:
     """How long to wait for a key after errors in a row: doubling, within bounds, in seconds."""
 
@@ -117,7 +120,8 @@ class Refusals:
 
     def __init__(self, backoff: Backoff) -> None:
         self._backoff = backoff
-        self._told: dict[str, tuple[Refusal, float]] = {}  # job's uid -> and when to try again
+        # job's uid -> what was refused, when to try again, and since when the same is refused
+        self._told: dict[str, tuple[Refusal, float, float]] = {}
 
     def add(self, uid: str, refusal: Refusal, seconds: float) -> bool:
         """A job's object was refused now; whether that is news.
@@ -127,19 +131,23 @@ class Refusals:
         """
         known = self.get(uid, seconds)
         if known is None or not known.retry_in:
-            self._told[uid] = (refusal, seconds + self._backoff.next(uid))
-            return known is None or _sentence(known) != _sentence(refusal)
+            is_new = known is None or _sentence(known) != _sentence(refusal)
+            wait = HELD_SECONDS if refusal.holder is not None else self._backoff.next(uid)
+            since = seconds if is_new else self._told[uid][2]
+            self._told[uid] = (refusal, seconds + wait, since)
+            return is_new
         is_news = refusal.final and not known.final
         if is_news:
-            self._told[uid] = (refusal, self._told[uid][1])
+            self._told[uid] = (refusal, *self._told[uid][1:])
         return is_news
 
     def get(self, uid: str, seconds: float) -> Refusal | None:
         """What holds a job now, and how long until it is tried again."""
         if uid not in self._told:
             return None
-        refusal, retry_at = self._told[uid]
-        return replace(refusal, retry_in=timedelta(seconds=max(0.0, retry_at - seconds)))
+        refusal, retry_at, since = self._told[uid]
+        retry_in = timedelta(seconds=max(0.0, retry_at - seconds))
+        return replace(refusal, retry_in=retry_in, lasted=timedelta(seconds=seconds - since))
 
     def forget(self, uid: str) -> None:
         """It was tried again and taken, or the job is gone."""

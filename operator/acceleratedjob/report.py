@@ -64,7 +64,7 @@ def terminating(pods: Iterable[Pod]) -> int:
 
 def _described(spec: JobSpec, old: Status) -> Status:
     """What follows from the spec alone."""
-    selector = api.job_labels(spec.name) | {api.ATTEMPT_LABEL: str(old.attempt)}
+    selector = api.pod_selector(spec.name, spec.uid) | {api.ATTEMPT_LABEL: str(old.attempt)}
     return replace(
         old,
         size=spec.size,
@@ -142,6 +142,8 @@ def _next_try(observed: Observed, now: datetime) -> str | None:
 
     It is counted from now, so that each pass would tell another second.
     """
+    if observed.refusal is not None and observed.refusal.holder is not None:
+        return None  # every few seconds, until it is gone
     old = next((one for one in observed.status.pending if one.reason == Reason.REFUSED), None)
     known = old.next_try if old else None
     if observed.refusal is None or not observed.refusal.retry_in:  # it is being tried
@@ -149,6 +151,17 @@ def _next_try(observed: Observed, now: datetime) -> str | None:
     due = now + observed.refusal.retry_in
     is_told = known is not None and abs(api.parse_time(known) - due) < NEXT_TRY_PRECISION
     return known if is_told else format_time(due)
+
+
+def held_up(status: Status, old: Status, late: list[Pod], count: int, now: datetime) -> Status:
+    """The status of a job of which some replicas wait for pods that do not stop in their time."""
+    first, more = late[0], len(late) - 1
+    node = f" on node {first.node}" if first.node else ""
+    others = f", nor have {more} others" if more else ""
+    message = f"pod {first.name}{node} has not stopped within its grace period{others}"
+    waiting = Waiting(reason=Reason.TERMINATING, message=message)
+    entry = _entry(waiting, count, _since(old.waiting_since(Reason.TERMINATING), now))
+    return replace(status, pending=(entry, *status.pending))
 
 
 def _entry(waiting: Waiting, count: int, since: str) -> Pending:
@@ -235,6 +248,11 @@ def resizing(spec: JobSpec, status: Status, message: str, now: datetime) -> Stat
 def changing(spec: JobSpec, status: Status, message: str, now: datetime) -> Status:
     """The next attempt is made from another spec; nothing has failed."""
     return _next_attempt(spec, status, (Phase.RESTARTING, Reason.SPEC_CHANGED, message), now)
+
+
+def renaming(spec: JobSpec, status: Status, message: str, now: datetime) -> Status:
+    """The next attempt's pods have other names; nothing has failed."""
+    return _next_attempt(spec, status, (Phase.RESTARTING, Reason.NAME_TAKEN, message), now)
 
 
 def _next_attempt(

@@ -7,7 +7,9 @@ from acceleratedjob.spec import JobSpec
 def owner_reference(spec: JobSpec) -> api.Manifest:
     """The reference by which the garbage collector removes what a deleted job leaves.
 
-    It does not block the owner's deletion: that would need a right on the job's finalizers.
+    It blocks the owner's deletion: one in the foreground is over when the pods have stopped. Where
+    the API server checks who may block (OwnerReferencesPermissionEnforcement), that needs the right
+    to update the job's finalizers.
     """
     return {
         "apiVersion": api.API_VERSION,
@@ -15,7 +17,7 @@ def owner_reference(spec: JobSpec) -> api.Manifest:
         "name": spec.name,
         "uid": spec.uid,
         "controller": True,
-        "blockOwnerDeletion": False,
+        "blockOwnerDeletion": True,
     }
 
 
@@ -24,20 +26,19 @@ def service(spec: JobSpec) -> api.Manifest:
 
     Names resolve before pods are ready: training processes find each other while they start.
     """
-    labels = api.job_labels(spec.name)
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {
             "name": spec.name,
             "namespace": spec.namespace,
-            "labels": labels | api.APP_LABELS,
+            "labels": api.job_labels(spec.name) | api.APP_LABELS,
             "ownerReferences": [owner_reference(spec)],
         },
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
-            "selector": labels,
+            "selector": api.pod_selector(spec.name, spec.uid),
             "ports": [{"name": "rendezvous", "port": spec.network.port, "appProtocol": "tcp"}],
         },
     }
@@ -49,7 +50,7 @@ def network_policy(spec: JobSpec) -> api.Manifest:
     The operator may be in any namespace, so whoever wears its label there may ask for the progress;
     nothing else is open to it.
     """
-    ours = {"podSelector": {"matchLabels": api.job_labels(spec.name)}}
+    ours = {"podSelector": {"matchLabels": api.pod_selector(spec.name, spec.uid)}}
     anywhere: api.Manifest = {"namespaceSelector": {}}
     operator = anywhere | {"podSelector": {"matchLabels": api.OPERATOR_LABELS}}
     progress = {"protocol": "TCP", "port": spec.network.progress_port}

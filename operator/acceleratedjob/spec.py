@@ -29,6 +29,7 @@ from acceleratedjob.sections import (
     read_scheduling,
 )
 
+USUAL_GRACE_SECONDS = 30  # Kubernetes' own
 MAX_PROCESSES = 1024  # in one pod
 AUTO = "auto"
 _CONTROLLER = text(
@@ -121,9 +122,9 @@ class JobSpec(_Spec):
 
     @property
     def grace_seconds(self) -> int:
-        """Seconds that a pod has between SIGTERM and SIGKILL (the Kubernetes default is 30)."""
+        """Seconds that a pod has between SIGTERM and SIGKILL."""
         given: Any = self.template["spec"].get("terminationGracePeriodSeconds")
-        return 30 if given is None else int(given)
+        return USUAL_GRACE_SECONDS if given is None else int(given)
 
 
 def _check_extent(manifest: View) -> None:

@@ -39,6 +39,11 @@ def waiting(at: Situation) -> Plan | None:
     if max(ends) <= at.now:
         return None
     status = report.progress(at.spec, at.observed, at.now)
+    late = [
+        pod for pod in at.old if not pod.stopped and _stops_by(pod, at) < at.now + KUBELET_MARGIN
+    ]
+    if late:
+        status = report.held_up(status, at.status, late, len(at.missing), at.now)
     return Plan(status=status, steps=_cleaning(at), requeue_after=max(ends) - at.now)
 
 

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 from acceleratedjob import report, restart
 from acceleratedjob.actions import Announce
-from acceleratedjob.api import ConditionType, Reason
+from acceleratedjob.api import ConditionType, Reason, parse_pod_name
 from acceleratedjob.ending import remains
 from acceleratedjob.sections import Verdict
 from acceleratedjob.situation import (
+    KUBELET_MARGIN,
     UNSCHEDULABLE_PATIENCE,
     Plan,
     Situation,
@@ -82,6 +83,21 @@ def resized(at: Situation) -> Plan | None:
     old = replace(at.status, terminating=report.terminating(at.observed.pods))
     status = report.resizing(replace(at.spec, attempt_size=size), old, told, at.now)
     event = Announce(Reason.RESIZING, told)
+    return Plan(status=status, steps=steps(deletions(at.observed.pods, None), (event,)))
+
+
+def held(at: Situation) -> Plan | None:
+    """A pod of a deleted job keeps a name of this attempt, and does not stop: a new attempt."""
+    refusal = at.observed.refusal
+    if refusal is None or refusal.holder is None:
+        return None
+    attempt, _ = parse_pod_name(refusal.holder) or (None, 0)
+    if attempt != at.status.attempt or refusal.lasted < refusal.stops_within + KUBELET_MARGIN:
+        return None
+    told = f"Pod {refusal.holder} has not stopped in its time; the next attempt's names are free"
+    old = replace(at.status, terminating=report.terminating(at.observed.pods))
+    status = report.renaming(at.whole, old, told, at.now)
+    event = Announce(Reason.NAME_TAKEN, told, warning=True)
     return Plan(status=status, steps=steps(deletions(at.observed.pods, None), (event,)))
 
 

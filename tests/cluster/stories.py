@@ -19,6 +19,7 @@ GANGS = {scheduler.api_version.split("/")[0]: gang for gang, scheduler in SCHEDU
 KINDS = {
     "acceleratedjobs": api.KIND,
     "acceleratedjobs/status": api.KIND,
+    "acceleratedjobs/finalizers": api.KIND,
     "pods": "Pod",
     "services": "Service",
     "networkpolicies": "NetworkPolicy",

@@ -101,10 +101,11 @@ def test_an_exclusive_job_keeps_its_pods_together_and_others_away() -> None:
     theirs = {"labelSelector": {}, "topologyKey": "x"}
     given = {"nodeAffinity": {"a": 1}, "podAffinity": {REQUIRED: [theirs]}}
     job = spec(scheduling={"exclusiveTopologyKey": "rack"}, **template(affinity=given))
-    made = pod(job, attempt=0, index=0)
-    assert made["metadata"]["labels"]["accelerated.dev/job-uid"] == UID
+    made = pod(job, attempt=2, index=0)
+    attempt = {"accelerated.dev/job-uid": UID, "accelerated.dev/attempt": "2"}
+    assert made["metadata"]["labels"].items() >= attempt.items()
     own = {
-        "labelSelector": {"matchLabels": {"accelerated.dev/job-uid": UID}},
+        "labelSelector": {"matchLabels": attempt},
         "topologyKey": "rack",
     }
     other = {

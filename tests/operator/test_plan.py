@@ -340,3 +340,23 @@ def test_an_invalid_job_fails_with_the_field() -> None:
 @pytest.mark.parametrize("status", [COMPLETE, FAILED])
 def test_a_finished_job_writes_nothing_more(status: Status) -> None:
     assert plan(JOB, seen(ended(0), ended(1), status=status), NOW) == Plan(status=status)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        pytest.param(29, [], id="it has its grace"),
+        pytest.param(
+            31,
+            [("Terminating", "pod digits-0-0 on node n0 has not stopped within its grace period")],
+            id="it should have stopped by now",
+        ),
+    ],
+)
+def test_a_pod_that_holds_the_next_attempt_up_is_named(
+    seconds: int, told: list[tuple[str, str]]
+) -> None:
+    stopping = {"u-digits-0-0": timedelta(seconds=seconds)}
+    made = plan(JOB, seen(deleting(0), status=LATE, stopping=stopping), NOW)
+    assert [(one.reason, one.message) for one in made.status.pending] == told
+    assert actions(made) == []

@@ -24,7 +24,7 @@ def test_a_pod_has_its_name_its_owner_and_no_access_to_the_api() -> None:
         "accelerated.dev/replica-index": "1",
     }
     (owner,) = made["metadata"]["ownerReferences"]
-    assert (owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == (UID, True, False)
+    assert (owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == (UID, True, True)
     got = {
         name: made["spec"][name] for name in made["spec"] if name not in ("containers", "volumes")
     }
@@ -118,17 +118,21 @@ def test_pods_find_each_other_by_the_clusters_dns(fields: Manifest, policy: str 
     assert made.get("dnsPolicy") == policy
 
 
+# A deleted job of the same name may have pods that stop for ever: they are none of this one's.
+OURS = {"accelerated.dev/job-name": "digits", "accelerated.dev/job-uid": UID}
+
+
 def test_the_service_gives_names_to_pods_that_are_not_ready() -> None:
     assert service(spec())["spec"] == {
         "clusterIP": "None",
         "publishNotReadyAddresses": True,
-        "selector": {"accelerated.dev/job-name": "digits"},
+        "selector": OURS,
         "ports": [{"name": "rendezvous", "port": 29500, "appProtocol": "tcp"}],
     }
 
 
 def test_the_wall_lets_in_the_jobs_own_pods_and_the_operator_where_progress_is_told() -> None:
-    ours = {"podSelector": {"matchLabels": {"accelerated.dev/job-name": "digits"}}}
+    ours = {"podSelector": {"matchLabels": OURS}}
     operator = {
         "namespaceSelector": {},
         "podSelector": {"matchLabels": {"app.kubernetes.io/name": "acceleratedjob"}},

@@ -11,7 +11,7 @@ from acceleratedjob.plan import plan
 from acceleratedjob.report import progress
 from acceleratedjob.status import Failure, Status, format_time
 from acceleratedjob.waits import Waiting
-from tests.operator.builders import NOW, ago, deleting, ended, pod, spec
+from tests.operator.builders import NOW, UID, ago, deleting, ended, pod, spec
 from tests.operator.stages import (
     FAILURE,
     JOB,
@@ -136,7 +136,8 @@ def test_what_is_told_of_an_attempt_that_starts() -> None:
     assert (status.ready_ratio, status.replicas, status.ready) == ("1/2", 2, 1)
     assert (status.world_size, status.processes_per_replica) == (8, 4)
     assert status.observed_generation == 1
-    assert status.selector == "accelerated.dev/job-name=digits,accelerated.dev/attempt=0"
+    job = f"accelerated.dev/job-name=digits,accelerated.dev/job-uid={UID}"
+    assert status.selector == f"{job},accelerated.dev/attempt=0"
     told = {c.type: (c.status, c.reason, c.message) for c in status.conditions}
     assert told == {
         "Scheduled": ("True", "AllScheduled", "2 of 2 pods have a node"),

@@ -32,6 +32,10 @@ ADVICE: dict[str, tuple[str, str]] = {
         "The spec was changed while the job was suspended, and the next attempt is made from it.",
         NOTHING,
     ),
+    Reason.NAME_TAKEN: (
+        "A pod of a deleted job with the same name does not stop, so that its name is not free.",
+        "Nothing: the next attempt has other names. If the pod's node is gone, delete the Node.",
+    ),
     Reason.INVALID_SPEC: (
         "The job cannot be run as it is written, or the API server refuses its pods.",
         "Correct the field that the message names, delete the job and apply it again.",
@@ -81,6 +85,10 @@ ADVICE: dict[str, tuple[str, str]] = {
             "The message names the quota (`kubectl describe resourcequota`) or the webhook; it is "
             "tried again by itself."
         ),
+    ),
+    Reason.TERMINATING: (
+        "A pod of an earlier attempt has not stopped within its grace period.",
+        "Nothing: it is waited for 30 s more. If the pod's node is gone, delete the Node.",
     ),
     Reason.CONTAINER_CREATING: (
         "The pod has a node, and its container is not there yet.",

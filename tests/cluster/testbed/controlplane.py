@@ -183,6 +183,7 @@ def _api_server(plane: ControlPlane, etcd: int) -> list[str | Path]:
         "--service-account-issuer=https://kubernetes.default.svc",
         "--kubelet-preferred-address-types=InternalIP",
         "--authorization-mode=Node,RBAC",
+        "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",  # as on OpenShift
         "--allow-privileged=true",
     ]
 
