@@ -1,6 +1,7 @@
 """The proxy does to a connection what it says; no cluster is needed."""
 
 import contextlib
+import gc
 import socket
 import threading
 from collections.abc import Iterator
@@ -105,3 +106,38 @@ def test_who_is_refused_may_come_again_later(way: Proxy) -> None:
     way.forward()
     with dial(way) as connection:
         assert said(connection, b"one") == b"one"
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["while all flows", "while all stands"])
+def test_a_proxy_that_is_closed_leaves_nothing_that_complains(
+    caplog: pytest.LogCaptureFixture, stopped: bool
+) -> None:
+    """Neither what it had accepted, nor what came in the moment of its end."""
+    done = threading.Event()
+
+    def knock(port: int) -> None:
+        while not done.is_set():
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(("127.0.0.1", port), timeout=0.2) as connection,
+            ):
+                said(connection, b"one")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=echo, args=[listener], daemon=True).start()
+        made = Proxy(*listener.getsockname())
+        made.start()
+        guests = [threading.Thread(target=knock, args=[made.listens_on]) for _ in range(4)]
+        for guest in guests:
+            guest.start()
+        with dial(made) as connection:
+            assert said(connection, b"one") == b"one"
+            if stopped:
+                made.stop()
+            made.close()
+        done.set()
+        for guest in guests:
+            guest.join()
+        listener.shutdown(socket.SHUT_RDWR)
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records] == []
