@@ -14,13 +14,17 @@ from torch import distributed
 
 from runtime.nested import find_device, leaves, map_tensors, recursively_apply
 from runtime.objects import each_object
-from runtime.packing import pack, unpack
+from runtime.packing import ROUNDED, agree, beginning, is_alike, marks, pack, plain, unpack
 from runtime.rollcall import Collective
 from runtime.state import PartialState
-from runtime.verification import chained_operation, verify_operation
+from runtime.structure import checksum, lines
+from runtime.verification import verify_operation
 
 # "none" leaves out the division only, as accelerate 1.15's does.
 REDUCTIONS = {"sum": "SUM", "mean": "SUM", "max": "MAX", "none": "SUM"}
+
+
+_SMALL = 2**16  # bytes of a tensor on the CPU whose structure is worth a copy to check
 
 
 class CannotPadNestedTensorWarning(UserWarning):
@@ -65,24 +69,34 @@ def gather(tensor: Any) -> Any:
     if PartialState().num_processes == 1:
         return tensor
     own = [one.reshape(1) if one.ndim == 0 else one for one in _tensors(tensor, "gather")]
+    structure = lines("gather", tensor, own)
     gathered: dict[int, torch.Tensor] = {}
     for group in _grouped(own, lambda one: one.device):
-        gathered |= zip(group, _gather_packed([own[i] for i in group]), strict=True)
+        together = [own[i] for i in group]
+        packed = _gather_packed(together, structure, is_alone=_is_sent_alone(together))
+        gathered |= zip(group, packed, strict=True)
     return _rebuilt(tensor, [gathered[i] for i in range(len(own))])
 
 
-def _gather_packed(own: list[torch.Tensor]) -> list[torch.Tensor]:
+def _is_sent_alone(own: list[torch.Tensor]) -> bool:
+    """Whether it goes as torch sends it, with no copy and no check: a large tensor, or a device's.
+
+    A check waits for the device, which otherwise computes on.
+    """
+    return len(own) == 1 and (own[0].device.type != "cpu" or own[0].nbytes > _SMALL)
+
+
+def _gather_packed(
+    own: list[torch.Tensor], structure: Sequence[str], *, is_alone: bool
+) -> list[torch.Tensor]:
     size = PartialState().num_processes
-    if len(own) == 1:  # no copy needed
-        sent = own[0].detach().contiguous()
-        received = sent.new_empty((size * len(sent), *sent.shape[1:]))
-        with Collective("gather"):
-            distributed.all_gather_into_tensor(received, sent)
-        return [received]
-    sent = pack(own)
-    received = sent.new_empty(size * len(sent))
-    with Collective("gather"):
+    sent = plain(own[0]) if is_alone else pack(own, checksum(structure))
+    received = sent.new_empty((size * len(sent), *sent.shape[1:]))
+    with Collective("gather", structure) as collective:
         distributed.all_gather_into_tensor(received, sent)
+        if is_alone:
+            return [received]
+        collective.must_be_of_one_structure(is_alike(received.view(size, -1), beginning(sent)))
     return unpack(received.view(size, -1), own)
 
 
@@ -103,23 +117,34 @@ def reduce(tensor: Any, reduction: str = "mean", scale: float = 1.0) -> Any:  # 
         sentence = f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}"
         raise ValueError(sentence)
     own = _tensors(tensor, "reduce")
+    structure = lines(f"reduce ({reduction})", tensor, own)
     reduced: dict[int, torch.Tensor] = {}
     for group in _grouped(own, lambda one: (one.device, one.dtype)):
-        reduced |= zip(group, _reduce_packed([own[i] for i in group], reduction), strict=True)
+        packed = _reduce_packed([own[i] for i in group], reduction, structure)
+        reduced |= zip(group, packed, strict=True)
     return _rebuilt(tensor, [reduced[i] for i in range(len(own))])
 
 
-def _reduce_packed(own: list[torch.Tensor], reduction: str) -> list[torch.Tensor]:
+def _reduce_packed(
+    own: list[torch.Tensor], reduction: str, structure: Sequence[str]
+) -> list[torch.Tensor]:
     """Tensors of one dtype, in one message."""
-    size = PartialState().num_processes
-    flat = torch.cat([one.reshape(-1) for one in own])
+    size, flat = PartialState().num_processes, [one.reshape(-1) for one in own]
+    head = tail = own[0].new_empty(0)
+    if size > 1 and not _is_sent_alone(own):
+        head = marks(checksum(structure), own[0].dtype, own[0].device)
+        tail = own[0].new_zeros(-(len(head) + sum(map(len, flat))) % ROUNDED)
+    message = torch.cat([head, *flat, tail])
     if size > 1:
         operation = getattr(distributed.ReduceOp, REDUCTIONS[reduction])
-        with Collective("reduce"):
-            distributed.all_reduce(flat.detach(), operation)
-        if reduction == "mean":
-            flat /= size
-    parts = torch.split(flat, [one.numel() for one in own])
+        with Collective("reduce", structure) as collective:
+            distributed.all_reduce(message.detach(), operation)
+            if len(head):
+                collective.must_be_of_one_structure(agree(message[: len(head)]))
+    body = message[len(head) : len(message) - len(tail)]
+    if size > 1 and reduction == "mean":
+        body /= size
+    parts = torch.split(body, [one.numel() for one in own])
     return [part.view(one.shape) for part, one in zip(parts, own, strict=True)]
 
 
@@ -127,24 +152,47 @@ def _reduce_packed(own: list[torch.Tensor], reduction: str) -> list[torch.Tensor
 def broadcast(tensor: Any, from_process: int = 0) -> Any:
     """Overwrite every process' tensors with those of one, and return them.
 
+    A tensor whose items share memory, as an expanded one, cannot be overwritten: it stays as it is,
+    and a new one is returned in its place.
+
     Raises:
         TypeError: something in `tensor` is not a tensor.
     """
     if PartialState().num_processes == 1:
         return tensor
     own = _tensors(tensor, "broadcast")
+    structure = lines(f"broadcast (from rank {from_process})", tensor, own)
+    sent: dict[int, torch.Tensor] = {}
     for group in _grouped(own, lambda one: one.device):
-        _broadcast_packed([own[i] for i in group], from_process)
-    return tensor
+        packed = _broadcast_packed([own[i] for i in group], from_process, structure)
+        sent |= zip(group, packed, strict=True)
+    if all(sent[i] is one for i, one in enumerate(own)):
+        return tensor
+    return _rebuilt(tensor, [sent[i] for i in range(len(own))])
 
 
-def _broadcast_packed(own: list[torch.Tensor], source: int) -> None:
-    sent = pack(own)
-    with Collective("broadcast"):
+def _broadcast_packed(
+    own: list[torch.Tensor], source: int, structure: Sequence[str]
+) -> list[torch.Tensor]:
+    sent = pack(own, checksum(structure))
+    head = beginning(sent).clone()
+    with Collective("broadcast", structure) as collective:
         distributed.broadcast(sent, source)
+        collective.must_be_of_one_structure(is_alike(sent.view(1, -1), head))
     flat = [one.detach().reshape(-1) for one in own]
-    for one, received in zip(own, unpack(sent.view(1, -1), flat), strict=True):
-        one.detach().copy_(received.view(one.shape))
+    received = unpack(sent.view(1, -1), flat)
+    return [_overwritten(one, new) for one, new in zip(own, received, strict=True)]
+
+
+def _overwritten(tensor: torch.Tensor, flat: torch.Tensor) -> torch.Tensor:
+    """The tensor with other numbers, or a new one if its items share memory."""
+    new = flat.view(tensor.shape)
+    if any(
+        step == 0 and size > 1 for step, size in zip(tensor.stride(), tensor.shape, strict=True)
+    ):
+        return new
+    tensor.detach().copy_(new)
+    return tensor
 
 
 def copy_tensor_to_devices(tensor: torch.Tensor | None = None) -> torch.Tensor:
@@ -168,7 +216,6 @@ def copy_tensor_to_devices(tensor: torch.Tensor | None = None) -> torch.Tensor:
     return sent
 
 
-@chained_operation
 def pad_across_processes(
     tensor: Any, dim: int = 0, pad_index: int = 0, pad_first: bool = False
 ) -> Any:
@@ -185,14 +232,30 @@ def pad_across_processes(
     """
     own = _tensors(tensor, "pad_across_processes")
     shapes = [_shape(one) for one in own]
-    sizes = torch.tensor([length for shape in shapes for length in shape], device=find_device(own))
-    longest = iter(gather(sizes[None]).amax(0).tolist())
+    longest = iter(_longest(own, shapes, lines("pad_across_processes", tensor, own, _dimensions)))
     padded = []
     for one, shape in zip(own, shapes, strict=True):
         lengths = [next(longest) for _ in shape]
         is_there = -len(shape) <= dim < len(shape)
         padded.append(_padded(one, dim, lengths[dim], pad_index, pad_first) if is_there else one)
     return _rebuilt(tensor, padded)
+
+
+def _dimensions(tensor: torch.Tensor) -> str:
+    return f"{tensor.dim()} dimensions"
+
+
+def _longest(
+    own: list[torch.Tensor], shapes: list[list[int]], structure: Sequence[str]
+) -> list[int]:
+    """The largest of all processes of each length, tensor by tensor."""
+    sizes = [length for shape in shapes for length in shape]
+    if PartialState().num_processes == 1 or not own:
+        return sizes
+    sent = torch.tensor([sizes], device=find_device(own))
+    (gathered,) = _gather_packed([sent], structure, is_alone=False)
+    longest: list[int] = gathered.amax(0).tolist()
+    return longest
 
 
 def _shape(tensor: torch.Tensor) -> list[int]:

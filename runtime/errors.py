@@ -6,9 +6,9 @@ class WorldError(RuntimeError):
 
 
 class DistributedOperationException(Exception):
-    """Processes have called a collective with tensors that do not fit; found in debug mode only.
+    """Processes have called a collective with tensors of different structures.
 
-    The message says which process has which shapes.
+    The message says which process has which keys, dtypes and shapes.
     """
 
 

@@ -12,6 +12,8 @@ import sysconfig
 import threading
 import time
 import traceback
+from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, NamedTuple, Self
@@ -19,7 +21,8 @@ from typing import Any, ClassVar, NamedTuple, Self
 import torch
 from torch import distributed
 
-from runtime.errors import MissingProcesses
+from runtime.errors import DistributedOperationException, MissingProcesses
+from runtime.structure import difference
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +43,7 @@ class Place(NamedTuple):
     operation: str  # "" outside of all collectives
     number: int  # of the collective, from 1
     line: str  # of the script
+    sent: Sequence[Any] = ()  # [number, structure] of its last collectives
 
     def __str__(self) -> str:
         doing = f"in `{self.operation}`, its collective {self.number}" if self.operation else ""
@@ -50,10 +54,13 @@ class Collective:
     """Around what all processes do together: names it, and if it fails also who is missing."""
 
     inside: ClassVar["Collective | None"] = None  # where this process is
+    sent: ClassVar[deque[tuple[int, Sequence[str]]]] = deque(maxlen=4)  # the last structures
     _count: ClassVar[int] = 0
 
-    def __init__(self, operation: str) -> None:
+    def __init__(self, operation: str, structure: Sequence[str] = ()) -> None:
+        """Args: structure: what it sends, as `structure.lines` describes it."""
         self.operation = operation
+        self.structure = structure
         self.number = 0
         self.began = 0.0
         self._outer: Collective | None = None
@@ -62,6 +69,8 @@ class Collective:
         Collective._count += 1
         self.number, self.began = Collective._count, time.monotonic()
         self._outer, Collective.inside = Collective.inside, self
+        if self.structure:
+            Collective.sent.append((self.number, self.structure))
         return self
 
     def __exit__(
@@ -72,9 +81,20 @@ class Collective:
     ) -> None:
         try:
             if error is not None and _is_transports(error):
-                raise MissingProcesses(_explained(self, error)) from error
+                raise _explained(self, error) from error
         finally:
             Collective.inside = self._outer
+
+    def must_be_of_one_structure(self, is_alike: bool) -> None:
+        """Go on if all processes have sent the same structure.
+
+        Raises:
+            DistributedOperationException: they have not; says which process has sent what.
+        """
+        if not is_alike:
+            roll = call_roll(self, "differs", linger=True)
+            what = difference(_structures(self, roll.places)) or "what others have sent is unknown"
+            raise DistributedOperationException(f"{_must_be_alike(self)}:\n{what}")
 
 
 def _is_transports(error: BaseException) -> bool:
@@ -83,13 +103,17 @@ def _is_transports(error: BaseException) -> bool:
     return is_gloos or isinstance(error, distributed.DistError)
 
 
-def _explained(collective: Collective, error: BaseException) -> str:
+def _explained(collective: Collective, error: BaseException) -> Exception:
+    """Why a transport has failed: structures that differ, or processes that did not come."""
     name, size = collective.operation, distributed.get_world_size()
-    missing = call_roll(collective, "failed", linger=True)
+    missing, places = call_roll(collective, "failed", linger=True)
+    reason = str(error).splitlines()[0]
+    if collective.structure and (what := difference(_structures(collective, places))):
+        sentence = f"{_must_be_alike(collective)}:\n{what}\nThe transport says: {reason}"
+        return DistributedOperationException(sentence)
     who = "\n".join(f"  - rank {rank} {where}" for rank, where in missing.items())
     found = f"{len(missing)} of {size} processes did not come:\n{who}" if missing else "all came"
-    reason = str(error).splitlines()[0]
-    return (
+    return MissingProcesses(
         f"`{name}`, collective {collective.number} of rank {distributed.get_rank()}, must be "
         f"called by all {size} processes; {found}\nThe transport says: {reason}\nLook at what "
         f"these processes logged last. If they are only late, give them more time: "
@@ -97,19 +121,41 @@ def _explained(collective: Collective, error: BaseException) -> str:
     )
 
 
+def _must_be_alike(collective: Collective) -> str:
+    return (
+        f"`{collective.operation}`, collective {collective.number} of rank "
+        f"{distributed.get_rank()}, must be given tensors of the same structure by all processes"
+    )
+
+
+def _structures(collective: Collective, places: Sequence[Place | None]) -> dict[int, Sequence[str]]:
+    """What each rank that has answered has sent in a collective."""
+    return {
+        rank: structure
+        for rank, place in enumerate(places)
+        if place is not None
+        for number, structure in place.sent
+        if number == collective.number
+    }
+
+
+class Roll(NamedTuple):
+    """What all processes have answered."""
+
+    missing: dict[int, str]  # of each rank that is elsewhere: where
+    places: Sequence[Place | None]  # of each rank; None: it did not answer
+
+
 _answering: list["Answering"] = []  # one at most
 
 
-def call_roll(collective: Collective, why: str, *, linger: bool = False) -> dict[int, str]:
+def call_roll(collective: Collective, why: str, *, linger: bool = False) -> Roll:
     """Ask all processes where they are.
 
     Args:
         collective: where this process is.
         why: processes that ask for one reason in one collective ask together.
         linger: this process may end afterwards: rank 0 waits until those who came have heard.
-
-    Returns:
-        of each rank that is elsewhere: where.
     """
     store, rank = distributed.distributed_c10d._get_default_store(), distributed.get_rank()  # noqa: SLF001
     try:
@@ -131,8 +177,9 @@ def call_roll(collective: Collective, why: str, *, linger: bool = False) -> dict
                     _heard(store, f"{key}/{one}/heard", deadline)
     except distributed.DistNetworkError:
         told = next((one.told for one in _answering), {})
-        return told or {0: "does not answer, and so nobody does: the store is kept by it"}
-    return missing
+        nobody = {0: "does not answer, and so nobody does: the store is kept by it"}
+        return Roll(told or nobody, ())
+    return Roll(missing, answers)
 
 
 def _ranks() -> range:
@@ -166,9 +213,10 @@ def _place() -> Place:
     stack = traceback.extract_stack(frames[threading.main_thread().ident or 0])
     script = [one for one in stack if not one.filename.startswith(_FOREIGN)] or stack
     line = f"{script[-1].filename}:{script[-1].lineno} ({script[-1].name})"
+    sent = list(Collective.sent)
     if collective is None:
-        return Place("", 0, line)
-    return Place(collective.operation, collective.number, line)
+        return Place("", 0, line, sent)
+    return Place(collective.operation, collective.number, line, sent)
 
 
 def begin() -> None:
@@ -237,7 +285,7 @@ class Answering(threading.Thread):
         if seconds < SLOW_AFTER:
             return
         self._said = collective
-        missing = call_roll(collective, "slow")
+        missing = call_roll(collective, "slow").missing
         sentence = "rank %d has waited for %.0f s in `%s`, its collective %d; not there: %s"
         where = "; ".join(f"rank {rank} {where}" for rank, where in missing.items()) or "nobody"
         log.warning(sentence, self._rank, seconds, collective.operation, collective.number, where)

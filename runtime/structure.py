@@ -1,0 +1,98 @@
+"""The structure of what a collective sends: order, keys, dtypes and shapes.
+
+All processes must send the same structure. Its checksum travels with the tensors, so that a
+difference costs no message of its own and is never read as numbers.
+"""
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+_SHOWN = 4  # differing tensors in an error message
+_ADVICE = (
+    "Pad tensors with `pad_across_processes`, convert them to one dtype, and put keys in the same "
+    "order; `gather_for_metrics(..., use_gather_object=True)` takes tensors of any shape."
+)
+
+
+def dtype_and_shape(tensor: torch.Tensor) -> str:
+    """What must be the same of a tensor that is sent.
+
+    >>> dtype_and_shape(torch.ones(2, 3))
+    'float32 (2, 3)'
+    """
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+def lines(
+    operation: str,
+    data: Any,
+    tensors: Sequence[torch.Tensor],
+    kind: Callable[[torch.Tensor], str] = dtype_and_shape,
+) -> tuple[str, ...]:
+    """Describe what is sent.
+
+    Args:
+        operation: what is done with it.
+        data: the nested data.
+        tensors: its tensors, in order, as they are sent.
+        kind: what must be the same of a tensor.
+
+    Returns:
+        The operation, and one line for each tensor.
+
+    >>> lines("gather", {"a": [torch.ones(2)]}, [torch.ones(2)])
+    ('gather', "['a'][0]: float32 (2,)")
+    """
+    paths = zip(_paths(data, ""), tensors, strict=True)
+    return (operation, *(f"{path or 'the tensor'}: {kind(one)}" for path, one in paths))
+
+
+def _paths(data: Any, path: str) -> Iterator[str]:
+    """Where each leaf of nested data is, as an expression."""
+    if isinstance(data, Mapping):
+        for key, item in data.items():
+            yield from _paths(item, f"{path}[{key!r}]")
+    elif isinstance(data, list | tuple):
+        for index, item in enumerate(data):
+            yield from _paths(item, f"{path}[{index}]")
+    else:
+        yield path
+
+
+def checksum(structure: Sequence[str]) -> int:
+    """32 bits that are the same for the same structure in every process."""
+    return zlib.crc32("\n".join(structure).encode())
+
+
+def difference(sent: Mapping[int, Sequence[str]]) -> str | None:
+    """Say what processes have sent differently; None if they have not.
+
+    Args:
+        sent: the structure that each rank has sent, of the ranks that are known.
+    """
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for rank, structure in sorted(sent.items()):
+        groups.setdefault(tuple(structure), []).append(rank)
+    if len(groups) < 2:  # noqa: PLR2004
+        return None
+    longest = max(map(len, groups))
+    columns = [{group[i : i + 1] for group in groups} for i in range(longest)]
+    differing = [i for i, column in enumerate(columns) if len(column) > 1]
+    said = "\n".join(f"  - {_who(ranks)} {_what(own, differing)}" for own, ranks in groups.items())
+    return f"{said}\n{_ADVICE}"
+
+
+def _who(ranks: Sequence[int]) -> str:
+    names = ", ".join(map(str, ranks[:_SHOWN]))
+    more = f" and {len(ranks) - _SHOWN} more" if len(ranks) > _SHOWN else ""
+    return f"{'ranks' if len(ranks) > 1 else 'rank'} {names}{more}:"
+
+
+def _what(structure: Sequence[str], differing: Sequence[int]) -> str:
+    own = [structure[i] for i in differing if i < len(structure)]
+    more = [f"and {len(own) - _SHOWN} more"] if len(own) > _SHOWN else []
+    count = len(structure) - 1
+    return f"{count} tensor{'s' * (count != 1)}; " + "; ".join(own[:_SHOWN] + more)
