@@ -7,7 +7,7 @@ import torch
 
 from runtime import collectives
 from runtime.gradient import GradientState
-from runtime.nested import honor_type, leaves, map_tensors, remade
+from runtime.nested import honor_type, leaves, map_items, map_tensors, remade
 from runtime.objects import each_object
 from runtime.state import PartialState
 
@@ -24,17 +24,35 @@ def gather_for_metrics(input_data: Any, use_gather_object: bool = False) -> Any:
         TypeError: an object that is neither a tensor nor a list of samples.
     """
     state = PartialState()
-    if not state.use_distributed:
-        return input_data
     loader = GradientState().active_dataloader
     is_last = loader is not None and loader.end_of_dataloader
     ranks = state.num_processes - (loader.padding_ranks if is_last else 0)
-    real = max(loader.remainder, 0) if is_last else 0  # 0: all
+    real = _samples_of_last(loader) if is_last else 0
+    if not state.use_distributed:
+        return _cut(input_data, real) if real else input_data
     are_tensors = all(isinstance(leaf, torch.Tensor) for leaf in leaves(input_data))
     if use_gather_object or not are_tensors:
         return _joined(each_object(input_data)[:ranks], real or None)
     kept = _Kept(ranks, state.num_processes, real)
     return map_tensors(kept, collectives.gather(input_data))
+
+
+def _samples_of_last(loader: Any) -> int:
+    """Samples in the last batch of all processes; 0: it is whole, or it cannot be told."""
+    real = max(loader.remainder, 0)
+    return 0 if real == loader.total_batch_size else real
+
+
+def _cut(data: Any, real: int) -> Any:
+    """What a process alone has, with no more rows than there are samples in the last batch.
+
+    A script may make rows by itself: transformers repeats a loss for each sample of a whole batch.
+    """
+    if isinstance(data, torch.Tensor):
+        return data[:real] if data.ndim else data
+    if isinstance(data, Mapping) or all(isinstance(leaf, torch.Tensor) for leaf in leaves(data)):
+        return map_items(lambda item: _cut(item, real), data)
+    return data[:real] if isinstance(data, list) else data
 
 
 class _Kept:
