@@ -111,13 +111,13 @@ PLOTS = (
     Plot(
         name="scheduler",
         theme="scheduler",
-        title="A LambdaLR's step (simulated worlds)",
+        title="A CosineAnnealingLR's step (simulated worlds)",
         axis="world",
         axis_text="processes of the world",
         curves=(
-            Curve("scheduler-lambda", THEIRS, ACCELERATE),
-            Curve("scheduler-lambda", OURS, "here"),
-            Curve("scheduler-lambda", LEAST, "one step of torch's"),
+            Curve("scheduler-cosine", THEIRS, ACCELERATE),
+            Curve("scheduler-cosine", OURS, "here"),
+            Curve("scheduler-cosine", LEAST, "one step of torch's"),
         ),
     ),
 )

@@ -15,9 +15,8 @@ REASONS = {  # a case's name -> one or two sentences
     "step": "Seven calls of wrappers a step, of about 4 µs each in a loop that leaves their code "
     "no room in the caches.",
     "step-local-rank": "As in a step without it: no DistributedDataParallel is in it.",
-    "scheduler-lambda": "A leap, and the step of torch's that ends it, are two steps' work and the "
+    "scheduler-cosine": "A leap, and the step of torch's that ends it, are two steps' work and the "
     "call of the wrapper.",
-    "scheduler-cosine": "As a LambdaLR's.",
     "checkpoint-load-time": "States are copied once, out of the mapped file into memory. To leave "
     "them mapped loads at once, costs more at the first step, and needs the file to stay.",
     "checkpoint-load-memory": "Pages of the mapped file count as well, which the system can drop.",

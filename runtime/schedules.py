@@ -2,7 +2,8 @@
 
 A rate of torch's is either computed from the step's number alone, or from the rate of the step
 before it by a factor; then many steps are the product of their factors, which has a closed form.
-Equal means up to rounding: within 1e-12 of the rate. Everything else must be stepped through.
+Equal means up to rounding: within 1e-12 of the rate. Everything else must be stepped through, also
+a schedule with a function of the script's, as LambdaLR: it may do more than compute a rate.
 """
 
 import math
@@ -11,19 +12,14 @@ from typing import Any
 
 from torch.optim import lr_scheduler as torch_schedules
 
-from runtime.purity import is_pure
-
 Factor = Callable[[Any, int, int], float | None]
 _WHOLE = ("last_epoch", "step_size", "total_iters", "T_max", "T_0", "T_mult", "T_cur")
 
 
 def can_leap(scheduler: Any) -> bool:
-    """Whether a schedule is one of these; a script's functions in it must only compute."""
-    functions = (
-        *getattr(scheduler, "lr_lambdas", ()),
-        getattr(scheduler, "_scale_fn_custom", None),
-    )
-    return type(scheduler) in _FACTORS and is_pure(functions)
+    """Whether a schedule is one of these, of torch's own functions alone."""
+    is_custom = getattr(scheduler, "_scale_fn_custom", None) is not None  # of a CyclicLR
+    return type(scheduler) in _FACTORS and not is_custom
 
 
 def leap(scheduler: Any, steps: int) -> int:
@@ -133,7 +129,6 @@ def _restarts(scheduler: Any, start: int, stop: int) -> float:
 
 # For exactly these types: what `stop - start` steps multiply the rate by; None: step through.
 _FACTORS: dict[type, Factor] = {
-    torch_schedules.LambdaLR: _by_number,
     torch_schedules.StepLR: _step,
     torch_schedules.MultiStepLR: _multi_step,
     torch_schedules.ConstantLR: _constant,
