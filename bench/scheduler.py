@@ -27,14 +27,15 @@ def stepped(library: str, *, world: int, schedule: str) -> Timed:
         world: processes.
         schedule: `lambda` or `cosine`.
     """
-    optimizer = torch.optim.SGD(nn.Linear(4, 4).parameters(), lr=0.1)
+    model = nn.Linear(4, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     calls = max(ONE // world, 20)
     if library == TORCH:
         optimizer.step()  # else torch warns of the order
         plain = _schedule(schedule, optimizer)
         return Timed(lambda: None, lambda: timed(plain.step, calls))
     made = accelerator(library)
-    _optimizer, scheduler = made.prepare(optimizer, _schedule(schedule, optimizer))
+    *_, scheduler = made.prepare(model, optimizer, _schedule(schedule, optimizer))
     optimizer.step()
     state = module(library, "state")
 

@@ -1,9 +1,12 @@
 """What an Accelerator makes of a script's objects, and which of them it has made."""
 
+import warnings
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
@@ -17,6 +20,7 @@ from runtime.data_loader import (
 )
 from runtime.handlers import AutocastKwargs, DistributedDataParallelKwargs
 from runtime.model import extract_model_from_parallel, prepare_model
+from runtime.nested import leaves
 from runtime.optimizer import AcceleratedOptimizer
 from runtime.options import Options
 from runtime.scheduler import AcceleratedScheduler
@@ -50,19 +54,23 @@ class Preparing(Sharding, Options):
         self._optimizers: list[AcceleratedOptimizer] = []
         self._schedulers: list[AcceleratedScheduler] = []
         self._dataloaders: list[DataLoaderShard | DataLoaderDispatcher] = []
+        self._unchecked: list[AcceleratedOptimizer] = []  # whose models may still be prepared
 
     def prepare(self, *args: Any, device_placement: list[bool] | None = None) -> Any:
         """Prepare models, optimizers, schedulers and data loaders; return them in the same order.
 
-        Anything else comes back as it is; so does what was prepared before.
+        Anything else comes back as it is; so does what was prepared before. In a world of several
+        processes, what would be trained apart in each of them is an error; alone, a warning.
 
         Args:
             *args: the script's objects, each once; an optimizer's model with or before it.
             device_placement: for each object, instead of the Accelerator's own.
 
         Raises:
-            ValueError: as many places as objects are needed.
+            ValueError: as many places as objects are needed; or objects are inside a list.
         """
+        for one in args:
+            self._must_not_be_inside(one)
         places = device_placement or [self.device_placement] * len(args)
         if len(places) != len(args):
             sentence = f"device_placement must be given for {len(args)} objects, got {len(places)}"
@@ -75,14 +83,50 @@ class Preparing(Sharding, Options):
         prepared = [
             self.prepare_scheduler(one) if isinstance(one, LRScheduler) else one for one in prepared
         ]
+        if not self.use_distributed and any(isinstance(one, Optimizer) for one in args):
+            self._check_optimizers()
         return prepared[0] if len(prepared) == 1 else tuple(prepared)
+
+    def _must_not_be_inside(self, one: Any) -> None:
+        """See that a list, a tuple or a dict has nothing that is to be prepared."""
+        if not isinstance(one, list | tuple | Mapping):
+            return
+        kinds = (nn.Module, Optimizer, DataLoader, LRScheduler)
+        found = {type(leaf).__name__ for leaf in leaves(one) if isinstance(leaf, kinds)}
+        if found:
+            self._refuse_or_warn(
+                f"prepare() takes each object as an argument of its own, got a "
+                f"{type(one).__name__} with {', '.join(sorted(found))}, which it leaves as they "
+                "are: unpack it, as in prepare(*objects)"
+            )
+
+    def _check_optimizers(self) -> None:
+        """See that optimizers train prepared models: the gradients of others are not reduced."""
+        checked, self._unchecked = self._unchecked, []
+        known = {id(parameter) for model in self._models for parameter in model.parameters()}
+        for optimizer in checked:
+            trained = [one for one in optimizer.parameters() if one.requires_grad]
+            strange = [tuple(one.shape) for one in trained if id(one) not in known]
+            if strange:
+                self._refuse_or_warn(
+                    f"{len(strange)} of the {len(trained)} parameters of a prepared "
+                    f"{type(optimizer.optimizer).__name__} are of no prepared model, and each "
+                    f"process would train its own; their shapes: {strange[:4]}. Pass the model to "
+                    "prepare(), with the optimizer or before it. A parameter of no model belongs "
+                    "in a Module. To reduce gradients yourself, do not prepare the optimizer"
+                )
+
+    def _refuse_or_warn(self, sentence: str) -> None:
+        if self.use_distributed:
+            raise ValueError(sentence)
+        warnings.warn(sentence, stacklevel=4)
 
     def _prepare_one(self, one: Any, device_placement: bool) -> Any:
         if isinstance(one, DataLoader):
             return self.prepare_data_loader(one, device_placement)
         if isinstance(one, nn.Module):
             return self.prepare_model(one, device_placement)
-        if isinstance(one, torch.optim.Optimizer):
+        if isinstance(one, Optimizer):
             return self.prepare_optimizer(one, device_placement)
         return one
 
@@ -146,13 +190,15 @@ class Preparing(Sharding, Options):
         return _marked(prepared, self._dataloaders)
 
     def prepare_optimizer(
-        self, optimizer: torch.optim.Optimizer, device_placement: bool | None = None
+        self, optimizer: Optimizer, device_placement: bool | None = None
     ) -> AcceleratedOptimizer:
         """Make an optimizer that steps when an accumulation ends."""
         if isinstance(optimizer, AcceleratedOptimizer):
             return optimizer
         place = first(device_placement, self.device_placement)
-        return _marked(AcceleratedOptimizer(optimizer, place, self.scaler), self._optimizers)
+        prepared = _marked(AcceleratedOptimizer(optimizer, place, self.scaler), self._optimizers)
+        self._unchecked.append(prepared)
+        return prepared
 
     def prepare_scheduler(self, scheduler: Any) -> AcceleratedScheduler:
         """Make a scheduler that follows its optimizer."""
@@ -184,6 +230,7 @@ class Preparing(Sharding, Options):
         """Forget all prepared objects; returns as many Nones as objects were given."""
         for prepared in (self._models, self._optimizers, self._schedulers, self._dataloaders):
             prepared.clear()
+        self._unchecked.clear()
         self.step = 0
         return [None] * len(objects)
 

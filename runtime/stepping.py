@@ -33,6 +33,8 @@ class Stepping(StateView):
     step: int
     _models: list[nn.Module]
     _optimizers: list[AcceleratedOptimizer]
+    _unchecked: list[AcceleratedOptimizer]
+    _check_optimizers: Callable[[], None]
     _accumulated: Sequence[nn.Module] = ()  # within `accumulate`: its models
 
     @property
@@ -62,7 +64,13 @@ class Stepping(StateView):
         """Compute gradients; with accumulation, of the loss' share of an optimizer step.
 
         Each process has the mean of its own batches, also where it has fewer than others.
+
+        Raises:
+            ValueError: in a world of several processes, a prepared optimizer trains parameters of
+                no prepared model.
         """
+        if self._unchecked and self.state.use_distributed:
+            self._check_optimizers()
         state = self.gradient_state
         if state.num_steps > 1:
             loss = self._weighted(loss / state.num_steps)

@@ -1,0 +1,92 @@
+"""What would be trained by each process on its own is an error in a world, and a warning alone."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from runtime import Accelerator
+from runtime.enums import DistributedType
+from runtime.state import AcceleratorState, GradientState, PartialState
+
+
+@pytest.fixture(autouse=True)
+def fresh_state() -> Iterator[None]:
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+def sgd(*parameters: nn.Parameter) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.1)
+
+
+def apart(accelerator: Accelerator) -> None:
+    """An optimizer without its model."""
+    model = nn.Linear(2, 1)
+    accelerator.prepare(sgd(*model.parameters()))
+    accelerator.backward(model(torch.ones(1, 2)).sum())
+
+
+def inside(accelerator: Accelerator) -> None:
+    accelerator.prepare([nn.Linear(2, 1), DataLoader(TensorDataset(torch.ones(1)))])
+
+
+def in_a_dict(accelerator: Accelerator) -> None:
+    accelerator.prepare({"model": nn.Linear(2, 1)})
+
+
+WRONG: dict[str, tuple[Callable[[Accelerator], None], str]] = {
+    "an optimizer without its model": (apart, r"2 of the 2 parameters of a prepared SGD"),
+    "a list": (inside, "got a list with DataLoader, Linear"),
+    "a dict": (in_a_dict, "got a dict with Linear"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_alone_it_is_a_warning(case: str) -> None:
+    act, sentence = WRONG[case]
+    with pytest.warns(UserWarning, match=sentence):
+        act(Accelerator(cpu=True))
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_in_a_world_it_is_an_error(case: str) -> None:
+    act, sentence = WRONG[case]
+    accelerator = Accelerator(cpu=True)
+    state = PartialState()
+    state.num_processes, state.distributed_type = (
+        2,
+        DistributedType.MULTI_CPU,
+    )  # nothing is sent before it is told
+    with pytest.raises(ValueError, match=sentence):
+        act(accelerator)
+
+
+def model_later(accelerator: Accelerator, model: nn.Module) -> Any:
+    optimizer = accelerator.prepare_optimizer(sgd(*model.parameters()))
+    return accelerator.prepare(model), optimizer
+
+
+def model_before(accelerator: Accelerator, model: nn.Module) -> Any:
+    return accelerator.prepare(model), accelerator.prepare(sgd(*model.parameters()))
+
+
+def with_what_is_frozen(accelerator: Accelerator, model: nn.Module) -> Any:
+    frozen = nn.Parameter(torch.ones(1), requires_grad=False)
+    return accelerator.prepare(sgd(frozen, *model.parameters()), model)[::-1]
+
+
+@pytest.mark.parametrize("prepare", [model_later, model_before, with_what_is_frozen])
+def test_an_optimizer_of_a_prepared_model_is_right(prepare: Any) -> None:
+    accelerator = Accelerator(cpu=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model, _ = prepare(accelerator, nn.Linear(2, 1))
+        accelerator.prepare([1, {"a": torch.ones(1)}])
+        accelerator.backward(model(torch.ones(1, 2)).sum())
+        accelerator._check_optimizers()  # as in a world, where all have been prepared by now
