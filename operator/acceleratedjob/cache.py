@@ -26,7 +26,7 @@ class Cache:
         self._pods: defaultdict[Owner, dict[str, Known]] = defaultdict(dict)  # by name
         self._lost: defaultdict[str, dict[str, Pod]] = defaultdict(dict)
         self._told: defaultdict[str, int] = defaultdict(int)  # kind -> newest version heard of
-        self._pages: dict[str, Pages] = {}
+        self._pages: dict[tuple[str, str], Pages] = {}  # by kind and source
 
     def pods(self, uid: str) -> tuple[Pod, ...]:
         """A job's pods that exist."""
@@ -73,14 +73,19 @@ class Cache:
         }
         self._lost[uid] = kept
 
-    def take(self, kind: str, change: Change) -> set[str]:
+    def take(self, kind: str, change: Change, source: str = "") -> set[str]:
         """Store what a watch or a list says; return the uids of the jobs concerned.
 
         A job that was concerned and is not in `jobs` is gone.
+
+        Args:
+            kind: of the object or objects.
+            change: what is said.
+            source: who reads; the pages of two readers' lists may come in turns.
         """
         match change:
             case Listed():
-                return self._listed(kind, change)
+                return self._listed(kind, change, source)
             case Changed(manifest):
                 self._hear(kind, version(manifest))
                 return self.keep(kind, manifest)
@@ -159,18 +164,18 @@ class Cache:
         if job == self._owner(job[1]):
             self._lost[job[1]][pod.name] = pod
 
-    def _listed(self, kind: str, page: Listed) -> set[str]:
+    def _listed(self, kind: str, page: Listed, source: str) -> set[str]:
         """Take in a page; the last one completes the list, which is then taken at once.
 
         Half a list would show the end of one replica without that of another, which was earlier.
         """
-        pages = self._pages.get(kind)
+        pages = self._pages.get((kind, source))
         if pages is None or pages.version != page.version:
-            pages = self._pages[kind] = Pages(page.version)
+            pages = self._pages[kind, source] = Pages(page.version)
         pages.add(kind, page)
         if page.more:
             return set()
-        del self._pages[kind]
+        del self._pages[kind, source]
         return self._replace(kind, pages)
 
     def _replace(self, kind: str, pages: Pages) -> set[str]:

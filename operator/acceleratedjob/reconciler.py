@@ -77,9 +77,9 @@ class Reconciler:
         """A job was added or changed."""
         self.take(api.KIND, Changed(job))
 
-    def take(self, kind: str, change: Change) -> None:
-        """Something happened to the jobs, or to what they have."""
-        for uid in self.cache.take(kind, change):
+    def take(self, kind: str, change: Change, source: str = "") -> None:
+        """Something happened to the jobs, or to what they have; see `Cache.take`."""
+        for uid in self.cache.take(kind, change, source):
             if kind == api.KIND and uid not in self.cache.jobs:
                 self.forget(uid)
             elif self._at_work:  # before, all that is asked for is to know; then all are looked at

@@ -318,3 +318,18 @@ def test_what_a_write_has_removed_is_gone_before_the_watch_tells() -> None:
     assert cache.remove("Pod", (namespace, UID), "u0")
     assert [one.uid for one in cache.pods(UID)] == ["u1"]
     assert not cache.remove("Pod", (namespace, UID), "u0"), "it is known to be gone"
+
+
+@pytest.mark.parametrize("late", [5, 9], ids=["of the same version", "of another version"])
+def test_two_lists_whose_pages_come_in_turns_are_each_whole(late: int) -> None:
+    """At a takeover all is listed beside the watch, which may list again at the same time."""
+    cache = cache_after("Pod", [])
+    pages = [
+        (Listed((pod(0),), version=5, more=True), "watch"),
+        (Listed((pod(0),), version=late, more=True), "takeover"),
+        (Listed((pod(1),), version=5), "watch"),
+        (Listed((pod(1),), version=late), "takeover"),
+    ]
+    for page, source in pages:
+        cache.take("Pod", page, source)
+    assert ({one.uid for one in cache.pods(UID)}, cache.lost(UID)) == ({"u0", "u1"}, ())

@@ -46,7 +46,7 @@ async def _read(
         try:
             for kind in kinds:
                 async for page in cluster.list(kind):
-                    reconciler.take(kind, page)
+                    reconciler.take(kind, page, purpose)
         except ClusterError as error:
             if isinstance(error, NoAnswer):
                 cluster.connection.contact.lost(error)
