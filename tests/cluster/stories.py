@@ -138,8 +138,13 @@ async def has_an_event(at: Place) -> bool:
 
 async def is_refused(at: Place) -> bool:
     group, resource, verb = at.right
+    told = at.operator.log.read_text()
+    if resource.endswith(
+        "/finalizers"
+    ):  # of which an admission plug-in tells, of the pod's creation
+        return "refers to a resource you can't set finalizers on" in told
     what = f'cannot {verb} resource "{resource}" in API group "{group}"'
-    return f'{what} in the namespace "{at.namespace}"' in at.operator.log.read_text()
+    return f'{what} in the namespace "{at.namespace}"' in told
 
 
 async def is_answered(at: Place) -> bool:

@@ -66,6 +66,13 @@ def test_an_answer_becomes_the_error_of_its_kind(
             id="a runtime class may be made later",
         ),
         pytest.param(
+            403,
+            'pods "a-0-0" is forbidden: cannot set blockOwnerDeletion if an ownerReference refers '
+            "to a resource you can't set finalizers on: , <nil>",
+            False,
+            id="the right to block a deletion may be given",
+        ),
+        pytest.param(
             500, "etcdserver: request is too large", True, id="no try makes an object smaller"
         ),
         pytest.param(

@@ -23,11 +23,11 @@ _INVALID = (
 )
 # A 403 that time, a quota's owner or a cluster's administrator may lift; any other is a policy's
 # verdict on the object. Sources: apiserver admission plugins (resourcequota, serviceaccount,
-# priority, runtimeclass, namespace/lifecycle) and RBAC's "User … cannot …".
+# priority, runtimeclass, gc, namespace/lifecycle) and RBAC's "User … cannot …".
 _MAY_PASS_LATER = re.compile(
     r"exceeded quota|failed quota|status unknown for quota|error looking up service account"
     r"|no PriorityClass with name|RuntimeClass \"[^\"]*\" not found"
-    r"|is being terminated|User \".*\" cannot|insufficient quota"
+    r"|you can't set finalizers on|is being terminated|User \".*\" cannot|insufficient quota"
 )
 
 # What a server error (500) says of an object that etcd will never store.
