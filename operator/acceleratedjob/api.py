@@ -102,6 +102,7 @@ class Reason(StrEnum):
     SCHEDULING_GATED = "SchedulingGated"  # the scheduler's word
     CONTAINER_CREATING = "ContainerCreating"  # the kubelet's word, also before it says anything
     INITIALIZING = "PodInitializing"  # the kubelet's word: an init container has not ended
+    REPAIRED = "Repaired"  # somebody had changed an object of the job's
     DEVICES_NOT_COUNTED = "DevicesNotCounted"  # of processesPerReplica auto
     TERMINATING = "Terminating"  # pods of an earlier attempt do not stop in their time
     NOT_READY = "NotReady"  # runs, and the kubelet says that it is not ready

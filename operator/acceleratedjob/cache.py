@@ -12,7 +12,7 @@ from acceleratedjob.api import Manifest
 from acceleratedjob.bounds import METADATA, bounded
 from acceleratedjob.cluster import Change, Changed, Gone, Listed
 from acceleratedjob.known import Known, Owner, Pages, owner, read, version
-from acceleratedjob.observe import Pod
+from acceleratedjob.observe import Pod, Single
 from acceleratedjob.sections import MAX_REPLICAS
 
 
@@ -41,6 +41,12 @@ class Cache:
         """The uid of what a job has one of; None if it is not there."""
         known = self._singles[kind].get(self._owner(uid))
         return None if known is None else known.uid
+
+    def singles(self, uid: str) -> dict[str, Single]:
+        """What a job has one of, by its kind."""
+        job = self._owner(uid)
+        found = ((kind, known.get(job)) for kind, known in self._singles.items())
+        return {kind: one.single for kind, one in found if one is not None and one.single}
 
     def _owner(self, uid: str) -> Owner:
         """A job that is known, as what it has names it; nothing has one that is not known."""

@@ -7,10 +7,12 @@ from acceleratedjob import api
 from acceleratedjob.api import Manifest, View
 from acceleratedjob.bounds import bounded
 from acceleratedjob.cluster import Listed
-from acceleratedjob.observe import Pod, read_pod
+from acceleratedjob.observe import Pod, Single, read_pod
+from acceleratedjob.services import essence
 
 log = logging.getLogger(__name__)
 
+_NEVER = "1970-01-01T00:00:00Z"
 Owner = tuple[str, str]  # namespace and uid of a job
 
 
@@ -49,6 +51,7 @@ class Known:
     uid: str
     version: Version
     pod: Pod | None = None  # its facts, if it is one
+    single: Single | None = None  # else these
 
 
 @dataclass(slots=True)
@@ -78,6 +81,8 @@ def read(kind: str, manifest: View) -> Known | None:
     # What a creation answers has no status; the event of the same version says what it is.
     seen = (version(manifest), "status" in manifest)
     if kind != "Pod":
-        return Known(job, uid, seen)
+        made = api.parse_time(manifest["metadata"].get("creationTimestamp") or _NEVER)
+        single = Single(essence=essence(kind, manifest), made=made)
+        return Known(job, uid, seen, single=single)
     pod = _facts(manifest)
     return None if pod is None else Known(job, uid, seen, pod)

@@ -81,6 +81,14 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Single:
+    """What there is one of for a job, as last seen."""
+
+    essence: str  # what it does, see `services.essence`
+    made: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """All that a plan is made from, besides the spec and the clock."""
 
@@ -92,6 +100,7 @@ class Observed:
     attempt_known_for: timedelta = timedelta()  # the status has had this attempt
     service_uid: str | None = None
     policy_uid: str | None = None  # of the NetworkPolicy
+    singles: Mapping[str, Single] = field(default_factory=dict)  # the same two, by their kinds
     refusal: Refusal | None = None
 
     def is_member(self, pod: Pod, size: int) -> bool:

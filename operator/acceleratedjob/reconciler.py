@@ -194,6 +194,7 @@ class Reconciler:
             attempt_known_for=known_for[facts[-1]],
             service_uid=self.cache.single("Service", uid),
             policy_uid=self.cache.single("NetworkPolicy", uid),
+            singles=self.cache.singles(uid),
             refusal=self._refusals.get(uid, elapsed()),
         )
 

@@ -1,5 +1,7 @@
 """What a job has on the network: a name for every pod, and a wall if it asks for one."""
 
+import json
+
 from acceleratedjob import api
 from acceleratedjob.spec import JobSpec
 
@@ -42,6 +44,19 @@ def service(spec: JobSpec) -> api.Manifest:
             "ports": [{"name": "rendezvous", "port": spec.network.port, "appProtocol": "tcp"}],
         },
     }
+
+
+_ESSENTIAL = {
+    "Service": ("selector", "publishNotReadyAddresses", "clusterIP"),
+    "NetworkPolicy": ("podSelector", "ingress", "policyTypes"),
+}
+
+
+def essence(kind: str, manifest: api.View) -> str:
+    """What a Service or NetworkPolicy does, without what the API server and others add to it."""
+    spec = manifest.get("spec") or {}
+    ports = [port.get("port") for port in spec.get("ports") or ()]
+    return json.dumps([ports, *(spec.get(name) for name in _ESSENTIAL[kind])], sort_keys=True)
 
 
 def network_policy(spec: JobSpec) -> api.Manifest:

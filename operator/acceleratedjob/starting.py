@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from acceleratedjob import devices, report, restart
+from acceleratedjob import devices, repairs, report, restart
 from acceleratedjob.actions import (
     Action,
     Announce,
@@ -71,7 +71,7 @@ def _cleaning(at: Situation) -> Steps:
     gone = [one for pod in at.old for one in deletions([pod], graces.get(pod.attempt))]
     uid = at.observed.policy_uid
     wall = (DeletePolicy(uid),) if uid is not None and not at.spec.network.isolate else ()
-    return steps(tuple(gone), wall)
+    return steps(tuple(gone), wall, repairs.repairs(at))
 
 
 def _objects(at: Situation) -> Iterator[Action]:
@@ -114,4 +114,5 @@ def _uncertain(at: Situation) -> tuple[Action, ...]:
 
 def running(at: Situation) -> Plan:
     """Nothing to do but to tell."""
-    return Plan(status=report.progress(at.spec, at.observed, at.now), steps=_cleaning(at))
+    status = report.progress(at.spec, at.observed, at.now)
+    return Plan(status=status, steps=_cleaning(at), requeue_after=repairs.due(at))

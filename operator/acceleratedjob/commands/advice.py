@@ -63,6 +63,10 @@ ADVICE: dict[str, tuple[str, str]] = {
         "The attempts that count have failed more often than `spec.failurePolicy.maxRestarts`.",
         "Correct what the failures have in common; then delete the job and apply it again.",
     ),
+    Reason.REPAIRED: (
+        "Someone had changed the job's Service or NetworkPolicy; it was created anew.",
+        "See who changes it: the operator's work ends where another's begins.",
+    ),
     Reason.DEVICES_NOT_COUNTED: (
         "`spec.processesPerReplica` is auto, and the pods may have devices that it cannot count.",
         "Set `spec.processesPerReplica` to the number of devices in a pod.",
