@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from runtime.enums import DynamoBackend
+from runtime.environment import naming
 from runtime.handlers import KwargsHandler
-from runtime.settings import Settings
+from runtime.settings import Settings, env_name
 
 
 @dataclass
@@ -31,8 +32,10 @@ class TorchDynamoPlugin(KwargsHandler):
             ValueError: the backend is unknown.
         """
         settings = Settings.from_env(os.environ)
+        source = None if self.backend else env_name("dynamo_backend")
         backend = self.backend or settings.dynamo_backend or "no"
-        self.backend = DynamoBackend(str(backend).upper())
+        with naming(source):
+            self.backend = DynamoBackend(str(backend).upper())
         self.mode = self.mode or settings.dynamo_mode or "default"
         if self.fullgraph is None:
             self.fullgraph = bool(settings.dynamo_use_fullgraph)

@@ -44,6 +44,22 @@ def whole_number(name: str, text: str) -> int:
         raise ValueError(sentence) from error
 
 
+@contextlib.contextmanager
+def naming(variable: str | None) -> Iterator[None]:
+    """Within, an error about a value is said to come from this variable; None: from none.
+
+    Raises:
+        ValueError: the value is wrong; the message begins with the variable and its value.
+    """
+    try:
+        yield
+    except (ValueError, KeyError) as error:
+        if variable is None:
+            raise
+        sentence = f"{variable}={os.environ.get(variable)!r} is wrong: {error}"
+        raise ValueError(sentence) from error
+
+
 def get_int_from_env(env_keys: Sequence[str], default: int) -> int:
     """The first variable of some that has a number that is not negative."""
     found = (int(os.environ.get(name, "-1")) for name in env_keys)
@@ -51,8 +67,13 @@ def get_int_from_env(env_keys: Sequence[str], default: int) -> int:
 
 
 def parse_flag_from_env(key: str, default: bool = False) -> bool:
-    """Whether a variable says yes."""
-    return bool(str_to_bool(os.environ.get(key, str(default))))
+    """Whether a variable says yes.
+
+    Raises:
+        ValueError: it says neither yes nor no; the message names it.
+    """
+    with naming(key):
+        return bool(str_to_bool(os.environ.get(key, str(default))))
 
 
 def parse_choice_from_env(key: str, default: str = "no") -> str:

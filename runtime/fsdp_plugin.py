@@ -21,7 +21,7 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy, transformer_auto_wrap_policy
 
-from runtime.environment import parse_flag_from_env
+from runtime.environment import naming, parse_flag_from_env, whole_number
 from runtime.fsdp_terms import (
     CONFIGS,
     PRECISIONS,
@@ -97,7 +97,9 @@ class FullyShardedDataParallelPlugin:
             self.validate_mixed_precision_policy()
 
     def _set_version(self) -> None:
-        asked = self.fsdp_version or int(os.environ.get(PREFIX + "VERSION", "2"))
+        asked = self.fsdp_version or whole_number(
+            PREFIX + "VERSION", os.environ.get(PREFIX + "VERSION", "2")
+        )
         if asked not in (1, 2):
             sentence = f"fsdp_version must be 2, got {asked}"
             raise ValueError(sentence)
@@ -116,9 +118,12 @@ class FullyShardedDataParallelPlugin:
         said = self.reshard_after_forward
         if said is None:
             said = self.sharding_strategy
-        for name in ("RESHARD_AFTER_FORWARD", "SHARDING_STRATEGY"):
-            said = os.environ.get(PREFIX + name) if said is None else said
-        self.reshard_after_forward = reshards(True if said is None else said)
+        source = None
+        for name in (PREFIX + "RESHARD_AFTER_FORWARD", PREFIX + "SHARDING_STRATEGY"):
+            if said is None and name in os.environ:
+                said, source = os.environ[name], name
+        with naming(source):
+            self.reshard_after_forward = reshards(True if said is None else said)
 
     def _set_flags(self) -> None:
         for name in _FLAGS:
@@ -135,11 +140,14 @@ class FullyShardedDataParallelPlugin:
             raise ValueError(sentence)
 
     def _set_policy(self) -> None:
+        source = None
         if self.auto_wrap_policy is None:
-            self.auto_wrap_policy = os.environ.get(PREFIX + "AUTO_WRAP_POLICY", "NO_WRAP")
+            source = PREFIX + "AUTO_WRAP_POLICY"
+            self.auto_wrap_policy = os.environ.get(source, "NO_WRAP")
         if not isinstance(self.auto_wrap_policy, str):
             return
-        self.auto_wrap_policy = policy_named(self.auto_wrap_policy)
+        with naming(source):
+            self.auto_wrap_policy = policy_named(self.auto_wrap_policy)
         if self.auto_wrap_policy is transformer_auto_wrap_policy:
             names = self.transformer_cls_names_to_wrap or os.environ.get(
                 PREFIX + "TRANSFORMER_CLS_TO_WRAP"
@@ -148,7 +156,9 @@ class FullyShardedDataParallelPlugin:
                 names.split(",") if isinstance(names, str) else names
             )
         elif self.auto_wrap_policy is size_based_auto_wrap_policy and self.min_num_params is None:
-            self.min_num_params = int(os.environ.get(PREFIX + "MIN_NUM_PARAMS", "0"))
+            self.min_num_params = whole_number(
+                PREFIX + "MIN_NUM_PARAMS", os.environ.get(PREFIX + "MIN_NUM_PARAMS", "0")
+            )
 
     def set_auto_wrap_policy(self, model: nn.Module) -> None:
         """Make the policy one that knows a model's classes, or the size.
@@ -224,8 +234,10 @@ class FullyShardedDataParallelPlugin:
             ValueError: another one.
         """
         wanted = state_dict_type or self.state_dict_type
+        source = None if wanted else PREFIX + "STATE_DICT_TYPE"
         wanted = wanted or os.environ.get(PREFIX + "STATE_DICT_TYPE", "SHARDED_STATE_DICT")
-        self.state_dict_type = kind_of_state_dict(wanted)
+        with naming(source):
+            self.state_dict_type = kind_of_state_dict(wanted)
         model_config, optim_config = CONFIGS[self.state_dict_type]
         if state_dict_type is not None or self.state_dict_config is None:
             self.state_dict_config = model_config()

@@ -63,7 +63,7 @@ def refuse(plugins: Mapping[str, Any]) -> None:
     """
     for engine, plugin in plugins.items():
         if plugin is not None:
-            sentence = f"{engine} is not supported by this runtime: see docs/migration.md"
+            sentence = f"{engine} is not supported by this runtime: pass no plugin for it"
             raise NotImplementedError(sentence)
 
 
@@ -80,7 +80,8 @@ class LeftOut:
     def _refuse(self) -> NoReturn:
         name = type(self).__name__
         sentence = (
-            f"{name} is not supported by this runtime, which leaves out {NAMES[name]}: see "
-            "docs/migration.md for what to use instead"
+            f"{name} is not supported by this runtime, which leaves out {NAMES[name]}. Models that "
+            "one device cannot hold are sharded by FSDP2 (`FullyShardedDataParallelPlugin`), and "
+            "computed in bf16 (`mixed_precision`); for anything else import accelerate itself"
         )
         raise NotImplementedError(sentence)

@@ -55,10 +55,16 @@ class MultiProcessAdapter(logging.LoggerAdapter[logging.Logger]):
                 self.logger.log(level, msg, *args, **options)
             state.wait_for_everyone()
 
-    @functools.cache  # noqa: B019  # a logger lives as long as the process
+    @functools.cached_property
+    def _said(self) -> set[str]:
+        return set()
+
     def warning_once(self, *args: Any, **kwargs: Any) -> None:
-        """Warn, unless these very words were said before."""
-        self.warning(*args, **kwargs)
+        """Warn, unless these very words were said before; arguments of any kind are compared."""
+        words = repr((args, kwargs))
+        if words not in self._said:
+            self._said.add(words)
+            self.warning(*args, **kwargs)
 
 
 def get_logger(name: str, log_level: str | None = None) -> MultiProcessAdapter:

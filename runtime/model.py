@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 import types
 from typing import Any
 
@@ -66,6 +67,11 @@ def _autocast_forward(model: nn.Module, context: Any) -> None:
             outputs = self.__dict__[ORIGINAL_FORWARD](*args, **kwargs)
         return convert_to_fp32(outputs)
 
+    signature = inspect.signature(original)
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    forward.__signature__ = signature.replace(  # type: ignore[attr-defined]  # read by inspect
+        parameters=[own, *signature.parameters.values()]
+    )
     model.__dict__[ORIGINAL_FORWARD] = original
     # Bound, so that a deep copy of the model computes with the copy's weights.
     model.forward = types.MethodType(forward, model)

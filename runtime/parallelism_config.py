@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from runtime.environment import whole_number
+from runtime.environment import naming, whole_number
 
 _ORDER = ("dp_replicate", "dp_shard", "cp", "sp", "tp")  # of a mesh's dimensions, outermost first
 _LEFT_OUT = {  # dimension -> what a script can do instead
@@ -50,7 +50,8 @@ class ParallelismConfig:
         """Fill what is not said, and check it."""
         for name in _ORDER:
             size = getattr(self, f"{name}_size")
-            self._set_size(name, _from_env(os.environ, name) if size is None else size)
+            with naming(_variable(f"{name}_size") if size is None else None):
+                self._set_size(name, _from_env(os.environ, name) if size is None else size)
         self.cp_backend = self.cp_backend or os.environ.get(_variable("cp_backend"), "torch")
         self.sp_backend = self.sp_backend or os.environ.get(_variable("sp_backend"), "deepspeed")
 

@@ -22,8 +22,10 @@ def choose_precision(wanted: str | None, device: torch.device) -> str:
     """
     precision = wanted or Settings.from_env(os.environ).mixed_precision or "no"
     if precision not in PrecisionType:
+        source = "" if wanted else " (of ACCELERATE_MIXED_PRECISION)"
         sentence = (
-            f"Unknown mixed_precision mode: {precision}. Choose between {PrecisionType.list()}."
+            f"Unknown mixed_precision mode: {precision}{source}. Choose between 'no', "
+            f"{', '.join(map(repr, DTYPES))}."
         )
         raise ValueError(sentence)
     if precision == "fp8":

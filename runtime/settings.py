@@ -97,4 +97,4 @@ _READERS: dict[Any, Callable[[str, str], Any]] = {
     int | None: whole_number,
     tuple[str, ...] | None: _words,
 }
-_STRICTER = {"collective_timeout": _positive}
+_STRICTER = {"collective_timeout": _positive, "gradient_accumulation_steps": _positive}

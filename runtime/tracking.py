@@ -86,7 +86,11 @@ def _known(name: str) -> LoggerType | str:
 
 def _can_be_had(name: str, logging_dir: Any) -> bool:
     if name not in LOGGER_TYPE_TO_CLASS and name not in LoggerType:
-        sentence = f"Unsupported logging capability: {name}. Choose between {LoggerType.list()}"
+        known = [*LOGGER_TYPE_TO_CLASS, LoggerType.ALL.value]
+        sentence = (
+            f"Unsupported logging capability: {name}. Choose between {known}, or pass a "
+            "GeneralTracker of your own"
+        )
         raise ValueError(sentence)
     if name not in LOGGER_TYPE_TO_CLASS or (
         name in LoggerType and LoggerType(name) not in get_available_trackers()

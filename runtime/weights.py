@@ -55,7 +55,7 @@ def load_checkpoint_in_model(
     """
     refused = (offload_folder, offload_state_dict, offload_buffers, offload_8bit_bnb)
     if any(refused) or set(device_map or {}) - {""}:
-        sentence = "a model on several devices or on the disk is left out: see docs/migration.md"
+        sentence = "a model on several devices or on the disk is left out: use an fsdp_plugin"
         raise NotImplementedError(sentence)
     place = (device_map or {}).get("")
     if place is not None:
@@ -131,7 +131,7 @@ def load_state_dict(checkpoint_file: str, device_map: dict[str, Any] | None = No
     """
     places = set((device_map or {"": "cpu"}).values())
     if len(places) > 1:
-        sentence = "weights on several devices are left out: see docs/migration.md"
+        sentence = "weights on several devices are left out: name one device for all"
         raise NotImplementedError(sentence)
     return load_weights(Path(checkpoint_file), places.pop())
 
