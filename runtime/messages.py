@@ -3,7 +3,6 @@
 A message is its length, the structure of the part, and its tensors side by side.
 """
 
-import pickle
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 import torch
 
+from runtime import wire
 from runtime.nested import (
     concatenate,
     find_batch_size,
@@ -168,7 +168,7 @@ class Buffer:
     def filled(self, part: Any, step: Step) -> torch.Tensor:
         """The message of one rank: uint8 (bytes,); it is lost when the next one is made."""
         structure = get_data_structure(part)
-        header = pickle.dumps((structure, step.real, step.padding_ranks, step.is_last))
+        header = wire.encoded((structure, step.real, step.padding_ranks, step.is_last))
         tensors = [leaf for leaf in leaves(part) if isinstance(leaf, torch.Tensor)]
         starts = [*accumulate((_room(one.nbytes) for one in tensors), initial=_start(len(header)))]
         length = starts[-1]
@@ -197,8 +197,7 @@ def decoded(message: torch.Tensor) -> Part:
     """What a message says; its tensors are views of it."""
     header_bytes = int(message[:_PREFIX].view(torch.int64)[1])
     header = message[_PREFIX : _PREFIX + header_bytes]
-    # Only rank 0 of this very world can have sent it.
-    structure, real, padding_ranks, is_last = pickle.loads(bytes(header.tolist()))  # noqa: S301
+    structure, real, padding_ranks, is_last = wire.decoded(bytes(header.tolist()))
     start = _start(header_bytes)
 
     def take(info: Any) -> torch.Tensor:
