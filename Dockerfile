@@ -1,6 +1,7 @@
 # Two images: `--target operator` serves a cluster, `--target runtime` is a base for training images.
 # Both base images are arguments, so that a mirror or a house's own image can stand in; BASE needs
-# Python 3.11 or later with venv and pip. A house's package index is given as a secret, which no
+# Python 3.11 or later with venv and pip. A tag may name another image tomorrow: give both by digest,
+# as name@sha256:..., for images that are given on. `make image` says where that was not done. A house's package index is given as a secret, which no
 # layer keeps: `--secret id=pip,src=pip.conf`.
 ARG BASE=python:3.12-slim
 ARG TORCH=pytorch/pytorch:2.9.1-cuda12.8-cudnn9-runtime
@@ -56,7 +57,8 @@ STOPSIGNAL SIGTERM
 ENTRYPOINT ["/opt/acceleratedjob/bin/python", "-m", "acceleratedjob"]
 CMD ["operator"]
 
-# The image's own torch stays: nothing is installed but this library.
+# The image's own torch stays: nothing is installed but this library. It names no USER: what builds on it
+# installs packages as root, and a pod's securityContext says who runs (docs/decisions/0009-images.md).
 FROM ${TORCH} AS runtime
 ARG VERSION=
 ARG REVISION=

@@ -35,7 +35,7 @@ help: ## list the targets
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/uv.txt
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/uv
 	@echo "installing torch and the operator; this downloads up to 3 GB, once"
@@ -75,6 +75,8 @@ docs: $(VENV)/.dev ## write the reference, docs/api, from the source
 	$(BIN)/python -m docs.reference
 
 image: ## build the operator's image, and the base of training images
+	@$(foreach name,BASE TORCH,$(if $(findstring @sha256:,$($(name))),,echo "$(name) is a tag, \
+	which may change: for a release give $(name)=NAME@sha256:..." >&2;)) true
 	@test -n "$(ENGINE)" || { echo "docker, podman or buildah must answer to 'info'; none does" >&2; exit 1; }
 	@set -e; for name in $(IMAGES); do set -x; \
 	$(ENGINE) build $(SAME) $(GIVEN) $(IMAGE_FLAGS) \
@@ -82,9 +84,10 @@ image: ## build the operator's image, and the base of training images
 	{ set +x; } 2>/dev/null; done
 	@$(ENGINE) images | grep -E 'SIZE|acceleratedjob-'
 
-lock: | $(BIN)/uv ## pin, with hashes, what the operator's image is made of and built by
+lock: | $(BIN)/uv ## pin, with hashes, what the operator's image is made of and built by, and uv
 	$(LOCK) --extra operator --output-file locks/operator.txt pyproject.toml
 	sed -n 's/^requires = \["\(.*\)"\]/\1/p' pyproject.toml | $(LOCK) --output-file locks/build.txt -
+	echo uv | $(LOCK) --output-file locks/uv.txt -
 
 $(VENV)/operator/.locked: locks/operator.txt | $(BIN)/uv
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)/operator

@@ -55,6 +55,25 @@ def release(testbed: Cluster, namespace: str) -> Iterator[Release]:
     made.helm("uninstall", RELEASE, "--wait", SECONDS)
 
 
+@pytest.mark.parametrize(
+    ("served", "warned"),
+    [
+        pytest.param([], False, id="all namespaces are served"),
+        pytest.param(["red"], False, id="others are served"),
+        pytest.param(["red", "its own"], True, id="its own is served"),
+    ],
+)
+def test_the_notes_say_whose_the_releases_namespace_is(
+    testbed: Cluster, namespace: str, served: list[str], warned: bool
+) -> None:
+    release = Release(testbed, namespace)
+    names = [namespace if name == "its own" else name for name in served]
+    values = {"namespaces": names, "crds": {"enabled": False}, "rbac": {"userRoles": False}}
+    notes = release.helm("install", RELEASE, CHART, "--dry-run=client", values=values)
+    assert f"Keep the namespace {namespace} for the operator alone: whoever may create" in notes
+    assert (f"WARNING: the operator serves jobs in {namespace} itself" in notes) == warned
+
+
 def may(release: Release, user: str) -> Rights:
     """What a user may do in the release's namespace, as the API server lists it."""
     asked = ("auth", "can-i", "--list", "--no-headers", f"--as={user}")

@@ -24,10 +24,10 @@ from acceleratedjob.kube.connection import Connection
 from acceleratedjob.kube.objects import KubernetesCluster, collection
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Status
-from tests.cluster import hostile
 from tests.cluster.jobs import Job, fake_job
 from tests.cluster.operators import connection
 from tests.cluster.testbed.cluster import Cluster
+from tests.operator import hostile
 
 pytestmark = [
     pytest.mark.cluster,
@@ -36,8 +36,8 @@ pytestmark = [
     pytest.mark.timeout(3600),
 ]
 
-COUNT = int(os.environ.get("ACCELERATEDJOB_HOSTILE", "300"))
-SIDE_BY_SIDE = 16
+COUNT = int(os.environ.get("ACCELERATEDJOB_HOSTILE", "200"))
+SIDE_BY_SIDE = 4  # as much as the API server of the test bed answers in time
 BLOCKED = 1.0  # seconds
 SCRIPT = Path(__file__).parent / "scripts" / "measured_operator.py"
 

@@ -60,7 +60,7 @@ def test_the_image_gets_the_versions_that_the_tests_pass_with(lock: str) -> None
     assert versions == {name: tested[name] for name in versions}
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, "locks/uv.txt"])
 def test_each_package_of_a_lock_has_a_hash_and_no_place_it_comes_from(lock: str) -> None:
     packages = re.split(r"^(?=\S)", text(lock), flags=re.MULTILINE)[1:]
     whole = r"[\w.-]+==\S+( ; [^\\\n]+)? \\\n(    --hash=sha256:[0-9a-f]{64}( \\)?\n)+"
@@ -159,6 +159,13 @@ def test_each_engine_is_told_the_commits_time_its_own_way(engine: str, same: str
     assert re.search(rf"{engine} build {same}\d+ .*--build-arg BASE=mirror/python:3", told), told
     version = PROJECT_FILE["project"]["version"]
     assert f"--target $name --tag acceleratedjob-$name:{version} ." in told
+
+
+def test_a_base_image_that_is_named_by_a_tag_is_told() -> None:
+    pinned = "BASE=mirror/python@sha256:" + "0" * 64
+    told = make("--dry-run", "ENGINE=docker", pinned).stdout
+    assert "TORCH is a tag" in told
+    assert "BASE is a tag" not in told
 
 
 def test_without_an_engine_nothing_is_built_and_make_says_so() -> None:

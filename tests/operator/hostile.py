@@ -4,7 +4,7 @@ import json
 import random
 from collections.abc import Callable, Iterator
 
-from tests.cluster.jobs import fake_job
+from tests.operator.builders import job
 
 HERE = "HERE"  # in the place of a value that is put in as JSON text
 LARGE = 100  # one job in so many has a megabyte
@@ -92,6 +92,6 @@ def jobs(namespace: str, count: int) -> Iterator[bytes]:
         large = number % LARGE == LARGE - 1
         value = (_megabyte if large else chance.choice(PLACES[place]))(chance)
         suspend = chance.random() < 0.95
-        made = fake_job(namespace, f"hostile-{number}", replicas=1, suspend=suspend)
-        made["spec"]["template"] = _template(place)
+        made = job(replicas=1, suspend=suspend, template=_template(place))
+        made["metadata"] = {"name": f"hostile-{number}", "namespace": namespace}
         yield json.dumps(made).replace(f'"{HERE}"', value).encode()
