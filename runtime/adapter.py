@@ -17,7 +17,7 @@ from runtime.forking import answering
 from runtime.generators import links, restore, states
 from runtime.gradient import GradientState
 from runtime.indices import Indices
-from runtime.iterable import IterableDatasetShard
+from runtime.iterable import IterableDatasetShard, marked
 from runtime.workers import Given, Progress, must_be_as_before
 
 
@@ -56,6 +56,10 @@ class DataLoaderAdapter(DataLoader[Any]):
         sentence = f"{type(self).__name__!r} object has no attribute {name!r}"
         raise AttributeError(sentence)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the part that was iterated last, which is there for this process only."""
+        return self.__dict__ | {"_part": None}
+
     @property
     def _index_sampler(self) -> Any:
         if isinstance(self.dataset, IterableDataset):
@@ -63,7 +67,7 @@ class DataLoaderAdapter(DataLoader[Any]):
         return self._indices
 
     def _get_iterator(self) -> Any:
-        with by_batch(self) as is_by_batch, answering(self):
+        with by_batch(self) as is_by_batch, marked(self), answering(self):
             self._indices.as_tensors = is_by_batch and not self.num_workers
             return super()._get_iterator() if self.num_workers else InProcess(self)
 

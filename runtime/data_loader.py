@@ -9,14 +9,13 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 from runtime.adapter import DataLoaderAdapter, batch_sampler_of, get_sampler
 from runtime.dispatcher import DataLoaderDispatcher
 from runtime.enums import RNGType
-from runtime.iterable import IterableDatasetShard, MarkingCollate
+from runtime.iterable import IterableDatasetShard
 from runtime.loader import DataLoaderShard, DataLoaderStateMixin, SkipDataLoader
 from runtime.order import KeyedRandomSampler, SeedableRandomSampler
 from runtime.rng import GENERATOR, check_rng_types
 from runtime.sampler import BatchSamplerShard, SkipBatchSampler
 from runtime.sampling import followed_sampler, synchronized_generator
 from runtime.state import PartialState
-from runtime.workers import InitFn
 
 __all__ = [
     "BatchSamplerShard",
@@ -118,11 +117,11 @@ def prepare_data_loader(
     }
     if dispatch_batches:
         del copied["generator"]  # as Accelerate: all processes draw from their default one
-        parts = _parts(dataloader, copied, size=1, rank=0, split=False, even=False)
+        parts = _parts(dataloader, size=1, rank=0, split=False, even=False)
         more = {"split_batches": split_batches, "slice_fn": slice_fn_for_dispatch}
         return DataLoaderDispatcher(**(copied | parts | common | more))
     generator = synchronized_generator(dataloader, sampler, size)
-    parts = _parts(dataloader, copied, size=size, rank=rank, split=split_batches, even=even_batches)
+    parts = _parts(dataloader, size=size, rank=rank, split=split_batches, even=even_batches)
     return DataLoaderShard(
         device=device if put_on_device else None,
         rng_types=_kept(rng_types, generator),
@@ -158,7 +157,6 @@ def _kept(
 
 def _parts(
     dataloader: DataLoader[Any],
-    copied: dict[str, Any],
     *,
     size: int,
     rank: int,
@@ -166,21 +164,17 @@ def _parts(
     even: bool,
 ) -> dict[str, Any]:
     """What the new loader reads: a rank's part of what the script's loader does."""
-    dataset, collate_fn = dataloader.dataset, copied["collate_fn"]
+    dataset = dataloader.dataset
     if isinstance(dataset, IterableDataset):
         batch_size = dataloader.batch_size
         drop_last = dataloader.drop_last
         shard = IterableDatasetShard(
             dataset, batch_size, drop_last, size, rank, split, even=size > 1
         )
-        shard.marks = True
-        init_fn = copied["worker_init_fn"]
         return {
             "dataset": shard,
             "batch_size": None if batch_size is None else shard.layout.own_batch,
             "drop_last": drop_last,
-            "collate_fn": MarkingCollate(collate_fn, shard),
-            "worker_init_fn": None if init_fn is None else InitFn(init_fn, shard),
         }
     read = dataloader.sampler if dataloader.batch_sampler is None else dataloader.batch_sampler
     if size > 1:
@@ -241,7 +235,10 @@ def _without_first(dataloader: DataLoader[Any], num_batches: int) -> dict[str, A
         size = {"batch_size": dataloader.batch_size, "drop_last": dataloader.drop_last}
         return size | {"skip_batches": num_batches}
     width = dataloader.width if isinstance(dataloader, DataLoaderDispatcher) else 1
-    skipping = SkipBatchSampler(batch_sampler_of(dataloader), num_batches * width)
+    read = batch_sampler_of(dataloader)
+    if read is None:  # batch_size=None: each index is a batch
+        read = dataloader.sampler
+    skipping = SkipBatchSampler(read, num_batches * width)
     if dataloader.batch_sampler is None:
         return {"sampler": skipping, "batch_size": None}
     return {"batch_sampler": skipping}

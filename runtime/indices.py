@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import BatchSampler
 
 from runtime.rng import process_states, set_process_states
-from runtime.sampler import BatchSamplerShard, SkipBatchSampler
+from runtime.sampler import BatchSamplerShard, SkipBatchSampler, length
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,7 @@ class Indices:
         self.shard: BatchSamplerShard | None = None  # what deals them, if it can begin anywhere
         inner = source.batch_sampler if isinstance(source, SkipBatchSampler) else source
         self.inner = inner  # what is read; what a source skips is in `start`
-        if type(inner) is BatchSampler and hasattr(inner.sampler, "__len__"):
+        if type(inner) is BatchSampler and length(inner.sampler) is not None:
             inner = BatchSamplerShard(inner, even_batches=False)
         if isinstance(inner, BatchSamplerShard):
             self.shard = inner

@@ -5,15 +5,16 @@ The dataset is the same everywhere and everyone goes through it; what is not its
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
 import torch
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from runtime.shard import Layout, Piece, deal
-from runtime.workers import Given, Progress, Watched, info_of, informed
+from runtime.workers import Given, InitFn, Progress, Watched, info_of, informed
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,13 @@ class IterableDatasetShard(IterableDataset[Any]):
         self._start = start
         self._progress = progress
 
+    def marking(self) -> "IterableDatasetShard":
+        """The same for one pass of a loader, with marks; a pass of the script's own has none."""
+        reading = copy.copy(self)
+        reading.marks = True
+        self.seek(0, Progress())
+        return reading
+
     def stream_of(self, worker: int) -> int:
         """The worker whose stream a worker goes on with: the first one is asked first."""
         at = self._progress
@@ -175,6 +183,29 @@ class IterableDatasetShard(IterableDataset[Any]):
         if isinstance(generator, torch.Generator) and not hasattr(self.dataset, "set_epoch"):
             generator.manual_seed(self.epoch)
         return self.dataset
+
+
+@contextmanager
+def marked(dataloader: DataLoader[Any]) -> Iterator[None]:
+    """Within, an iterator that is made of a data loader reads marked elements, if it may.
+
+    The loader keeps the script's own objects.
+    """
+    own = vars(dataloader)  # torch lets nobody set them
+    if not isinstance(own["dataset"], IterableDatasetShard):
+        yield
+        return
+    kept = {name: own[name] for name in ("dataset", "collate_fn", "worker_init_fn")}
+    shard, init_fn = own["dataset"].marking(), kept["worker_init_fn"]
+    own |= {
+        "dataset": shard,
+        "collate_fn": MarkingCollate(kept["collate_fn"], shard),
+        "worker_init_fn": None if init_fn is None else InitFn(init_fn, shard),
+    }
+    try:
+        yield
+    finally:
+        own |= kept
 
 
 class MarkingCollate:

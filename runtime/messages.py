@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from runtime import wire
+from runtime import samples, wire
 from runtime.nested import (
     concatenate,
     find_batch_size,
@@ -100,7 +100,7 @@ def by_samples(
         RuntimeError: tensors of shapes that do not go together.
         TypeError: batches of something else than tensors.
     """
-    whole = concatenate(batches)
+    whole = samples.together(batches, [samples.count(batch) for batch in batches])
     return _divided(whole, world_size, first, is_last=is_last, slice_fn=slice_fn)
 
 
@@ -132,19 +132,29 @@ def _can_be_even(whole: Any, world_size: int, first: First) -> bool:
 def _divided(
     whole: Any, world_size: int, first: First, *, is_last: bool, slice_fn: SliceFn
 ) -> Step:
-    real = find_batch_size(whole)
+    real = samples.count(whole)
     shares = [real // world_size + (rank < real % world_size) for rank in range(world_size)]
     if is_last and real % world_size:
-        head = slice_tensors(concatenate(first()), slice(0, world_size))
-        repeats = -(-world_size // find_batch_size(head))
-        whole = concatenate([whole, *[head] * repeats])
+        whole = _filled(whole, real, world_size, first())
         shares = [shares[0]] * world_size
-    edges = pairwise([0, *accumulate(shares)])
+    spans = [slice(*edge) for edge in pairwise([0, *accumulate(shares)])]
+    if slice_fn is slice_tensors:
+        there = samples.count(whole)
+        return Step([samples.some(whole, span, there) for span in spans], is_last, real)
     parts = [
-        slice_fn(whole, slice(*edge), process_index=rank, num_processes=world_size)
-        for rank, edge in enumerate(edges)
+        slice_fn(whole, span, process_index=rank, num_processes=world_size)
+        for rank, span in enumerate(spans)
     ]
     return Step(parts, is_last, real)
+
+
+def _filled(whole: Any, real: int, world_size: int, first: list[Any]) -> Any:
+    """A batch with as many of the first step's samples behind it as all ranks may need."""
+    head = samples.together(first, [samples.count(batch) for batch in first])
+    there = samples.count(head)
+    head = samples.some(head, slice(0, world_size), there)
+    heads = [head] * -(-world_size // min(there, world_size))
+    return samples.together([whole, *heads], [real, *[min(there, world_size)] * len(heads)])
 
 
 def own_part(step: Step) -> Part:

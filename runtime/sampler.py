@@ -15,6 +15,14 @@ _CHUNK = 2**14  # indices that are computed at a time, once the first batches ar
 _GROWTH = 32  # times as many batches at a time as before, until then
 
 
+def length(sampler: Any) -> int | None:
+    """How many indices a sampler gives; None if it does not tell, as one without an end."""
+    try:
+        return len(sampler)
+    except (AttributeError, RuntimeError, TypeError, ValueError):  # also of the script's own
+        return None
+
+
 class BatchSamplerShard(BatchSampler):
     """One rank's batches of a batch sampler.
 
@@ -104,9 +112,8 @@ class BatchSamplerShard(BatchSampler):
     @property
     def expected_remainder(self) -> int:
         """The remainder of a whole pass, as far as it can be told before."""
-        if type(self.batch_sampler) is BatchSampler and hasattr(self.sampler, "__len__"):
-            return remainder(len(self.sampler), self.layout)
-        return UNKNOWN
+        samples = length(self.sampler) if type(self.batch_sampler) is BatchSampler else None
+        return UNKNOWN if samples is None else remainder(samples, self.layout)
 
     def __len__(self) -> int:
         if type(self.batch_sampler) is BatchSampler:
