@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from runtime import layout, manifest
 from runtime.constants import (
     CUSTOM_STATE_NAME,
     LOADER_STATE_NAME,
@@ -26,7 +27,8 @@ from runtime.constants import (
     SCHEDULER_NAME,
     numbered,
 )
-from runtime.files import Part, can_be_safetensors, load, load_mapped, load_weights, save
+from runtime.files import Part, can_be_safetensors, load, load_mapped, load_weights, save, writes
+from runtime.manifest import Contents
 from runtime.mapped import load_optimizer
 from runtime.model import extract_model_from_parallel
 from runtime.state import PartialState
@@ -89,6 +91,8 @@ def save_accelerator_state(
 ) -> Path:
     """Write all states into a directory, and no manifest; to be called by all processes.
 
+    What another checkpoint has left there goes, but for registered objects.
+
     Args:
         output_dir: the directory, which is there.
         model_states: of each model.
@@ -106,10 +110,23 @@ def save_accelerator_state(
     """
     folder = Path(output_dir)
     given = (model_states, optimizers, schedulers, dataloaders, scaler)
-    for part in parts(*given, safe_serialization=safe_serialization):
+    found = parts(*given, safe_serialization=safe_serialization)
+    for part in found:
         save(part.state, folder / part.name, save_on_each_node, part.is_safe)
     random_part(process_index, random_states(step)).write(folder)
+    if writes(save_on_each_node):
+        _remove_others(folder, {part.name for part in found})
     return folder
+
+
+def _remove_others(folder: Path, written: set[str]) -> None:
+    """Remove what an earlier checkpoint has in a directory; it is none any more."""
+    names = layout.names(folder)
+    old = layout.replaced(names, manifest.listed(folder) & names, written)
+    manifest.forget(folder)
+    own = {random_part(rank, {}).name for rank in range(PartialState().num_processes)}
+    for name in old - own - layout.custom(names):
+        (folder / name).unlink()
 
 
 def load_accelerator_state(
@@ -152,29 +169,29 @@ def load_accelerator_state(
         )
         raise TypeError(sentence)
     place = PartialState().device if map_location == "on_device" else "cpu"
-    folder, options = Path(input_dir), load_kwargs or {}
+    saved, options = Contents.of(Path(input_dir)), load_kwargs or {}
     for index, model in enumerate(models):
-        _load_model(model, folder, index, place, load_model_func_kwargs)
+        _load_model(model, saved, index, place, load_model_func_kwargs)
     for index, one in enumerate(optimizers):
-        path = folder / numbered(OPTIMIZER_NAME, index, "bin")
+        path = saved.path(numbered(OPTIMIZER_NAME, index, "bin"))
         load_optimizer(one, load_mapped(path, place, **options))
     for index, one in enumerate(schedulers):
-        one.load_state_dict(load(folder / numbered(SCHEDULER_NAME, index, "bin"), **options))
+        one.load_state_dict(load(saved.path(numbered(SCHEDULER_NAME, index, "bin")), **options))
     for index, loader in enumerate(dataloaders):
-        path = folder / numbered(LOADER_STATE_NAME, index, "bin")
-        if path.exists():  # Accelerate saves none
-            loader.load_state_dict(load(path, **options))
+        name = numbered(LOADER_STATE_NAME, index, "bin")
+        if saved.has(name):  # Accelerate saves none
+            loader.load_state_dict(load(saved.path(name), **options))
     if scaler is not None:
-        scaler.load_state_dict(load(folder / SCALER_NAME))
-    return load_random_states(folder, process_index)
+        scaler.load_state_dict(load(saved.path(SCALER_NAME)))
+    return load_random_states(saved.folder, process_index)
 
 
 def _load_model(
-    model: nn.Module, folder: Path, index: int, place: Any, options: dict[str, Any]
+    model: nn.Module, saved: Contents, index: int, place: Any, options: dict[str, Any]
 ) -> None:
-    safe = folder / numbered(SAFE_MODEL_NAME, index, "safetensors")
-    path = safe if safe.exists() else folder / numbered(MODEL_NAME, index, "bin")
-    weights = load_weights(path, place)
+    safe = numbered(SAFE_MODEL_NAME, index, "safetensors")
+    name = safe if saved.has(safe) else numbered(MODEL_NAME, index, "bin")
+    weights = load_weights(saved.path(name), place)
     if options.get("assign"):  # they stay, so they must be this process' own
         weights = {name: tensor.clone() for name, tensor in weights.items()}
     if all(name.startswith(_PREFIX) for name in weights):  # as Accelerate saves them
@@ -201,6 +218,8 @@ def save_custom_state(
 ) -> None:
     """Write the state of an object that a script has registered."""
     name = f"{CUSTOM_STATE_NAME}_{index}.pkl"
+    if writes(save_on_each_node):
+        manifest.forget(Path(path))
     save(obj.state_dict(), Path(path, name), save_on_each_node)
 
 
@@ -212,7 +231,7 @@ def load_custom_states(
     Raises:
         RuntimeError: others were saved.
     """
-    saved = len(list(folder.glob(f"{CUSTOM_STATE_NAME}_*.pkl")))
+    saved = len(layout.custom(Contents.of(folder).names()))
     if saved != len(objects):
         sentence = (
             f"Number of custom checkpoints in folder {folder} does not match the number of "

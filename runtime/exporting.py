@@ -54,6 +54,9 @@ class Exporting(StateView):
     ) -> None:
         """Write a model's weights, in one file or several with an index, as Hugging Face reads.
 
+        Weights of another form that an earlier `save_model` has left in the directory are removed;
+        other files stay, and so do those of a checkpoint of `save_state`.
+
         Args:
             model: prepared, or not.
             save_directory: where to.

@@ -22,7 +22,7 @@ from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 from torch.distributed.fsdp import StateDictType
 from torch.optim import Optimizer
 
-from runtime import fsdp_reader
+from runtime import fsdp_reader, layout
 from runtime.constants import (
     FSDP_MODEL_NAME,
     MODEL_NAME,
@@ -31,6 +31,7 @@ from runtime.constants import (
     numbered,
 )
 from runtime.files import load, load_weights, save
+from runtime.manifest import Contents
 from runtime.objects import broadcast_object_list
 from runtime.state import PartialState
 
@@ -109,6 +110,7 @@ def save_model(plugin: Any, model: nn.Module, folder: Path, index: int) -> None:
     """Write a model."""
     if _is_whole(plugin):
         save(full_state_dict(model), folder / numbered(FSDP_MODEL_NAME, index, "bin"))
+        _remove_parts(folder, f"{FSDP_MODEL_NAME}_{index}")
     else:
         _write(folder / f"{FSDP_MODEL_NAME}_{index}", {MODEL: get_model_state_dict(model)})
 
@@ -122,23 +124,35 @@ def save_optimizer(
     state = get_optimizer_state_dict(model, _inner(optimizer), options=options)
     if whole:
         save(state, folder / numbered(OPTIMIZER_NAME, index, "bin"))
+        _remove_parts(folder, f"{OPTIMIZER_NAME}_{index}")
     else:
         _write(folder / f"{OPTIMIZER_NAME}_{index}", {_OPTIMIZER: state})
 
 
+def _remove_parts(folder: Path, name: str) -> None:
+    """Remove the directory that an earlier save has left: it would be read before the file."""
+    if not _is_first() or not (folder / name).is_dir():
+        return
+    for one in layout.states(layout.names(folder)):
+        if one.startswith(f"{name}/"):
+            (folder / one).unlink()
+    if not any((folder / name).iterdir()):
+        (folder / name).rmdir()
+
+
 def load_model(model: nn.Module, folder: Path, index: int) -> Any:
     """Put a model back; returns what of it was missing, or not expected."""
-    parts = folder / f"{FSDP_MODEL_NAME}_{index}"
-    if parts.is_dir():
+    saved, parts = Contents.of(folder), f"{FSDP_MODEL_NAME}_{index}"
+    if saved.has(parts):
         state: dict[str, Any] = {MODEL: get_model_state_dict(model)}
-        fsdp_reader.read(parts, state)
+        fsdp_reader.read(saved.path(parts), state)
         return set_model_state_dict(model, state[MODEL])
     names = (
         numbered(FSDP_MODEL_NAME, index, "bin"),
         numbered(SAFE_MODEL_NAME, index, "safetensors"),
         numbered(MODEL_NAME, index, "bin"),
     )
-    path = next((folder / name for name in names if (folder / name).exists()), folder / names[0])
+    path = saved.path(next((name for name in names if saved.has(name)), names[0]))
     weights: dict[str, Any] = {}
     if _is_first():
         weights |= load_weights(path, "cpu")
@@ -147,12 +161,13 @@ def load_model(model: nn.Module, folder: Path, index: int) -> Any:
 
 def load_optimizer(optimizer: Optimizer, model: nn.Module, folder: Path, index: int) -> None:
     """Put the optimizer of a model back."""
-    inner, parts = _inner(optimizer), folder / f"{OPTIMIZER_NAME}_{index}"
+    inner, saved, parts = _inner(optimizer), Contents.of(folder), f"{OPTIMIZER_NAME}_{index}"
     own: dict[str, Any] = dict(get_optimizer_state_dict(model, inner))
-    if parts.is_dir():
-        kept = _read_optimizer(inner, model, parts, own)
+    if saved.has(parts):
+        kept = _read_optimizer(inner, model, saved.path(parts), own)
     else:
-        kept = _read_whole(inner, model, folder / numbered(OPTIMIZER_NAME, index, "bin"), own)
+        path = saved.path(numbered(OPTIMIZER_NAME, index, "bin"))
+        kept = _read_whole(inner, model, path, own)
     for group, known in zip(inner.param_groups, own["param_groups"], strict=True):
         for parameter, name in zip(group["params"], known["params"], strict=True):
             if name not in kept:  # it had no gradient yet; torch has made a state to be filled

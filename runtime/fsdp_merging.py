@@ -9,6 +9,7 @@ from runtime.fsdp_checkpoint import MODEL
 from runtime.fsdp_metadata import METADATA
 from runtime.fsdp_reader import tensors
 from runtime.state import PartialState
+from runtime.weights import remove_others
 
 
 def merge_fsdp_weights(
@@ -42,6 +43,7 @@ def merge_fsdp_weights(
         weights = {name.removeprefix(f"{MODEL}."): tensor for name, tensor in found.items()}
         name = SAFE_WEIGHTS_NAME if safe_serialization else WEIGHTS_NAME
         save(weights, output / name, safe_serialization=safe_serialization)
+        remove_others(output, {name})
         if remove_checkpoint_dir:
             shutil.rmtree(folder)
     state.wait_for_everyone()

@@ -1,92 +1,24 @@
-"""Checkpoints that are whole or not there: a manifest, written last, says what belongs to one.
+"""What belongs to a checkpoint, and whether it is as it was written: its manifest, written last."""
 
-A directory is written under another name, checked into its manifest, flushed to the disk, and
-renamed. What has no manifest, or does not agree with it, was cut short.
-
-Where a directory of the name is there already, the new one first gets a name that says that it is
-whole; then its files are moved, and whoever comes after a crash moves the rest.
-"""
-
+import errno
 import json
 import os
 import re
 import shutil
 import zlib
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Self
+
+from runtime import layout
 
 MANIFEST = "manifest.json"
-_UNFINISHED = ".unfinished"  # at the end of a directory's name while it is written
-_WHOLE = ".whole"  # at its end while its files are moved to where older ones are
 _BLOCK = 2**26  # bytes of a file that have a checksum of their own, so that threads share the work
 _CHUNK = 2**20  # bytes that are read at a time
 _READERS = min(os.cpu_count() or 1, 8)  # zlib computes without the interpreter's lock
-_NUMBER = re.compile(r"_(\d+)$")
-
-
-def begun(target: Path) -> Path:
-    """An empty directory to write a checkpoint in, which is to be finished as `target`."""
-    recover(target)
-    folder = unfinished(target)
-    shutil.rmtree(folder, ignore_errors=True)  # of a save that was cut short
-    folder.mkdir(parents=True)
-    return folder
-
-
-def unfinished(target: Path) -> Path:
-    """Where a checkpoint is until it is finished."""
-    return target.with_name(target.name + _UNFINISHED)
-
-
-def finished(
-    folder: Path,
-    target: Path,
-    facts: dict[str, Any],
-    known: dict[str, Any] | None = None,
-    *,
-    durable: bool = True,
-) -> None:
-    """Make a written checkpoint valid: all at once, or not at all.
-
-    Args:
-        folder: from `begun`, with all its files.
-        target: its name; files of another checkpoint there are replaced, others are kept.
-        facts: what the manifest is to say besides.
-        known: files that `checked` has seen, and what it said.
-        durable: have it on the disk before it is valid.
-    """
-    names = sorted(str(one.relative_to(folder)) for one in folder.rglob("*") if one.is_file())
-    files = {name: (known or {}).get(name) or checked(folder / name, durable) for name in names}
-    (folder / MANIFEST).write_text(json.dumps(facts | {"files": files}, indent=1))
-    if durable:
-        _flush(folder / MANIFEST)
-        for inner in sorted({(folder / name).parent for name in names} | {folder}):
-            _flush(inner)
-    if target.exists():
-        folder.rename(target.with_name(target.name + _WHOLE))
-        recover(target)
-    else:
-        folder.rename(target)
-    if durable:
-        _flush(target.parent)
-
-
-def recover(target: Path) -> None:
-    """Go on where a checkpoint that is whole was being put in the place of an older one.
-
-    The manifest is moved last: until then the old one is there, and tells that files have changed.
-    """
-    folder = target.with_name(target.name + _WHOLE)
-    if not folder.is_dir():
-        return
-    files = sorted(one for one in folder.rglob("*") if one.is_file())
-    files.sort(key=lambda one: one == folder / MANIFEST)
-    for path in files:
-        place = target / path.relative_to(folder)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        path.replace(place)
-    shutil.rmtree(folder)
+_NUMBERED = re.compile(r"checkpoint_(0|[1-9][0-9]*)")  # all of a name
 
 
 def read(folder: Path) -> dict[str, Any] | None:
@@ -108,6 +40,38 @@ def read(folder: Path) -> dict[str, Any] | None:
     return manifest
 
 
+def listed(folder: Path) -> set[str]:
+    """The names of the files that a manifest lists; none, if there is none that can be read."""
+    try:
+        found = read(folder)
+    except ValueError:
+        return set()
+    return set() if found is None else set(found["files"])
+
+
+def amend(folder: Path, written: Collection[str]) -> None:
+    """Have a manifest say of files that were written anew how they are now.
+
+    Args:
+        folder: the checkpoint, if it is one.
+        written: names of files; those that do not belong to it are passed over.
+    """
+    known = listed(folder) & set(written)
+    if not known:
+        return
+    found = read(folder) or {}
+    found["files"] |= {name: checked(folder / name) for name in known}
+    new = folder / f"{MANIFEST}.new"
+    new.write_text(json.dumps(found, indent=1))
+    flush(new)
+    new.replace(folder / MANIFEST)
+
+
+def forget(folder: Path) -> None:
+    """Remove a manifest: what is written beside it, file by file, is not what it says."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+
+
 def _check_entry(name: str, **expected: Any) -> None:
     """A file inside of the checkpoint, its size, and a checksum for each block.
 
@@ -115,12 +79,55 @@ def _check_entry(name: str, **expected: Any) -> None:
         ValueError: it is something else.
     """
     path = PurePath(name)
-    if path.is_absolute() or ".." in path.parts:
+    if not path.parts or b"\0" in os.fsencode(path) or path.is_absolute() or ".." in path.parts:
         sentence = f"{name} is no file of this checkpoint"
         raise ValueError(sentence)
     if len(expected["crc32"]) != len(_blocks(expected["bytes"])):
         sentence = f"{name} has {expected['bytes']} bytes and {len(expected['crc32'])} checksums"
         raise ValueError(sentence)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The files of a checkpoint: those that its manifest lists; without one, those that are there.
+
+    What a save did not write is not part of it, whatever else lies in its directory.
+    """
+
+    folder: Path
+    listed: frozenset[str] | None
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """Of a directory.
+
+        Raises:
+            ValueError: its manifest is no manifest.
+        """
+        found = read(folder)
+        return cls(folder, None if found is None else frozenset(found["files"]))
+
+    def has(self, name: str) -> bool:
+        """Whether a file, or a directory with files, belongs to it."""
+        if self.listed is None:
+            return (self.folder / name).exists()
+        return name in self.listed or any(one.startswith(f"{name}/") for one in self.listed)
+
+    def names(self) -> set[str]:
+        """Those of its files that lie in its directory itself."""
+        if self.listed is None:
+            return {one.name for one in self.folder.iterdir()}
+        return {PurePath(name).parts[0] for name in self.listed}
+
+    def path(self, name: str) -> Path:
+        """Where a file of it lies.
+
+        Raises:
+            FileNotFoundError: it has none of that name.
+        """
+        if not self.has(name):
+            raise FileNotFoundError(errno.ENOENT, "this checkpoint has no", str(self.folder / name))
+        return self.folder / name
 
 
 def damage(folder: Path, *, reads: bool = True) -> str | None:
@@ -166,11 +173,21 @@ def _changed(files: dict[Path, dict[str, Any]]) -> str | None:
 
 
 def numbered(parent: Path) -> list[Path]:
-    """The checkpoints of a project that are finished, by number, the newest last."""
+    """The checkpoints of a project, by number, the newest last: of their exact name and content.
+
+    Directories that others have made are left out, and so are links.
+    """
     if not parent.is_dir():
         return []
-    found = [one for one in parent.iterdir() if one.is_dir() and _NUMBER.search(one.name)]
-    return sorted(found, key=number)
+    found = [one for one in parent.iterdir() if _NUMBERED.fullmatch(one.name)]
+    return sorted((one for one in found if _is_checkpoint(one)), key=number)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a directory has a manifest, or else what Accelerate saves in each."""
+    if path.is_symlink() or not path.is_dir():
+        return False
+    return (path / MANIFEST).is_file() or layout.is_state(one.name for one in path.iterdir())
 
 
 def number(folder: Path) -> int:
@@ -179,11 +196,16 @@ def number(folder: Path) -> int:
     Raises:
         ValueError: it has none.
     """
-    match = _NUMBER.search(folder.name)
+    match = _NUMBERED.fullmatch(folder.name)
     if match is None:
         sentence = f"{folder} has no number"
         raise ValueError(sentence)
     return int(match[1])
+
+
+def name_of(number: int) -> str:
+    """The name of the checkpoint with a number."""
+    return f"checkpoint_{number}"
 
 
 def retain(parent: Path, limit: int) -> list[Path]:
@@ -206,7 +228,7 @@ def retain(parent: Path, limit: int) -> list[Path]:
 def checked(path: Path, durable: bool = True) -> dict[str, Any]:
     """What tells a file that is cut short, or has changed by accident; and have it on the disk."""
     if durable:
-        _flush(path)
+        flush(path)
     size = path.stat().st_size
     return {"bytes": size, "crc32": [_checksum(path, start) for start in _blocks(size)]}
 
@@ -231,7 +253,7 @@ def _checksum(path: Path, start: int) -> int:
     return checksum
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Have a file, or a directory's names, on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from runtime import manifest
+from runtime import manifest, placing
 from runtime.configuration import ProjectConfiguration
 from runtime.logging import get_logger
 from runtime.objects import broadcast_object_list, each_object
@@ -52,11 +52,15 @@ def target(config: ProjectConfiguration, output_dir: str | os.PathLike[str] | No
         if output_dir is None:
             sentence = "save_state needs output_dir, or automatic_checkpoint_naming"
             raise ValueError(sentence)
-        return Path(broadcast_object_list([Path(output_dir).expanduser()])[0])
-    known = manifest.numbered(checkpoints(config))
-    taken = manifest.number(known[-1]) + 1 if known else 0
-    config.iteration = broadcast_object_list([max(config.iteration, taken)])[0]
-    return checkpoints(config) / f"checkpoint_{config.iteration}"
+        # Absolute: a checkpoint that is written behind may be so in another working directory.
+        return Path(broadcast_object_list([Path(output_dir).expanduser().absolute()])[0])
+    parent = checkpoints(config).absolute()
+    known = manifest.numbered(parent)
+    number = max(config.iteration, manifest.number(known[-1]) + 1 if known else 0)
+    while os.path.lexists(parent / manifest.name_of(number)):  # somebody else's
+        number += 1
+    config.iteration, parent = broadcast_object_list([number, parent])
+    return Path(parent, manifest.name_of(config.iteration))
 
 
 def retain(config: ProjectConfiguration) -> None:
@@ -118,9 +122,12 @@ def _problem(look: Callable[[], str | None], *, looks: bool) -> str | None:
 
 
 def _damage_of_given(folder: Path, *, reads: bool) -> str | None:
-    manifest.recover(folder)
     if not folder.is_dir():
         return f"Tried to find {folder} but folder does not exist"
+    try:
+        placing.recover(folder.resolve())  # it may be given as a link
+    except (OSError, ValueError) as error:
+        return str(error)
     if not (folder / manifest.MANIFEST).exists():  # Accelerate's have none
         return None
     return manifest.damage(folder, reads=reads)

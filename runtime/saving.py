@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from runtime import manifest, project
+from runtime import placing, project
 from runtime.checkpointing import bare, parts, random_part
 from runtime.configuration import ProjectConfiguration
 from runtime.errors import CheckpointError
@@ -55,6 +55,10 @@ class Saving(Registering):
         until then. With automatic naming the next free number is taken, and old checkpoints go
         when the new one is there.
 
+        What a checkpoint in that directory has and the new one has not is removed; other files
+        stay. Hooks are given a directory of the checkpoint's name, where it is being written. Links
+        at or below the directory are refused; directories above it may be links.
+
         It is there on return; with `ProjectConfiguration(write_behind=True)` only its states are,
         copied, and `wait_for_checkpoint` tells when it is.
 
@@ -67,7 +71,7 @@ class Saving(Registering):
             Where it is, or will be.
 
         Raises:
-            ValueError: no directory, and no automatic naming.
+            ValueError: no directory, and no automatic naming; or the directory is a link.
             CheckpointError: it cannot be written, or the one before could not.
         """
         self.wait_for_checkpoint()
@@ -79,8 +83,9 @@ class Saving(Registering):
         config = self.project_configuration
         target = project.target(config, output_dir)
         makes = writes(config.save_on_each_node)
-        project.from_main(lambda: manifest.begun(target), makes=makes)
-        folder = manifest.unfinished(target)
+        folder: Path = project.from_main(lambda: placing.begun(target), makes=makes)
+        if config.save_on_each_node:  # the target may be there on some machines only
+            folder = placing.unfinished(target)
         # In no variable here: what is written is free then.
         self._write(self._collected(folder, safe_serialization), folder, target)
         config.iteration += 1

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from runtime.constants import FSDP_MODEL_NAME
 from runtime.control import StateView
 from runtime.enums import DistributedType
+from runtime.manifest import Contents
 from runtime.parallelism_config import ParallelismConfig
 from runtime.settings import Settings
 
@@ -160,7 +161,7 @@ def load_sharded(
     Returns:
         Whether they are; else nothing was loaded.
     """
-    is_written = any(folder.glob(f"{FSDP_MODEL_NAME}*"))
+    is_written = any(one.startswith(FSDP_MODEL_NAME) for one in Contents.of(folder).names())
     if state.distributed_type != DistributedType.FSDP and not is_written:
         return False
     rooms = importlib.import_module("runtime.fsdp_checkpoint")

@@ -16,6 +16,7 @@ import torch
 from runtime.availability import is_present
 from runtime.constants import RNG_STATE_NAME
 from runtime.files import load
+from runtime.manifest import Contents
 from runtime.rng import process_states, set_process_states, set_seed
 
 _ACCELERATORS = ("cuda", "xpu", "npu", "mlu", "sdaa", "musa", "hpu", "neuron")
@@ -32,12 +33,13 @@ def random_states(step: int) -> dict[str, Any]:
 
 def load_random_states(folder: Path, process_index: int) -> dict[str, Any]:
     """Put this process' generators back, or seed them; gives `step`, if it was saved."""
-    is_known = _file(folder, process_index).exists()
-    states = load(_file(folder, process_index if is_known else 0))
+    saved = Contents.of(folder)
+    is_known = saved.has(_name(process_index))
+    states = load(saved.path(_name(process_index if is_known else 0)))
     if is_known:
         _set_all(states)
     else:
-        if _file(folder, process_index - 1).exists():  # the first that is new speaks for all
+        if saved.has(_name(process_index - 1)):  # the first that is new speaks for all
             warnings.warn(
                 f"{folder} was saved by fewer processes: rank {process_index} and those above "
                 "draw random numbers of their own, from rank 0's state and their rank",
@@ -48,8 +50,8 @@ def load_random_states(folder: Path, process_index: int) -> dict[str, Any]:
     return {"step": states["step"]} if "step" in states else {}
 
 
-def _file(folder: Path, process_index: int) -> Path:
-    return folder / f"{RNG_STATE_NAME}_{process_index}.pkl"
+def _name(process_index: int) -> str:
+    return f"{RNG_STATE_NAME}_{process_index}.pkl"
 
 
 @contextmanager

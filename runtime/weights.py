@@ -2,15 +2,14 @@
 
 import json
 import os
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from runtime import constants
+from runtime import constants, layout, manifest
 from runtime.files import load_weights
 from runtime.sizes import by_size
 
@@ -98,17 +97,20 @@ def weight_files(checkpoint: Path) -> list[Path]:
     if not checkpoint.is_dir():
         sentence = f"{checkpoint} must be a file with weights, an index of them, or a directory"
         raise ValueError(sentence)
-    whole = [checkpoint / name for name in _SINGLE if (checkpoint / name).is_file()]
-    if whole:
-        return whole[:1]
-    indices = sorted(checkpoint.glob(f"*{_INDEX}"))
-    if len(indices) != 1:
-        sentence = (
-            f"{checkpoint} must have one file {' or '.join(_SINGLE)}, or one index of several "
-            f"(*{_INDEX}), got {len(indices)} indices"
-        )
-        raise ValueError(sentence)
-    return _indexed(indices[0])
+    found = {one.name for one in checkpoint.iterdir() if one.is_file()}
+    # What `save_state` has written there counts only where `save_model` has written nothing.
+    own = found - manifest.listed(checkpoint)
+    names = own if any(name in _SINGLE or name.endswith(_INDEX) for name in own) else found
+    if whole := [name for name in _SINGLE if name in names]:
+        return [checkpoint / whole[0]]
+    indices = sorted(name for name in names if name.endswith(_INDEX))
+    if len(indices) == 1:
+        return _indexed(checkpoint / indices[0])
+    sentence = (
+        f"{checkpoint} must have one file {' or '.join(_SINGLE)}, or one index of several "
+        f"(*{_INDEX}), got {len(indices)} indices"
+    )
+    raise ValueError(sentence)
 
 
 def _indexed(index: Path) -> list[Path]:
@@ -173,26 +175,49 @@ def write_weights(
     Args:
         write: saves a dict of tensors.
         weights: by name.
-        folder: where to; weights of an earlier save there go.
+        folder: where to; weights of an earlier save there, of any form, go.
         limit: bytes of one file.
         is_safe: whether files are safetensors.
     """
     pattern = constants.SAFE_WEIGHTS_PATTERN_NAME if is_safe else constants.WEIGHTS_PATTERN_NAME
-    for old in folder.iterdir():  # an earlier save may have had more of them
-        if re.fullmatch(re.escape(pattern).replace(r"\{suffix\}", r"-\d{5}-of-\d{5}"), old.name):
-            old.unlink()
     shards = by_size(weights, limit)
     files = {
         pattern.format(suffix=f"-{i:05d}-of-{len(shards):05d}" if len(shards) > 1 else ""): shard
         for i, shard in enumerate(shards, 1)
     }
+    index = constants.SAFE_WEIGHTS_INDEX_NAME if is_safe else constants.WEIGHTS_INDEX_NAME
     for name, shard in files.items():
+        _remove_link(folder / name)
         write(shard, folder / name, safe_serialization=is_safe)
-    if len(shards) == 1:
-        return
-    index = {
-        "metadata": {"total_size": sum(tensor.nbytes for tensor in weights.values())},
+    if len(shards) > 1:
+        _remove_link(folder / index)
+        (folder / index).write_text(_index_of(files))
+    written = {*files, *([index] if len(shards) > 1 else [])}
+    manifest.amend(folder, written)
+    remove_others(folder, written)
+
+
+def _index_of(files: dict[str, dict[str, Any]]) -> str:
+    size = sum(tensor.nbytes for shard in files.values() for tensor in shard.values())
+    content = {
+        "metadata": {"total_size": size},
         "weight_map": {key: name for name, shard in files.items() for key in shard},
     }
-    name = constants.SAFE_WEIGHTS_INDEX_NAME if is_safe else constants.WEIGHTS_INDEX_NAME
-    (folder / name).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+    return json.dumps(content, indent=2, sort_keys=True) + "\n"
+
+
+def _remove_link(path: Path) -> None:
+    """Have a file written in a link's place, not through it into what others may read."""
+    if path.is_symlink():
+        path.unlink()
+
+
+def remove_others(folder: Path, written: Collection[str]) -> None:
+    """Remove the weights that an earlier save has left in a directory: readers may prefer them.
+
+    Args:
+        folder: the directory; a checkpoint of `save_state` there keeps its files.
+        written: names of the new ones.
+    """
+    for name in layout.weights(layout.names(folder)) - manifest.listed(folder) - set(written):
+        (folder / name).unlink()

@@ -5,14 +5,13 @@ No thread speaks with another process: whoever writes has all that is to be writ
 
 import atexit
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime import manifest
+from runtime import manifest, placing
 from runtime.errors import CheckpointError
 from runtime.files import Part
 
@@ -26,7 +25,7 @@ class Job:
     """A checkpoint that is to be written."""
 
     parts: Sequence[Part]
-    folder: Path  # from manifest.begun; what is in it belongs to the checkpoint, too
+    folder: Path  # from placing.begun; what is in it belongs to the checkpoint, too
     target: Path
     facts: dict[str, Any]  # for the manifest
     durable: bool
@@ -41,9 +40,9 @@ class Job:
         wait(written)
         try:
             known = {name: found for one in written for name, found in one.result().items()}
-            manifest.finished(self.folder, self.target, self.facts, known, durable=self.durable)
+            placing.finished(self.folder, self.target, self.facts, known, durable=self.durable)
         except BaseException:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            placing.dropped(self.folder)
             raise
         self.then()
 

@@ -6,8 +6,9 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from runtime import fsdp_checkpoint
+from runtime import fsdp_checkpoint, manifest
 from runtime.fsdp_merging import merge_fsdp_weights
+from runtime.state import PartialState
 
 __all__ = [
     "load_fsdp_model",
@@ -29,6 +30,7 @@ def save_fsdp_model(
 ) -> None:
     """Write a model as the plugin's state_dict_type says; to be called by all ranks."""
     _check(adapter_only, use_dcp)
+    _forget(Path(output_dir))
     fsdp_checkpoint.save_model(fsdp_plugin, model, Path(output_dir), model_index)
 
 
@@ -58,6 +60,7 @@ def save_fsdp_optimizer(
     """Write an optimizer as the plugin's state_dict_type says; to be called by all ranks."""
     _check(False, use_dcp)
     folder = Path(output_dir)
+    _forget(folder)
     fsdp_checkpoint.save_optimizer(fsdp_plugin, optimizer, model, folder, optimizer_index)
 
 
@@ -83,3 +86,8 @@ def _check(adapter_only: bool, use_dcp: bool) -> None:
             "is of whole models, and for any number of processes"
         )
         raise NotImplementedError(sentence)
+
+
+def _forget(folder: Path) -> None:
+    if PartialState().is_main_process:
+        manifest.forget(folder)
