@@ -8,6 +8,8 @@ from typing import ClassVar
 class CreateService:
     """Make the job's headless Service."""
 
+    repairs: int = 0  # how often it was created anew, this time included
+
 
 @dataclass(frozen=True, slots=True)
 class DeleteService:
@@ -20,6 +22,8 @@ class DeleteService:
 @dataclass(frozen=True, slots=True)
 class CreatePolicy:
     """Make the job's NetworkPolicy."""
+
+    repairs: int = 0  # as of a Service
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ JOB_NAME_LABEL = f"{GROUP}/job-name"
 JOB_UID_LABEL = f"{GROUP}/job-uid"
 ATTEMPT_LABEL = f"{GROUP}/attempt"
 REPLICA_INDEX_LABEL = f"{GROUP}/replica-index"
+MADE_AS_ANNOTATION = f"{GROUP}/made-as"  # fields of the spec, and a hash of them
+REPAIRS_ANNOTATION = f"{GROUP}/repairs"  # how often an object was created anew
 APP_LABELS = {
     "app.kubernetes.io/managed-by": COMPONENT,
     "app.kubernetes.io/component": "trainer",
@@ -149,6 +151,11 @@ def parse_pod_name(name: str) -> tuple[int, int] | None:
 def pod_address(job: str, namespace: str, attempt: int, index: int) -> str:
     """DNS name of one replica's pod, under the job's headless Service."""
     return f"{pod_name(job, attempt, index)}.{job}.{namespace}.svc"
+
+
+def annotations(manifest: View) -> dict[str, str]:
+    """An object's annotations; empty if it has none."""
+    return {**(manifest["metadata"].get("annotations") or {})}
 
 
 def owner_uid(manifest: View) -> str | None:

@@ -26,7 +26,7 @@ from acceleratedjob.cluster import Cluster, Ref
 from acceleratedjob.errors import AlreadyExists, Held, NotFound, Refused
 from acceleratedjob.gang import Gang
 from acceleratedjob.groups import SCHEDULERS, pod_group
-from acceleratedjob.services import network_policy, service
+from acceleratedjob.services import network_policy, repaired, service
 from acceleratedjob.spec import USUAL_GRACE_SECONDS, JobSpec
 from acceleratedjob.status import shortened
 
@@ -57,10 +57,10 @@ async def execute(cluster: Cluster, gang: Gang, action: Action, *, time: str) ->
             rendered = gang.pod(index)
             create = partial(cluster.create_pod, rendered)
             return await _ours(cluster, spec, rendered.ref, create)
-        case CreateService():
-            return await _create(cluster, spec, service(spec))
-        case CreatePolicy():
-            return await _create(cluster, spec, network_policy(spec))
+        case CreateService(times):
+            return await _create(cluster, spec, repaired(service(spec), times))
+        case CreatePolicy(times):
+            return await _create(cluster, spec, repaired(network_policy(spec), times))
         case CreatePodGroup():
             return await _group(cluster, spec)
         case _:

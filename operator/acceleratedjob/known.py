@@ -8,7 +8,7 @@ from acceleratedjob.api import Manifest, View
 from acceleratedjob.bounds import bounded
 from acceleratedjob.cluster import Listed
 from acceleratedjob.observe import Pod, Single, read_pod
-from acceleratedjob.services import essence
+from acceleratedjob.services import is_as_made, ports, times_repaired
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,19 @@ def _facts(manifest: View) -> Pod | None:
 def version(manifest: View) -> int:
     """An object's resource version; the API server counts them up."""
     return int(manifest["metadata"].get("resourceVersion", 0))
+
+
+def _single(manifest: View) -> Single | None:
+    """The facts of what a job has one of; None if it is being deleted: nothing is to be mended."""
+    metadata = manifest["metadata"]
+    if "deletionTimestamp" in metadata:
+        return None
+    return Single(
+        as_made=is_as_made(manifest),
+        ports=ports(manifest),
+        made=api.parse_time(metadata.get("creationTimestamp") or _NEVER),
+        repairs=times_repaired(manifest),
+    )
 
 
 Version = tuple[int, bool]  # a resource version, and whether the object came with its status
@@ -81,8 +94,6 @@ def read(kind: str, manifest: View) -> Known | None:
     # What a creation answers has no status; the event of the same version says what it is.
     seen = (version(manifest), "status" in manifest)
     if kind != "Pod":
-        made = api.parse_time(manifest["metadata"].get("creationTimestamp") or _NEVER)
-        single = Single(essence=essence(kind, manifest), made=made)
-        return Known(job, uid, seen, single=single)
+        return Known(job, uid, seen, single=_single(manifest))
     pod = _facts(manifest)
     return None if pod is None else Known(job, uid, seen, pod)

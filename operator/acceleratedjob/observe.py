@@ -84,8 +84,10 @@ class Refusal:
 class Single:
     """What there is one of for a job, as last seen."""
 
-    essence: str  # what it does, see `services.essence`
+    as_made: bool  # it does what it was made for, see `services.is_as_made`
+    ports: frozenset[object]  # that it names
     made: datetime
+    repairs: int = 0  # how often it was created anew
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

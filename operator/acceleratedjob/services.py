@@ -1,9 +1,12 @@
 """What a job has on the network: a name for every pod, and a wall if it asks for one."""
 
+import hashlib
 import json
 
 from acceleratedjob import api
 from acceleratedjob.spec import JobSpec
+
+_DIGITS = 6  # of a number that somebody may have written
 
 
 def owner_reference(spec: JobSpec) -> api.Manifest:
@@ -28,7 +31,7 @@ def service(spec: JobSpec) -> api.Manifest:
 
     Names resolve before pods are ready: training processes find each other while they start.
     """
-    return {
+    made = {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {
@@ -44,19 +47,66 @@ def service(spec: JobSpec) -> api.Manifest:
             "ports": [{"name": "rendezvous", "port": spec.network.port, "appProtocol": "tcp"}],
         },
     }
+    return _recorded(made)
 
 
-_ESSENTIAL = {
-    "Service": ("selector", "publishNotReadyAddresses", "clusterIP"),
-    "NetworkPolicy": ("podSelector", "ingress", "policyTypes"),
+# Fields of the spec that decide what an object does, and to which an API server adds nothing.
+_RECORDED = {
+    "Service": "clusterIP,publishNotReadyAddresses,selector",
+    "NetworkPolicy": "ingress,podSelector,policyTypes",
 }
 
 
-def essence(kind: str, manifest: api.View) -> str:
-    """What a Service or NetworkPolicy does, without what the API server and others add to it."""
+def _recorded(manifest: api.Manifest) -> api.Manifest:
+    """The same with a record of what it does, by which another version knows it, too."""
+    fields = _RECORDED[manifest["kind"]]
+    record = {api.MADE_AS_ANNOTATION: f"{fields}={_digest(manifest, fields)}"}
+    return manifest | {"metadata": manifest["metadata"] | {"annotations": record}}
+
+
+def _digest(manifest: api.View, fields: str) -> str:
     spec = manifest.get("spec") or {}
-    ports = [port.get("port") for port in spec.get("ports") or ()]
-    return json.dumps([ports, *(spec.get(name) for name in _ESSENTIAL[kind])], sort_keys=True)
+    told = json.dumps([spec.get(name) for name in fields.split(",")], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def is_as_made(manifest: api.View) -> bool:
+    """Whether a Service or NetworkPolicy does what it was made for, by its own record.
+
+    What another version of the operator makes otherwise is no change, nor is what has no record.
+    """
+    record = api.annotations(manifest).get(api.MADE_AS_ANNOTATION)
+    if record is None:
+        return True
+    fields, _, digest = record.partition("=")
+    return _digest(manifest, fields) == digest
+
+
+def repaired(manifest: api.Manifest, times: int) -> api.Manifest:
+    """The same with how often it was created anew."""
+    known = api.annotations(manifest) | ({api.REPAIRS_ANNOTATION: str(times)} if times else {})
+    return manifest | {"metadata": manifest["metadata"] | {"annotations": known}}
+
+
+def times_repaired(manifest: api.View) -> int:
+    """How often it was created anew; an annotation that is no such number is 0."""
+    told = api.annotations(manifest).get(api.REPAIRS_ANNOTATION, "")
+    return int(told) if told.isdecimal() and len(told) < _DIGITS else 0
+
+
+def ports(manifest: api.View) -> frozenset[object]:
+    """The ports that a Service or NetworkPolicy names."""
+    spec = manifest.get("spec") or {}
+    return frozenset(
+        entry.get("port")
+        for part in (spec, *(spec.get("ingress") or ()))
+        for entry in part.get("ports") or ()
+    )
+
+
+def port(kind: str, spec: JobSpec) -> int:
+    """The port that a job's Service or NetworkPolicy must have."""
+    return spec.network.port if kind == "Service" else spec.network.progress_port
 
 
 def network_policy(spec: JobSpec) -> api.Manifest:
@@ -69,7 +119,7 @@ def network_policy(spec: JobSpec) -> api.Manifest:
     anywhere: api.Manifest = {"namespaceSelector": {}}
     operator = anywhere | {"podSelector": {"matchLabels": api.OPERATOR_LABELS}}
     progress = {"protocol": "TCP", "port": spec.network.progress_port}
-    return {
+    made = {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
         "metadata": {
@@ -84,3 +134,4 @@ def network_policy(spec: JobSpec) -> api.Manifest:
             "ingress": [{"from": [ours]}, {"from": [operator], "ports": [progress]}],
         },
     }
+    return _recorded(made)

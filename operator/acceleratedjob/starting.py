@@ -71,7 +71,7 @@ def _cleaning(at: Situation) -> Steps:
     gone = [one for pod in at.old for one in deletions([pod], graces.get(pod.attempt))]
     uid = at.observed.policy_uid
     wall = (DeletePolicy(uid),) if uid is not None and not at.spec.network.isolate else ()
-    return steps(tuple(gone), wall, repairs.repairs(at))
+    return steps(tuple(gone), wall, *repairs.repairs(at))
 
 
 def _objects(at: Situation) -> Iterator[Action]:

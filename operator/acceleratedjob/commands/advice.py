@@ -64,7 +64,7 @@ ADVICE: dict[str, tuple[str, str]] = {
         "Correct what the failures have in common; then delete the job and apply it again.",
     ),
     Reason.REPAIRED: (
-        "Someone had changed the job's Service or NetworkPolicy; it was created anew.",
+        "The job's Service or NetworkPolicy was changed, or lacked its port; it was created anew.",
         "See who changes it: the operator's work ends where another's begins.",
     ),
     Reason.DEVICES_NOT_COUNTED: (
