@@ -85,14 +85,26 @@ def test_what_is_not_there_ends_the_job_at_once_and_is_named_at_the_end(
         ("accelerate launch --num_processes 2 gone.py", "gone.py"),
         ("python -m runtime.launch gone.py", "gone.py"),
         ("bash gone.sh", "gone.sh"),
+        (f"torchrun --log-dir={'a' * 5000} gone.py", "gone.py"),
         ("python -m trainer gone.py", None),  # whatever that is to the module
         ("python -c pass gone.py", None),
+        ("python -um trainer gone.py", None),
+        ("python package --write gone.py", None),  # a folder with a __main__.py
+        ("python -uc pass gone.py", None),
+        ("torchrun train.py --write gone.py", None),
         ("my-launcher gone.py", None),
     ],
 )
 def test_the_script_that_is_not_there(tmp_path: Path, words: str, script: str | None) -> None:
     (tmp_path / "train.py").touch()
+    (tmp_path / "package").mkdir()
     assert missing_script(Command(words.split(), {}, tmp_path)) == script
+
+
+@pytest.mark.parametrize("flag", ["-c", "-lc", "-ec"])
+def test_what_a_shell_is_told_is_no_script(tmp_path: Path, flag: str) -> None:
+    told = Command(["bash", flag, "python gone.py"], {}, tmp_path)
+    assert missing_script(told) is None
 
 
 def test_the_exception_that_ended_a_job_is_repeated_at_its_end(tmp_path: Path) -> None:

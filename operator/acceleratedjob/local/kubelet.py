@@ -156,7 +156,9 @@ def replica_index(pod: View) -> int:
 def _ended(code: int, ready: Command, message: str) -> Manifest:
     script = missing_script(ready) if code else None
     if script is not None:
-        return _cannot_start(f"{script} is not a file in {ready.cwd}; see `--workdir`", code)
+        return _cannot_start(
+            f"{script} is not a file in {ready.cwd.resolve()}; see `--workdir`", code
+        )
     return {
         "exitCode": code if code >= 0 else SIGNAL_BASE - code,
         "reason": "Completed" if code == 0 else "Error",

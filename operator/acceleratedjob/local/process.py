@@ -25,7 +25,9 @@ LOOPBACK = "127.0.0.1"
 _ADDRESSES = ("MASTER_ADDR", "PET_MASTER_ADDR")
 _PORTS = ("MASTER_PORT", "PET_MASTER_PORT")
 _RUNS_SCRIPTS = re.compile(r"python[\d.]*|torchrun|accelerate|(ba|da|z|k)?sh")
-_SCRIPT = re.compile(r"[^-].*\.(py|sh)")
+_SCRIPT = re.compile(r"[^-\s]\S*\.(py|sh)")
+_COMMAND = re.compile(r"-[A-Za-z]*c.*")  # -c, -lc: what follows is a program's text
+_MODULE = re.compile(r"-[A-Za-z]*m")
 _LAUNCHERS = (  # modules that run a script
     *(["runtime.launch"], ["torch.distributed.run"], ["torch.distributed.launch"]),
     ["accelerate.commands.launch"],
@@ -95,15 +97,21 @@ def command(pod: View, *, port: int, workdir: Path, inherited: Mapping[str, str]
 def missing_script(command: Command) -> str | None:
     """The script that a command runs, if it is a file that is not there.
 
-    Only what Python, torchrun, Accelerate and shells take for a script is looked at.
+    Only what Python, torchrun, Accelerate and shells take for a script is looked at: the first
+    word that is there, such as a package's folder, or looks like one. Those after it are its own.
     """
     program, *words = command.argv
-    if not _RUNS_SCRIPTS.fullmatch(Path(program).name) or "-c" in words:
+    if not _RUNS_SCRIPTS.fullmatch(Path(program).name):
         return None
-    if "-m" in words and words[words.index("-m") + 1 :][:1] not in _LAUNCHERS:
-        return None
-    script = next((word for word in words if _SCRIPT.fullmatch(word)), None)
-    return None if script is None or (command.cwd / script).exists() else script
+    for index, word in enumerate(words):
+        is_module = _MODULE.fullmatch(word) and words[index + 1 : index + 2] not in _LAUNCHERS
+        # However long it is: Path.exists would raise.
+        is_there = os.access(command.cwd / word, os.F_OK)
+        if is_module or is_there or _COMMAND.fullmatch(word):
+            return None
+        if _SCRIPT.fullmatch(word):
+            return word
+    return None
 
 
 def expand_all(values: Mapping[str, str]) -> dict[str, str]:
