@@ -48,16 +48,21 @@ class Replicated(Plain):
     """The whole model in each process; DistributedDataParallel averages the gradients."""
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """Put DistributedDataParallel around a model that trains."""
+        """Put DistributedDataParallel around a model that trains, unless the script has."""
         trains = any(parameter.requires_grad for parameter in model.parameters())
         if self.evaluation_mode or not trains:
             return model
-        handler, device = self.handler or DistributedDataParallelKwargs(), self.state.device
-        ids = None if device.type == "cpu" else [device.index]
-        prepared = DistributedDataParallel(model, device_ids=ids, **handler.to_kwargs())
-        handler.register_comm_hook(prepared)
+        is_replica = isinstance(model, DistributedDataParallel)
+        prepared = model if is_replica else self._replica(model)
         joining.note_holder(prepared)
         return prepared
+
+    def _replica(self, model: nn.Module) -> nn.Module:
+        handler, device = self.handler or DistributedDataParallelKwargs(), self.state.device
+        ids = None if device.type == "cpu" else [device.index]
+        replica = DistributedDataParallel(model, device_ids=ids, **handler.to_kwargs())
+        handler.register_comm_hook(replica)
+        return replica
 
 
 class Sharded(Plain):

@@ -25,6 +25,7 @@ from runtime.optimizer import AcceleratedOptimizer
 from runtime.options import Options
 from runtime.scheduler import AcceleratedScheduler
 from runtime.sharding import Sharding
+from runtime.unaveraged import Unaveraged, note_prepared
 
 Prepared = TypeVar("Prepared")
 PREPARED = "_is_accelerate_prepared"  # Accelerate's mark on what was prepared
@@ -54,7 +55,7 @@ class Preparing(Sharding, Options):
         self._optimizers: list[AcceleratedOptimizer] = []
         self._schedulers: list[AcceleratedScheduler] = []
         self._dataloaders: list[DataLoaderShard | DataLoaderDispatcher] = []
-        self._unchecked: list[AcceleratedOptimizer] = []  # whose models may still be prepared
+        self._unaveraged = Unaveraged()
 
     def prepare(self, *args: Any, device_placement: list[bool] | None = None) -> Any:
         """Prepare models, optimizers, schedulers and data loaders; return them in the same order.
@@ -63,7 +64,7 @@ class Preparing(Sharding, Options):
         processes, what would be trained apart in each of them is an error; alone, a warning.
 
         Args:
-            *args: the script's objects, each once; an optimizer's model with or before it.
+            *args: the script's objects, each once; models before the first backward.
             device_placement: for each object, instead of the Accelerator's own.
 
         Raises:
@@ -83,8 +84,6 @@ class Preparing(Sharding, Options):
         prepared = [
             self.prepare_scheduler(one) if isinstance(one, LRScheduler) else one for one in prepared
         ]
-        if not self.use_distributed and any(isinstance(one, Optimizer) for one in args):
-            self._check_optimizers()
         return prepared[0] if len(prepared) == 1 else tuple(prepared)
 
     def _must_not_be_inside(self, one: Any) -> None:
@@ -101,20 +100,10 @@ class Preparing(Sharding, Options):
             )
 
     def _check_optimizers(self) -> None:
-        """See that optimizers train prepared models: the gradients of others are not reduced."""
-        checked, self._unchecked = self._unchecked, []
-        known = {id(parameter) for model in self._models for parameter in model.parameters()}
-        for optimizer in checked:
-            trained = [one for one in optimizer.parameters() if one.requires_grad]
-            strange = [tuple(one.shape) for one in trained if id(one) not in known]
-            if strange:
-                self._refuse_or_warn(
-                    f"{len(strange)} of the {len(trained)} parameters of a prepared "
-                    f"{type(optimizer.optimizer).__name__} are of no prepared model, and each "
-                    f"process would train its own; their shapes: {strange[:4]}. Pass the model to "
-                    "prepare(), with the optimizer or before it. A parameter of no model belongs "
-                    "in a Module. To reduce gradients yourself, do not prepare the optimizer"
-                )
+        """See that optimizers train prepared models: the gradients of others are not averaged."""
+        for sentence in list(self._unaveraged):
+            self._refuse_or_warn(sentence)
+            self._unaveraged.clear()  # alone it is said once
 
     def _refuse_or_warn(self, sentence: str) -> None:
         if self.use_distributed:
@@ -158,7 +147,9 @@ class Preparing(Sharding, Options):
             autocast_handler=self.autocast_handler,
             ddp_handler=self.ddp_handler,
         )
-        return _marked(compile_model(prepared, self.state.dynamo_plugin), self._models)
+        compiled = compile_model(prepared, self.state.dynamo_plugin)
+        note_prepared(compiled)
+        return _marked(compiled, self._models)
 
     def prepare_data_loader(
         self,
@@ -197,7 +188,7 @@ class Preparing(Sharding, Options):
             return optimizer
         place = first(device_placement, self.device_placement)
         prepared = _marked(AcceleratedOptimizer(optimizer, place, self.scaler), self._optimizers)
-        self._unchecked.append(prepared)
+        self._unaveraged.add(prepared)
         return prepared
 
     def prepare_scheduler(self, scheduler: Any) -> AcceleratedScheduler:
@@ -230,7 +221,7 @@ class Preparing(Sharding, Options):
         """Forget all prepared objects; returns as many Nones as objects were given."""
         for prepared in (self._models, self._optimizers, self._schedulers, self._dataloaders):
             prepared.clear()
-        self._unchecked.clear()
+        self._unaveraged.clear()
         self.step = 0
         return [None] * len(objects)
 

@@ -14,6 +14,7 @@ from runtime.handlers import AutocastKwargs
 from runtime.model import autocast
 from runtime.optimizer import AcceleratedOptimizer
 from runtime.rollcall import Collective
+from runtime.unaveraged import Unaveraged
 
 Context = contextlib.AbstractContextManager[None]
 _ALONE = contextlib.nullcontext()  # no other process to wait for
@@ -33,7 +34,7 @@ class Stepping(StateView):
     step: int
     _models: list[nn.Module]
     _optimizers: list[AcceleratedOptimizer]
-    _unchecked: list[AcceleratedOptimizer]
+    _unaveraged: Unaveraged
     _check_optimizers: Callable[[], None]
     _accumulated: Sequence[nn.Module] = ()  # within `accumulate`: its models
 
@@ -69,8 +70,6 @@ class Stepping(StateView):
             ValueError: in a world of several processes, a prepared optimizer trains parameters of
                 no prepared model.
         """
-        if self._unchecked and self.state.use_distributed:
-            self._check_optimizers()
         state = self.gradient_state
         if state.num_steps > 1:
             loss = self._weighted(loss / state.num_steps)
@@ -78,6 +77,8 @@ class Stepping(StateView):
             loss = self.scaler.scale(loss)
         with Collective("backward") if self.state.use_distributed else _ALONE:  # it reduces
             loss.backward(**kwargs)  # type: ignore[no-untyped-call]  # torch has not typed it
+        if self._unaveraged:
+            self._check_optimizers()
 
     def _weighted(self, loss: torch.Tensor) -> torch.Tensor:
         """Scale a loss, and the gradients that it is added to, for an accumulation cut short.

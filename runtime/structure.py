@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+_SAID_ALIKE = (str, bytes, int, float, complex, bool, type(None), torch.dtype)  # by repr()
 _SHOWN = 4  # differing tensors in an error message
 _ADVICE = (
     "Pad tensors with `pad_across_processes`, convert them to one dtype, and put keys in the same "
@@ -54,12 +55,17 @@ def _paths(data: Any, path: str) -> Iterator[str]:
     """Where each leaf of nested data is, as an expression."""
     if isinstance(data, Mapping):
         for key, item in data.items():
-            yield from _paths(item, f"{path}[{key!r}]")
+            yield from _paths(item, f"{path}[{_key(key)}]")
     elif isinstance(data, list | tuple):
         for index, item in enumerate(data):
             yield from _paths(item, f"{path}[{index}]")
     else:
         yield path
+
+
+def _key(key: Any) -> str:
+    """A key as all processes write it: the address of an object, or a set's order, is their own."""
+    return repr(key) if isinstance(key, _SAID_ALIKE) else type(key).__name__
 
 
 def checksum(structure: Sequence[str]) -> int:

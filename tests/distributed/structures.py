@@ -92,12 +92,18 @@ DIFFERENT: dict[str, tuple[Act, str, str]] = {  # what is done; what the others 
 }
 
 
+class Key:
+    """Its repr() is another one in each process."""
+
+
 def alike(accelerator: Accelerator) -> list[Any]:
     """Structures that are the same, and that no message could be made of as they are."""
     rank = float(accelerator.process_index)
     turned = torch.complex(torch.tensor([rank]), torch.tensor([1.0])).conj()
     minus = torch.tensor([1.0j]).conj().imag  # a lazy negative
     gathered = accelerator.gather([turned, minus])
+    keys = {Key(): torch.tensor(rank), frozenset({"some", "other", "names"}): torch.tensor(rank)}
+    (first, second) = accelerator.gather(keys).values()
     row = torch.full((1, 2), rank).expand(3, 2)
     (spread,) = broadcast([row], from_process=1)
     return [
@@ -106,6 +112,7 @@ def alike(accelerator: Accelerator) -> list[Any]:
         torch.view_as_real(accelerator.gather(turned)).tolist(),
         spread.tolist(),
         row.tolist(),
+        [first.tolist(), second.tolist()],
     ]
 
 

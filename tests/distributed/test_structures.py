@@ -51,6 +51,7 @@ def test_a_structure_that_differs_is_an_error_that_names_the_rank_and_what_diffe
         pytest.param(1, [-1.0] * WORLD, id="a lazy negative is gathered"),
         pytest.param(2, [[0.0, -1.0], [1.0, -1.0], [2.0, -1.0]], id="a conjugate by itself"),
         pytest.param(3, [[1.0, 1.0]] * 3, id="an expanded tensor is broadcast"),
+        pytest.param(5, [[0.0, 1.0, 2.0]] * 2, id="keys that each process writes otherwise"),
     ],
 )
 def test_any_view_of_a_tensor_can_be_sent(number: int, right: Any) -> None:

@@ -8,11 +8,12 @@ import accelerate.state
 import accelerate.utils
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import runtime.utils
 from runtime import Accelerator
+from runtime.containers import Replicated
 from runtime.state import AcceleratorState, GradientState
 
 
@@ -137,3 +138,14 @@ def test_models_without_memory(buffers: bool) -> None:
     assert all(parameter.is_meta for parameter in model.parameters())
     assert all(buffer.is_meta is buffers for buffer in model.buffers())
     assert not nn.Linear(1, 1).weight.is_meta
+
+
+def test_a_model_that_the_script_has_put_into_ddp_is_not_put_into_another_one() -> None:
+    store = distributed.HashStore()  # type: ignore[attr-defined]  # it is documented
+    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        model = DistributedDataParallel(nn.Linear(1, 1))
+        assert Replicated(Accelerator(cpu=True).state).wrap(model) is model
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        distributed.destroy_process_group()

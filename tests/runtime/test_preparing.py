@@ -68,7 +68,7 @@ def test_in_a_world_it_is_an_error(case: str) -> None:
 
 
 def model_later(accelerator: Accelerator, model: nn.Module) -> Any:
-    optimizer = accelerator.prepare_optimizer(sgd(*model.parameters()))
+    optimizer = accelerator.prepare(sgd(*model.parameters()))
     return accelerator.prepare(model), optimizer
 
 
@@ -81,6 +81,76 @@ def with_what_is_frozen(accelerator: Accelerator, model: nn.Module) -> Any:
     return accelerator.prepare(sgd(frozen, *model.parameters()), model)[::-1]
 
 
+def model_of_another_accelerator(_: Accelerator, model: nn.Module) -> Any:
+    return Accelerator(cpu=True).prepare(model)
+
+
+def forgotten_model(accelerator: Accelerator, model: nn.Module) -> Any:
+    prepared = accelerator.prepare(model)
+    accelerator.free_memory()
+    return prepared
+
+
+def averaged_in_a_hook(_: Accelerator, model: nn.Module) -> nn.Module:
+    for parameter in model.parameters():
+        parameter.register_post_accumulate_grad_hook(lambda _: None)  # type: ignore[no-untyped-call]
+    return model
+
+
+def of_a_model_that_is_not_used_yet(accelerator: Accelerator, _: nn.Module) -> nn.Module:
+    accelerator.prepare(sgd(*nn.Linear(2, 1).parameters()))
+    model: nn.Module = accelerator.prepare(nn.Linear(2, 1))
+    return model
+
+
+def that_has_another_weight_now(accelerator: Accelerator, model: nn.Module) -> nn.Module:
+    accelerator.prepare(sgd(*model.parameters()), model)
+    model.weight = nn.Parameter(torch.ones(1, 2))
+    return model
+
+
+LEGAL: dict[str, Callable[[Accelerator, nn.Module], nn.Module]] = {
+    "a model that another Accelerator has prepared": model_of_another_accelerator,
+    "a prepared model that free_memory has forgotten": forgotten_model,
+    "parameters whose gradients a hook averages": averaged_in_a_hook,
+    "a model that is prepared later, and not used before": of_a_model_that_is_not_used_yet,
+    "a parameter that another one has replaced": that_has_another_weight_now,
+}
+
+
+@pytest.mark.parametrize("case", LEGAL)
+def test_an_optimizer_is_right_of(case: str) -> None:
+    accelerator = Accelerator(cpu=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = LEGAL[case](accelerator, nn.Linear(2, 1))
+        accelerator.prepare(sgd(*model.parameters()))
+        accelerator.backward(model(torch.ones(1, 2)).sum())
+
+
+def test_a_parameter_of_no_model_is_told_when_it_is_first_trained() -> None:
+    accelerator, late = Accelerator(cpu=True), nn.Parameter(torch.ones(()))
+    model = nn.Linear(2, 1)
+    accelerator.prepare(sgd(late, *model.parameters()), model)
+    loss = model(torch.ones(1, 2)).sum()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        accelerator.backward(loss, retain_graph=True)
+    with pytest.warns(UserWarning, match=r"1 of the 3 parameters .* \[\(\)\]"):
+        accelerator.backward(loss * late)
+
+
+def test_who_catches_the_error_gets_it_again() -> None:
+    accelerator = Accelerator(cpu=True)
+    state = PartialState()
+    state.num_processes, state.distributed_type = 2, DistributedType.MULTI_CPU
+    model = nn.Linear(2, 1)
+    accelerator.prepare(sgd(*model.parameters()))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="2 of the 2 parameters of a prepared SGD"):
+            accelerator.backward(model(torch.ones(1, 2)).sum())
+
+
 @pytest.mark.parametrize("prepare", [model_later, model_before, with_what_is_frozen])
 def test_an_optimizer_of_a_prepared_model_is_right(prepare: Any) -> None:
     accelerator = Accelerator(cpu=True)
@@ -89,4 +159,3 @@ def test_an_optimizer_of_a_prepared_model_is_right(prepare: Any) -> None:
         model, _ = prepare(accelerator, nn.Linear(2, 1))
         accelerator.prepare([1, {"a": torch.ones(1)}])
         accelerator.backward(model(torch.ones(1, 2)).sum())
-        accelerator._check_optimizers()  # as in a world, where all have been prepared by now
