@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 MAX_DEPTH = 64  # mappings and lists inside of each other; a pod's own fields have about 12
-MAX_VALUES = 20_000  # strings, numbers, mappings, lists; a usual job has about 100
+MAX_VALUES = 50_000  # strings, numbers, mappings, lists; a usual job has about 100
 UNREADABLE = "unreadable"  # a key in the place of a job's spec: what must hold of it
 
 # Of a job's metadata; the rest, with who manages which field, may be larger than the job.
@@ -24,8 +24,8 @@ def excess(value: Any) -> str | None:
 
     The time is bounded too, whatever the value: also one that contains itself, as YAML may have.
 
-    >>> excess({"a": [1, 2]}), excess([0] * 30_000)
-    (None, 'must have at most 20000 values, and has more')
+    >>> excess({"a": [1, 2]}), excess([0] * 60_000)
+    (None, 'must have at most 50000 values, and has more')
     """
     level, count = [value], 0
     for _ in range(MAX_DEPTH):

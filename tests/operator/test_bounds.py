@@ -65,6 +65,16 @@ def test_what_is_beyond_the_bounds_is_found_in_a_bounded_time(
     assert time.process_time() - began < 0.2
 
 
+def test_the_largest_pods_that_are_of_use_are_within_the_bounds() -> None:
+    secrets = [
+        {"name": f"V{i}", "valueFrom": {"secretKeyRef": {"name": "a", "key": f"k{i}"}}}
+        for i in range(60)
+    ]
+    many = [{"name": f"c{i}", "image": "a", "env": secrets} for i in range(100)]
+    template = {"metadata": {"annotations": {"last-applied": "x" * 200_000}}}
+    JobSpec.from_manifest(job(template=template | {"spec": {"containers": many}}))
+
+
 def with_volume(value: Any) -> Manifest:
     """A job with something in a part of its template that the operator does not read."""
     made = job()
