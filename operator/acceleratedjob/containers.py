@@ -44,15 +44,19 @@ def has_stopped(pod: View) -> bool:
     """Whether no container of a pod runs or will run, so that its devices are free again."""
     if (pod.get("status") or {}).get("phase") in OVER:
         return True
+    before = (entry.get("state") or {} for entry in _statuses(pod, "initContainerStatuses"))
+    return _all_terminated(pod) and not any("running" in state for state in before)
+
+
+def has_ended(pod: View) -> bool:
+    """Whether a pod ends by itself: when all others have ended, native sidecars are stopped."""
+    return has_stopped(pod) or _all_terminated(pod)
+
+
+def _all_terminated(pod: View) -> bool:
     states = [entry.get("state") or {} for entry in _statuses(pod, "containerStatuses")]
     wanted = len((pod.get("spec") or {}).get("containers") or ())
-    before = (entry.get("state") or {} for entry in _statuses(pod, "initContainerStatuses"))
-    return (
-        bool(states)
-        and len(states) >= wanted
-        and all("terminated" in state for state in states)
-        and not any("running" in state for state in before)
-    )
+    return bool(states) and len(states) >= wanted and all("terminated" in one for one in states)
 
 
 def _statuses(pod: View, field: str) -> list[Any]:

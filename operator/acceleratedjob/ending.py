@@ -54,7 +54,7 @@ def remains(at: Situation, status: Status) -> Steps:
     """Deletions of the pods that cleanPodPolicy does not keep when a job is over."""
     unwanted = {
         "None": (),
-        "Running": tuple(pod for pod in at.observed.pods if not pod.stopped),
+        "Running": tuple(pod for pod in at.observed.pods if not pod.over),
         "All": at.observed.pods,
     }[at.spec.clean_pod_policy]
     ends = [failure for failure in status.failures[:1] if failure.attempt == status.attempt]

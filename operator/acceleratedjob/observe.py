@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from acceleratedjob import api
 from acceleratedjob.api import View, parse_time
-from acceleratedjob.containers import has_stopped, is_up, trainer_status
+from acceleratedjob.containers import has_ended, has_stopped, is_up, trainer_status
 from acceleratedjob.endings import Ending, read_ending
 from acceleratedjob.status import Status
 from acceleratedjob.waits import Waiting, read_waiting
@@ -33,6 +33,7 @@ class Pod:
     ready: bool = False  # its training container and native sidecars are
     ending: Ending | None = None  # of its training container
     stopped: bool = False  # nothing of it runs any more, neither the training nor a helper
+    over: bool = False  # it stops by itself: nothing but native sidecars may run
     waiting: Waiting | None = None
     disrupted: str | None = None  # why the cluster takes it away: preemption, drain, node loss
     disrupted_at: datetime = api.EPOCH  # since when it does; the epoch if it has not said
@@ -147,6 +148,7 @@ def read_pod(manifest: View) -> Pod | None:
         ready=up,
         ending=read_ending(status, trainer),
         stopped=has_stopped(manifest),
+        over=has_ended(manifest),
         waiting=None if up else read_waiting(manifest, conditions, trainer),
         disrupted=_disruption(disruption),
         disrupted_at=parse_time(disruption.get("lastTransitionTime") or _NEVER),

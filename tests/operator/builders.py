@@ -49,7 +49,7 @@ def ended(
     """A pod whose training container has ended."""
     reason = facts.pop("reason", "Completed" if exit_code == 0 else "Error")
     ending = Ending(exit_code=exit_code, reason=reason, message="", time=ago(seconds_ago))
-    over = {"ready": False, "stopped": True, "ending": ending}
+    over = {"ready": False, "stopped": True, "over": True, "ending": ending}
     return pod(index, attempt, **(over | facts))
 
 

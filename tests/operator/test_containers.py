@@ -134,7 +134,12 @@ def test_a_closed_readiness_gate_keeps_a_replica_down() -> None:
     ("containers", "goes"),
     [
         pytest.param({"trainer": ends(), "shipper": RUNS}, True, id="a helper runs on"),
-        pytest.param({"trainer": ends(), "proxy": RUNS}, True, id="a native sidecar runs on"),
+        pytest.param(
+            {"trainer": ends(), "shipper": RUNS, "proxy": RUNS}, True, id="so do both kinds"
+        ),
+        pytest.param(
+            {"trainer": ends(), "proxy": RUNS}, False, id="its kubelet stops a native sidecar"
+        ),
         pytest.param({"trainer": ends(), "shipper": ends()}, False, id="all have ended"),
         pytest.param({"trainer": ends(), "shipper": ends(1)}, False, id="a helper has failed"),
     ],
@@ -146,6 +151,13 @@ def test_pods_that_hold_their_devices_go_when_the_job_is_over(
     assert made.status.phase == "Succeeded"
     removed = [one.name for group in made.steps for one in group if isinstance(one, DeletePod)]
     assert removed == (["digits-0-0", "digits-0-1"] if goes else [])
+
+
+def test_the_pod_that_has_failed_keeps_its_logs_while_its_native_sidecar_stops() -> None:
+    failing = pod(1, trainer=ends(1), proxy=RUNS)
+    made = planned(UP, failing, failurePolicy={"maxRestarts": 0})
+    removed = [one.name for group in made.steps for one in group if isinstance(one, DeletePod)]
+    assert (made.status.phase, removed) == ("Failed", ["digits-0-0"])
 
 
 def test_a_pod_of_which_something_runs_has_yet_to_stop() -> None:
