@@ -1,7 +1,6 @@
 """From a job's manifest to its plan, whether or not the job can be run."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 
 from acceleratedjob import plan as planning
@@ -9,7 +8,7 @@ from acceleratedjob.api import Manifest
 from acceleratedjob.ending import refuse
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.observe import Observed
-from acceleratedjob.situation import Plan
+from acceleratedjob.situation import Plan, of_attempt
 from acceleratedjob.spec import JobSpec
 
 
@@ -47,7 +46,7 @@ def decide(
             return bare, planning.plan(bare, observed, now)
         return bare, refuse(observed, error, bare.generation, now)
     made = planning.plan(spec, observed, now)
-    return replace(spec, attempt_size=made.status.size), made
+    return of_attempt(spec, made.status), made
 
 
 def _identity(job: Manifest) -> JobSpec:

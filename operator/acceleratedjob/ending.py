@@ -77,8 +77,8 @@ def _ungrouping(at: Situation) -> Steps:
 
 
 def succeeded(at: Situation) -> Plan | None:
-    """Every replica has ended with 0: over."""
-    if len(at.completed) < at.spec.size:
+    """Every replica has ended with 0: over, unless another run is wanted since then."""
+    if len(at.completed) < at.spec.size or not at.is_as_made:
         return None
     seen = report.progress(at.spec, at.observed, at.now)
     status = report.succeeded(at.spec, seen, at.now)

@@ -10,17 +10,17 @@ from datetime import datetime
 
 from acceleratedjob import ending, starting, timers, turning
 from acceleratedjob.observe import Observed
-from acceleratedjob.situation import Plan, Situation, Stage
+from acceleratedjob.situation import Plan, Situation, Stage, of_attempt
 from acceleratedjob.spec import JobSpec
 
 # The first that applies makes the plan.
 STAGES: tuple[Stage, ...] = (
     ending.finished,  # over: only what cleanPodPolicy and ttlSecondsAfterFinished say
     ending.refused,  # the API server will never take its pods: over
+    ending.succeeded,  # every replica has ended with 0: over, also if it is suspended since
     turning.suspended,  # no pods
     turning.changed,  # its pods are made from another spec: a new attempt
     turning.failed,  # a pod has failed: a new attempt, or over
-    ending.succeeded,  # every replica has ended with 0: over
     ending.overdue,  # a deadline is over: over
     turning.resized,  # of another size: a new attempt
     turning.held,  # a name is taken by what does not go: a new attempt
@@ -38,8 +38,7 @@ def plan(spec: JobSpec, observed: Observed, now: datetime) -> Plan:
         observed: what there is.
         now: the time, aware, in UTC.
     """
-    spec = replace(spec, attempt_size=observed.status.size)
-    situation = Situation(spec, observed, now)
+    situation = Situation(of_attempt(spec, observed.status), observed, now)
     plans = (stage(situation) for stage in STAGES)
     made = next(found for found in plans if found is not None)
     due = [made.requeue_after] if made.requeue_after is not None else []

@@ -73,7 +73,7 @@ def _described(spec: JobSpec, old: Status) -> Status:
         processes_per_replica=spec.processes,
         selector=",".join(f"{key}={value}" for key, value in selector.items()),
         observed_generation=spec.generation,
-        spec_hash=spec.fingerprint or None,
+        spec_hash=spec.fingerprint,
     )
 
 

@@ -53,7 +53,13 @@ class Situation:
     @property
     def whole(self) -> JobSpec:
         """The job in the size that is wanted, in which each next attempt begins."""
-        return replace(self.spec, attempt_size=None)
+        return replace(self.spec, attempt_size=None, attempt_processes=None)
+
+    @property
+    def is_as_made(self) -> bool:
+        """Whether the spec still says what the current attempt is made from."""
+        made_from = self.status.spec_hash
+        return made_from is None or made_from in self.spec.fingerprints
 
     @cached_property
     def members(self) -> Observed:
@@ -98,6 +104,12 @@ class Situation:
         size, last = self.spec.size, self.spec.size - 1
         created = max(self.status.created, self.status.replicas)
         return created >= size or last in self.current or last in self.completed
+
+
+def of_attempt(spec: JobSpec, status: Status) -> JobSpec:
+    """The job in the size of its current attempt, once that is decided."""
+    processes = None if status.size is None else status.processes_per_replica
+    return replace(spec, attempt_size=status.size, attempt_processes=processes)
 
 
 Stage = Callable[[Situation], Plan | None]

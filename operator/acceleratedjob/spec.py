@@ -68,13 +68,6 @@ class _Spec:
     network: Annotated[Network, read_network] = Network()
     shared_memory: Annotated[SharedMemory, section(SharedMemory)] = SharedMemory()
 
-    @property
-    def processes(self) -> int:
-        """Processes in each replica: `auto` is the devices asked for, or one without any."""
-        if isinstance(self.processes_per_replica, int):
-            return self.processes_per_replica
-        return max(1, devices.count(self.template))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec(_Spec):
@@ -85,7 +78,8 @@ class JobSpec(_Spec):
     uid: str = ""  # empty for a job that no cluster has stored
     generation: int = 0
     attempt_size: int | None = None  # replicas of the current attempt, once it is decided
-    fingerprint: str = ""  # of what pods are made from, see `_fingerprint`
+    attempt_processes: int | None = None  # of each of them, as counted when it was decided
+    fingerprints: tuple[str, ...] = ()  # of what pods are made from, see `_fingerprints`
 
     @classmethod
     def from_manifest(cls, manifest: View) -> "JobSpec":
@@ -107,13 +101,27 @@ class JobSpec(_Spec):
             namespace=metadata.get("namespace") or "default",
             uid=metadata.get("uid", ""),
             generation=metadata.get("generation", 0),
-            fingerprint=_fingerprint(spec),
+            fingerprints=_fingerprints(spec),
         )
+
+    @property
+    def fingerprint(self) -> str | None:
+        """The hash that an attempt is recorded with; None for a job that was not read."""
+        return next(iter(self.fingerprints), None)
 
     @property
     def size(self) -> int:
         """Replicas of the current attempt; as many as are wanted, unless fewer found a node."""
         return self.attempt_size or self.replicas
+
+    @property
+    def processes(self) -> int:
+        """Processes in each replica: `auto` is the devices asked for, or one without any.
+
+        An attempt keeps its number, also if a later version of the operator counts more devices.
+        """
+        given = self.attempt_processes or self.processes_per_replica
+        return given if isinstance(given, int) else _counted(self)
 
     @property
     def world_size(self) -> int:
@@ -134,22 +142,36 @@ def _check_extent(manifest: View) -> None:
         raise InvalidSpec("spec", str(sentence))
 
 
-def _fingerprint(spec: _Spec) -> str:
-    """A hash of what pods are made from: of another one they are another attempt's.
+def _counted(spec: _Spec) -> int:
+    """What `auto` is: a process for each device, or one without any."""
+    return max(1, devices.count(spec.template))
 
-    Defaults are left out, so that a field that a later version adds changes no hash. Replicas are
-    compared by themselves, and what only the operator reads is of no attempt.
+
+def _fingerprints(spec: _Spec) -> tuple[str, ...]:
+    """Hashes of what pods are made from: of another one they are another attempt's.
+
+    The first is of what is written, where neither a default that a later version adds nor a device
+    that it learns to count changes anything. If a number of processes says the same as `auto`, the
+    second is of the other. Replicas are compared by themselves, and what only the operator reads is
+    of no attempt.
     """
+    given, counted = spec.processes_per_replica, _counted(spec)
+    words = {given: None} | ({AUTO: None, counted: None} if given in (AUTO, counted) else {})
     sections = (spec.runtime, spec.scheduling, spec.network, spec.shared_memory)
-    given = [
-        {
-            field.name: dump(getattr(section, field.name))
-            for field in dataclasses.fields(section)
-            if getattr(section, field.name) != field.default and field.name != "isolate"
-        }
-        for section in sections
-    ]
-    text = json.dumps([spec.template, spec.processes, *given], sort_keys=True, default=str)
+    return tuple(_hash(spec.template, word, *map(_given, sections)) for word in words)
+
+
+def _given(section: Any) -> dict[str, Any]:
+    """What a section says, without its defaults."""
+    return {
+        field.name: dump(getattr(section, field.name))
+        for field in dataclasses.fields(section)
+        if getattr(section, field.name) != field.default and field.name != "isolate"
+    }
+
+
+def _hash(*parts: object) -> str:
+    text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

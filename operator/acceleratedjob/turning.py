@@ -28,7 +28,7 @@ def suspended(at: Situation) -> Plan | None:
         attempt=at.status.attempt + began,
         terminating=report.terminating(at.observed.pods),
     )
-    status = report.suspended(at.spec, left, at.now)
+    status = report.suspended(at.whole, left, at.now)
     new = not at.status.holds(ConditionType.SUSPENDED)
     event = (Announce(Reason.SUSPENDED, "The job is suspended"),) if new and began else ()
     return Plan(status=status, steps=steps(deletions(at.observed.pods, None), event))
@@ -59,8 +59,7 @@ def failed(at: Situation) -> Plan | None:
 
 def changed(at: Situation) -> Plan | None:
     """What pods are made from was changed in a suspension that nobody saw: a new attempt."""
-    made_from = at.status.spec_hash
-    if at.status.size is None or made_from in (None, at.spec.fingerprint):
+    if at.status.size is None or at.is_as_made:
         return None
     told = "The spec was changed while the job was suspended"
     old = replace(at.status, terminating=report.terminating(at.observed.pods))
@@ -81,7 +80,7 @@ def resized(at: Situation) -> Plan | None:
         return None
     told = f"From {at.spec.size} to {size} replicas: {message}"
     old = replace(at.status, terminating=report.terminating(at.observed.pods))
-    status = report.resizing(replace(at.spec, attempt_size=size), old, told, at.now)
+    status = report.resizing(replace(at.whole, attempt_size=size), old, told, at.now)
     event = Announce(Reason.RESIZING, told)
     return Plan(status=status, steps=steps(deletions(at.observed.pods, None), (event,)))
 

@@ -235,6 +235,57 @@ def test_what_pods_do_not_depend_on_leaves_them_alone(same: JobSpec) -> None:
     assert (made.status.attempt, actions(made)) == (0, [])
 
 
+GPUS = {"resources": {"limits": {"nvidia.com/gpu": 4}}}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "attempt"),
+    [
+        pytest.param("auto", 4, 0, id="what auto has found"),
+        pytest.param(4, "auto", 0, id="auto, which finds as many"),
+        pytest.param(2, "auto", 1, id="auto, which finds more"),
+        pytest.param("auto", 2, 1, id="fewer than auto has found"),
+    ],
+)
+def test_a_number_of_processes_is_compared_with_what_auto_finds(
+    before: object, after: object, attempt: int
+) -> None:
+    status = progress(spec(GPUS, processesPerReplica=before), Observed(pods=(pod(0), pod(1))), NOW)
+    wanted = spec(GPUS, processesPerReplica=after)
+    made = plan(wanted, seen(status, pod(0), pod(1)), NOW).status
+    assert (made.attempt, made.processes_per_replica) == (
+        attempt,
+        wanted.processes,
+    )
+
+
+def test_an_operator_that_counts_other_devices_lets_an_attempt_be() -> None:
+    """Its pods have their ranks; the next attempt has as many processes as are counted then."""
+    now = spec(GPUS)
+    assert now.fingerprint != spec(GPUS, processesPerReplica=4).fingerprint  # auto is recorded
+    without = spec()  # what an operator found that knew no such device
+    before = replace(
+        progress(without, Observed(pods=(pod(0), pod(1))), NOW), spec_hash=now.fingerprint
+    )
+    made = plan(now, seen(before, pod(0), pod(1)), NOW)
+    status = made.status
+    assert (status.attempt, status.world_size, status.processes_per_replica) == (0, 2, 1)
+    assert actions(made) == []
+    again = plan(now, seen(status, pod(0), ended(1, 1)), NOW).status
+    assert (again.attempt, again.world_size, again.processes_per_replica) == (1, 8, 4)
+
+
+def test_a_job_that_was_done_before_it_was_suspended_has_succeeded() -> None:
+    """Nobody looked meanwhile; the work is not done again when it is resumed."""
+    done = tuple(ended(i) for i in range(3))
+    made = plan(replace(THREE, suspend=True), seen(RUNNING, *done), NOW)
+    assert (made.status.phase, made.status.attempt) == ("Succeeded", 0)
+    some = plan(replace(THREE, suspend=True), seen(RUNNING, *done[:2], pod(2)), NOW)
+    assert (some.status.phase, some.status.attempt) == ("Suspended", 1)
+    another = plan(replace(other(), suspend=True), seen(RUNNING, *done), NOW)
+    assert (another.status.phase, another.status.attempt) == ("Suspended", 1)
+
+
 def test_a_job_that_is_suspended_and_resumed_at_once_runs_from_what_is_wanted(
     life: Callable[[Manifest], Life],
 ) -> None:
