@@ -43,7 +43,7 @@ class Place(NamedTuple):
     operation: str  # "" outside of all collectives
     number: int  # of the collective, from 1
     line: str  # of the script
-    sent: Sequence[Any] = ()  # [number, structure] of its last collectives
+    sent: Sequence[Any] = ()  # [place among those with a structure, structure] of the last ones
 
     def __str__(self) -> str:
         doing = f"in `{self.operation}`, its collective {self.number}" if self.operation else ""
@@ -56,12 +56,13 @@ class Collective:
     inside: ClassVar["Collective | None"] = None  # where this process is
     sent: ClassVar[deque[tuple[int, Sequence[str]]]] = deque(maxlen=4)  # the last structures
     _count: ClassVar[int] = 0
+    _sendings: ClassVar[int] = 0  # with a structure: backwards may be more on one rank than others
 
     def __init__(self, operation: str, structure: Sequence[str] = ()) -> None:
         """Args: structure: what it sends, as `structure.lines` describes it."""
         self.operation = operation
         self.structure = structure
-        self.number = 0
+        self.number = self.sending = 0
         self.began = 0.0
         self._outer: Collective | None = None
 
@@ -70,7 +71,9 @@ class Collective:
         self.number, self.began = Collective._count, time.monotonic()
         self._outer, Collective.inside = Collective.inside, self
         if self.structure:
-            Collective.sent.append((self.number, self.structure))
+            Collective._sendings += 1
+            self.sending = Collective._sendings
+            Collective.sent.append((self.sending, self.structure))
         return self
 
     def __exit__(
@@ -134,8 +137,8 @@ def _structures(collective: Collective, places: Sequence[Place | None]) -> dict[
         rank: structure
         for rank, place in enumerate(places)
         if place is not None
-        for number, structure in place.sent
-        if number == collective.number
+        for sending, structure in place.sent
+        if sending == collective.sending
     }
 
 
