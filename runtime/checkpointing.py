@@ -7,6 +7,7 @@ random generators are each process' own (`streams`).
 become states.
 """
 
+import copy
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,18 +29,12 @@ from runtime.constants import (
     numbered,
 )
 from runtime.files import Part, can_be_safetensors, load, load_mapped, load_weights, save, writes
+from runtime.fitting import fitted
 from runtime.manifest import Contents
 from runtime.mapped import load_optimizer
-from runtime.model import extract_model_from_parallel
+from runtime.model import bare
 from runtime.state import PartialState
 from runtime.streams import load_random_states, random_states
-
-_PREFIX = "module."  # what DistributedDataParallel puts in front of each name
-
-
-def bare(model: nn.Module) -> nn.Module:
-    """The script's own model, whose names are the same for any number of processes."""
-    return extract_model_from_parallel(model, keep_torch_compile=False)
 
 
 def parts(
@@ -52,10 +47,8 @@ def parts(
     safe_serialization: bool = True,
 ) -> list[Part]:
     """The files of a checkpoint that are the same for all processes; all are to ask for them."""
-    is_safe = can_be_safetensors(safe_serialization)
-    weights, ending = (SAFE_MODEL_NAME, "safetensors") if is_safe else (MODEL_NAME, "bin")
     found = [
-        Part(numbered(weights, index, ending), state, is_safe)
+        _weights(state, index, can_be_safetensors(safe_serialization, state))
         for index, state in enumerate(model_states)
     ]
     for name, objects in (
@@ -70,6 +63,11 @@ def parts(
     for index, one in enumerate(custom_objects):
         found.append(Part(f"{CUSTOM_STATE_NAME}_{index}.pkl", one.state_dict()))
     return found
+
+
+def _weights(state: dict[str, Any], index: int, is_safe: bool) -> Part:
+    name, ending = (SAFE_MODEL_NAME, "safetensors") if is_safe else (MODEL_NAME, "bin")
+    return Part(numbered(name, index, ending), state, is_safe)
 
 
 def random_part(process_index: int, state: dict[str, Any]) -> Part:
@@ -171,7 +169,8 @@ def load_accelerator_state(
     place = PartialState().device if map_location == "on_device" else "cpu"
     saved, options = Contents.of(Path(input_dir)), load_kwargs or {}
     for index, model in enumerate(models):
-        _load_model(model, saved, index, place, load_model_func_kwargs)
+        weights = load_weights(saved.path(_weights_name(saved, index)), place, **options)
+        _load_model(model, fitted(weights, model), load_model_func_kwargs)
     for index, one in enumerate(optimizers):
         path = saved.path(numbered(OPTIMIZER_NAME, index, "bin"))
         load_optimizer(one, load_mapped(path, place, **options))
@@ -186,31 +185,15 @@ def load_accelerator_state(
     return load_random_states(saved.folder, process_index)
 
 
-def _load_model(
-    model: nn.Module, saved: Contents, index: int, place: Any, options: dict[str, Any]
-) -> None:
+def _weights_name(saved: Contents, index: int) -> str:
     safe = numbered(SAFE_MODEL_NAME, index, "safetensors")
-    name = safe if saved.has(safe) else numbered(MODEL_NAME, index, "bin")
-    weights = load_weights(saved.path(name), place)
+    return safe if saved.has(safe) else numbered(MODEL_NAME, index, "bin")
+
+
+def _load_model(model: nn.Module, weights: dict[str, Any], options: dict[str, Any]) -> None:
     if options.get("assign"):  # they stay, so they must be this process' own
-        weights = {name: tensor.clone() for name, tensor in weights.items()}
-    if all(name.startswith(_PREFIX) for name in weights):  # as Accelerate saves them
-        weights = {name.removeprefix(_PREFIX): value for name, value in weights.items()}
-    own = bare(model)
-    own.load_state_dict(_with_shared(weights, own), **options)
-
-
-def _with_shared(weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
-    """Weights with those that a model shares under several names, of which one was saved."""
-    names: dict[int, list[str]] = {}
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        names.setdefault(id(tensor), []).append(name)
-    shared = dict(weights)
-    for group in names.values():
-        saved = next((weights[name] for name in group if name in weights), None)
-        if saved is not None:
-            shared |= dict.fromkeys(group, saved)
-    return shared
+        weights = copy.deepcopy(weights)
+    bare(model).load_state_dict(weights, **options)
 
 
 def save_custom_state(

@@ -16,6 +16,7 @@ _COPIES = {  # constructors that take memory for each item of what they are give
 }
 _REBUILDS = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_qtensor")
 _SHARED = {"torch.distributed.checkpoint.metadata._MEM_FORMAT_ENCODING"}  # an Enum
+_BUFFER = "_io.BytesIO"  # its state: bytes, the position in them, attributes
 ENCODE = "_codecs.encode"
 
 
@@ -68,11 +69,14 @@ def check(function: str, given: Sequence[Any]) -> int:
     return rule(function, given) or 0 if rule else 0
 
 
-def check_state(built: Any) -> None:
+def check_state(built: Any, state: Sequence[Any]) -> None:
     """Whether an object that gets a state is the pickle's own, not one that all share."""
-    shared = built if type(built) is Global else getattr(built, "maker", None)
-    if type(built) is Global or shared in _SHARED:
-        sentence = f"another state of {shared}, which is not its own"
+    maker = built if type(built) is Global else getattr(built, "maker", None)
+    if type(built) is Global or maker in _SHARED:
+        sentence = f"another state of {maker}, which is not its own"
+        raise Unreadable(sentence)
+    if maker == _BUFFER and len(state) > 1 and _is_int(state[1]) and state[1] > size_of(state[0]):
+        sentence = f"{maker} at position {state[1]}, to which it is filled when it is written to"
         raise Unreadable(sentence)
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import nn
 
-from runtime.checkpointing import bare
 from runtime.configuration import ProjectConfiguration
 from runtime.control import StateView
-from runtime.files import can_be_safetensors, clean_state_dict_for_safetensors, save, writes
+from runtime.files import can_be_safetensors, save, writes
+from runtime.model import bare
 from runtime.sharding import full_state_dict
 from runtime.sizes import size_in_bytes
 from runtime.weights import write_weights
@@ -74,7 +74,5 @@ class Exporting(StateView):
             return
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
-        is_safe = can_be_safetensors(safe_serialization)
-        if is_safe:
-            weights = clean_state_dict_for_safetensors(weights)
+        is_safe = can_be_safetensors(safe_serialization, weights)
         write_weights(self.save, weights, folder, size_in_bytes(max_shard_size), is_safe)

@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 
 import torch
 
+from runtime import tying
 from runtime.availability import is_present
-from runtime.sizes import place_of
 from runtime.state import PartialState
 from runtime.trusting import load_untrusted
 from runtime.warn import warn_once
@@ -63,7 +63,8 @@ def write(obj: Any, f: str | os.PathLike[str], safe_serialization: bool = False)
     """Save an object, on whichever process this is."""
     if safe_serialization:
         safetensors = importlib.import_module("safetensors.torch")
-        safetensors.save_file(clean_state_dict_for_safetensors(obj), f, metadata={"format": "pt"})
+        tensors, metadata = _cleaned(obj)
+        safetensors.save_file(tensors, f, metadata={"format": "pt"} | metadata)
     else:
         torch.save(obj, f)
 
@@ -86,35 +87,58 @@ def load(f: str | os.PathLike[str] | BinaryIO, map_location: Any = None, **kwarg
     return load_untrusted(f, map_location, **kwargs)
 
 
-def can_be_safetensors(wanted: bool) -> bool:
-    """Whether weights are written as safetensors: if wanted, and if the package is there."""
-    if wanted and not is_present("safetensors"):
+def can_be_safetensors(wanted: bool, state: Mapping[str, Any]) -> bool:
+    """Whether weights are written as safetensors: if wanted and the package is there.
+
+    It has tensors only; a model may have states that are none (`get_extra_state`).
+    """
+    if not wanted:
+        return False
+    if not is_present("safetensors"):
         warn_once("safetensors is not installed: weights are saved by torch.save instead")
         return False
-    return wanted
+    others = sorted(name for name, one in state.items() if not isinstance(one, torch.Tensor))
+    if others:
+        warn_once(
+            f"safetensors has tensors only, and {', '.join(others)} of the model are none: its "
+            "weights are saved by torch.save instead"
+        )
+    return not others
 
 
 def clean_state_dict_for_safetensors(state_dict: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """The tensors of a model, contiguous, and of those that share their memory the first only."""
-    seen: dict[tuple[Any, ...], str] = {}
-    for name, tensor in state_dict.items():
-        if isinstance(tensor, torch.Tensor):
-            seen.setdefault(place_of(tensor, name), name)
-    tensors = {name for name, one in state_dict.items() if isinstance(one, torch.Tensor)}
-    if left := sorted(tensors - set(seen.values())):
+    """The tensors of a model, contiguous, and of those that share their memory one only.
+
+    Raises:
+        TypeError: something is no tensor.
+    """
+    return _cleaned(state_dict)[0]
+
+
+def _cleaned(state: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The same, and what the file's metadata says of those that are left out."""
+    kept, views = tying.divided(state)
+    if views:
         logger.warning(
-            "Removed shared tensors %s while saving: they are in it by other names", left
+            "Removed shared tensors %s while saving: they are in it by other names", sorted(views)
         )
-    return {name: state_dict[name].contiguous() for name in seen.values()}
+    return tying.apart(kept), tying.to_metadata(views)
 
 
-def load_weights(path: Path, map_location: Any) -> dict[str, torch.Tensor]:
-    """A model's weights from a file of either kind; see `load_mapped`."""
+def load_weights(path: Path, map_location: Any, **kwargs: Any) -> dict[str, Any]:
+    """A model's weights from a file of either kind; see `load_mapped`.
+
+    Args:
+        path: the file.
+        map_location: where tensors go.
+        **kwargs: for torch.load, which does not read safetensors.
+    """
     if path.suffix == SAFETENSORS:
         safetensors = importlib.import_module("safetensors.torch")
-        weights: dict[str, torch.Tensor] = safetensors.load_file(path, device=str(map_location))
-        return weights
-    loaded: dict[str, torch.Tensor] = load_mapped(path, map_location)
+        weights: dict[str, Any] = safetensors.load_file(path, device=str(map_location))
+        with safetensors.safe_open(path, framework="pt") as file:
+            return tying.with_views(weights, file.metadata() or {})
+    loaded: dict[str, Any] = load_mapped(path, map_location, **kwargs)
     return loaded
 
 

@@ -31,6 +31,7 @@ from runtime.constants import (
     numbered,
 )
 from runtime.files import load, load_weights, save
+from runtime.fitting import fitted, plain
 from runtime.manifest import Contents
 from runtime.objects import broadcast_object_list
 from runtime.state import PartialState
@@ -155,7 +156,8 @@ def load_model(model: nn.Module, folder: Path, index: int) -> Any:
     path = saved.path(next((name for name in names if saved.has(name)), names[0]))
     weights: dict[str, Any] = {}
     if _is_first():
-        weights |= load_weights(path, "cpu")
+        found = fitted(load_weights(path, "cpu"), model)
+        weights |= {plain(name): one for name, one in found.items()}  # as torch asks for them
     return set_model_state_dict(model, weights, options=_from_rank_0())
 
 

@@ -114,6 +114,11 @@ def extract_model_from_parallel(
     return unwrapped
 
 
+def bare(model: nn.Module) -> nn.Module:
+    """The script's own model, whose names are the same for any number of processes."""
+    return extract_model_from_parallel(model, keep_torch_compile=False)
+
+
 def _restore_forward(model: nn.Module) -> None:
     original = model.__dict__.get(ORIGINAL_FORWARD)
     if original is None:

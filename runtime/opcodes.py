@@ -157,7 +157,7 @@ class _Machine:
         used = sum([size_of(one) for one in given])
         is_built = opcode.name == "BUILD"
         if is_built:
-            check_state(function)
+            check_state(function, given)
         elif type(function) is Global:
             self._spread += check(function, given)
         self._left -= used

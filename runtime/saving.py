@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from runtime import placing, project
-from runtime.checkpointing import bare, parts, random_part
+from runtime.checkpointing import parts, random_part
 from runtime.configuration import ProjectConfiguration
 from runtime.errors import CheckpointError
 from runtime.files import Part, writes
 from runtime.gradient import GradientState
 from runtime.logging import get_logger
+from runtime.model import bare
 from runtime.objects import each_object
 from runtime.registering import Registering
 from runtime.sharding import save_sharded

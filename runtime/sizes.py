@@ -1,4 +1,4 @@
-"""Sizes in words, weights divided by them, and what is one and the same in memory."""
+"""Sizes in words, weights divided by them, and where tensors are in memory."""
 
 import re
 from typing import Any
@@ -30,16 +30,17 @@ def size_in_bytes(size: int | str) -> int:
 def by_size(weights: dict[str, Any], limit: int) -> list[dict[str, Any]]:
     """Weights in their order, divided so that no part is larger than allowed.
 
-    A single weight that is larger is a part of its own.
+    A single weight that is larger is a part of its own; what is no tensor counts as nothing.
     """
     shards: list[dict[str, Any]] = [{}]
     filled = 0
     for name, tensor in weights.items():
-        if shards[-1] and filled + tensor.nbytes > limit:
+        size = getattr(tensor, "nbytes", 0)
+        if shards[-1] and filled + size > limit:
             shards.append({})
             filled = 0
         shards[-1][name] = tensor
-        filled += tensor.nbytes
+        filled += size
     return shards
 
 
@@ -65,15 +66,3 @@ def id_tensor_storage(tensor: torch.Tensor) -> tuple[torch.device, int, int]:
     """Where a tensor's memory is and how much: the same for tensors that share it."""
     storage = tensor.untyped_storage()
     return tensor.device, storage.data_ptr(), storage.nbytes()
-
-
-def place_of(tensor: torch.Tensor, own: Any) -> tuple[Any, ...]:
-    """Where a tensor's numbers are: the same for tensors that are one in memory.
-
-    Args:
-        tensor: of any kind that has strides.
-        own: what one without any numbers is told by.
-    """
-    if not tensor.numel():
-        return (own,)
-    return (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride())

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import decimal
+import io
 import os
 import pathlib
 import pickle
@@ -18,7 +19,7 @@ from runtime import archives, arrays
 _VALUES = (  # beside numbers, texts, tensors and containers, which torch.load knows
     *(bytearray, bytes, complex, decimal.Decimal, frozenset, list, dict, range, set, slice, tuple),
     *(dt.date, dt.datetime, dt.time, dt.timedelta, dt.timezone),
-    *(pathlib.PosixPath, pathlib.PurePosixPath),
+    *(pathlib.PosixPath, pathlib.PurePosixPath, io.BytesIO),
 )
 _TORCHS = re.compile(r"WeightsUnpickler error:\s*(.+?)\s*(?:\n\n|$)", re.DOTALL)
 _REFUSED = (  # whatever a pickle that is no pickle, or a constructor that is misused, can raise
@@ -30,7 +31,7 @@ _REFUSED = (  # whatever a pickle that is no pickle, or a constructor that is mi
 def load_untrusted(
     f: str | os.PathLike[str] | BinaryIO, map_location: Any = None, **kwargs: Any
 ) -> Any:
-    """Load tensors, numbers, texts, dates, numpy's arrays, and containers of these.
+    """Load tensors, numbers, texts, bytes, dates, numpy's arrays, and containers of these.
 
     Args:
         f: the file.

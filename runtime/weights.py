@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from runtime import constants, layout, manifest
+from runtime import constants, layout, manifest, tying
 from runtime.files import load_weights
+from runtime.fitting import fitted
+from runtime.model import bare
 from runtime.sizes import by_size
 
 _SINGLE = (constants.WEIGHTS_NAME, constants.SAFE_WEIGHTS_NAME)
@@ -64,6 +66,7 @@ def load_checkpoint_in_model(
     weights: dict[str, torch.Tensor] = {}
     for file in weight_files(Path(checkpoint)):
         weights |= load_weights(file, "cpu")
+    model, weights = bare(model), fitted(weights, model)
     converted = {name: _converted(name, one, wanted, kept) for name, one in weights.items()}
     has_values = not any(parameter.is_meta for parameter in model.parameters())
     found = model.load_state_dict(converted, strict=False, assign=not has_values)
@@ -77,11 +80,10 @@ def load_checkpoint_in_model(
         raise RuntimeError(sentence)
 
 
-def _converted(
-    name: str, tensor: torch.Tensor, dtype: torch.dtype | None, kept: tuple[str, ...]
-) -> torch.Tensor:
+def _converted(name: str, tensor: Any, dtype: torch.dtype | None, kept: tuple[str, ...]) -> Any:
     is_kept = any(part in name for part in kept)
-    if dtype is None or is_kept or not tensor.is_floating_point():
+    is_tensor = isinstance(tensor, torch.Tensor)  # an extra state may be something else
+    if dtype is None or is_kept or not is_tensor or not tensor.is_floating_point():
         return tensor
     return tensor.to(dtype)
 
@@ -180,7 +182,8 @@ def write_weights(
         is_safe: whether files are safetensors.
     """
     pattern = constants.SAFE_WEIGHTS_PATTERN_NAME if is_safe else constants.WEIGHTS_PATTERN_NAME
-    shards = by_size(weights, limit)
+    kept, views = tying.divided(weights) if is_safe else (weights, {})
+    shards = by_size(kept, limit)
     files = {
         pattern.format(suffix=f"-{i:05d}-of-{len(shards):05d}" if len(shards) > 1 else ""): shard
         for i, shard in enumerate(shards, 1)
@@ -188,7 +191,8 @@ def write_weights(
     index = constants.SAFE_WEIGHTS_INDEX_NAME if is_safe else constants.WEIGHTS_INDEX_NAME
     for name, shard in files.items():
         _remove_link(folder / name)
-        write(shard, folder / name, safe_serialization=is_safe)
+        shared = {one: weights[one] for one, view in views.items() if view.of in shard}
+        write(shard | shared, folder / name, safe_serialization=is_safe)
     if len(shards) > 1:
         _remove_link(folder / index)
         (folder / index).write_text(_index_of(files))
@@ -198,7 +202,7 @@ def write_weights(
 
 
 def _index_of(files: dict[str, dict[str, Any]]) -> str:
-    size = sum(tensor.nbytes for shard in files.values() for tensor in shard.values())
+    size = sum(getattr(one, "nbytes", 0) for shard in files.values() for one in shard.values())
     content = {
         "metadata": {"total_size": size},
         "weight_map": {key: name for name, shard in files.items() for key in shard},

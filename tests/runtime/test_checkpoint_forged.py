@@ -17,7 +17,7 @@ import torch
 
 from runtime import files
 from tests.runtime import forged
-from tests.runtime.forged import array, called, content, dtype, items, number, text
+from tests.runtime.forged import array, built, called, content, dtype, items, new, number, text
 
 ROOT = Path(__file__).parents[2]
 EIGHT = content(b"\x41" * 8)
@@ -252,6 +252,13 @@ BOMBS = {
     "an array of the same bytes again and again": forged.listed(
         content(b"x" * 2**20) + b"q\x05",
         *[array(items(number(2**20)), dtype("i1"), b"h\x05")] * 2000,
+    ),
+    "a file in memory of the same bytes again and again": forged.listed(
+        content(b"x" * 2**20) + b"q\x05",
+        *[built(new("_io BytesIO"), items(b"h\x05", number(0), b"N"))] * 2000,
+    ),
+    "a file in memory at a position beyond its end": built(
+        new("_io BytesIO"), items(content(b"x"), number(2**40), b"N")
     ),
 }
 
