@@ -87,7 +87,7 @@ def run(script: str, folder: Path) -> list[str]:
     env = os.environ | {"PYTHONPATH": str(PROJECT), "ACCELERATE_USE_CPU": "true"}
     command = [sys.executable, "script.py"]
     done = subprocess.run(
-        command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=120
+        command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout.splitlines()

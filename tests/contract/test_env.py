@@ -132,7 +132,7 @@ def test_an_accelerator_is_as_the_spec_says(arguments: str, changed: dict[str, o
         env=kept | {"PYTHONPATH": str(ROOT)} | operator_side.pod_env(job, attempt=0, index=0),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -30,7 +30,7 @@ def start(script: str, env: dict[str, str]) -> "subprocess.Popen[str]":
 
 def finish(process: "subprocess.Popen[str]") -> str:
     """What it has written to stderr, once it has failed."""
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 1, said
     return said
 

@@ -78,7 +78,7 @@ def run(bare: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     command = [str(bare / "acceleratedjob"), *arguments]
     return subprocess.run(
-        command, cwd=bare, env=kept, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=bare, env=kept, capture_output=True, text=True, timeout=600, check=False
     )
 
 

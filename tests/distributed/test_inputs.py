@@ -22,7 +22,7 @@ def found() -> list[dict[str, Any]]:
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}"}
     command = [sys.executable, str(Path(__file__).with_name("inputs.py"))]
     done = subprocess.run(
-        command, env=env, text=True, capture_output=True, check=False, timeout=240
+        command, env=env, text=True, capture_output=True, check=False, timeout=600
     )
     assert done.returncode == 0, done.stderr[-5000:]
     read: list[dict[str, Any]] = json.loads(done.stdout)

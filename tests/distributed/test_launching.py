@@ -35,7 +35,7 @@ def script(folder: Path, before: str = "") -> str:
 def run(command: list[str], env: dict[str, str]) -> "subprocess.CompletedProcess[str]":
     clean = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | env
     return subprocess.run(
-        command, env=clean, capture_output=True, text=True, timeout=120, check=False
+        command, env=clean, capture_output=True, text=True, timeout=600, check=False
     )
 
 

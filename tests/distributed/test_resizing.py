@@ -32,7 +32,7 @@ def found() -> dict[str, Any]:
             text=True,
             capture_output=True,
             check=False,
-            timeout=240,
+            timeout=600,
         )
     assert done.returncode == 0, done.stderr[-5000:]
     read: dict[str, Any] = json.loads(done.stdout)

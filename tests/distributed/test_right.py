@@ -26,7 +26,7 @@ def found(library: str) -> dict[str, Any]:
         paths = os.pathsep.join([str(ROOT), str(ROOT / "operator"), *sys.path])
         env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
         done = subprocess.run(
-            command, env=env, capture_output=True, text=True, check=False, timeout=240
+            command, env=env, capture_output=True, text=True, check=False, timeout=600
         )
         assert done.returncode == 0, done.stderr[-3000:]
         sys.stderr.write(done.stderr)  # what pytest shows beside a row that fails

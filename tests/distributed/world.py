@@ -4,17 +4,18 @@ import contextlib
 import functools
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from acceleratedjob.local.process import free_port
 
-SECONDS = 120  # for a world that runs all cases; half a minute, if it has the machine for itself
+SILENCE = 120  # seconds without a line of any process, which names each case: a world that hangs
 # Accelerate's forked workers hang now and then before their first line (runtime/forking.py).
 TRIES = {"accelerate": 3, "runtime": 1}
 ROOT = Path(__file__).parents[2]
@@ -62,24 +63,49 @@ def end(process: "subprocess.Popen[str]") -> None:
 
 
 def finish(processes: list["subprocess.Popen[str]"]) -> list[str]:
-    """Wait for all; as soon as one fails, or all hang, end all and show what each has said."""
+    """Wait for all; as soon as one fails, or all are silent, end all and show what each has said.
+
+    A machine that is busy makes a world slow, but not silent.
+    """
+    said: list[list[str]] = [[] for _ in processes]
+    news: queue.SimpleQueue[int | None] = queue.SimpleQueue()  # exit codes; None: a line
     with ThreadPoolExecutor(2 * len(processes)) as pool:
-        outputs = [pool.submit(one.communicate) for one in processes]
-        waiting = [pool.submit(one.wait) for one in processes]
-        try:
-            for done in as_completed(waiting, timeout=SECONDS):
-                if done.result():
-                    break
-        except TimeoutError:
-            pass  # shown below, as the exit code of the kill
+        for process, lines in zip(processes, said, strict=True):
+            pool.submit(_listen, process, lines, news)
+            pool.submit(_await_end, process, news)
+        _await_ends(len(processes), news)
         for process in processes:
             end(process)
-        said = [one.result()[0] for one in outputs]
     codes = [process.returncode for process in processes]
+    outputs = ["".join(lines) for lines in said]
     assert not any(codes), f"exit codes {codes}\n" + "\n".join(
-        f"--- rank {rank}\n{output[-3000:]}" for rank, output in enumerate(said)
+        f"--- rank {rank}\n{output[-3000:]}" for rank, output in enumerate(outputs)
     )
-    return said
+    return outputs
+
+
+def _listen(
+    process: "subprocess.Popen[str]", lines: list[str], news: "queue.SimpleQueue[int | None]"
+) -> None:
+    assert process.stdout is not None  # `start` has made a pipe
+    with process.stdout:
+        for line in process.stdout:
+            lines.append(line)
+            news.put(None)
+
+
+def _await_end(process: "subprocess.Popen[str]", news: "queue.SimpleQueue[int | None]") -> None:
+    news.put(process.wait())
+
+
+def _await_ends(running: int, news: "queue.SimpleQueue[int | None]") -> None:
+    """Return when all processes have ended, one has failed, or none has said anything for long."""
+    with contextlib.suppress(queue.Empty):  # shown as the exit code of the kill
+        while running:
+            code = news.get(timeout=SILENCE)
+            if code:
+                return
+            running -= code is not None
 
 
 def results(library: str, size: int) -> list[dict[str, Any]]:

@@ -207,7 +207,7 @@ def run(program: str) -> "subprocess.CompletedProcess[str]":
         text=True,
         capture_output=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
 
 

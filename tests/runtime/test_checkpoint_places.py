@@ -82,7 +82,7 @@ def test_a_volumes_root_is_saved_to_again_and_again(tmp_path: Path) -> None:
         text=True,
         capture_output=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     assert done.stdout.strip() == f"2.0 {sorted(FILES)} ['volume']", done.stderr
 
