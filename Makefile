@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+# Compiled once: where PYTHONDONTWRITEBYTECODE is set, each process would compile torch. uv compiles only
+# what it installs, so both installations say so.
+UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 # Torch without CUDA is a tenth of the size; where an index has it, set TORCH_INDEX to its address.
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
@@ -42,9 +44,8 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/uv
 	$(UV) $(INDEX) --constraint constraints.txt --group demo --editable '.[operator,runtime]'
 	@touch $@
 
-# Compiled once: where PYTHONDONTWRITEBYTECODE is set, each process of the tests would compile torch.
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.demo
-	$(UV) $(INDEX) --compile-bytecode --constraint constraints.txt --group dev
+	$(UV) $(INDEX) --constraint constraints.txt --group dev
 	@touch $@
 
 $(VENV)/.node: Makefile | $(BIN)/uv
