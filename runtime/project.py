@@ -43,7 +43,7 @@ def checkpoints(config: ProjectConfiguration) -> Path:
 def target(config: ProjectConfiguration, output_dir: str | os.PathLike[str] | None) -> Path:
     """What a checkpoint is to be called: what the main process says, on all of them.
 
-    With automatic naming it gets the next free number.
+    With automatic naming it gets the next number that is free there, in each one's project.
 
     Raises:
         ValueError: no directory, and no automatic naming.
@@ -59,8 +59,8 @@ def target(config: ProjectConfiguration, output_dir: str | os.PathLike[str] | No
     number = max(config.iteration, manifest.number(known[-1]) + 1 if known else 0)
     while os.path.lexists(parent / manifest.name_of(number)):  # somebody else's
         number += 1
-    config.iteration, parent = broadcast_object_list([number, parent])
-    return Path(parent, manifest.name_of(config.iteration))
+    (config.iteration,) = broadcast_object_list([number])
+    return parent / manifest.name_of(config.iteration)  # each machine's own, if each saves
 
 
 def retain(config: ProjectConfiguration) -> None:
