@@ -13,6 +13,7 @@ from aiohttp import web
 from acceleratedjob import api
 from acceleratedjob.api import Manifest
 from acceleratedjob.bounds import UNREADABLE
+from acceleratedjob.cluster import Change, Changed, Gone
 from acceleratedjob.kube.handlers import Handlers, settings
 from acceleratedjob.kube.objects import collection
 from acceleratedjob.kube.pulse import Pulse
@@ -65,14 +66,16 @@ class Seen:
         self.jobs: list[Manifest] = []
         self.changed = asyncio.Event()
 
-    def see(self, found: Manifest) -> None:
-        """Take a job."""
-        self.jobs.append(found)
-        self.changed.set()
-
-    def forget(self, uid: str) -> None:
-        """Take the end of a job."""
-        self.jobs.append({"gone": uid})
+    def take(self, kind: str, change: Change) -> None:
+        """Take a job, or its end."""
+        assert kind == api.KIND
+        match change:
+            case Changed(found):
+                self.jobs.append(found)
+            case Gone(found):
+                self.jobs.append({"gone": found["metadata"]["uid"]})
+            case _:
+                raise AssertionError(change)
         self.changed.set()
 
     @property
