@@ -215,9 +215,6 @@ def test_a_scaled_job_goes_on_in_its_new_size(job: Job) -> None:
             "spec.template.spec.containers.image: Pod",
             id="a field of another type",
         ),
-        pytest.param(
-            {"priorityClassName": "none-such"}, "no PriorityClass", id="a class that is not there"
-        ),
     ],
 )
 def test_a_pod_that_the_api_server_refuses_fails_the_job(

@@ -42,10 +42,20 @@ _TEMPLATE: Manifest = {
                 "args": ["--fast"],
                 "env": [{"name": "A", "value": "b"}],
                 "volumeMounts": [{"name": "data", "mountPath": "/data"}],
-                "resources": {"limits": {"nvidia.com/gpu": 2, "memory": "8Gi", "cpu": 1.5}},
+                "resources": {
+                    "limits": {"nvidia.com/gpu": 2, "memory": "8Gi", "cpu": 1.5},
+                    "claims": [{"name": "gpus"}],
+                },
+                "securityContext": {"privileged": False},
             },
         ],
-        "volumes": [{"name": "data", "emptyDir": {}}],
+        "volumes": [
+            {"name": "data", "emptyDir": {}},
+            {"name": "node", "hostPath": {"path": "/srv"}},
+        ],
+        "runtimeClassName": "nvidia",
+        "hostNetwork": False,
+        "dnsPolicy": "ClusterFirst",
         "affinity": {
             "podAffinity": {
                 "requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone"}]

@@ -34,6 +34,7 @@ class Scaled:
         self.models = [nn.Linear(1, 1, bias=False) for _ in range(models)]
         for model in self.models:
             nn.init.ones_(model.weight)
+            self.accelerator.prepare_model(model)
         sgd = [torch.optim.SGD(model.parameters(), lr=0.5) for model in self.models]
         self.optimizers = [self.accelerator.prepare_optimizer(one) for one in sgd]
 

@@ -39,4 +39,5 @@ async def main(file: Path, flags: list[str]) -> None:
     noting.cancel()
 
 
-asyncio.run(main(Path(sys.argv[1]), sys.argv[2:]))
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2:]))
