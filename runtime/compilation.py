@@ -1,5 +1,6 @@
 """Compiling models with torch.compile."""
 
+import importlib
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -29,14 +30,17 @@ class TorchDynamoPlugin(KwargsHandler):
         """Fill what is not said.
 
         Raises:
-            ValueError: the backend is unknown.
+            ValueError: the backend is unknown, or its mode.
         """
         settings = Settings.from_env(os.environ)
         source = None if self.backend else env_name("dynamo_backend")
         backend = self.backend or settings.dynamo_backend or "no"
         with naming(source):
-            self.backend = DynamoBackend(str(backend).upper())
+            self.backend = _known(str(backend).upper())
+        source = None if self.mode else env_name("dynamo_mode")
         self.mode = self.mode or settings.dynamo_mode or "default"
+        with naming(source):
+            _check_mode(self.mode, self.backend)
         if self.fullgraph is None:
             self.fullgraph = bool(settings.dynamo_use_fullgraph)
         if self.dynamic is None:
@@ -55,6 +59,23 @@ class TorchDynamoPlugin(KwargsHandler):
         fixed["use_regional_compilation"] = False
         known = {name: fixed.get(name, default[name].default) for name in self.to_dict()}
         return {name: value for name, value in self.to_dict().items() if value != known[name]}
+
+
+def _known(backend: str) -> DynamoBackend:
+    if backend not in DynamoBackend:
+        sentence = f"dynamo_backend must be one of {', '.join(DynamoBackend.list())}, got {backend}"
+        raise ValueError(sentence)
+    return DynamoBackend(backend)
+
+
+def _check_mode(mode: str, backend: DynamoBackend) -> None:
+    """Modes are inductor's; other backends take any."""
+    if backend != DynamoBackend.INDUCTOR or mode == "default":
+        return
+    modes = importlib.import_module("torch._inductor").list_mode_options()
+    if mode not in modes:
+        sentence = f"dynamo_mode must be one of {', '.join(modes)}, got {mode}"
+        raise ValueError(sentence)
 
 
 def compile_model(model: nn.Module, plugin: TorchDynamoPlugin) -> nn.Module:

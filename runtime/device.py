@@ -62,6 +62,23 @@ def choose(*, cpu: bool, distributed: bool) -> Kind:
     return CPU if cpu else next(fit)
 
 
+def named(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)  # torch takes the names of devices that it does not find
+    except (AssertionError, RuntimeError) as error:
+        found = choose(cpu=False, distributed=False).name
+        reason = str(error).partition("\n")[0]
+        sentence = f"it must be a device that torch finds here, as {found}, got {name!r}: {reason}"
+        raise ValueError(sentence) from error
+    return device
+
+
 def place(kind: Kind, local_rank: int) -> torch.device:
     """This process' own device of a kind; accelerators are dealt by local rank."""
     if kind.name in ("cpu", "mps", "xla"):

@@ -26,7 +26,7 @@ def str_to_bool(value: str, to_bool: bool = False) -> int | bool:
     """
     word = value.lower()
     if word not in (*_TRUE, *_FALSE):
-        sentence = f"invalid truth value {value}"
+        sentence = f"invalid truth value {value}: it must be true or false, yes or no, 1 or 0"
         raise ValueError(sentence)
     return word in _TRUE if to_bool else int(word in _TRUE)
 
@@ -50,19 +50,21 @@ def naming(variable: str | None) -> Iterator[None]:
 
     Raises:
         ValueError: the value is wrong; the message begins with the variable and its value.
+        NotImplementedError: the value is one that this runtime does not support.
     """
     try:
         yield
-    except (ValueError, KeyError) as error:
+    except (ValueError, NotImplementedError) as error:
         if variable is None:
             raise
+        kind = ValueError if isinstance(error, ValueError) else NotImplementedError
         sentence = f"{variable}={os.environ.get(variable)!r} is wrong: {error}"
-        raise ValueError(sentence) from error
+        raise kind(sentence) from error
 
 
 def get_int_from_env(env_keys: Sequence[str], default: int) -> int:
     """The first variable of some that has a number that is not negative."""
-    found = (int(os.environ.get(name, "-1")) for name in env_keys)
+    found = (whole_number(name, os.environ.get(name, "-1")) for name in env_keys)
     return next((number for number in found if number >= 0), default)
 
 

@@ -27,6 +27,9 @@ from runtime.fsdp_terms import (
     PRECISIONS,
     Policy,
     check_kind,
+    check_offload,
+    check_pattern,
+    check_version,
     class_of,
     dtype_of,
     kind_of_state_dict,
@@ -41,6 +44,7 @@ _FLAGS = (  # fields that the environment answers with yes or no; default: no
     "activation_checkpointing_offload",
     "cpu_ram_efficient_loading",
 )
+_CLASSES = PREFIX + "TRANSFORMER_CLS_TO_WRAP"
 _OBSOLETE = ("backward_prefetch", "use_orig_params", "sync_module_states", "forward_prefetch")
 
 
@@ -87,8 +91,11 @@ class FullyShardedDataParallelPlugin:
         self.validate_cpu_offload()
         self.set_state_dict_type()
         self._set_policy()
-        if self.ignored_modules is None:
-            self.ignored_modules = os.environ.get(PREFIX + "IGNORED_MODULES")
+        source = PREFIX + "IGNORED_MODULES" if self.ignored_modules is None else None
+        if source is not None:
+            self.ignored_modules = os.environ.get(source)
+        with naming(source):
+            check_pattern(self.ignored_modules)
         if isinstance(self.mixed_precision_policy, str):
             self.set_mixed_precision(self.mixed_precision_policy, override=True)
         elif isinstance(self.mixed_precision_policy, dict):
@@ -97,12 +104,10 @@ class FullyShardedDataParallelPlugin:
             self.validate_mixed_precision_policy()
 
     def _set_version(self) -> None:
-        asked = self.fsdp_version or whole_number(
-            PREFIX + "VERSION", os.environ.get(PREFIX + "VERSION", "2")
-        )
-        if asked not in (1, 2):
-            sentence = f"fsdp_version must be 2, got {asked}"
-            raise ValueError(sentence)
+        asked = self.fsdp_version
+        with naming(None if asked else PREFIX + "VERSION"):
+            asked = asked or _number("VERSION", 2)
+            check_version(asked)
         self.fsdp_version = 2
         said = [name for name in _OBSOLETE if getattr(self, name) is not None]
         for name in said:
@@ -126,6 +131,7 @@ class FullyShardedDataParallelPlugin:
             self.reshard_after_forward = reshards(True if said is None else said)
 
     def _set_flags(self) -> None:
+        offload = self.activation_checkpointing_offload
         for name in _FLAGS:
             if getattr(self, name) is None:
                 setattr(self, name, parse_flag_from_env(PREFIX + name.upper()))
@@ -133,11 +139,8 @@ class FullyShardedDataParallelPlugin:
             # Transformers asks for it here, and reads on rank 0 only.
             os.environ[PREFIX + "CPU_RAM_EFFICIENT_LOADING"] = "True"
             os.environ["ACCELERATE_USE_FSDP"] = "true"
-        if self.activation_checkpointing_offload and not self.activation_checkpointing:
-            sentence = (
-                "`activation_checkpointing_offload=True` requires `activation_checkpointing=True`."
-            )
-            raise ValueError(sentence)
+        with naming(None if offload else PREFIX + "ACTIVATION_CHECKPOINTING_OFFLOAD"):
+            check_offload(self)
 
     def _set_policy(self) -> None:
         source = None
@@ -149,16 +152,10 @@ class FullyShardedDataParallelPlugin:
         with naming(source):
             self.auto_wrap_policy = policy_named(self.auto_wrap_policy)
         if self.auto_wrap_policy is transformer_auto_wrap_policy:
-            names = self.transformer_cls_names_to_wrap or os.environ.get(
-                PREFIX + "TRANSFORMER_CLS_TO_WRAP"
-            )
-            self.transformer_cls_names_to_wrap = (
-                names.split(",") if isinstance(names, str) else names
-            )
+            names = self.transformer_cls_names_to_wrap or os.environ.get(_CLASSES)
+            self.transformer_cls_names_to_wrap = _words(names) if isinstance(names, str) else names
         elif self.auto_wrap_policy is size_based_auto_wrap_policy and self.min_num_params is None:
-            self.min_num_params = whole_number(
-                PREFIX + "MIN_NUM_PARAMS", os.environ.get(PREFIX + "MIN_NUM_PARAMS", "0")
-            )
+            self.min_num_params = _number("MIN_NUM_PARAMS", 0)
 
     def set_auto_wrap_policy(self, model: nn.Module) -> None:
         """Make the policy one that knows a model's classes, or the size.
@@ -171,7 +168,9 @@ class FullyShardedDataParallelPlugin:
             if names is None:
                 names = list(getattr(model, "_no_split_modules", None) or ())
             self.transformer_cls_names_to_wrap = names
-            classes = {name: class_of(model, name) for name in names}
+            said = names and names == _words(os.environ.get(_CLASSES, ""))
+            with naming(_CLASSES if said else None):
+                classes = {name: class_of(model, name) for name in names}
             self.auto_wrap_policy = functools.partial(
                 transformer_auto_wrap_policy, transformer_layer_cls=set(classes.values())
             )
@@ -243,3 +242,16 @@ class FullyShardedDataParallelPlugin:
             self.state_dict_config = model_config()
         if state_dict_type is not None or self.optim_state_dict_config is None:
             self.optim_state_dict_config = optim_config()
+
+
+def _number(name: str, default: int) -> int:
+    """A variable's number, which is not negative."""
+    number = whole_number(PREFIX + name, os.environ.get(PREFIX + name) or str(default))
+    if number < 0:
+        sentence = f"{PREFIX}{name} must be at least 0, got {str(number)!r}"
+        raise ValueError(sentence)
+    return number
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]

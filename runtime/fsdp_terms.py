@@ -69,7 +69,12 @@ def reshards(said: Any) -> bool:
     if text.isdigit() and 1 <= int(text) <= len(_STRATEGIES):
         text = list(_STRATEGIES)[int(text) - 1]
     if text not in _STRATEGIES:
-        return bool(str_to_bool(text))
+        try:
+            return bool(str_to_bool(text))
+        except ValueError as error:
+            able = [name for name, answer in _STRATEGIES.items() if answer is not None]
+            sentence = f"{error}, or one of {', '.join(able)}"
+            raise ValueError(sentence) from error
     answer = _STRATEGIES[text]
     if answer is None:
         sentence = f"FSDP2 has no {text}: {_INSTEAD}"
@@ -109,8 +114,13 @@ def policy_named(name: str) -> Policy | None:
 def kind_of_state_dict(said: StateDictType | str) -> StateDictType:
     """What checkpoints are, by torch's word or its number; ValueError: FSDP2 has none such."""
     if isinstance(said, str):
-        by_number = {str(one.value): one for one in StateDictType}
-        said = by_number.get(said) or StateDictType[said.upper()]
+        known = {name: one for one in StateDictType for name in (one.name, str(one.value))}
+        if said.upper() not in known:
+            sentence = (
+                f"Invalid state dict type: {said}. Must be one of {[one.name for one in CONFIGS]}"
+            )
+            raise ValueError(sentence)
+        said = known[said.upper()]
     if said not in CONFIGS:
         sentence = (
             f"FSDP2 does not support {said.name}. Please set `fsdp_state_dict_type` to "
@@ -125,8 +135,32 @@ def class_of(model: nn.Module, name: str) -> type[nn.Module]:
     for module in model.modules():
         if type(module).__name__ == name:
             return type(module)
-    sentence = f"Could not find the transformer layer class {name} in the model."
+    found = ", ".join(dict.fromkeys(type(module).__name__ for module in model.modules()))
+    sentence = (
+        f"Could not find the transformer layer class {name} in the model. Its classes are {found}"
+    )
     raise ValueError(sentence)
+
+
+def check_version(version: int) -> None:
+    """See that this is FSDP2, or FSDP1 which is read as it; ValueError: it is not."""
+    if version not in (1, 2):
+        sentence = f"fsdp_version must be 2, got {version}"
+        raise ValueError(sentence)
+
+
+def check_pattern(said: Any) -> None:
+    """See that text for `ignored_modules` is a pattern; ValueError: it is not."""
+    if not isinstance(said, str):
+        return
+    try:
+        re.compile(said)
+    except re.error as error:
+        sentence = (
+            f"ignored_modules must be modules, or a regular expression that matches the whole "
+            f"names of modules, got {said!r}: {error}"
+        )
+        raise ValueError(sentence) from error
 
 
 def ignored_modules(model: nn.Module, said: Iterable[nn.Module] | str | None) -> list[nn.Module]:
@@ -144,3 +178,12 @@ def check_kind(field: str, value: Any, kind: type) -> None:
             f"got {value!r}"
         )
         raise ValueError(sentence)  # noqa: TRY004  # accelerate's kind of error
+
+
+def check_offload(plugin: Any) -> None:
+    """See that what is to wait on the CPU is recomputed; ValueError: it is not."""
+    if plugin.activation_checkpointing_offload and not plugin.activation_checkpointing:
+        sentence = (
+            "`activation_checkpointing_offload=True` requires `activation_checkpointing=True`."
+        )
+        raise ValueError(sentence)

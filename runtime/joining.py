@@ -31,6 +31,19 @@ def joined_world() -> World:
     return World(rank=rank, size=size, local_rank=rank, local_size=size)
 
 
+def check_backend(backend: str) -> None:
+    """See that torch has a backend, or all that are named for kinds of devices.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if not distributed.is_backend_available(backend):
+        known = [one for one in distributed.Backend.backend_list if one != "undefined"]
+        usable = filter(distributed.is_backend_available, known)
+        sentence = f"torch.distributed has no backend {backend!r} here, but {', '.join(usable)}"
+        raise ValueError(sentence)
+
+
 def join(world: World, backend: str | None, options: dict[str, Any]) -> None:
     """Make the process group, unless the script has one already."""
     if distributed.is_initialized():

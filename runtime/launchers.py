@@ -11,11 +11,12 @@ from torch.multiprocessing.spawn import start_processes
 
 from runtime import world
 from runtime.enums import DistributedType, PrecisionType
-from runtime.environment import patch_environment
+from runtime.environment import patch_environment, whole_number
 from runtime.state import AcceleratorState, GradientState, PartialState
 
 __all__ = ["PrepareForLaunch", "debug_launcher", "notebook_launcher"]
 
+_NODE = ("NPROC", "NODE_RANK")  # processes of each machine, and which machine this is
 _RENDEZVOUS_FILE = "ACCELERATE_DEBUG_RDV_FILE"  # where the processes of a debug launch meet
 
 
@@ -34,7 +35,8 @@ class PrepareForLaunch:
         """Args: index: of the process on this machine; args: for the function."""
         for state in (AcceleratorState, PartialState, GradientState):
             state._reset_state()  # noqa: SLF001  # what was forked along is another process'
-        rank = int(os.environ.get("NPROC", "0")) * int(os.environ.get("NODE_RANK", "0")) + index
+        size, node = (whole_number(name, os.environ.get(name, "0")) for name in _NODE)
+        rank = size * node + index
         os.environ |= {
             world.RANK: str(rank),
             world.LOCAL_RANK: str(index),

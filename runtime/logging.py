@@ -9,7 +9,8 @@ import os
 from collections.abc import MutableMapping
 from typing import Any
 
-from runtime.settings import Settings
+from runtime.environment import naming
+from runtime.settings import Settings, env_name
 from runtime.state import PartialState
 
 
@@ -73,10 +74,23 @@ def get_logger(name: str, log_level: str | None = None) -> MultiProcessAdapter:
     Args:
         name: as for logging.getLogger.
         log_level: of it and of the root; default: ACCELERATE_LOG_LEVEL, else as they are.
+
+    Raises:
+        ValueError: the level is unknown.
     """
     logger = logging.getLogger(name)
     level = log_level or Settings.from_env(os.environ).log_level
     if level is not None:
-        logger.setLevel(level.upper())
-        logging.root.setLevel(level.upper())
+        with naming(None if log_level else env_name("log_level")):
+            level = _known(level)
+        logger.setLevel(level)
+        logging.root.setLevel(level)
     return MultiProcessAdapter(logger, {})
+
+
+def _known(level: str) -> str:
+    known = logging.getLevelNamesMapping()
+    if level.upper() not in known:
+        sentence = f"Unknown level: {level!r}. It must be one of {', '.join(known)}, in any case"
+        raise ValueError(sentence)
+    return level.upper()

@@ -170,7 +170,8 @@ class ParallelismConfig:
         if self.total_size not in (1, world_size):
             sentence = (
                 f"ParallelismConfig total_size ({self.total_size}) does not match num_processes "
-                f"({world_size}). Please adjust dp_replicate_size/dp_shard_size."
+                f"({world_size}). Please adjust dp_replicate_size/dp_shard_size, or "
+                f"{_variable('dp_replicate_size')}/{_variable('dp_shard_size')}."
             )
             raise ValueError(sentence)
         if shards and self.dp_replicate_enabled and not self.dp_shard_enabled:

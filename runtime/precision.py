@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from runtime.enums import PrecisionType
+from runtime.environment import naming
 from runtime.nested import map_tensors
-from runtime.settings import Settings
+from runtime.settings import Settings, env_name
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -21,10 +22,15 @@ def choose_precision(wanted: str | None, device: torch.device) -> str:
         ValueError: it is unknown, or cannot be had here.
     """
     precision = wanted or Settings.from_env(os.environ).mixed_precision or "no"
+    with naming(None if wanted else env_name("mixed_precision")):
+        _check(precision, device)
+    return precision
+
+
+def _check(precision: str, device: torch.device) -> None:
     if precision not in PrecisionType:
-        source = "" if wanted else " (of ACCELERATE_MIXED_PRECISION)"
         sentence = (
-            f"Unknown mixed_precision mode: {precision}{source}. Choose between 'no', "
+            f"Unknown mixed_precision mode: {precision}. Choose between 'no', "
             f"{', '.join(map(repr, DTYPES))}."
         )
         raise ValueError(sentence)
@@ -34,7 +40,6 @@ def choose_precision(wanted: str | None, device: torch.device) -> str:
     if precision == "fp16" and device.type == "cpu":
         sentence = f"fp16 mixed precision requires a GPU (not {device.type!r}); use bf16"
         raise ValueError(sentence)
-    return precision
 
 
 def convert_to_fp32(tensor: Any) -> Any:

@@ -14,6 +14,7 @@ from runtime.availability import is_present
 from runtime.enums import RNGType, text
 from runtime.objects import each_object
 from runtime.rollcall import Collective
+from runtime.settings import env_name
 from runtime.state import PartialState
 from runtime.warn import warn_once
 
@@ -140,7 +141,14 @@ def synchronize_rng_state(
 
 def _module(name: str) -> Any:
     """The module of torch that has a kind's default generator."""
-    return torch if name == RNGType.TORCH.value else getattr(torch, name)
+    module = torch if name == RNGType.TORCH.value else getattr(torch, name, None)
+    if module is None:
+        sentence = (
+            f"rng_types (or {env_name('rng_types')}) has `{name}`, and this torch has no "
+            f"torch.{name}: leave it out"
+        )
+        raise ValueError(sentence)
+    return module
 
 
 def get_state(door: Any) -> torch.Tensor:

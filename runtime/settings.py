@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from runtime.enums import RNGType
 from runtime.environment import str_to_bool, whole_number
 
+_SEEDS = 2**32  # what numpy's generator can be seeded with
 _NAMES = {"fork_launched": "FORK_LAUNCHED"}  # accelerate names it so
 
 
@@ -87,14 +89,30 @@ def _positive(name: str, text: str) -> int:
     return number
 
 
-def _words(_name: str, text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
+def _seed(name: str, text: str) -> int:
+    number = whole_number(name, text)
+    if not 0 <= number < _SEEDS:
+        sentence = f"{name} must be at least 0 and less than 2**32, got {text!r}"
+        raise ValueError(sentence)
+    return number
+
+
+def _rng_types(name: str, text: str) -> tuple[str, ...]:
+    words = tuple(word.strip() for word in text.split(",") if word.strip())
+    if not all(word in RNGType for word in words):
+        sentence = f"{name} must list some of {', '.join(RNGType.list())}, got {text!r}"
+        raise ValueError(sentence)
+    return words
 
 
 _READERS: dict[Any, Callable[[str, str], Any]] = {
     str | None: _text,
     bool | None: _boolean,
     int | None: whole_number,
-    tuple[str, ...] | None: _words,
 }
-_STRICTER = {"collective_timeout": _positive, "gradient_accumulation_steps": _positive}
+_STRICTER: dict[str, Callable[[str, str], Any]] = {
+    "collective_timeout": _positive,
+    "gradient_accumulation_steps": _positive,
+    "rng_types": _rng_types,
+    "seed": _seed,
+}

@@ -8,12 +8,13 @@ from torch import distributed
 
 from runtime import last_words, left_out, rollcall
 from runtime.control import ProcessControl
-from runtime.device import choose, place
+from runtime.device import choose, named, place
 from runtime.enums import DistributedType
+from runtime.environment import naming
 from runtime.gradient import GradientState
-from runtime.joining import join, joined_world, leave, set_timeout
+from runtime.joining import check_backend, join, joined_world, leave, set_timeout
 from runtime.precision import choose_precision
-from runtime.settings import Settings
+from runtime.settings import Settings, env_name
 from runtime.shared import Shared
 
 __all__ = ["AcceleratorState", "GradientState", "PartialState", "is_initialized"]
@@ -67,9 +68,13 @@ class PartialState(Shared, ProcessControl):
         last_words.install(os.environ)
         world, settings = joined_world(), Settings.from_env(os.environ)
         kind = choose(cpu=cpu or bool(settings.use_cpu), distributed=world.size > 1)
-        wanted = settings.torch_device
-        device = torch.device(wanted) if wanted else place(kind, world.local_rank)
-        backend = kwargs.pop("backend", None) or settings.distributed_backend or kind.backend
+        wanted, asked = settings.torch_device, kwargs.pop("backend", None)
+        with naming(env_name("torch_device") if wanted else None):
+            device = named(wanted) if wanted else place(kind, world.local_rank)
+        if asked is None and settings.distributed_backend is not None and world.size > 1:
+            with naming(env_name("distributed_backend")):
+                check_backend(settings.distributed_backend)
+        backend = asked or settings.distributed_backend or kind.backend
         if world.size > 1:
             join(world, backend, kwargs)
             if settings.collective_timeout is not None and "timeout" not in kwargs:

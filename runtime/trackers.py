@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from runtime.environment import str_to_bool
+from runtime.environment import naming, parse_flag_from_env
 from runtime.nested import listify
 from runtime.tracker import GeneralTracker, on_main_process
 
@@ -130,6 +130,14 @@ class WandBTracker(GeneralTracker):
         self.run.finish()
 
 
+def _tags(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        sentence = f"tags must be a JSON object of texts, got {text!r}: {error}"
+        raise ValueError(sentence) from error
+
+
 class MLflowTracker(GeneralTracker):
     """MLflow."""
 
@@ -148,15 +156,19 @@ class MLflowTracker(GeneralTracker):
     ) -> None:
         """Args: for mlflow.start_run; MLFLOW_EXPERIMENT_NAME, _RUN_ID, _TAGS, _NESTED_RUN win."""
         super().__init__()
-        nested = os.environ.get("MLFLOW_NESTED_RUN")
+        if "MLFLOW_NESTED_RUN" in os.environ:
+            nested_run = parse_flag_from_env("MLFLOW_NESTED_RUN")
         self.experiment_name = os.environ.get("MLFLOW_EXPERIMENT_NAME", experiment_name)
         self.logging_dir = logging_dir
-        tags = os.environ.get("MLFLOW_TAGS", tags)
+        source = "MLFLOW_TAGS" if "MLFLOW_TAGS" in os.environ else None
+        tags = tags if source is None else os.environ[source]
+        with naming(source):
+            tags = _tags(tags) if isinstance(tags, str) else tags
         self.run_options = {
             "run_id": os.environ.get("MLFLOW_RUN_ID", run_id),
             "run_name": run_name,
-            "nested": nested_run if nested is None else bool(str_to_bool(nested)),
-            "tags": json.loads(tags) if isinstance(tags, str) else tags,
+            "nested": nested_run,
+            "tags": tags,
             "description": description,
         }
 

@@ -1,8 +1,10 @@
 """Errors name what can be chosen here, and the variable that has a wrong value."""
 
+import dataclasses
 import inspect
 import logging
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,12 +13,26 @@ from torch import nn
 
 from runtime import Accelerator
 from runtime.compilation import TorchDynamoPlugin
+from runtime.environment import get_int_from_env, patch_environment
 from runtime.fsdp_plugin import FullyShardedDataParallelPlugin
+from runtime.launchers import PrepareForLaunch
 from runtime.logging import get_logger
 from runtime.parallelism_config import ParallelismConfig
+from runtime.settings import Settings, env_name
 from runtime.state import AcceleratorState, GradientState
+from runtime.trackers import MLflowTracker
 
 FSDP = FullyShardedDataParallelPlugin
+SETTINGS = dataclasses.fields(Settings)
+_FLAGS = (
+    *("OFFLOAD_PARAMS", "ACTIVATION_CHECKPOINTING", "ACTIVATION_CHECKPOINTING_OFFLOAD"),
+    "CPU_RAM_EFFICIENT_LOADING",
+)
+_SIZES = ("DP_REPLICATE", "DP_SHARD", "CP", "SP", "TP")
+
+
+def _is_bool(field: Any) -> bool:
+    return bool(field.type == bool | None)
 
 
 @pytest.fixture(autouse=True)
@@ -26,30 +42,84 @@ def fresh_state() -> Iterator[None]:
     GradientState._reset_state()
 
 
+def blocks() -> Any:
+    """The policy that the environment asks for, of a model."""
+    return FSDP(auto_wrap_policy="TRANSFORMER_BASED_WRAP").policy_of(nn.Linear(1, 1))
+
+
+def of_two() -> Any:
+    """The first process of two; an error comes before it waits for the other."""
+    world = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    with patch_environment(**world):
+        Accelerator(cpu=True)
+
+
+def counted() -> Any:
+    get_int_from_env(["SOME_NUMBER"], 1)
+
+
+def launched() -> Any:
+    PrepareForLaunch(print)(0)
+
+
+BOOLEAN, NUMBER = "true or false", "must be a whole number"
+SIZED = partial(FSDP, auto_wrap_policy="SIZE_BASED_WRAP")
+INDUCTOR = partial(TorchDynamoPlugin, backend="inductor")
+WRONG: list[tuple[Any, str, str, str]] = [  # what reads it, variable, value, what is allowed
+    *((FSDP, f"FSDP_{name}", "maybe", BOOLEAN) for name in _FLAGS),
+    (FSDP, "FSDP_ACTIVATION_CHECKPOINTING_OFFLOAD", "true", "activation_checkpointing=True"),
+    (FSDP, "FSDP_VERSION", "two", NUMBER),
+    (FSDP, "FSDP_VERSION", "3", "must be 2"),
+    (FSDP, "FSDP_RESHARD_AFTER_FORWARD", "maybe", "FULL_SHARD, SHARD_GRAD_OP"),
+    (FSDP, "FSDP_SHARDING_STRATEGY", "NO_SHARD", "without an fsdp_plugin"),
+    (FSDP, "FSDP_AUTO_WRAP_POLICY", "SOME", "TRANSFORMER_BASED_WRAP"),
+    (FSDP, "FSDP_STATE_DICT_TYPE", "NONE_SUCH", "SHARDED_STATE_DICT"),
+    (FSDP, "FSDP_IGNORED_MODULES", "head.(", "a regular expression"),
+    (SIZED, "FSDP_MIN_NUM_PARAMS", "many", NUMBER),
+    (SIZED, "FSDP_MIN_NUM_PARAMS", "-1", "at least 0"),
+    (blocks, "FSDP_TRANSFORMER_CLS_TO_WRAP", "Linear, Blok", "Its classes are Linear"),
+    *((ParallelismConfig, f"PARALLELISM_CONFIG_{name}_SIZE", "0", "at least 1") for name in _SIZES),
+    (ParallelismConfig, "PARALLELISM_CONFIG_DP_SHARD_SIZE", "many", NUMBER),
+    (ParallelismConfig, "PARALLELISM_CONFIG_TP_SIZE", "2", "must be 1"),
+    (TorchDynamoPlugin, "ACCELERATE_DYNAMO_BACKEND", "NONE_SUCH", "INDUCTOR"),
+    (INDUCTOR, "ACCELERATE_DYNAMO_MODE", "none-such", "max-autotune"),
+    (Accelerator, "ACCELERATE_MIXED_PRECISION", "bfloat16", "'bf16'"),
+    (Accelerator, "ACCELERATE_MIXED_PRECISION", "fp8", "use bf16"),
+    (partial(Accelerator, cpu=True), "ACCELERATE_MIXED_PRECISION", "fp16", "use bf16"),
+    (Accelerator, "ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "0", "at least 1"),
+    (Accelerator, "ACCELERATE_COLLECTIVE_TIMEOUT", "0", "at least 1"),
+    (Accelerator, "ACCELERATE_RNG_TYPES", "torch,numpy", "torch, cuda"),
+    (Accelerator, "ACCELERATE_SEED", "-1", "at least 0"),
+    (Accelerator, "ACCELERATE_SEED", "one", NUMBER),
+    (Accelerator, "ACCELERATE_TORCH_DEVICE", "none-such", "as cpu"),
+    (Accelerator, "ACCELERATE_TORCH_DEVICE", "cuda:97", "torch finds here"),
+    (of_two, "ACCELERATE_DISTRIBUTED_BACKEND", "none-such", "gloo"),
+    (of_two, "ACCELERATE_DISTRIBUTED_BACKEND", "cpu:none-such", "gloo"),
+    (partial(get_logger, "some"), "ACCELERATE_LOG_LEVEL", "loud", "INFO"),
+    (counted, "SOME_NUMBER", "many", NUMBER),
+    (launched, "NODE_RANK", "first", NUMBER),
+    (MLflowTracker, "MLFLOW_NESTED_RUN", "maybe", BOOLEAN),
+    (MLflowTracker, "MLFLOW_TAGS", "team=a", "a JSON object"),
+    *((Accelerator, env_name(one.name), "maybe", BOOLEAN) for one in SETTINGS if _is_bool(one)),
+]
+
+
 @pytest.mark.parametrize(
-    ("made", "variable", "value"),
-    [
-        (FSDP, "FSDP_OFFLOAD_PARAMS", "maybe"),
-        (FSDP, "FSDP_ACTIVATION_CHECKPOINTING", "maybe"),
-        (FSDP, "FSDP_VERSION", "two"),
-        (FSDP, "FSDP_RESHARD_AFTER_FORWARD", "maybe"),
-        (FSDP, "FSDP_SHARDING_STRATEGY", "NO_SHARD"),
-        (FSDP, "FSDP_AUTO_WRAP_POLICY", "SOME"),
-        (FSDP, "FSDP_STATE_DICT_TYPE", "NONE_SUCH"),
-        (ParallelismConfig, "PARALLELISM_CONFIG_DP_SHARD_SIZE", "0"),
-        (ParallelismConfig, "PARALLELISM_CONFIG_DP_SHARD_SIZE", "many"),
-        (TorchDynamoPlugin, "ACCELERATE_DYNAMO_BACKEND", "NONE_SUCH"),
-        (Accelerator, "ACCELERATE_MIXED_PRECISION", "bfloat16"),
-        (Accelerator, "ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "0"),
-        (Accelerator, "ACCELERATE_SPLIT_BATCHES", "maybe"),
-    ],
+    ("made", "variable", "value", "allowed"),
+    [pytest.param(*row, id=f"{row[1]}={row[2]}") for row in WRONG],
 )
-def test_a_wrong_value_names_its_variable(
-    made: Any, variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+def test_a_wrong_value_names_its_variable_and_what_is_allowed(
+    made: Any, variable: str, value: str, allowed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, value)
-    with pytest.raises(ValueError, match=variable):
+    with pytest.raises((ValueError, NotImplementedError)) as error:
         made()
+    for words in (variable, repr(value), allowed):
+        assert words in str(error.value)
+
+
+def test_each_setting_of_the_environment_is_in_that_table() -> None:
+    assert {env_name(one.name) for one in SETTINGS} <= {variable for _, variable, *_ in WRONG}
 
 
 def test_only_what_can_be_had_is_offered() -> None:
