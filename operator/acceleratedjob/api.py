@@ -73,7 +73,7 @@ class ConditionType(StrEnum):
     SUSPENDED = "Suspended"
     COMPLETE = "Complete"
     FAILED = "Failed"
-    STALLED = "Stalled"  # kstatus' word for what has failed; only ever True
+    STALLED = "Stalled"  # kstatus' word for what has failed, or cannot go on from its spec
 
 
 class Reason(StrEnum):
@@ -92,6 +92,7 @@ class Reason(StrEnum):
     SPEC_CHANGED = "SpecChanged"
     NAME_TAKEN = "NameTaken"  # a deleted job's pod does not stop, and keeps its name
     INVALID_SPEC = "InvalidSpec"
+    ACCEPTED = "Accepted"  # a spec that was refused while its attempt ran
     FAILURE_POLICY = "FailurePolicy"  # a rule of the job's says Fail
     CANNOT_START = "CannotStart"  # the image or the container's configuration is wrong
     DEADLINE_EXCEEDED = "DeadlineExceeded"  # batch/v1's word

@@ -1,15 +1,16 @@
 """From a job's manifest to its plan, whether or not the job can be run."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from acceleratedjob import plan as planning
 from acceleratedjob.api import Manifest
-from acceleratedjob.ending import refuse
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.observe import Observed
 from acceleratedjob.situation import Plan, of_attempt
 from acceleratedjob.spec import JobSpec
+from acceleratedjob.status import Status
 
 
 class Specs:
@@ -38,26 +39,17 @@ def decide(
     read: Callable[[Manifest], JobSpec] = JobSpec.from_manifest,
 ) -> tuple[JobSpec, Plan]:
     """What is wanted of a job, and what to do for it."""
+    refused: InvalidSpec | None = None
     try:
         spec = read(job)
     except InvalidSpec as error:
-        bare = _identity(job)
-        if observed.status.finished:
-            return bare, planning.plan(bare, observed, now)
-        return bare, refuse(observed, error, bare.generation, now)
-    made = planning.plan(spec, observed, now)
+        refused, spec = error, _as_made(JobSpec.from_refused(job), observed.status)
+    made = planning.plan(spec, observed, now, refused)
     return of_attempt(spec, made.status), made
 
 
-def _identity(job: Manifest) -> JobSpec:
-    """Who a job is that cannot be run: enough to delete what it has, and the job in its time."""
-    metadata, spec = job["metadata"], job.get("spec")
-    ttl = spec.get("ttlSecondsAfterFinished") if isinstance(spec, dict) else None
-    return JobSpec(
-        template={},
-        name=metadata["name"],
-        namespace=metadata["namespace"],
-        uid=metadata["uid"],
-        generation=metadata.get("generation", 0),
-        ttl_seconds_after_finished=ttl if type(ttl) is int else None,
-    )
+def _as_made(spec: JobSpec, status: Status) -> JobSpec:
+    """What can be read of a job, with what its status says that its attempt is made from."""
+    made_from = (status.spec_hash,) if status.spec_hash else ()
+    processes = status.processes_per_replica or spec.processes_per_replica
+    return replace(spec, fingerprints=made_from, processes_per_replica=processes)

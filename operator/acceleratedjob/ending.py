@@ -19,7 +19,7 @@ from acceleratedjob.situation import (
     grace_after,
     steps,
 )
-from acceleratedjob.status import Status
+from acceleratedjob.status import Failure, Status
 
 
 def refuse(observed: Observed, error: InvalidSpec, generation: int, now: datetime) -> Plan:
@@ -45,8 +45,10 @@ def finished(at: Situation) -> Plan | None:
     if deletion is not None and deletion <= at.now:
         return Plan(status=status, steps=((DeleteJob(),),))
     failed = at.status.condition(ConditionType.FAILED)
-    if failed is not None and failed.reason == Reason.INVALID_SPEC:  # all may not be gone yet
-        return Plan(status=status, steps=(*_ungrouping(at), *_removal(at.observed)))
+    never_ran = not _last_failures(status)
+    if failed is not None and failed.reason == Reason.INVALID_SPEC and never_ran:
+        # all may not be gone yet
+        return Plan(status=status, steps=(*ungrouping(at), *_removal(at.observed)))
     return Plan(status=status, steps=remains(at, status))
 
 
@@ -57,21 +59,30 @@ def remains(at: Situation, status: Status) -> Steps:
         "Running": tuple(pod for pod in at.observed.pods if not pod.over),
         "All": at.observed.pods,
     }[at.spec.clean_pod_policy]
-    ends = [failure for failure in status.failures[:1] if failure.attempt == status.attempt]
+    ends = _last_failures(status)
     return steps(deletions(unwanted, grace_after(ends[0]) if ends else None))
 
 
+def _last_failures(status: Status) -> list[Failure]:
+    """The failure that has ended the current attempt, if one has."""
+    return [failure for failure in status.failures[:1] if failure.attempt == status.attempt]
+
+
 def refused(at: Situation) -> Plan | None:
-    """The API server will never take its pods: over."""
+    """The API server will never take its pods: over.
+
+    An attempt that has all of its pods goes on: what was refused is its Service, when it was made
+    anew, or the like. It is tried again, and the status tells it.
+    """
     refusal = at.observed.refusal
-    if refusal is None or not refusal.final:
+    if refusal is None or not refusal.final or at.was_whole:
         return None
     error = InvalidSpec(refusal.field, refusal.message)
     made = refuse(at.observed, error, at.spec.generation, at.now)
-    return replace(made, steps=(*_ungrouping(at), *made.steps))
+    return replace(made, steps=(*ungrouping(at), *made.steps))
 
 
-def _ungrouping(at: Situation) -> Steps:
+def ungrouping(at: Situation) -> Steps:
     """The PodGroup's deletion; no watch shows whether there is one."""
     return steps((DeletePodGroup(),) if at.spec.scheduling.gang in SCHEDULERS else ())
 

@@ -8,7 +8,8 @@ every change, so no plan needs the one before it to have been carried out.
 from dataclasses import replace
 from datetime import datetime
 
-from acceleratedjob import ending, starting, timers, turning
+from acceleratedjob import ending, invalid, starting, timers, turning
+from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.observe import Observed
 from acceleratedjob.situation import Plan, Situation, Stage, of_attempt
 from acceleratedjob.spec import JobSpec
@@ -30,17 +31,32 @@ STAGES: tuple[Stage, ...] = (
 )
 
 
-def plan(spec: JobSpec, observed: Observed, now: datetime) -> Plan:
+# The same for a job whose spec is refused: its attempt goes on as it was made, and no other begins.
+INVALID_STAGES: tuple[Stage, ...] = (
+    ending.finished,
+    ending.succeeded,
+    invalid.suspended,
+    invalid.failed,
+    ending.overdue,
+    invalid.going_on,
+    invalid.ended,
+)
+
+
+def plan(
+    spec: JobSpec, observed: Observed, now: datetime, refused: InvalidSpec | None = None
+) -> Plan:
     """Decide about one job.
 
     Args:
         spec: what the author wants.
         observed: what there is.
         now: the time, aware, in UTC.
+        refused: why no pod can be made from the spec, of which `spec` has what can be read.
     """
-    situation = Situation(of_attempt(spec, observed.status), observed, now)
-    plans = (stage(situation) for stage in STAGES)
-    made = next(found for found in plans if found is not None)
+    situation = Situation(of_attempt(spec, observed.status), observed, now, refused)
+    plans = (stage(situation) for stage in (INVALID_STAGES if refused else STAGES))
+    made = invalid.told(situation, next(found for found in plans if found is not None))
     due = [made.requeue_after] if made.requeue_after is not None else []
     due += [time - now for time in timers.due(spec, made.status) if time > now]
     return replace(made, requeue_after=min(due, default=None))

@@ -6,6 +6,7 @@ converts the value. What does not fit raises InvalidSpec with the path of the fi
 server would for the same manifest: tests/contract/test_crd.py holds the two answers together.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -56,6 +57,20 @@ def read(cls: type[T], value: object, path: str, *, whole: bool = True) -> T:
         elif field.default is dataclasses.MISSING:
             raise InvalidSpec(f"{path}.{name}", "is required")
     return cls(**kept)
+
+
+def readable(cls: type[Any], value: object) -> dict[str, Any]:
+    """The fields of `cls` that a mapping has and whose readers take them; all others are left out.
+
+    For what goes on although its manifest as a whole is refused.
+    """
+    given = value if isinstance(value, Mapping) else {}
+    kept = {}
+    for name, (field, reader) in _fields(cast("Any", cls)).items():
+        if given.get(name) is not None:
+            with contextlib.suppress(InvalidSpec):
+                kept[field.name] = reader(given[name], name)
+    return kept
 
 
 @functools.cache

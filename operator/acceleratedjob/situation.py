@@ -8,6 +8,7 @@ from functools import cached_property
 from acceleratedjob import causes
 from acceleratedjob.actions import Action, DeletePod
 from acceleratedjob.api import STOPPED_EXIT_CODE, Reason
+from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.observe import Observed, Pod
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Failure, Status
@@ -44,6 +45,7 @@ class Situation:
     spec: JobSpec
     observed: Observed
     now: datetime
+    invalid: InvalidSpec | None = None  # why no pod can be made from the spec
 
     @property
     def status(self) -> Status:
@@ -94,12 +96,12 @@ class Situation:
     def causes(self) -> list[causes.Cause]:
         """Why the current attempt is over, if it is; also a pod that went while nobody watched."""
         found = list(causes.causes(self.members, self.now))
-        if found or not self._was_whole:
+        if found or not self.was_whole:
             return found
         return [causes.vanished(self.spec, self.status, index, self.now) for index in self.missing]
 
     @property
-    def _was_whole(self) -> bool:
+    def was_whole(self) -> bool:
         """Whether all pods of the attempt were made: the last is made when all others have been."""
         size, last = self.spec.size, self.spec.size - 1
         created = max(self.status.created, self.status.replicas)

@@ -14,7 +14,17 @@ from acceleratedjob import devices, template
 from acceleratedjob.api import API_VERSION, CONTROLLER, KIND, MAX_NAME_LENGTH, View
 from acceleratedjob.bounds import UNREADABLE, excess
 from acceleratedjob.errors import InvalidSpec, shown
-from acceleratedjob.schema import boolean, choice, dump, integer, mapping, read, section, text
+from acceleratedjob.schema import (
+    boolean,
+    choice,
+    dump,
+    integer,
+    mapping,
+    read,
+    readable,
+    section,
+    text,
+)
 from acceleratedjob.sections import (
     MAX_REPLICAS,
     Elastic,
@@ -32,6 +42,7 @@ from acceleratedjob.sections import (
 USUAL_GRACE_SECONDS = 30  # Kubernetes' own
 MAX_PROCESSES = 1024  # in one pod
 AUTO = "auto"
+_NO_TEMPLATE: View = {"spec": {"containers": [{"name": template.TRAINER}]}}
 _CONTROLLER = text(
     r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?",
     f"a controller's name, such as {CONTROLLER}",
@@ -102,6 +113,23 @@ class JobSpec(_Spec):
             uid=metadata.get("uid", ""),
             generation=metadata.get("generation", 0),
             fingerprints=_fingerprints(spec),
+        )
+
+    @classmethod
+    def from_refused(cls, manifest: View) -> "JobSpec":
+        """What can be read of a job that `from_manifest` refuses; the rest has its defaults.
+
+        It tells of the author's wishes for what there is; no pod is made from it.
+        """
+        metadata = manifest["metadata"]
+        is_bounded = manifest.get(UNREADABLE) is None and excess(manifest.get("spec")) is None
+        known = readable(_Spec, manifest.get("spec") if is_bounded else None)
+        return cls(
+            **{"template": _NO_TEMPLATE} | known,
+            name=metadata["name"],
+            namespace=metadata["namespace"],
+            uid=metadata["uid"],
+            generation=metadata.get("generation", 0),
         )
 
     @property

@@ -67,11 +67,15 @@ def _backoff_end(at: Situation) -> datetime:
 
 def _cleaning(at: Situation) -> Steps:
     """Old pods go: those of a failed attempt soon, those that may save something in their time."""
-    graces = {failure.attempt: grace_after(failure) for failure in at.status.failures}
-    gone = [one for pod in at.old for one in deletions([pod], graces.get(pod.attempt))]
     uid = at.observed.policy_uid
     wall = (DeletePolicy(uid),) if uid is not None and not at.spec.network.isolate else ()
-    return steps(tuple(gone), wall, *repairs.repairs(at))
+    return steps(old_pods(at), wall, *repairs.repairs(at))
+
+
+def old_pods(at: Situation) -> tuple[Action, ...]:
+    """Deletions of pods that are not of the current attempt's replicas."""
+    graces = {failure.attempt: grace_after(failure) for failure in at.status.failures}
+    return tuple(one for pod in at.old for one in deletions([pod], graces.get(pod.attempt)))
 
 
 def _objects(at: Situation) -> Iterator[Action]:

@@ -196,7 +196,10 @@ def condition(
 
 
 _URGENT_FIELDS = ("attempt", "restarts", "size", "failures")
-_URGENT_CONDITIONS = (ConditionType.SUSPENDED, ConditionType.COMPLETE, ConditionType.FAILED)
+_URGENT_CONDITIONS = (
+    *(ConditionType.SUSPENDED, ConditionType.COMPLETE),
+    *(ConditionType.FAILED, ConditionType.STALLED),
+)
 _URGENT_PHASES = frozenset(Phase) - {Phase.PENDING, Phase.STARTING}
 
 

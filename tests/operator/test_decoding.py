@@ -100,13 +100,13 @@ def test_what_is_cut_is_json_of_the_bounded_depth_and_else_the_same(seed: int) -
 )
 def test_the_loop_has_its_turn_while_a_large_list_is_decoded(entry: bytes) -> None:
     text = b'{"items":[%s]}' % b",".join([b'{"x":%s}' % entry] * 6)
-    waits: list[float] = []
+    waits: list[float] = []  # seconds of this thread's CPU, whatever else the machine does
 
     async def tick() -> None:
         while True:
-            began = time.monotonic()
+            began = time.thread_time()
             await asyncio.sleep(0.001)
-            waits.append(time.monotonic() - began)
+            waits.append(time.thread_time() - began)
 
     async def read() -> Any:
         ticking = asyncio.create_task(tick())
@@ -114,9 +114,9 @@ def test_the_loop_has_its_turn_while_a_large_list_is_decoded(entry: bytes) -> No
         ticking.cancel()
         return found
 
-    began = time.monotonic()
+    began = time.thread_time()
     assert asyncio.run(read()) == {"items": [1] * 6}
-    whole = time.monotonic() - began
+    whole = time.thread_time() - began
     assert max(waits) < max(0.3, whole / 2), f"{max(waits):.2f} s of {whole:.2f} s"
 
 

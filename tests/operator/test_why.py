@@ -6,6 +6,7 @@ from acceleratedjob.api import Manifest, Reason
 from acceleratedjob.commands.advice import ADVICE
 from acceleratedjob.commands.why import why
 from acceleratedjob.commands.words import ending
+from acceleratedjob.deciding import decide
 from acceleratedjob.observe import Observed
 from acceleratedjob.report import failed, invalid, progress, restarting, succeeded, suspended
 from acceleratedjob.status import Failure, Pending, Status, format_time
@@ -164,6 +165,15 @@ def test_why_reads_a_job_that_cannot_be_run() -> None:
     lines = why(broken, NOW)
     assert "  InvalidSpec: spec.replicas: must be 1" in lines
     assert lines[0] == "digits in research: Failed, for 9s; attempt 0"
+
+
+def test_why_says_what_holds_up_a_job_that_runs_on() -> None:
+    broken = stored(RUNNING, replicas=-1)
+    status = decide(broken, Observed(status=RUNNING, pods=tuple(map(pod, range(4)))), NOW)[1].status
+    lines = why(broken | {"status": status.to_manifest()}, NOW)
+    (told,) = (line for line in lines if line.startswith("  InvalidSpec: spec.replicas"))
+    assert "attempt 0 goes on as it was made" in told
+    assert lines[-1].startswith("  - Correct the field")
 
 
 def test_why_shows_the_newest_failures_and_counts_the_others() -> None:

@@ -37,9 +37,16 @@ ADVICE: dict[str, tuple[str, str]] = {
         "Nothing: the next attempt has other names. If the pod's node is gone, delete the Node.",
     ),
     Reason.INVALID_SPEC: (
-        "The job cannot be run as it is written, or the API server refuses its pods.",
-        "Correct the field that the message names, delete the job and apply it again.",
+        (
+            "The job cannot be run as it is written, or the API server refuses its pods. An "
+            "attempt that runs already goes on."
+        ),
+        (
+            "Correct the field that the message names: a job that has failed is deleted and "
+            "applied again, one that runs is suspended first."
+        ),
     ),
+    Reason.ACCEPTED: ("The spec was refused for a time, and is accepted again.", NOTHING),
     Reason.FAILURE_POLICY: (
         "A rule of `spec.failurePolicy.rules` says Fail.",
         "See the failure, and the rule that the message names.",

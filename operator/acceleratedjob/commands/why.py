@@ -12,7 +12,7 @@ from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.restart import backoff_end
 from acceleratedjob.schema import key
 from acceleratedjob.spec import AUTO, JobSpec
-from acceleratedjob.status import Failure, Pending, Status
+from acceleratedjob.status import Condition, Failure, Pending, Status
 from acceleratedjob.terminal import lines
 
 SHOWN_FAILURES = 3
@@ -111,12 +111,19 @@ def _failure(failure: Failure, now: datetime) -> Iterator[str]:
         yield f"    {others} had failed as well by then, most likely after it"
 
 
+def _held(status: Status) -> list[Condition]:
+    """The conditions that decide what becomes of a job; Stalled only repeats Failed."""
+    types = [ConditionType.FAILED, ConditionType.COMPLETE]
+    types += [] if status.finished else [ConditionType.STALLED]
+    types.append(ConditionType.SUSPENDED)
+    found = (status.condition(type_) for type_ in types)
+    return [one for one in found if one is not None and one.status == "True"]
+
+
 def _decided(job: View, status: Status, now: datetime) -> Iterator[str]:
     """What the operator does about it."""
-    for type_ in (ConditionType.FAILED, ConditionType.COMPLETE, ConditionType.SUSPENDED):
-        found = status.condition(type_)
-        if found is not None and found.status == "True":
-            yield f"  {found.reason}: {found.message}"
+    for found in _held(status):
+        yield f"  {found.reason}: {found.message}"
     if status.finished:
         return
     if status.terminating:
@@ -144,7 +151,6 @@ def _next(status: Status) -> list[str]:
     found = [advise(entry.reason) for entry in status.pending]
     if not status.holds(ConditionType.COMPLETE):
         found += [advise(one.reason, one.exception) for one in status.failures[:1]]
-    over = status.condition(ConditionType.FAILED) or status.condition(ConditionType.SUSPENDED)
-    if over is not None and over.status == "True":
-        found.append(advise(over.reason))
+    if not status.holds(ConditionType.COMPLETE):
+        found += [advise(one.reason) for one in _held(status)[:1]]
     return list(dict.fromkeys(advice for advice in found if advice))
