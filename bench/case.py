@@ -93,6 +93,7 @@ class Result:
     case: str
     size: Size
     samples: Mapping[str, Samples]
+    elsewhere: str = ""  # the place of the run, if the page's other results are of another place
 
     def median(self, column: str) -> float:
         """Of a column; nan if it was not measured."""

@@ -1,5 +1,6 @@
 """Messages between processes: how many a call takes is what it costs."""
 
+import functools
 from typing import Any
 
 import torch
@@ -7,6 +8,7 @@ from torch import distributed, nn
 
 from bench.case import Case, Goal, Side
 from bench.libraries import TORCH, Timed, accelerator, digest, joined, module, timed
+from runtime.packing import pack, unpack
 
 CALLS = 10  # for one sample
 
@@ -28,6 +30,32 @@ def gathered(library: str, *, processes: int) -> Timed:
     return Timed(
         lambda: {name: tensor.tolist() for name, tensor in made.gather(own).items()},
         lambda: timed(lambda: made.gather(own), CALLS),
+    )
+
+
+def compared(library: str, *, processes: int, tensors: int) -> Timed:
+    """Gather small tensors, and see whether all processes have sent the same structure.
+
+    Args:
+        library: whose; torch's stands for the same messages, without what they are compared by.
+        processes: of the world.
+        tensors: in the dict that is gathered.
+    """
+    del processes
+    made = accelerator("runtime")
+    own = {f"metric{n}": torch.full((8,), float(n + made.process_index)) for n in range(tensors)}
+
+    def unseen() -> dict[str, torch.Tensor]:
+        sent = pack(list(own.values()), 0)
+        received = sent.new_empty(made.num_processes * len(sent))
+        distributed.all_gather_into_tensor(received, sent)
+        parts = unpack(received.view(made.num_processes, -1), list(own.values()))
+        return dict(zip(own, parts, strict=True))
+
+    gather = unseen if library == TORCH else functools.partial(made.gather, own)
+    return Timed(
+        lambda: {name: tensor.tolist() for name, tensor in gather().items()},
+        lambda: timed(gather, CALLS),
     )
 
 
@@ -96,6 +124,17 @@ CASES = [
         quick=_WORLDS[:1],
         floor_is="one all_gather of as many bytes",
         goal=Goal(kind="faster", limit=15, at=_WORLDS[1]),
+    ),
+    Case(
+        name="structure",
+        theme="collectives",
+        what="Gather a dict of small tensors, with their structure compared",
+        program=compared,
+        unit="s",
+        sizes=[{"processes": 2, "tensors": tensors} for tensors in (1, 20, 200)],
+        quick=[{"processes": 2, "tensors": 20}],
+        theirs=None,
+        floor_is="the same messages, without the rollcall, the paths and the checksum",
     ),
     Case(
         name="local-sgd",

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +49,23 @@ class Run:
         """All of it."""
         return asdict(self)
 
-    def is_like(self, other: "Run") -> bool:
-        """Whether another run's results can stand beside this one's."""
-        names = ("cores", "processor", "python", "torch", "accelerate")
-        return all(getattr(self, name) == getattr(other, name) for name in names)
+    @property
+    def place(self) -> str:
+        """The machine and the libraries: results of one place can be compared."""
+        return (
+            f"{self.cores} cores, {self.processor}; Python {self.python}, torch {self.torch}, "
+            f"Accelerate {self.accelerate}"
+        )
+
+
+def elsewhere(place: str, here: str) -> str:
+    """Where a result was measured, if that is not the place of the page's run; else nothing."""
+    return "" if place == here else place
+
+
+def facts_of(result: "DataclassInstance") -> dict[str, Any]:
+    """What is stored of a result: all that is not empty."""
+    return {name: value for name, value in asdict(result).items() if value != ""}
 
 
 def load() -> str:

@@ -1,7 +1,7 @@
 """docs/performance.md, made of what was measured."""
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from bench.case import KINDS, Case, Goal, Result, reached
 from bench.cases import CASES, THEMES
@@ -32,7 +32,7 @@ machine allows, in one run. `make bench` makes this page; it was last made by
   exchanges no message.
 - *unsteady* marks a line whose ratio differed by more than a factor of two between the rounds.
 - The operator has [a page of its own](performance-operator.md), which `make bench` makes as well.
-
+{elsewhere}
 ## Goals
 
 `≥ n x`: Accelerate's cost is so many times this runtime's; `≤ n x floor`: this runtime's cost is so
@@ -45,7 +45,9 @@ many times the floor's.
 
 def page(run: Run, results: Sequence[Result]) -> str:
     """The whole page."""
-    head = HEAD.format(**run.facts)
+    titles = {case.name: case.what for case in CASES}
+    told = measured_elsewhere((result.elsewhere, titles[result.case]) for result in results)
+    head = HEAD.format(**run.facts, elsewhere=told)
     lines = [summary_row(case, results) for case in CASES]
     return head + "\n".join([*lines, *_themes(results)]) + "\n"
 
@@ -66,6 +68,20 @@ def _chosen(case: Case, results: Sequence[Result]) -> Result:
     return [missing, *own, *at_goal][-1]
 
 
+def measured_elsewhere(found: Iterable[tuple[str, str]]) -> str:
+    """What the page says of lines that an earlier run has measured at another place.
+
+    Args:
+        found: of each result its place, empty if it is the page's, and its line's title.
+    """
+    places: dict[str, dict[str, None]] = {}
+    for place, title in found:
+        if place:
+            places.setdefault(place, {})[title] = None
+    said = (f"- Measured earlier, on {place}: {'; '.join(it)}.\n" for place, it in places.items())
+    return "".join(said)
+
+
 def row(cells: Sequence[str]) -> str:
     """A row of a table."""
     return f"| {' | '.join(cells)} |"
@@ -73,9 +89,9 @@ def row(cells: Sequence[str]) -> str:
 
 def _judged(case: Case, result: Result) -> list[str]:
     """The goal, what was found, whether that is enough, and why not."""
-    ratio = _ratio(result)
     if case.goal is None:
-        return [NOTHING, ratio, NOTHING, ""]
+        found = _ratio(result) if result.samples else "not measured"
+        return [NOTHING, found, NOTHING, ""]
     if not result.samples or result.size != case.goal.at:
         return [_limit(case.goal, case.unit), "not measured there", NOTHING, ""]
     found = said(case.goal, KINDS[case.goal.kind].value(result), case.unit)
@@ -128,6 +144,9 @@ def _details(case: Case, results: Sequence[Result]) -> Iterator[str]:
     yield f"\n### {case.what}\n"
     if case.floor_is:
         yield f"Floor: {case.floor_is}.\n"
+    if not any(result.case == case.name for result in results):
+        yield "Not measured."
+        return
     yield row(["at", "Accelerate", "here", "floor", "Accelerate / here", "here / floor"])
     yield "|---|---|---|---|---|---|"
     for result in results:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.case import Result
 from bench.cases import CASES
-from bench.machine import Run
+from bench.machine import Run, elsewhere, facts_of
 from bench.page import page
 from bench.plots import PLOTS, draw, is_measured
 
@@ -16,7 +16,7 @@ RESULTS = f"{BELOW}/results.json"
 
 
 def write(folder: Path, run: Run, results: Sequence[Result]) -> Path:
-    """Write results, plots and page; results of other cases stay, if they are of a like run.
+    """Write results, plots and page; results of other cases stay, with their place.
 
     Args:
         folder: of the page; the rest goes below it.
@@ -27,7 +27,7 @@ def write(folder: Path, run: Run, results: Sequence[Result]) -> Path:
     below.mkdir(parents=True, exist_ok=True)
     file = folder / RESULTS
     every = ordered([*_kept(folder, run, {result.case for result in results}), *results])
-    lines = ",\n".join(json.dumps(dataclasses.asdict(result)) for result in every)
+    lines = ",\n".join(json.dumps(facts_of(result)) for result in every)
     text = f'{{"run": {json.dumps(run.facts)},\n"results": [\n{lines}\n]}}\n'
     file.write_text(text, encoding="utf-8")
     for plot in PLOTS:
@@ -55,4 +55,6 @@ def _kept(folder: Path, run: Run, measured: set[str]) -> list[Result]:
     if not (folder / RESULTS).exists():
         return []
     before, results = read(folder)
-    return [one for one in results if one.case not in measured] if run.is_like(before) else []
+    others = [one for one in results if one.case not in measured]
+    places = (elsewhere(one.elsewhere or before.place, run.place) for one in others)
+    return [dataclasses.replace(one, elsewhere=at) for one, at in zip(others, places, strict=True)]

@@ -96,6 +96,8 @@ def chosen(names: Sequence[str]) -> list[Line]:
 
 def at_hand(lines: Sequence[Line], failures: list[str]) -> Sequence[Line]:
     """The lines, without the training-operator where it cannot be had."""
+    if not any(training.TRAINING_OPERATOR in line.ways for line in lines):
+        return lines
     try:
         training.program(say)
         training.definition()

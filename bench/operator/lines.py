@@ -60,6 +60,9 @@ FACTS = {  # name -> its title, and its unit, of bench.quantity
     "services": ("Services", ""),
     "events": ("events", ""),
     "first": ("to the first pod", "s"),
+    "together": ("all at once", "s"),
+    "doubling": ("by a slow start", "s"),
+    "times": ("slow start / all at once", ""),
     "restart": ("to the last new pod", "s"),
     "decision": ("to the decision", "s"),
     "writes": ("writes", ""),
@@ -91,6 +94,15 @@ THEMES = {  # name -> its title, and what its tables show
         (
             "A job on an idle cluster: from the request that creates it until a watch tells of its "
             "first pod."
+        ),
+    ),
+    "creation": (
+        "Slow start",
+        (
+            "The POSTs of a job's pods alone, from the first request to the last answer: all at "
+            "once, and 1, 2, 4, ... side by side, as the operator and Kubernetes' job controller "
+            "create them, so that a quota without a place left costs one request. Both take turns "
+            "on one control plane, with the pods of the turns before on it."
         ),
     ),
     "restart": (
@@ -129,6 +141,17 @@ def _burst(jobs: int, pods: int, *, rounds: int, ways: Sequence[Way]) -> Line:
     )
 
 
+def _creation(pods: int) -> Line:
+    return Line(
+        name=f"creation-{pods}",
+        theme="creation",
+        measure=measures.creation,
+        size={"jobs": 6, "pods": pods},
+        quick={"jobs": 1, "pods": pods // 4},
+        ways=(RAW,),
+    )
+
+
 def _restart(pods: int) -> Line:
     size = {"pods": pods}
     quick = {"pods": max(2, pods // 16)}
@@ -163,6 +186,9 @@ LINES = (
         quick={"jobs": 3, "pods": 1},
         ways=(*_CONTROLLERS, RAW),
     ),
+    _creation(8),
+    _creation(64),
+    _creation(512),
     _restart(8),
     _restart(64),
     _restart(512),

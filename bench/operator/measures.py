@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import functools
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
+from acceleratedjob.batches import Work, slow_start, together
 from bench.case import Size
 from bench.operator import waiting
 from bench.operator.apiserver import Traffic
@@ -15,6 +17,7 @@ from bench.operator.ways import PODS, Server, Way
 
 Facts = Mapping[str, float]  # a fact's name -> what was found
 Measure = Callable[[Bed, Way, Size], Coroutine[Any, Any, list[Facts]]]
+Start = Callable[[Sequence[Work]], Awaitable[None]]
 
 TRAINS = 6.0  # seconds that a job goes on: longer than any controller waits before it writes
 
@@ -121,6 +124,32 @@ async def first_pod(bed: Bed, way: Way, size: Size) -> list[Facts]:
                 facts.append({"first": time.perf_counter() - began})
             await waiting.until_calm(bed, server)
     return facts
+
+
+async def creation(bed: Bed, way: Way, size: Size) -> list[Facts]:
+    """A job's pods alone, until the last one is created: all at once, and by a slow start."""
+    facts: list[Facts] = []
+    async with serving(bed, way) as (client, server):
+        for turn, name in enumerate(named(size)):
+            order = list(_STARTS)[:: -1 if turn % 2 else 1]
+            taken = {
+                start: await _created(client, way, f"{name}-{start}", size["pods"], _STARTS[start])
+                for start in order
+            }
+            facts.append(taken | {"times": taken["doubling"] / taken["together"]})
+            await waiting.until_calm(bed, server)
+    return facts
+
+
+_STARTS = {"together": together, "doubling": slow_start}
+
+
+async def _created(client: Client, way: Way, name: str, pods: int, start: Start) -> float:
+    """Seconds until all of a job's pods are created."""
+    works = [functools.partial(client.create, [post]) for post in way.posts(name, pods)]
+    began = time.perf_counter()
+    await start(works)
+    return time.perf_counter() - began
 
 
 async def _added(changes: AsyncIterator[Event], wanted: int) -> None:

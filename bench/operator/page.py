@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from bench.case import Size
 from bench.operator.client import IN_FLIGHT
@@ -9,7 +10,7 @@ from bench.operator.lines import FACTS, GOALS, LINES, THEMES, WAYS, Goal, Line
 from bench.operator.plots import PLOTS, is_measured
 from bench.operator.reasons import REASONS
 from bench.operator.results import Made, Result, Verdict
-from bench.page import NOTHING, row
+from bench.page import NOTHING, measured_elsewhere, row
 from bench.quantity import digits, quantity
 
 HEAD = """# Performance of the operator
@@ -38,7 +39,7 @@ allows, in one run. `make bench` makes this page; it was last made, in {minutes:
   own creation is left out, and so is what scheduler and kwok do to pods. Writes of all are
   whoever's: of scheduler, kwok, and the controllers that follow a Service's pods. Bytes are in
   the writes' bodies, and in those of the scheduler's bindings, some 120 bytes a pod.
-
+{elsewhere}
 ## Goals
 
 | what | at | here | peer | goal | found | reached | why not |
@@ -49,8 +50,10 @@ allows, in one run. `make bench` makes this page; it was last made, in {minutes:
 def page(made: Made, results: Sequence[Result]) -> str:
     """The whole page."""
     patience = max(way.patience or 0 for way in WAYS.values())
-    facts = dict(made.run.facts) | dict(made.versions)
-    head = HEAD.format(**facts, minutes=made.seconds / 60, patience=patience, in_flight=IN_FLIGHT)
+    facts: dict[str, Any] = {**made.run.facts, **made.versions, "minutes": made.seconds / 60}
+    found = ((one.elsewhere, f"{one.line} ({size_text(one.size)})") for one in results)
+    facts |= {"patience": patience, "in_flight": IN_FLIGHT, "elsewhere": measured_elsewhere(found)}
+    head = HEAD.format(**facts)
     goals = [goal_row(goal, results) for goal in GOALS]
     return head + "\n".join([*goals, *_themes(results)]) + "\n"
 

@@ -19,9 +19,13 @@ class Made:
     versions: Mapping[str, str]
     seconds: float
 
-    def is_like(self, other: "Made") -> bool:
-        """Whether another run's results can stand beside this one's."""
-        return self.run.is_like(other.run) and self.versions == other.versions
+    @property
+    def place(self) -> str:
+        """The machine and the programs: results of one place can be compared."""
+        programs = (
+            f"{name.replace('_', '-')} {version}" for name, version in self.versions.items()
+        )
+        return ", ".join([self.run.place, *programs])
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class Result:
     way: str
     size: Size
     facts: list[Facts]
+    elsewhere: str = ""  # the place of the run, if the page's other results are of another place
 
     def values(self, fact: str) -> list[float]:
         """A fact, turn by turn."""

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.machine import Run
+from bench.machine import Run, elsewhere, facts_of
 from bench.operator.lines import LINES, WAYS
 from bench.operator.page import page
 from bench.operator.plots import draw
@@ -16,7 +16,7 @@ RESULTS = "performance/operator.json"  # of the page's folder
 
 
 def write(folder: Path, made: Made, results: Sequence[Result]) -> Path:
-    """Write results, plots and page; other lines' results stay, if they are of a like run.
+    """Write results, plots and page; other lines' results stay, with their place.
 
     Args:
         folder: of the page; the rest goes below it.
@@ -26,7 +26,7 @@ def write(folder: Path, made: Made, results: Sequence[Result]) -> Path:
     file = folder / RESULTS
     file.parent.mkdir(parents=True, exist_ok=True)
     every = ordered([*_kept(folder, made, {result.line for result in results}), *results])
-    lines = ",\n".join(json.dumps(dataclasses.asdict(result)) for result in every)
+    lines = ",\n".join(json.dumps(facts_of(result)) for result in every)
     head = json.dumps(dataclasses.asdict(made))[1:-1]
     file.write_text(f'{{{head},\n"results": [\n{lines}\n]}}\n', encoding="utf-8")
     draw(every, file.parent)
@@ -57,4 +57,6 @@ def _kept(folder: Path, made: Made, measured: set[str]) -> list[Result]:
     if not (folder / RESULTS).exists():
         return []
     before, results = read(folder)
-    return [one for one in results if one.line not in measured] if made.is_like(before) else []
+    others = [one for one in results if one.line not in measured]
+    places = (elsewhere(one.elsewhere or before.place, made.place) for one in others)
+    return [dataclasses.replace(one, elsewhere=at) for one, at in zip(others, places, strict=True)]

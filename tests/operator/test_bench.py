@@ -135,7 +135,7 @@ def test_writes_of_controllers_are_told_from_those_of_others() -> None:
     assert after.since(after).at_all() == 0
 
 
-def test_results_of_a_like_run_stay_beside_new_ones(tmp_path: Path) -> None:
+def test_results_that_are_not_measured_again_stay_and_name_their_place(tmp_path: Path) -> None:
     made = Made(Run.begun("pytest", 1), {"kubernetes": "v1", "training_operator": "v2"}, 60)
     old = result("operator", {"memory": 1.0}, line="burst-64x8")
     store.write(tmp_path, made, [old, result("operator", {"rate": 1.0})])
@@ -143,5 +143,7 @@ def test_results_of_a_like_run_stay_beside_new_ones(tmp_path: Path) -> None:
     assert store.read(tmp_path) == (made, [result("operator", {"rate": 2.0}), old])
     unlike = replace(made, versions={**made.versions, "kubernetes": "v3"})
     written = store.write(tmp_path, unlike, [old])
-    assert store.read(tmp_path) == (unlike, [old])
-    assert written.read_text() == page(unlike, [old])
+    earlier = replace(result("operator", {"rate": 2.0}), elsewhere=made.place)
+    assert store.read(tmp_path) == (unlike, [earlier, old])
+    assert written.read_text() == page(unlike, [earlier, old])
+    assert f"- Measured earlier, on {made.place}: {LINE} (1 x 512).\n" in written.read_text()

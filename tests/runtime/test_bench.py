@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,30 @@ def test_quick_cases_run_and_are_written(tmp_path: Path) -> None:
         assert set(result.samples) == {"theirs", "ours", "floor"}
         assert all(value > 0 for samples in result.samples.values() for value in samples)
     assert made == page(*store.read(tmp_path))
+
+
+def stored(case: str, elsewhere: str = "") -> Result:
+    size = {"samples": 10_000_000, "world": 8}
+    return Result(case, size, {"theirs": [2.0], "ours": [1.0], "floor": [1.0]}, elsewhere)
+
+
+@pytest.mark.parametrize("differs", ["cores", "processor", "python", "torch", "accelerate"])
+def test_lines_that_are_not_measured_again_stay_and_name_their_place(
+    tmp_path: Path, differs: str
+) -> None:
+    here = Run.begun("pytest", 1)
+    another: dict[str, Any] = {differs: 96 if differs == "cores" else "another"}
+    there = replace(here, **another)
+    store.write(tmp_path, there, [stored("epoch-keyed"), stored("epoch-exact")])
+    text = store.write(tmp_path, here, [stored("epoch-exact")]).read_text()
+    old = stored("epoch-keyed", there.place)
+    assert store.read(tmp_path) == (here, [old, stored("epoch-exact")])
+    (title,) = (case.what for case in CASES if case.name == "epoch-keyed")
+    assert f"- Measured earlier, on {there.place}: {title}.\n" in text
+
+    text = store.write(tmp_path, there, [stored("epoch-exact")]).read_text()
+    assert store.read(tmp_path) == (there, [stored("epoch-keyed"), stored("epoch-exact")])
+    assert "Measured earlier" not in text
 
 
 def test_the_page_is_made_of_the_results_beside_it_and_has_a_row_for_each_line() -> None:
