@@ -67,9 +67,9 @@ def repeated(metadata: Metadata) -> None:
 CHANGED: dict[str, tuple[Callable[[Metadata], Any], str]] = {
     "an absolute path": (every_place(relative_path="/etc/passwd"), "'/etc/passwd'"),
     "a path upwards": (every_place(relative_path="../outside"), "'../outside'"),
-    "a path into a folder": (every_place(relative_path="a/b"), "'a/b'"),
-    "a path that is none": (every_place(relative_path=""), "names the file ''"),
-    "the folder above": (every_place(relative_path=".."), r"'\.\.'"),
+    "a path into a folder": (every_place(relative_path="a/b"), "'a/b', which is not one beside"),
+    "a path that is none": (every_place(relative_path=""), "names the file '', which is not one"),
+    "the folder above": (every_place(relative_path=".."), r"'\.\.', which is not one beside"),
     "a path with a zero": (every_place(relative_path=DATA + "\0"), "which is not one beside it"),
     "a number for a path": (every_place(relative_path=3), "a str was expected"),
     "a link to a file outside": (every_place(relative_path="link"), "only a link"),

@@ -78,6 +78,7 @@ def model_before(accelerator: Accelerator, model: nn.Module) -> Any:
 
 def with_what_is_frozen(accelerator: Accelerator, model: nn.Module) -> Any:
     frozen = nn.Parameter(torch.ones(1), requires_grad=False)
+    frozen.grad = torch.ones(1)  # of when it was trained
     return accelerator.prepare(sgd(frozen, *model.parameters()), model)[::-1]
 
 
