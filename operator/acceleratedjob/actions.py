@@ -41,7 +41,9 @@ class CreatePodGroup:
 
 @dataclass(frozen=True, slots=True)
 class DeletePodGroup:
-    """Remove the job's PodGroup."""
+    """Remove the job's PodGroup of a gang, which no watch shows."""
+
+    gang: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,8 @@ def refused(at: Situation) -> Plan | None:
 
 def ungrouping(at: Situation) -> Steps:
     """The PodGroup's deletion; no watch shows whether there is one."""
-    return steps((DeletePodGroup(),) if at.spec.scheduling.gang in SCHEDULERS else ())
+    gang = at.spec.scheduling.gang
+    return steps((DeletePodGroup(gang),) if gang in SCHEDULERS else ())
 
 
 def succeeded(at: Situation) -> Plan | None:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import assert_never
 
@@ -25,7 +26,7 @@ from acceleratedjob.api import Manifest
 from acceleratedjob.cluster import Cluster, Ref
 from acceleratedjob.errors import AlreadyExists, Held, NotFound, Refused
 from acceleratedjob.gang import Gang
-from acceleratedjob.groups import SCHEDULERS, pod_group
+from acceleratedjob.groups import SCHEDULERS, is_same_group, pod_group
 from acceleratedjob.services import network_policy, repaired, service
 from acceleratedjob.spec import USUAL_GRACE_SECONDS, JobSpec
 from acceleratedjob.status import shortened
@@ -113,7 +114,7 @@ async def _group(cluster: Cluster, spec: JobSpec) -> Manifest | None:
             "or choose another spec.scheduling.gang"
         )
         raise Refused(sentence, final=False) from error
-    if found["spec"].items() >= wanted["spec"].items():
+    if is_same_group(found, wanted):
         return found
     await _delete(cluster, Ref.of(wanted), found["metadata"]["uid"], None)
     return await _create(cluster, spec, wanted)
@@ -130,21 +131,30 @@ async def _remove(cluster: Cluster, spec: JobSpec, action: Deletion) -> Manifest
             ref = Ref("NetworkPolicy", *named)
         case DeleteJob():
             ref, uid = Ref(api.KIND, *named), spec.uid
-        case DeletePodGroup():
-            await _ungroup(cluster, spec)
+        case DeletePodGroup(gang):
+            await _ungroup(cluster, spec, gang)
             return None
         case _:
             assert_never(action)
     return await _delete(cluster, ref, uid, None)
 
 
-async def _ungroup(cluster: Cluster, spec: JobSpec) -> None:
-    """Remove the PodGroup, which no watch shows."""
-    wanted = pod_group(spec)
-    with contextlib.suppress(NotFound):  # it is gone, or this cluster has none
-        found = await cluster.read(Ref.of(wanted)) if wanted else None
-        if found is not None and api.owner_uid(found) == spec.uid:
-            await _delete(cluster, Ref.of(found), found["metadata"]["uid"], None)
+async def _ungroup(cluster: Cluster, spec: JobSpec, gang: str) -> None:
+    """Remove the PodGroup of a gang, which no watch shows."""
+    found = await _group_of(cluster, spec, gang)
+    if found is not None and api.owner_uid(found) == spec.uid:
+        await _delete(cluster, Ref.of(found), found["metadata"]["uid"], None)
+
+
+async def _group_of(cluster: Cluster, spec: JobSpec, gang: str) -> Manifest | None:
+    """The PodGroup of the job's name; None where there is none, or none that we could have made."""
+    wanted = pod_group(replace(spec, scheduling=replace(spec.scheduling, gang=gang)))
+    if wanted is None:
+        return None
+    try:
+        return await cluster.read(Ref.of(wanted))
+    except (NotFound, Refused):  # whoever may not read them has made none
+        return None
 
 
 async def _delete(cluster: Cluster, ref: Ref, uid: str, grace: int | None) -> Manifest | None:

@@ -10,7 +10,7 @@ from typing import Any
 from acceleratedjob import api
 from acceleratedjob.api import Manifest
 from acceleratedjob.sections import GANG_COSCHEDULING, GANG_KUEUE, GANG_VOLCANO
-from acceleratedjob.services import owner_reference
+from acceleratedjob.services import owner_reference, recorded
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.template import REQUIRED_TERMS
 
@@ -52,7 +52,7 @@ def pod_group(spec: JobSpec) -> Manifest | None:
     if scheduling.gang == GANG_VOLCANO:
         given = {"queue": scheduling.queue, "priorityClassName": scheduling.priority_class_name}
         wishes |= {name: value for name, value in given.items() if value is not None}
-    return {
+    made = {
         "apiVersion": scheduler.api_version,
         "kind": "PodGroup",
         "metadata": {
@@ -63,6 +63,18 @@ def pod_group(spec: JobSpec) -> Manifest | None:
         },
         "spec": wishes,
     }
+    return recorded(made)
+
+
+def is_same_group(found: api.View, wanted: api.View) -> bool:
+    """Whether a PodGroup says what is wanted, and was made to say no more than that.
+
+    What it says more may be a default of its scheduler's, or what the job said before.
+    """
+    record = api.annotations(found).get(api.MADE_AS_ANNOTATION)
+    is_made_so = record in (None, api.annotations(wanted)[api.MADE_AS_ANNOTATION])
+    says_it = dict(found["spec"]).items() >= dict(wanted["spec"]).items()
+    return is_made_so and says_it
 
 
 def join(spec: JobSpec, pod: Manifest, *, attempt: int) -> None:

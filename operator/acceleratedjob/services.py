@@ -47,17 +47,19 @@ def service(spec: JobSpec) -> api.Manifest:
             "ports": [{"name": "rendezvous", "port": spec.network.port, "appProtocol": "tcp"}],
         },
     }
-    return _recorded(made)
+    return recorded(made)
 
 
-# Fields of the spec that decide what an object does, and to which an API server adds nothing.
+# Fields of the spec that decide what an object does, and to which an API server adds nothing; a
+# PodGroup's are compared only as they were written, since its scheduler may fill them in.
 _RECORDED = {
     "Service": "clusterIP,publishNotReadyAddresses,selector",
     "NetworkPolicy": "ingress,podSelector,policyTypes",
+    "PodGroup": "minMember,priorityClassName,queue",
 }
 
 
-def _recorded(manifest: api.Manifest) -> api.Manifest:
+def recorded(manifest: api.Manifest) -> api.Manifest:
     """The same with a record of what it does, by which another version knows it, too."""
     fields = _RECORDED[manifest["kind"]]
     record = {api.MADE_AS_ANNOTATION: f"{fields}={_digest(manifest, fields)}"}
@@ -134,4 +136,4 @@ def network_policy(spec: JobSpec) -> api.Manifest:
             "ingress": [{"from": [ours]}, {"from": [operator], "ports": [progress]}],
         },
     }
-    return _recorded(made)
+    return recorded(made)

@@ -5,8 +5,6 @@ operator checks again what the API server has checked, because `acceleratedjob r
 """
 
 import dataclasses
-import hashlib
-import json
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -14,6 +12,7 @@ from acceleratedjob import devices, template
 from acceleratedjob.api import API_VERSION, CONTROLLER, KIND, MAX_NAME_LENGTH, View
 from acceleratedjob.bounds import UNREADABLE, excess
 from acceleratedjob.errors import InvalidSpec, shown
+from acceleratedjob.fingerprints import fingerprint
 from acceleratedjob.schema import (
     boolean,
     choice,
@@ -186,7 +185,7 @@ def _fingerprints(spec: _Spec) -> tuple[str, ...]:
     given, counted = spec.processes_per_replica, _counted(spec)
     words = {given: None} | ({AUTO: None, counted: None} if given in (AUTO, counted) else {})
     sections = (spec.runtime, spec.scheduling, spec.network, spec.shared_memory)
-    return tuple(_hash(spec.template, word, *map(_given, sections)) for word in words)
+    return tuple(fingerprint(spec.template, word, *map(_given, sections)) for word in words)
 
 
 def _given(section: Any) -> dict[str, Any]:
@@ -196,11 +195,6 @@ def _given(section: Any) -> dict[str, Any]:
         for field in dataclasses.fields(section)
         if getattr(section, field.name) != field.default and field.name != "isolate"
     }
-
-
-def _hash(*parts: object) -> str:
-    text = json.dumps(parts, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _check_bounds(spec: _Spec) -> None:

@@ -11,6 +11,7 @@ from acceleratedjob.actions import (
     CreatePodGroup,
     CreatePolicy,
     CreateService,
+    DeletePodGroup,
     DeletePolicy,
 )
 from acceleratedjob.api import ConditionType, Reason
@@ -84,8 +85,20 @@ def _objects(at: Situation) -> Iterator[Action]:
         yield CreateService()
     if at.spec.network.isolate and at.observed.policy_uid is None:
         yield CreatePolicy()
-    if not at.current and at.spec.scheduling.gang in SCHEDULERS:
+    if not at.current:
+        yield from _groups(at)
+
+
+def _groups(at: Situation) -> Iterator[Action]:
+    """The PodGroup before an attempt's first pod, in the place of one of another gang.
+
+    The spec cannot change between a failed attempt and the next one, where no time is lost on it.
+    """
+    if at.spec.scheduling.gang in SCHEDULERS:
         yield CreatePodGroup()
+    failed = at.status.failures[:1]
+    if at.status.attempt > 0 and not (failed and failed[0].attempt == at.status.attempt - 1):
+        yield from (DeletePodGroup(gang) for gang in SCHEDULERS if gang != at.spec.scheduling.gang)
 
 
 def creating(at: Situation) -> Plan | None:

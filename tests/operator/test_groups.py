@@ -180,10 +180,52 @@ def test_the_group_of_a_job_that_was_changed_while_suspended_is_made_anew() -> N
             made.append((found["metadata"]["uid"], found["spec"]["minMember"]))
         assert (made[0], made[2][1]) == (made[1], 3)
         for _ in range(2):
-            assert await execute(cluster, Gang(gang_of(3), 0), DeletePodGroup(), time="") is None
+            removal = DeletePodGroup("volcano")
+            assert await execute(cluster, Gang(gang_of(3), 0), removal, time="") is None
         return cluster.objects("PodGroup")
 
     assert asyncio.run(scenario()) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_made_anew"),
+    [
+        pytest.param({"queue": "a"}, {"queue": "a"}, False, id="nothing"),
+        pytest.param({"queue": "a"}, {"queue": "b"}, True, id="its queue"),
+        pytest.param({"queue": "a"}, {}, True, id="it has no queue any more"),
+        pytest.param({"priorityClassName": "a"}, {}, True, id="it has no class any more"),
+        pytest.param({}, {}, False, id="nothing, and Volcano has filled the queue in"),
+    ],
+)
+def test_a_group_says_no_more_than_the_job_does_now(
+    before: Manifest, after: Manifest, is_made_anew: bool
+) -> None:
+    async def scenario() -> list[str]:
+        cluster, uids = LocalCluster(), []
+        for wishes in (before, after):
+            job = spec(scheduling={"gang": "volcano"} | wishes)
+            found = await execute(cluster, Gang(job, 0), CreatePodGroup(), time="")
+            assert found is not None
+            cluster.change(Ref.of(found), lambda it: it["spec"].setdefault("queue", "default"))
+            uids.append(found["metadata"]["uid"])
+        return uids
+
+    first, second = asyncio.run(scenario())
+    assert (first != second) == is_made_anew
+
+
+class Unreadable(LocalCluster):
+    """A cluster in which the operator has no right to PodGroups."""
+
+    async def read(self, ref: Ref) -> Manifest:
+        if ref.kind.startswith("PodGroup"):
+            raise Refused('User "operator" cannot get resource "podgroups" (403)', final=False)
+        return await super().read(ref)
+
+
+def test_who_may_not_see_groups_has_none_to_remove() -> None:
+    removal = DeletePodGroup("volcano")
+    assert asyncio.run(execute(Unreadable(), Gang(spec(), 0), removal, time="")) is None
 
 
 def test_a_group_of_the_same_name_that_is_not_ours_is_left_alone() -> None:
@@ -195,7 +237,7 @@ def test_a_group_of_the_same_name_that_is_not_ours_is_left_alone() -> None:
         await cluster.create(theirs)
         with pytest.raises(Refused, match="is not this job's"):
             await execute(cluster, Gang(gang_of(2), 0), CreatePodGroup(), time="")
-        await execute(cluster, Gang(gang_of(2), 0), DeletePodGroup(), time="")
+        await execute(cluster, Gang(gang_of(2), 0), DeletePodGroup("volcano"), time="")
         assert await cluster.read(Ref.of(theirs))
 
     asyncio.run(scenario())

@@ -235,6 +235,50 @@ def test_what_pods_do_not_depend_on_leaves_them_alone(same: JobSpec) -> None:
     assert (made.status.attempt, actions(made)) == (0, [])
 
 
+def amounts(cpu: object, memory: object = "1Gi", **pod: object) -> JobSpec:
+    """A job whose container and /dev/shm have such amounts."""
+    resources = {"limits": {"cpu": cpu, "memory": memory}, "requests": {"cpu": cpu}}
+    trainer = CONTAINER | {"resources": resources, "env": [{"name": "CPU", "value": "1000m"}]}
+    return spec(
+        template={"spec": {"containers": [trainer]} | pod}, sharedMemory={"sizeLimit": memory}
+    )
+
+
+SCRATCH = {"volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "1Gi"}}]}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_same"),
+    [
+        pytest.param(amounts("1000m"), amounts("1"), True, id="cores and their thousandths"),
+        pytest.param(amounts("1"), amounts(1), True, id="a number and its text"),
+        pytest.param(amounts("1", "1Gi"), amounts("1", "1024Mi"), True, id="another unit"),
+        pytest.param(amounts("1e3"), amounts("1k"), True, id="an exponent"),
+        pytest.param(
+            amounts(1, **SCRATCH),
+            amounts(1, volumes=[{"name": "scratch", "emptyDir": {"sizeLimit": "1024Mi"}}]),
+            True,
+            id="a volume's size",
+        ),
+        pytest.param(amounts(1), amounts(1, nodeName=None), True, id="null for what is not there"),
+        pytest.param(amounts("1"), amounts("1001m"), False, id="a little more"),
+        pytest.param(amounts("1", "1G"), amounts("1", "1Gi"), False, id="decimal and binary"),
+        pytest.param(amounts(1), amounts(1, **SCRATCH), False, id="a volume"),
+    ],
+)
+def test_one_amount_written_otherwise_is_the_same_spec(
+    before: JobSpec, after: JobSpec, is_same: bool
+) -> None:
+    assert (before.fingerprint == after.fingerprint) == is_same
+
+
+def test_a_text_that_looks_like_an_amount_is_none() -> None:
+    made = [
+        spec({"env": [{"name": "CPU", "value": value}]}).fingerprint for value in ("1", "1000m")
+    ]
+    assert made[0] != made[1]
+
+
 GPUS = {"resources": {"limits": {"nvidia.com/gpu": 4}}}
 
 

@@ -47,6 +47,9 @@ def gone(one: Pod, grace: int | None = FAILED_GANG_GRACE_SECONDS) -> DeletePod:
     return DeletePod(one.name, one.uid, grace)
 
 
+GROUPS = (DeletePodGroup("volcano"), DeletePodGroup("coscheduling"))
+
+
 @pytest.mark.parametrize(
     ("fields", "observed", "phase", "expected"),
     [
@@ -265,8 +268,29 @@ def gone(one: Pod, grace: int | None = FAILED_GANG_GRACE_SECONDS) -> DeletePod:
             {},
             seen(status=SUSPENDED),
             Phase.PENDING,
-            [CreatePod(1, 0), CreatePod(1, 1)],
-            id="resumed: the next attempt's pods",
+            [*GROUPS, CreatePod(1, 0), CreatePod(1, 1)],
+            id="resumed: the next attempt's pods, without another gang's group",
+        ),
+        pytest.param(
+            {"scheduling": {"gang": "volcano"}},
+            seen(status=SUSPENDED),
+            Phase.PENDING,
+            [CreatePodGroup(), GROUPS[1], CreatePod(1, 0), CreatePod(1, 1)],
+            id="resumed with a gang: its group, in the place of another's",
+        ),
+        pytest.param(
+            {"scheduling": {"gang": "volcano"}},
+            seen(status=LATE),
+            Phase.RESTARTING,
+            [CreatePodGroup(), CreatePod(1, 0), CreatePod(1, 1)],
+            id="after a failure the gang is the same",
+        ),
+        pytest.param(
+            {},
+            seen(pod(0, attempt=1), status=SUSPENDED),
+            Phase.PENDING,
+            [CreatePod(1, 1)],
+            id="a first pod is there: what had to go before it has gone",
         ),
         pytest.param(
             {},
@@ -293,14 +317,14 @@ def gone(one: Pod, grace: int | None = FAILED_GANG_GRACE_SECONDS) -> DeletePod:
             {"network": {"isolate": True}, "scheduling": {"gang": "coscheduling"}},
             seen(pod(0), status=Status(), refusal=NEVER, policy_uid="w"),
             Phase.FAILED,
-            [DeletePodGroup(), gone(pod(0)), DeleteService("s"), DeletePolicy("w")],
+            [DeletePodGroup("coscheduling"), gone(pod(0)), DeleteService("s"), DeletePolicy("w")],
             id="nor what kept them together and apart",
         ),
         pytest.param(
             {"cleanPodPolicy": "None", "scheduling": {"gang": "coscheduling"}},
             seen(pod(0), status=INVALID, policy_uid="w"),
             Phase.FAILED,
-            [DeletePodGroup(), gone(pod(0)), DeleteService("s"), DeletePolicy("w")],
+            [DeletePodGroup("coscheduling"), gone(pod(0)), DeleteService("s"), DeletePolicy("w")],
             id="killed before that was gone it still removes it",
         ),
         pytest.param(
