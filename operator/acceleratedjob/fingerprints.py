@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from acceleratedjob import quantity
@@ -23,7 +22,7 @@ def _plain(value: Any, key: str = "") -> Any:
     >>> _plain({"limits": {"cpu": "1000m", "memory": None}}) == _plain({"limits": {"cpu": 1}})
     True
     """
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         is_amounts = key in _AMOUNTS
         return {
             name: _amount(entry) if is_amounts or name in _AMOUNT else _plain(entry, name)

@@ -1,12 +1,19 @@
 """Pods that stop slowly or never, on a real API server: on a node whose kubelet does not answer."""
 
+import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from acceleratedjob.api import pod_name
+from acceleratedjob.pods import pod
+from acceleratedjob.spec import JobSpec
+from acceleratedjob.template import REQUIRED_TERMS
 from tests.cluster.jobs import Job, fake_job
+from tests.cluster.operators import connection, end_pod, operator
 from tests.cluster.testbed.cluster import Cluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("crd", "fake_nodes")]
@@ -24,7 +31,7 @@ def tainted(name: str) -> list[dict[str, str]]:
 def dead_node(testbed: Cluster, namespace: str) -> Iterator[str]:
     """A node to which pods are assigned, and where nothing happens: nobody confirms an end."""
     labels = {"test": namespace, f"rack-{namespace}": "a"}
-    size = {"cpu": "8", "memory": "64Gi", "pods": "100"}
+    size = {"cpu": "8", "memory": "64Gi", "pods": "2"}  # pods that go count until they are gone
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": namespace, "labels": labels}}
     node |= {"spec": {"taints": tainted(namespace)}}
     testbed.kubectl("create", "--filename=-", stdin=json.dumps(node))
@@ -95,3 +102,76 @@ def test_a_job_applied_again_names_the_pods_that_are_going_and_begins_when_they_
     come_up(job, *PODS)
     job.wait("jsonpath={.status.phase}=Running")
     assert job.get(".status.attempt") == "0"
+
+
+def exclusive(job: Job, key: str) -> JobSpec:
+    """A job that has one rack for itself, and would rather have rack a."""
+    racks = [{"matchExpressions": [{"key": key, "operator": "Exists"}]}]
+    first = {"matchExpressions": [{"key": key, "operator": "In", "values": ["a"]}]}
+    affinity = {
+        REQUIRED_TERMS: {"nodeSelectorTerms": racks},
+        "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "preference": first}],
+    }
+    manifest = on_dead_node(job, nodeSelector={}, affinity={"nodeAffinity": affinity})
+    manifest["metadata"]["uid"] = job.namespace
+    manifest["spec"]["scheduling"] = {"exclusiveTopologyKey": key}
+    return JobSpec.from_manifest(manifest)
+
+
+def placed(job: Job, spec: JobSpec, attempt: int) -> set[str]:
+    """The nodes of an attempt's pods, once the scheduler has found them."""
+    for index in range(spec.size):
+        manifest = pod(spec, attempt=attempt, index=index)
+        del manifest["metadata"]["ownerReferences"]  # there is no such job
+        job.kubectl("create", "--filename=-", stdin=json.dumps(manifest))
+    names = [f"pod/{pod_name(spec.name, attempt, index)}" for index in range(spec.size)]
+    job.kubectl("wait", *names, "--for=jsonpath={.spec.nodeName}", "--timeout=60s")
+    return set(job.kubectl("get", *names, "--output=jsonpath={.items[*].spec.nodeName}").split())
+
+
+def test_pods_that_a_dead_rack_keeps_do_not_bind_the_next_attempt_to_it(
+    testbed: Cluster, namespace: str, dead_node: str, fake_nodes: list[str]
+) -> None:
+    """No operator takes part, which would wait for the old pods' grace period."""
+    job, key, other = Job(testbed, namespace), f"rack-{dead_node}", fake_nodes[0]
+    spec = exclusive(job, key)
+    testbed.kubectl("label", other, f"{key}=b")
+    try:
+        assert placed(job, spec, 0) == {dead_node}
+        job.kubectl("delete", "pods", "--all", "--wait=false")
+        assert placed(job, spec, 1) == {other.removeprefix("node/")}
+        assert len(job.names("pods")) == 2 * spec.size
+    finally:
+        testbed.kubectl("label", other, f"{key}-")
+
+
+def evict(job: Job, name: str) -> None:
+    """Ask for a pod's eviction, as `kubectl drain` does."""
+    metadata = {"name": name, "namespace": job.namespace}
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
+    path = f"/api/v1/namespaces/{job.namespace}/pods/{name}/eviction"
+    job.kubectl("create", "--raw", path, "--filename=-", stdin=json.dumps(body))
+
+
+@pytest.mark.usefixtures("dead_node")
+def test_a_pod_that_ended_with_0_because_it_was_evicted_has_not_finished(
+    testbed: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    """It saved and ended while there was no operator: the next one sees all of it at once."""
+    job, manifest = Job(testbed, namespace), on_dead_node(Job(testbed, namespace))
+    manifest["spec"] |= {"replicas": 1, "failurePolicy": {"backoff": {"initialSeconds": 0}}}
+
+    async def end() -> None:
+        async with connection(testbed.kubeconfig) as link:
+            await end_pod(link, namespace, "digits-0-0", 0)
+
+    with operator(testbed.kubeconfig, tmp_path / "first.log", namespace):
+        job.apply(manifest)
+        come_up(job, "digits-0-0")
+        job.wait("jsonpath={.status.phase}=Running")
+    evict(job, "digits-0-0")
+    asyncio.run(end())
+    with operator(testbed.kubeconfig, tmp_path / "second.log", namespace):
+        job.wait("jsonpath={.status.attempt}=1")
+    assert job.get(".status.failures[0].reason") == "EvictionByEvictionAPI"
+    assert job.get(".status.restarts") == "0"
