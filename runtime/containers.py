@@ -38,6 +38,10 @@ class Plain:
         """Make a model one with those of the other processes."""
         return model
 
+    def averaged(self, model: nn.Module) -> list[nn.Parameter] | None:  # noqa: ARG002  # its kinds need it
+        """The parameters of a wrapped model whose gradients it averages; None: all it ever has."""
+        return None
+
     def no_sync(self, model: nn.Module) -> Context:
         """Within, gradients stay on this process."""
         own: Context = getattr(model, "no_sync", contextlib.nullcontext)()
@@ -52,10 +56,14 @@ class Replicated(Plain):
         trains = any(parameter.requires_grad for parameter in model.parameters())
         if self.evaluation_mode or not trains:
             return model
-        is_replica = isinstance(model, DistributedDataParallel)
-        prepared = model if is_replica else self._replica(model)
+        prepared = model if _is_replica(model) else self._replica(model)
         joining.note_holder(prepared)
         return prepared
+
+    def averaged(self, model: nn.Module) -> list[nn.Parameter]:
+        """What trains at this moment: DistributedDataParallel looks at it when it is made."""
+        trained = [one for one in model.parameters() if one.requires_grad]
+        return trained if _is_replica(model) else []
 
     def _replica(self, model: nn.Module) -> nn.Module:
         handler, device = self.handler or DistributedDataParallelKwargs(), self.state.device
@@ -63,6 +71,11 @@ class Replicated(Plain):
         replica = DistributedDataParallel(model, device_ids=ids, **handler.to_kwargs())
         handler.register_comm_hook(replica)
         return replica
+
+
+def _is_replica(model: nn.Module) -> bool:
+    """Whether this is in DistributedDataParallel, also if the script has compiled that."""
+    return isinstance(getattr(model, "_orig_mod", model), DistributedDataParallel)
 
 
 class Sharded(Plain):

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from runtime.compilation import compile_model
 from runtime.configuration import first
+from runtime.containers import container_of
 from runtime.data_loader import (
     DataLoaderDispatcher,
     DataLoaderShard,
@@ -56,6 +57,7 @@ class Preparing(Sharding, Options):
         self._schedulers: list[AcceleratedScheduler] = []
         self._dataloaders: list[DataLoaderShard | DataLoaderDispatcher] = []
         self._unaveraged = Unaveraged()
+        self._warned: set[str] = set()
 
     def prepare(self, *args: Any, device_placement: list[bool] | None = None) -> Any:
         """Prepare models, optimizers, schedulers and data loaders; return them in the same order.
@@ -106,9 +108,12 @@ class Preparing(Sharding, Options):
             self._unaveraged.clear()  # alone it is said once
 
     def _refuse_or_warn(self, sentence: str) -> None:
+        """Alone, each sentence is a warning once, also if optimizers are made at each step."""
         if self.use_distributed:
             raise ValueError(sentence)
-        warnings.warn(sentence, stacklevel=4)
+        if sentence not in self._warned:
+            self._warned.add(sentence)
+            warnings.warn(sentence, stacklevel=4)
 
     def _prepare_one(self, one: Any, device_placement: bool) -> Any:
         if isinstance(one, DataLoader):
@@ -148,7 +153,7 @@ class Preparing(Sharding, Options):
             ddp_handler=self.ddp_handler,
         )
         compiled = compile_model(prepared, self.state.dynamo_plugin)
-        note_prepared(compiled)
+        note_prepared(compiled, container_of(self.state).averaged(prepared))
         return _marked(compiled, self._models)
 
     def prepare_data_loader(
@@ -183,13 +188,19 @@ class Preparing(Sharding, Options):
     def prepare_optimizer(
         self, optimizer: Optimizer, device_placement: bool | None = None
     ) -> AcceleratedOptimizer:
-        """Make an optimizer that steps when an accumulation ends."""
+        """Make an optimizer that steps when an accumulation ends.
+
+        Raises:
+            ValueError: models are sharded, and this one's model was not yet: sharding would replace
+                its parameters. Pass both to `prepare`.
+        """
         if isinstance(optimizer, AcceleratedOptimizer):
             return optimizer
         place = first(device_placement, self.device_placement)
-        prepared = _marked(AcceleratedOptimizer(optimizer, place, self.scaler), self._optimizers)
-        self._unaveraged.add(prepared)
-        return prepared
+        with self._optimizers_following((optimizer,)):  # within `prepare` it has no parameters
+            accelerated = AcceleratedOptimizer(optimizer, place, self.scaler)
+        self._unaveraged.add(accelerated)
+        return _marked(accelerated, self._optimizers)
 
     def prepare_scheduler(self, scheduler: Any) -> AcceleratedScheduler:
         """Make a scheduler that follows its optimizer."""

@@ -57,7 +57,6 @@ class Writer:
         # Its threads start with the first checkpoint and stay: to start them is part of the pause.
         self._pool = ThreadPoolExecutor(_WRITERS, "checkpoint")
         self._under_way: tuple[Path, Future[None]] | None = None
-        atexit.register(self.wait)  # so that no error is lost
 
     def __reduce__(self) -> tuple[type["Writer"], tuple[()]]:
         """A copy, as in a pickled Accelerator, has nothing under way."""
@@ -68,6 +67,7 @@ class Writer:
         # First in, first out: when the last one waits for the others, each of them has a thread.
         written = [self._pool.submit(job.write, part) for part in job.parts]
         self._under_way = job.target, self._pool.submit(job.finish, written)
+        atexit.register(self.wait)  # so that no error is lost; until then the writer stays
 
     def wait(self) -> None:
         """Return when it is there.
@@ -78,6 +78,7 @@ class Writer:
         if self._under_way is None:
             return
         (target, future), self._under_way = self._under_way, None
+        atexit.unregister(self.wait)
         if (error := future.exception()) is not None:
             sentence = f"{target} could not be written: {error!r}; the older checkpoints are there"
             raise CheckpointError(sentence) from error

@@ -1,6 +1,7 @@
 """Checkpoints that are written while the training goes on."""
 
 import errno
+import gc
 import io
 import os
 import pickle
@@ -30,6 +31,21 @@ def fresh_state() -> Iterator[None]:
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
+
+
+def test_an_accelerator_that_is_gone_leaves_no_threads(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    accelerator = Accelerator(cpu=True)
+    accelerator.prepare(nn.Linear(1, 1))
+    accelerator.save_state(tmp_path / "saved")
+    own = set(threading.enumerate()) - before
+    assert own
+    del accelerator
+    AcceleratorState._reset_state(reset_partial_state=True)
+    gc.collect()
+    for thread in own:
+        thread.join(timeout=60)
+    assert not any(thread.is_alive() for thread in own)
 
 
 class Gate:

@@ -141,6 +141,16 @@ def test_a_parameter_of_no_model_is_told_when_it_is_first_trained() -> None:
         accelerator.backward(loss * late)
 
 
+def test_alone_it_is_said_once_also_of_optimizers_that_are_made_at_each_step() -> None:
+    accelerator = Accelerator(cpu=True)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            apart(accelerator)
+            inside(accelerator)
+    assert len(said) == 2
+
+
 def test_who_catches_the_error_gets_it_again() -> None:
     accelerator = Accelerator(cpu=True)
     state = PartialState()
