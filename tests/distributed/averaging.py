@@ -66,8 +66,8 @@ def compiled_before(a: Accelerator, model: nn.Module) -> Any:
 
 
 def compiled_after(a: Accelerator, model: nn.Module) -> Any:
-    model = torch.compile(a.prepare(model), backend="eager")
-    return model, a.prepare(sgd(model.parameters()))
+    model = a.prepare(model)
+    return torch.compile(model, backend="eager"), a.prepare(sgd(model.parameters()))
 
 
 def own_ddp(a: Accelerator, model: nn.Module) -> Any:
