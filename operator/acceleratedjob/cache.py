@@ -9,8 +9,8 @@ from collections import defaultdict
 
 from acceleratedjob import api
 from acceleratedjob.api import Manifest
-from acceleratedjob.bounds import METADATA, bounded
 from acceleratedjob.cluster import Change, Changed, Gone, Listed
+from acceleratedjob.jobs import Jobs
 from acceleratedjob.known import Known, Owner, Pages, owner, read, version
 from acceleratedjob.observe import Pod, Single
 from acceleratedjob.sections import MAX_REPLICAS
@@ -20,7 +20,7 @@ class Cache:
     """Jobs by their uids, and what they have by their owner."""
 
     def __init__(self) -> None:
-        self.jobs: dict[str, Manifest] = {}
+        self.jobs = Jobs()
         # kind -> its job -> what a job has one of: its Service, its NetworkPolicy
         self._singles: defaultdict[str, dict[Owner, Known]] = defaultdict(dict)
         self._pods: defaultdict[Owner, dict[str, Known]] = defaultdict(dict)  # by name
@@ -50,20 +50,15 @@ class Cache:
 
     def _owner(self, uid: str) -> Owner:
         """A job that is known, as what it has names it; nothing has one that is not known."""
-        job = self.jobs.get(uid)
-        return (job["metadata"]["namespace"] if job else "", uid)
+        return (self.jobs.namespace(uid), uid)
 
     def keep_job(self, job: Manifest) -> None:
         """Store a job unless a newer one is known."""
-        uid = job["metadata"]["uid"]
-        known = self.jobs.get(uid)
-        if known is None or version(known) <= version(job):
-            metadata = {name: job["metadata"][name] for name in METADATA if name in job["metadata"]}
-            self.jobs[uid] = bounded(job) | {"metadata": metadata}
+        self.jobs.keep(job)
 
     def forget(self, uid: str) -> None:
         """The job is gone; its objects are the garbage collector's."""
-        self.jobs.pop(uid, None)
+        self.jobs.forget(uid)
         self._lost.pop(uid, None)
 
     def forget_lost(self, uid: str, *, attempt: int) -> None:
@@ -208,11 +203,7 @@ class Cache:
         return concerned
 
     def _replace_jobs(self, pages: Pages, *, is_late: bool) -> set[str]:
-        missing = {
-            uid
-            for uid, job in self.jobs.items()
-            if uid not in pages.uids and version(job) <= pages.version
-        }
+        missing = self.jobs.until(pages.version) - pages.uids
         for uid in missing:
             self.forget(uid)
         for job in pages.jobs:

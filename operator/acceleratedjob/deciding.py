@@ -12,19 +12,29 @@ from acceleratedjob.situation import Plan, of_attempt
 from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Status
 
+KEPT_SPECS = 1024
+
 
 class Specs:
-    """The specs of stored jobs, each read once for each generation."""
+    """The specs of stored jobs, each read once for each generation, as long as it is asked for.
 
-    def __init__(self) -> None:
-        self._known: dict[str, JobSpec] = {}
+    Args:
+        kept: how many; of more jobs those that were not asked for longest are read again.
+    """
+
+    def __init__(self, kept: int = KEPT_SPECS) -> None:
+        self._kept = kept
+        self._known: dict[str, JobSpec] = {}  # the one that was asked for last is the last
 
     def read(self, job: Manifest) -> JobSpec:
         """As `JobSpec.from_manifest`."""
         metadata = job["metadata"]
-        known = self._known.get(metadata["uid"])
+        known = self._known.pop(metadata["uid"], None)
         if known is None or known.generation != metadata["generation"]:
-            known = self._known[metadata["uid"]] = JobSpec.from_manifest(job)
+            known = JobSpec.from_manifest(job)
+        self._known[metadata["uid"]] = known
+        if len(self._known) > self._kept:
+            del self._known[next(iter(self._known))]
         return known
 
     def forget(self, uid: str) -> None:

@@ -85,6 +85,22 @@ class WorkQueue:
             timer.cancel()
 
 
+class Turns:
+    """Lets one begin in each turn of the loop, however many are ready.
+
+    A pass that has nothing to write waits for nothing: those of thousands of jobs would be one
+    turn, in which neither a lease is renewed nor a probe answered.
+    """
+
+    def __init__(self) -> None:
+        self._one = asyncio.Lock()
+
+    async def take(self) -> None:
+        """Wait for a turn."""
+        async with self._one:
+            await asyncio.sleep(0)
+
+
 HELD_SECONDS = 2.0  # between two tries for a name whose holder goes by itself
 
 

@@ -18,7 +18,7 @@ from acceleratedjob.errors import ClusterError, Conflict, NotFound, is_answer
 from acceleratedjob.executor import Executor
 from acceleratedjob.gang import Gang
 from acceleratedjob.observe import Observed
-from acceleratedjob.queue import Backoff, Refusals, WorkQueue
+from acceleratedjob.queue import Backoff, Refusals, Turns, WorkQueue
 from acceleratedjob.since import Since
 from acceleratedjob.situation import Plan
 from acceleratedjob.status import Status, format_time, is_urgent
@@ -66,6 +66,7 @@ class Reconciler:
         self._specs = Specs()
         self._since = Since()
         self.queue = WorkQueue()
+        self._turns = Turns()
         self._backoff = Backoff(retry_seconds)
         self._refusals = Refusals(Backoff(retry_seconds))
         self._unwritten: dict[str, float] = {}  # since when counters wait to be written
@@ -132,6 +133,7 @@ class Reconciler:
         while True:
             uid = await self.queue.take()
             try:
+                await self._turns.take()
                 await self._look(uid)
             finally:
                 self.queue.done(uid)

@@ -185,7 +185,8 @@ def _fingerprints(spec: _Spec) -> tuple[str, ...]:
     given, counted = spec.processes_per_replica, _counted(spec)
     words = {given: None} | ({AUTO: None, counted: None} if given in (AUTO, counted) else {})
     sections = (spec.runtime, spec.scheduling, spec.network, spec.shared_memory)
-    return tuple(fingerprint(spec.template, word, *map(_given, sections)) for word in words)
+    shared = fingerprint(spec.template, *map(_given, sections))
+    return tuple(fingerprint(shared, word) for word in words)
 
 
 def _given(section: Any) -> dict[str, Any]:

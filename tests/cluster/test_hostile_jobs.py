@@ -18,12 +18,10 @@ from pathlib import Path
 import pytest
 
 from acceleratedjob import api
-from acceleratedjob.api import ConditionType, Manifest, Reason
+from acceleratedjob.api import Manifest
 from acceleratedjob.errors import ClusterError
 from acceleratedjob.kube.connection import Connection
 from acceleratedjob.kube.objects import KubernetesCluster, collection
-from acceleratedjob.spec import JobSpec
-from acceleratedjob.status import Status
 from tests.cluster.jobs import Job, fake_job
 from tests.cluster.operators import connection
 from tests.cluster.testbed.cluster import Cluster
@@ -83,22 +81,11 @@ async def stored(link: Connection, namespace: str) -> AsyncIterator[Manifest]:
             yield job
 
 
-def is_told(job: Manifest) -> bool:
-    """Whether the operator has said of a job what it has to say."""
-    status = Status.from_manifest(job)
-    try:
-        spec = JobSpec.from_manifest(job)
-    except ValueError:
-        failed = status.condition(ConditionType.FAILED)
-        return failed is not None and failed.reason == Reason.INVALID_SPEC
-    return not spec.suspend or status.holds(ConditionType.SUSPENDED)
-
-
 async def until_all_are_told(link: Connection, namespace: str) -> int:
     """How many jobs there are, once each has a status that says what it is."""
     async with asyncio.timeout(60 + COUNT / 5):
         while True:
-            told = [is_told(job) async for job in stored(link, namespace)]
+            told = [hostile.told(job) async for job in stored(link, namespace)]
             if all(told):
                 return len(told)
             await asyncio.sleep(1)

@@ -4,6 +4,10 @@ import json
 import random
 from collections.abc import Callable, Iterator
 
+from acceleratedjob.api import ConditionType, Manifest, Reason
+from acceleratedjob.errors import InvalidSpec
+from acceleratedjob.spec import JobSpec
+from acceleratedjob.status import Status
 from tests.operator.builders import job
 
 HERE = "HERE"  # in the place of a value that is put in as JSON text
@@ -95,3 +99,16 @@ def jobs(namespace: str, count: int) -> Iterator[bytes]:
         made = job(replicas=1, suspend=suspend, template=_template(place))
         made["metadata"] = {"name": f"hostile-{number}", "namespace": namespace}
         yield json.dumps(made).replace(f'"{HERE}"', value).encode()
+
+
+def told(found: Manifest) -> str:
+    """What the operator has said of a job; empty before it has."""
+    status = Status.from_manifest(found)
+    try:
+        spec = JobSpec.from_manifest(found)
+    except InvalidSpec:
+        failed = status.condition(ConditionType.FAILED)
+        return "refused" if failed and failed.reason == Reason.INVALID_SPEC else ""
+    if spec.suspend:
+        return "suspended" if status.holds(ConditionType.SUSPENDED) else ""
+    return str(status.phase or "")

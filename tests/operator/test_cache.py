@@ -223,7 +223,7 @@ def test_a_job_that_is_gone_leaves_nothing() -> None:
     cache = cache_after("Pod", [Changed(pod(0)), Gone(pod(0, at=2)), Changed(pod(1))])
     cache.forget(UID)
     cache.take("Pod", Gone(pod(1, at=3)))
-    assert (cache.jobs, cache._pods, cache.lost(UID)) == ({}, {}, ())
+    assert (dict(cache.jobs), cache._pods, cache.lost(UID)) == ({}, {}, ())
 
 
 def test_a_pod_of_nobodys_concerns_no_job() -> None:

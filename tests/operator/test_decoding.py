@@ -1,6 +1,8 @@
 """JSON from an API server: read whatever it is, as Python's own decoder reads it where that can."""
 
 import asyncio
+import contextlib
+import gc
 import json
 import random
 import time
@@ -123,3 +125,21 @@ def test_the_loop_has_its_turn_while_a_large_list_is_decoded(entry: bytes) -> No
 def test_what_is_small_is_decoded_at_once() -> None:
     assert decoding._AT_ONCE == 2**18
     assert asyncio.run(decode(b'{"items":[{"a":1}]}')) == {"items": [{"a": 1}]}
+
+
+@pytest.mark.parametrize("end", [b"0]", b""], ids=["JSON", "none"])
+def test_the_garbage_collector_does_not_walk_again_and_again_while_a_value_is_decoded(
+    end: bytes,
+) -> None:
+    begun: list[str] = []
+
+    def note(phase: str, _info: dict[str, int]) -> None:
+        begun.append(phase)
+
+    gc.collect()
+    gc.callbacks.append(note)
+    with contextlib.suppress(ValueError):
+        asyncio.run(decode(b"[" + b"[]," * 100_000 + end))
+    gc.callbacks.remove(note)
+    assert begun.count("start") < 5  # once for the new values, and for what the test makes
+    assert gc.isenabled()

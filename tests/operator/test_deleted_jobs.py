@@ -98,7 +98,7 @@ def test_a_job_that_is_deleted_in_a_pass_is_forgotten(
     clock.elapsed += 60
     clock.tick()
     cache = reconciler.cache
-    kept = (cache.jobs, cache._pods, dict(cache._singles["Service"]), dict(cache._lost))
+    kept = (dict(cache.jobs), cache._pods, dict(cache._singles["Service"]), dict(cache._lost))
     assert kept == ({}, {}, {}, {})
     tables = (reconciler._since._seen, reconciler._specs._known, reconciler._unwritten)
     errors = (reconciler._backoff._errors, reconciler._refusals._told)

@@ -12,13 +12,10 @@ from collections import Counter
 import pytest
 
 from acceleratedjob import api
-from acceleratedjob.api import ConditionType, Manifest, Reason
 from acceleratedjob.bounds import bounded
 from acceleratedjob.cluster import Changed
-from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.kube.decoding import decode
 from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.spec import JobSpec
 from acceleratedjob.status import Status
 from tests.operator import hostile
 from tests.operator.builders import job
@@ -58,26 +55,15 @@ async def store_all(store: LocalCluster) -> Counter[str]:
     return found
 
 
-def told(found: Manifest) -> str:
-    """What the operator has said of a job; empty before it has."""
-    status = Status.from_manifest(found)
-    try:
-        spec = JobSpec.from_manifest(found)
-    except InvalidSpec:
-        failed = status.condition(ConditionType.FAILED)
-        return "refused" if failed and failed.reason == Reason.INVALID_SPEC else ""
-    if spec.suspend:
-        return "suspended" if status.holds(ConditionType.SUSPENDED) else ""
-    return str(status.phase or "") if spec.name != HEALTHY or status.ready else ""
-
-
 async def all_told(store: LocalCluster) -> dict[str, str]:
     """What is said of each job, once something is said of all."""
     words: dict[str, str] = {}
     silent: set[str] = set()
     async for change in store.watch(api.KIND):
         if isinstance(change, Changed):
-            name, word = change.object["metadata"]["name"], told(change.object)
+            name, word = change.object["metadata"]["name"], hostile.told(change.object)
+            if name == HEALTHY and not Status.from_manifest(change.object).ready:
+                word = ""
             words[name] = word
             (silent.discard if word else silent.add)(name)
             if len(words) > COUNT and not silent:

@@ -199,7 +199,8 @@ def test_a_watch_that_ends_at_once_is_not_begun_again_at_once() -> None:
             times.append(time.monotonic() - began)
         return times
 
-    assert [round(one, 1) for one in asyncio.run(waits())] == [0.1, 0.1, 0.2, 0.2]
+    least = (0.05, 0.1, 0.2, 0.2)
+    assert all(took >= one for took, one in zip(asyncio.run(waits()), least, strict=True))
     watches = [b""] * 3 + [line("ADDED", text("after", "1"))]
     seen, asked = asyncio.run(shown([page()], watches, 1))
     assert (seen.names, asked["watch"] >= 4) == (["after"], True)

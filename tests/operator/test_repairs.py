@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -24,11 +23,11 @@ from acceleratedjob.local.cluster import LocalCluster
 from acceleratedjob.observe import Single
 from acceleratedjob.plan import plan
 from acceleratedjob.services import network_policy, service
-from acceleratedjob.status import Status, format_time
+from acceleratedjob.status import format_time
 from tests.operator.builders import NOW, ago, job, pod, spec
 from tests.operator.clockwork import Clock, Fated, Operator
 from tests.operator.lives import REF, names
-from tests.operator.stages import seen
+from tests.operator.stages import SUSPENDED, seen
 
 JOB = spec(network={"isolate": True})
 OURS = {"Service": service(JOB), "NetworkPolicy": network_policy(JOB)}
@@ -136,15 +135,30 @@ def test_what_was_changed_is_removed_and_at_once_made_anew(kind: str, single: Si
     assert done(kind, single) == [(deleted,), (made,)]
 
 
-def test_a_wall_whose_job_has_another_progress_port_by_now_is_made_anew() -> None:
-    other = spec(network={"isolate": True, "progressPort": 30000})
-    facts = seen(policy_uid="w", singles={"NetworkPolicy": kept("NetworkPolicy")})
-    made = plan(other, replace(facts, status=Status()), NOW)
-    acts = [action for group in made.steps for action in group]
-    assert [one for one in acts if isinstance(one, DeletePolicy | CreatePolicy)] == [
-        *(DeletePolicy("w"), CreatePolicy(1))
-    ]
-    assert any("has no port 30000" in one.message for one in acts if isinstance(one, Announce))
+@pytest.mark.parametrize(
+    ("kind", "network", "port", "acts"),
+    [
+        pytest.param(
+            *("Service", {"port": 30000}, 30000, [DeleteService("s"), CreateService(1)]),
+            id="a Service",
+        ),
+        pytest.param(
+            *("NetworkPolicy", {"progressPort": 30000}, 30000),
+            [DeletePolicy("w"), CreatePolicy(1)],
+            id="a wall",
+        ),
+    ],
+)
+def test_what_has_not_the_port_that_its_job_has_by_now_is_made_anew(
+    kind: str, network: Manifest, port: int, acts: list[Action]
+) -> None:
+    """The job was changed while it was suspended, and is resumed."""
+    other = spec(network={"isolate": True} | network)
+    facts = seen(status=SUSPENDED, policy_uid="w", singles={kind: kept(kind)})
+    done = [action for group in plan(other, facts, NOW).steps for action in group]
+    ours = DeleteService | CreateService | DeletePolicy | CreatePolicy
+    assert [one for one in done if isinstance(one, ours)] == acts
+    assert any(f"has no port {port}" in one.message for one in done if isinstance(one, Announce))
 
 
 @pytest.mark.parametrize(

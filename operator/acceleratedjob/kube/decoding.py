@@ -6,9 +6,11 @@ decoded entry by entry, and the loop has its turn between two.
 """
 
 import asyncio
+import contextlib
+import gc
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,10 +68,10 @@ async def _decode(text: str, take: Take | None) -> Any:
         RecursionError: it is nested deeper than Python's decoder goes.
     """
     if take is None and len(text) <= _AT_ONCE:
-        return json.loads(text)
+        return _loads(text)
     cursor, value = _Cursor(text), {}
     if not cursor.passes("{"):
-        return json.loads(text)
+        return _loads(text)
     while not cursor.passes("}"):
         key = cursor.value()
         cursor.expect(":")
@@ -81,6 +83,26 @@ async def _decode(text: str, take: Take | None) -> Any:
             cursor.expect(",")
     cursor.expect("")
     return value
+
+
+def _loads(text: str) -> Any:
+    with _uncollected():
+        return json.loads(text)
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector, for what makes no garbage.
+
+    While half a million lists are made it would walk through all objects again and again.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 async def _entries(cursor: "_Cursor", take: Take | None) -> list[Any]:
@@ -104,7 +126,8 @@ class _Cursor:
 
     def value(self) -> Any:
         """Read a value."""
-        value, self.at = _DECODER.raw_decode(self.text, self._next())
+        with _uncollected():
+            value, self.at = _DECODER.raw_decode(self.text, self._next())
         return value
 
     def sees(self, character: str) -> bool:

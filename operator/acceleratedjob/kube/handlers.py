@@ -22,7 +22,7 @@ from acceleratedjob.kube.connection import REQUEST_SECONDS, no_answer, open_sess
 from acceleratedjob.kube.contact import Contact
 from acceleratedjob.kube.objects import collection
 from acceleratedjob.kube.pulse import Pulse
-from acceleratedjob.kube.readable import Pauses, answers
+from acceleratedjob.kube.readable import Pauses, answers, unpacked
 from acceleratedjob.kube.stream import JOBS_PAGE
 from acceleratedjob.queue import Backoff
 from acceleratedjob.reconciler import Reconciler
@@ -59,7 +59,7 @@ class Handlers:
         served = namespace if namespace in self.reconcilers else None
         reconciler = self.reconcilers[served]
         self.pulse.hear(collection(api.KIND, served))
-        job = dict(event["object"])
+        job = unpacked(event["object"])
         reconciler.take(api.KIND, Gone(job) if type == "DELETED" else Changed(job))
 
     async def log_in(self, **_: Any) -> kopf.AiohttpSession:

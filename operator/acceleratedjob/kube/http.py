@@ -50,10 +50,11 @@ class Pages:
     def _look(self) -> None:
         """Take the values that nothing counts along the way."""
         leading = self._leading()
-        jobs = [job for each in self._reconcilers for job in each.cache.jobs.values() if leading]
-        phases = Counter((job.get("status") or {}).get("phase") or NEW for job in jobs)
-        for phase in (NEW, *Phase):
-            metrics.JOBS.labels(phase).set(phases[phase])
+        phases = Counter[str | None]()
+        for each in self._reconcilers:
+            phases += each.cache.jobs.phases() if leading else Counter()
+        for phase in (None, *Phase):
+            metrics.JOBS.labels(phase or NEW).set(phases[phase])
         metrics.LEADER.set(leading)
         metrics.QUEUE_DEPTH.set(sum(len(each.queue) for each in self._reconcilers))
         metrics.WATCH_SILENCE.set(self._pulse.age)

@@ -2,8 +2,8 @@
 
 Kopf ends, and the operator with it, at a line that it cannot decode, at an object nested deeper
 than Python's decoder goes, and at every watch error but one. So its session uses this response
-class: a job beyond our bounds gets a sentence in place of its spec, and a line that cannot be read
-becomes the error (410) after which kopf lists again.
+class: a job is one text to kopf, which copies all of a job at each event, and a line that cannot be
+read becomes the error (410) after which kopf lists again.
 """
 
 import asyncio
@@ -11,13 +11,14 @@ import json
 import logging
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 
-from acceleratedjob.bounds import bounded
+from acceleratedjob.api import Manifest
+from acceleratedjob.bounds import METADATA, bounded
 from acceleratedjob.kube.decoding import decode
 from acceleratedjob.kube.stream import GapError, read_event
 from acceleratedjob.queue import Backoff
@@ -25,7 +26,23 @@ from acceleratedjob.queue import Backoff
 log = logging.getLogger(__name__)
 
 _LIST_AGAIN = json.dumps({"type": "ERROR", "object": {"code": 410}}).encode() + b"\n"
+_PACKED = "packed"  # the key of a job's text
 _SHORT_LIFE = 1.0  # seconds; kopf opens the next watch at once, and a server may end it at once
+
+
+def packed(job: Any) -> Any:
+    """A job as kopf sees it: who it is, and all of it as one text, which kopf copies at no cost."""
+    if not isinstance(job, dict) or "metadata" not in job:  # a list may be of anything
+        return job
+    metadata = {name: job["metadata"][name] for name in METADATA if name in job["metadata"]}
+    named = {name: job[name] for name in ("apiVersion", "kind") if name in job}
+    return named | {"metadata": metadata, _PACKED: json.dumps(bounded(job))}
+
+
+def unpacked(job: Mapping[str, Any]) -> Manifest:
+    """The job that was packed; its kind is known to kopf only, where it comes from a list."""
+    found: Manifest = json.loads(job[_PACKED])
+    return {**{name: job[name] for name in ("apiVersion", "kind") if name in job}, **found}
 
 
 @dataclass(slots=True)
@@ -70,6 +87,7 @@ class Lines:
         began = time.monotonic()
         while line := await self.reader.readline(max_line_length=sys.maxsize):
             yield await self._readable(line)
+            await asyncio.sleep(0)  # lines that have come already would be taken in one turn
         if time.monotonic() - began < _SHORT_LIFE:
             await self.pauses.take(self.path, "the watch has ended as soon as it began")
 
@@ -80,7 +98,7 @@ class Lines:
             await self.pauses.take(self.path, error)
             return _LIST_AGAIN
         self.pauses.end(self.path)
-        return json.dumps({"type": type_, "object": bounded(job)}).encode() + b"\n"
+        return json.dumps({"type": type_, "object": packed(job)}).encode() + b"\n"
 
 
 class Answer(aiohttp.ClientResponse):
@@ -102,7 +120,7 @@ class Answer(aiohttp.ClientResponse):
         """
         body = await self.read()
         try:
-            return await decode(body, bounded)
+            return await decode(body, packed)
         except ValueError as error:
             if not self.ok:  # kopf takes its text
                 raise json.JSONDecodeError(str(error), "", 0) from error

@@ -127,6 +127,7 @@ class Stream:
                 self._backoff.reset(self.path)
                 if change is not None:
                     yield change
+                await asyncio.sleep(0)  # lines that have come already would be taken in one turn
         if self._version != began or clock() - opened >= SHORT_SECONDS:
             self._backoff.reset(self.path)
         else:  # as client-go's reflector: a server or a proxy that ends each watch at once
