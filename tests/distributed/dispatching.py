@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 from torch.utils.data import (
-    BatchSampler,
     DataLoader,
     Dataset,
     IterableDataset,
     RandomSampler,
     get_worker_info,
 )
+
+from tests.samplers import OwnKind
 
 BATCH = 4
 RESUMED_N = 47  # of which no world's last step is whole, nor even
@@ -163,10 +164,6 @@ class Drawing(Listed):
     def __getitem__(self, index: int) -> int:
         torch.rand(())
         return index
-
-
-class OwnKind(BatchSampler):
-    """A batch sampler that nobody knows."""
 
 
 def _backwards(n: int) -> list[int]:

@@ -4,7 +4,6 @@ import json
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from runtime import Accelerator
 from runtime.configuration import DataLoaderConfiguration
 from runtime.state import AcceleratorState, GradientState
 from tests.distributed.resizing import world
+from tests.samplers import Lengths
 
 NAMED = 4  # the batch size that a sampler names
 LENGTHS = {"larger": [8, 8, 8, 8, 6], "smaller": [2, 2, 2], "named": [4, 4, 3]}
@@ -29,22 +29,6 @@ LOADERS = {
         "dispatched split": {"dispatch_batches": True, "split_batches": True},
     }.items()
 }
-
-
-class Lengths:
-    """A batch sampler whose batches are not as long as it says."""
-
-    batch_size = NAMED
-
-    def __init__(self, lengths: list[int]) -> None:
-        self.lengths = lengths
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        numbers = iter(range(sum(self.lengths)))
-        return ([next(numbers) for _ in range(length)] for length in self.lengths)
 
 
 def made(data: Any, options: dict[str, Any], **loader: Any) -> tuple[Accelerator, Any]:
@@ -61,7 +45,7 @@ def sized(name: str, options: dict[str, Any]) -> Any:
     states: list[dict[str, Any]] = []
     counted: list[list[int]] = [[], []]
     for samples in counted:
-        sampler = Lengths(LENGTHS[name])
+        sampler = Lengths(LENGTHS[name], NAMED)
         accelerator, loader = made(range(length), options, batch_sampler=sampler)
         if states:
             loader.load_state_dict(states[0])

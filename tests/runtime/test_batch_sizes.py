@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from runtime.data_loader import prepare_data_loader, skip_first_batches
 from runtime.state import AcceleratorState, GradientState
+from tests.samplers import Lengths
 
 
 @pytest.fixture(autouse=True)
@@ -16,21 +17,6 @@ def fresh_state() -> Iterator[None]:
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
-
-
-class Lengths:
-    """A batch sampler that names one batch size, and gives batches of other lengths."""
-
-    def __init__(self, named: int, lengths: list[int]) -> None:
-        self.batch_size = named
-        self.lengths = lengths
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        numbers = iter(range(sum(self.lengths)))
-        return ([next(numbers) for _ in range(length)] for length in self.lengths)
 
 
 NAMED = 12  # a multiple of each world's size, as split_batches wants it
@@ -53,7 +39,7 @@ WORLDS = (1, 2, 3, 4)
 def ranks(name: str, world: int, **options: Any) -> list[Any]:
     return [
         prepare_data_loader(
-            DataLoader(range(1000), batch_sampler=Lengths(NAMED, LENGTHS[name])),  # type: ignore[arg-type]  # as torch takes them
+            DataLoader(range(1000), batch_sampler=Lengths(LENGTHS[name], NAMED)),  # type: ignore[arg-type]  # as torch takes them
             None,
             world,
             rank,

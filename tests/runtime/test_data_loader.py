@@ -20,6 +20,7 @@ from torch.utils.data import (
 
 import runtime.data_loader as ours
 from runtime.state import AcceleratorState, GradientState
+from tests.samplers import OwnKind
 
 Loader = DataLoader[Any]
 
@@ -29,10 +30,6 @@ def fresh_state() -> Iterator[None]:
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
-
-
-class OwnKind(BatchSampler):
-    """A batch sampler of a kind that nobody knows."""
 
 
 class Rows(Sampler[list[int]]):

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from torch.utils.data import (
-    BatchSampler,
     DataLoader,
     Dataset,
     RandomSampler,
@@ -18,6 +17,7 @@ from torch.utils.data import (
 
 from runtime.data_loader import prepare_data_loader, skip_first_batches
 from runtime.state import AcceleratorState, GradientState
+from tests.samplers import OwnKind
 
 
 @pytest.fixture(autouse=True)
@@ -53,10 +53,6 @@ class Backwards(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         return iter(range(len(self.data))[::-1])
-
-
-class OwnKind(BatchSampler):
-    """A batch sampler that nobody knows."""
 
 
 def seeded() -> torch.Generator:

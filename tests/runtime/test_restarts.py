@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import (
-    BatchSampler,
     DataLoader,
     RandomSampler,
     Sampler,
@@ -19,6 +18,7 @@ from torch.utils.data import (
 from runtime.data_loader import prepare_data_loader
 from runtime.rng import process_states, set_process_states
 from runtime.state import AcceleratorState, GradientState
+from tests.samplers import OwnKind
 
 N, BATCH, EPOCHS = 10, 3, 3
 Found = list[tuple[list[int], dict[str, Any], dict[str, Any]]]
@@ -44,10 +44,6 @@ class Shuffled(Sampler[int]):
         order = [*range(N)]
         self.draw(order)
         return iter(order)
-
-
-class OwnKind(BatchSampler):
-    """A batch sampler that nobody knows."""
 
 
 SAMPLERS: dict[str, Callable[..., Any]] = {

@@ -9,6 +9,7 @@ from torch.utils.data import BatchSampler, IterableDataset
 from runtime.iterable import IterableDatasetShard
 from runtime.sampler import BatchSamplerShard
 from runtime.shard import Layout, count, remainder, spans
+from tests.samplers import Lengths, OwnKind
 
 WORLDS = range(1, 5)
 GRID = [
@@ -62,28 +63,11 @@ def test_all_ranks_together_have_every_sample_once_but_for_padding() -> None:
         assert drop or last == n % layout(case, 0).global_batch
 
 
-class OwnBatches(BatchSampler):
-    """A batch sampler of a kind that nobody knows."""
-
-
-class Ragged:
-    """Batches of different sizes."""
-
-    def __init__(self, sizes: tuple[int, ...]) -> None:
-        self.sizes = sizes
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    def __iter__(self) -> Any:
-        return iter([[i] * size for i, size in enumerate(self.sizes)])
-
-
 def test_batch_samplers_of_other_kinds_are_dealt_alike() -> None:
     for case in GRID[::7]:
         n, batch, world, split, even, drop = case
         for rank in range(world):
-            sampler = OwnBatches(range(n), batch, drop)
+            sampler = OwnKind(range(n), batch, drop)
             theirs = list(TheirShard(sampler, world, rank, split, even))
             assert list(BatchSamplerShard(sampler, world, rank, split, even)) == theirs, case
 
@@ -93,8 +77,8 @@ def test_batch_samplers_of_other_kinds_are_dealt_alike() -> None:
 def test_batches_of_any_size_are_dealt_whole(sizes: tuple[int, ...], even: bool) -> None:
     for world in WORLDS:
         for rank in range(world):
-            theirs = list(TheirShard(Ragged(sizes), world, rank, False, even))  # theirs
-            ours = BatchSamplerShard(Ragged(sizes), world, rank, even_batches=even)
+            theirs = list(TheirShard(Lengths(sizes), world, rank, False, even))  # theirs
+            ours = BatchSamplerShard(Lengths(sizes), world, rank, even_batches=even)
             assert list(ours) == theirs
             assert len(ours) == len(theirs)
 
