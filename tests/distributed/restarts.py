@@ -1,6 +1,7 @@
-"""A training that saves after each epoch, whole or with a restart after each: `python restarts.py`.
+"""Trainings that save, whole or with a restart after each: `python restarts.py`.
 
-Writes what each epoch of each life gave, by the world's size, as JSON.
+Writes as JSON what each epoch of each life gave, by the world's size, and what lives in worlds of
+other sizes gave.
 """
 
 import json
@@ -12,10 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, SubsetRandomSampler
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    SubsetRandomSampler,
+    TensorDataset,
+)
 
-from runtime import Accelerator
-from runtime.configuration import DataLoaderConfiguration
+from runtime import Accelerator, manifest
+from runtime.configuration import DataLoaderConfiguration, ProjectConfiguration
 from runtime.state import AcceleratorState, GradientState
 from runtime.utils import set_seed
 from tests.distributed.resizing import world
@@ -99,9 +106,67 @@ def life(folder: Path, _: int, first: int, last: int) -> Found:
     return found
 
 
+# Lives of one training, each in a world of another size than the one before, and the accumulations
+# that it saves. An epoch has two of them, of three batches and of two.
+LIVES, KEPT = ((1, 1), (2, 2), (1, 2), (2, 3)), 2
+WINDOWS = sum(windows for _, windows in LIVES)
+
+
+def accumulated(folder: Path, size: int, windows: int) -> Any:
+    """Go on from the newest checkpoint; save after each accumulation, and lose the last batch.
+
+    Returns the samples of each accumulation, the weights and the learning rate behind it.
+    """
+    set_seed(3)
+    project = ProjectConfiguration(
+        folder, automatic_checkpoint_naming=True, total_limit=KEPT, write_behind=True
+    )
+    accelerator = Accelerator(
+        cpu=True,
+        gradient_accumulation_steps=3,
+        project_config=project,
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+    )
+    model: Any = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.5)
+    data = TensorDataset(torch.arange(20.0)[:, None])
+    loader = DataLoader(data, batch_size=4, shuffle=True, generator=generator())
+    model, optimizer, scheduler, loader = accelerator.prepare(model, optimizer, scheduler, loader)
+    if (folder / "checkpoints").exists():
+        accelerator.load_state()
+    found: list[Any] = []
+    samples: list[float] = []
+    while True:
+        for (x,) in loader:
+            if len(found) == windows:
+                accelerator.end_training()
+                return {"windows": found, "kept": kept(folder), "size": size}
+            with accelerator.accumulate(model):
+                accelerator.backward((model(x) - x).square().mean())
+                optimizer.step()
+                scheduler.step()
+                optimizer.zero_grad()
+            samples += accelerator.gather_for_metrics(x).flatten().tolist()
+            if accelerator.sync_gradients:
+                weights = [one.item() for one in model.parameters()]
+                found.append([samples, weights, scheduler.get_last_lr()])
+                samples = []
+                accelerator.save_state()
+
+
+def kept(folder: Path) -> list[Any]:
+    """Names of the checkpoints, and what is wrong with each."""
+    return [[one.name, manifest.damage(one)] for one in manifest.numbered(folder / "checkpoints")]
+
+
 def main() -> None:
     """Both trainings in worlds of all sizes."""
-    found = {}
+    found: Found = {}
+    with tempfile.TemporaryDirectory() as name:
+        for size in SIZES:
+            found[f"whole {size}"] = world(size, accumulated, Path(name, str(size)), WINDOWS)
+        found["lives"] = [world(size, accumulated, Path(name, "lives"), n) for size, n in LIVES]
     for size in SIZES:
         with tempfile.TemporaryDirectory() as whole, tempfile.TemporaryDirectory() as parts:
             lives = [world(size, life, Path(parts), epoch, epoch) for epoch in range(EPOCHS)]
