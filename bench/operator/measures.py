@@ -130,6 +130,8 @@ async def creation(bed: Bed, way: Way, size: Size) -> list[Facts]:
     """A job's pods alone, until the last one is created: all at once, and by a slow start."""
     facts: list[Facts] = []
     async with serving(bed, way) as (client, server):
+        await _created(client, way, "first", size["pods"], together)  # opens the connections
+        await waiting.until_calm(bed, server)
         for turn, name in enumerate(named(size)):
             order = list(_STARTS)[:: -1 if turn % 2 else 1]
             taken = {
