@@ -54,8 +54,10 @@ REFUSED = {
 
 def is_harmless(text: str) -> bool:
     """Whether a text has no character that a terminal obeys, and no line that is forged."""
-    lines = text.split("\n")
-    return all(one.isprintable() for one in lines) and "manifest: all is well" not in lines
+    return all(
+        one.isprintable() and not one.startswith("manifest: all is well")
+        for one in text.split("\n")
+    )
 
 
 @pytest.mark.parametrize("command", ["run", "render"])
