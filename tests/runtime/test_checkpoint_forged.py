@@ -223,7 +223,6 @@ TENSOR = called(
 )
 BOMBS = {
     "a memo of 2^31 objects": b"K\x00r\xff\xff\xff\x7f",
-    "a text of 2^32 letters": b"X\xff\xff\xff\xffx",
     "bytes of a number": called("builtins bytearray", HUGE),
     "bytes of a number, by another name": called("__builtin__ bytearray", HUGE),
     "bytes of a number, by a function that calls another": called(
