@@ -105,7 +105,7 @@ NOT_JSON = {
     "not a number": "a: .nan",
     "a date": "a: 2026-01-01",
     "bytes": "a: !!binary aGk=",
-    "keys of several types": "{1: 2, a: 3}",
+    "keys of several types": "a: {1: 2, b: 3}",
 }  # fmt: skip
 
 
