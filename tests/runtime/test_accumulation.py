@@ -15,22 +15,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from runtime import Accelerator
+from tests.runtime.states import fresh
 
 STEPS = 4
 Operation = Callable[[Any], Any]
-
-
-@pytest.fixture(autouse=True)
-def fresh_state() -> Iterator[None]:
-    yield
-    reset("runtime")
-    reset("accelerate")
-
-
-def reset(library: str) -> None:
-    state = importlib.import_module(f"{library}.state")
-    state.AcceleratorState._reset_state(reset_partial_state=True)
-    state.GradientState._reset_state()
 
 
 class Recording(torch.optim.SGD):
@@ -180,9 +168,9 @@ def test_each_step_has_the_mean_of_its_window_in_any_order_of_calls(
 ) -> None:
     for operations in SCRIPTS[script]:
         expected = Training("accelerate").run(operations, batches)
-        reset("accelerate")
+        fresh("accelerate")
         assert Training("runtime").run(operations, batches) == approximately(expected)
-        reset("runtime")
+        fresh("runtime")
 
 
 @pytest.mark.parametrize("batches", [1, 6])

@@ -1,6 +1,5 @@
 """Batch samplers whose batches are not as long as their `batch_size`: the real length counts."""
 
-from collections.abc import Iterator
 from itertools import chain, product
 from typing import Any
 
@@ -8,16 +7,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from runtime.data_loader import prepare_data_loader, skip_first_batches
-from runtime.state import AcceleratorState, GradientState
 from tests.samplers import Lengths
-
-
-@pytest.fixture(autouse=True)
-def fresh_state() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-
 
 NAMED = 12  # a multiple of each world's size, as split_batches wants it
 LENGTHS = {

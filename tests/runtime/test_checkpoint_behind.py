@@ -8,7 +8,6 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,16 +20,9 @@ from runtime import Accelerator, manifest
 from runtime.configuration import ProjectConfiguration
 from runtime.errors import CheckpointError
 from runtime.snapshot import Snapshots
-from runtime.state import AcceleratorState, GradientState
+from runtime.state import AcceleratorState
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def fresh_state() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 def test_an_accelerator_that_is_gone_leaves_no_threads(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import itertools
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +16,9 @@ from torch.distributed.fsdp import StateDictType
 
 from runtime import Accelerator, FullyShardedDataParallelPlugin, checkpointing, manifest
 from runtime.configuration import ProjectConfiguration
-from runtime.state import AcceleratorState, GradientState
 from runtime.utils import load_checkpoint_in_model, merge_fsdp_weights
 from runtime.utils.fsdp_utils import load_fsdp_model, save_fsdp_model
-
-
-@pytest.fixture(autouse=True)
-def fresh_state() -> Iterator[None]:
-    yield
-    fresh()
-
-
-def fresh() -> None:
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+from tests.runtime.states import fresh
 
 
 class Kept:

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,6 @@ from runtime import manifest
 
 LIBRARIES = ["accelerate", "runtime"]
 OURS = {"manifest.json", "dl_state_dict.bin", "dl_state_dict_1.bin"}  # beside Accelerate's
-
-
-@pytest.fixture(autouse=True)
-def fresh_state() -> Iterator[None]:
-    yield
-    for library in LIBRARIES:
-        state = importlib.import_module(f"{library}.state")
-        state.AcceleratorState._reset_state(reset_partial_state=True)
-        state.GradientState._reset_state()
 
 
 class Kept:

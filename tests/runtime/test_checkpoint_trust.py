@@ -5,7 +5,6 @@ import os
 import pickle
 import zipfile
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from runtime import Accelerator, checkpointing, manifest
 from runtime.configuration import ProjectConfiguration
-from runtime.state import AcceleratorState, GradientState
-
-
-@pytest.fixture(autouse=True)
-def fresh_state() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 class Kept:

@@ -4,7 +4,7 @@ import importlib
 import io
 import json
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +18,9 @@ from runtime.configuration import ProjectConfiguration
 from runtime.files import load_weights, save
 from runtime.fitting import renamed
 from runtime.utils import load_checkpoint_in_model
+from tests.runtime.states import fresh
 
 LIBRARIES = ["accelerate", "runtime"]
-
-
-@pytest.fixture(autouse=True)
-def fresh_state() -> Iterator[None]:
-    yield
-    for library in LIBRARIES:
-        fresh(library)
-
-
-def fresh(library: str = "runtime") -> None:
-    state = importlib.import_module(f"{library}.state")
-    state.AcceleratorState._reset_state(reset_partial_state=True)
-    state.GradientState._reset_state()
 
 
 def prepared(model: nn.Module, library: str = "runtime", **options: Any) -> tuple[Any, nn.Module]:
@@ -247,7 +235,7 @@ def test_a_sharded_model_with_a_compiled_layer_loads_a_whole_file(tmp_path: Path
     accelerator, model = compiled(way, "runtime")
     expected = list(values(model).values())
     accelerator.save_state(tmp_path)
-    fresh()
+    fresh("runtime")
     torch.manual_seed(2)
     other = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
     other[0] = torch.compile(other[0], backend="eager")  # type: ignore[assignment]  # a module

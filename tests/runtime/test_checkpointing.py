@@ -11,14 +11,6 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from runtime import Accelerator, manifest
 from runtime.configuration import DataLoaderConfiguration, ProjectConfiguration
-from runtime.state import AcceleratorState, GradientState
-
-
-@pytest.fixture(autouse=True)
-def fresh_state() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 class Training:

@@ -19,17 +19,9 @@ from torch.utils.data import (
 )
 
 import runtime.data_loader as ours
-from runtime.state import AcceleratorState, GradientState
 from tests.samplers import OwnKind
 
 Loader = DataLoader[Any]
-
-
-@pytest.fixture(autouse=True)
-def fresh_state() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 class Rows(Sampler[list[int]]):

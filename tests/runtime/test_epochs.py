@@ -5,7 +5,6 @@ import subprocess
 import sys
 import tracemalloc
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,7 @@ import torch
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 from runtime.data_loader import prepare_data_loader
-from runtime.state import AcceleratorState, GradientState
-
-
-@pytest.fixture(autouse=True)
-def fresh_state() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-
+from runtime.state import GradientState
 
 PEAKS = """
 import gc

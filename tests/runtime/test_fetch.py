@@ -1,6 +1,6 @@
 """Batches read as a whole are those that torch collates sample by sample."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +11,6 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 from runtime import Accelerator
 from runtime.data_loader import prepare_data_loader
 from runtime.fetch import Batches, by_batch
-from runtime.state import AcceleratorState, GradientState
 
 N = 23
 KINDS = {
@@ -42,13 +41,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "its own collate_fn": {"batch_size": 4, "collate_fn": len},
     "the number of a row": {"batch_size": 4, "sampler": [3, 3, 0, 22]},
 }
-
-
-@pytest.fixture(autouse=True)
-def fresh_state() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 def seen(batch: Any) -> Any:

@@ -1,7 +1,7 @@
 import json
 import os
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,8 @@ from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from runtime import Accelerator, FullyShardedDataParallelPlugin, fsdp_reader
-from runtime.state import AcceleratorState, GradientState
+from runtime.state import AcceleratorState
 from runtime.utils import merge_fsdp_weights
-
-
-@pytest.fixture(autouse=True)
-def fresh_state() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 class Calls:

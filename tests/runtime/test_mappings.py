@@ -12,14 +12,6 @@ from torch.utils.data import DataLoader
 from runtime.data_loader import prepare_data_loader
 from runtime.metrics import _joined
 from runtime.nested import concatenate, map_tensors, send_to_device
-from runtime.state import AcceleratorState, GradientState
-
-
-@pytest.fixture(autouse=True)
-def fresh_state() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 class Named(dict[str, Any]):

@@ -3,7 +3,6 @@
 import dataclasses
 import inspect
 import logging
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -19,7 +18,6 @@ from runtime.launchers import PrepareForLaunch
 from runtime.logging import get_logger
 from runtime.parallelism_config import ParallelismConfig
 from runtime.settings import Settings, env_name
-from runtime.state import AcceleratorState, GradientState
 from runtime.trackers import MLflowTracker
 
 FSDP = FullyShardedDataParallelPlugin
@@ -33,13 +31,6 @@ _SIZES = ("DP_REPLICATE", "DP_SHARD", "CP", "SP", "TP")
 
 def _is_bool(field: Any) -> bool:
     return bool(field.type == bool | None)
-
-
-@pytest.fixture(autouse=True)
-def fresh_state() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 def blocks() -> Any:

@@ -33,15 +33,6 @@ class Stream(IterableDataset[int]):
         return iter(range(N))
 
 
-@pytest.fixture(autouse=True)
-def fresh_state() -> Iterator[None]:
-    yield
-    for library in LIBRARIES:
-        state = importlib.import_module(f"{library}.state")
-        state.AcceleratorState._reset_state(reset_partial_state=True)
-        state.GradientState._reset_state()
-
-
 def gathered(library: str, loader: DataLoader[Any], data: Any, **options: Any) -> list[Any]:
     """What is gathered of the same data at each batch."""
     home = importlib.import_module(library)

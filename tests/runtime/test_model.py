@@ -1,7 +1,6 @@
 """What is put around a model and taken off again, next to Accelerate's."""
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import accelerate.state
@@ -14,16 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 import runtime.utils
 from runtime import Accelerator
 from runtime.containers import Replicated
-from runtime.state import AcceleratorState, GradientState
-
-
-@pytest.fixture(autouse=True)
-def fresh_state() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
-    accelerate.state.GradientState._reset_state()
+from runtime.state import AcceleratorState
 
 
 class Blocks(nn.Module):

@@ -3,7 +3,6 @@
 import copy
 import math
 import pickle
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,14 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from runtime import Accelerator
 from runtime.optimizer import AcceleratedOptimizer
 from runtime.scheduler import AcceleratedScheduler
-from runtime.state import AcceleratorState, GradientState
-
-
-@pytest.fixture(autouse=True)
-def fresh_state() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+from runtime.state import GradientState
 
 
 class Scaled:

@@ -16,15 +16,7 @@ from torch.utils.data import (
 )
 
 from runtime.data_loader import prepare_data_loader, skip_first_batches
-from runtime.state import AcceleratorState, GradientState
 from tests.samplers import OwnKind
-
-
-@pytest.fixture(autouse=True)
-def fresh_state() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 class Numbers(Dataset[int]):

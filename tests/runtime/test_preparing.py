@@ -1,7 +1,7 @@
 """What would be trained by each process on its own is an error in a world, and a warning alone."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,14 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from runtime import Accelerator
 from runtime.enums import DistributedType
-from runtime.state import AcceleratorState, GradientState, PartialState
-
-
-@pytest.fixture(autouse=True)
-def fresh_state() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+from runtime.state import PartialState
 
 
 def sgd(*parameters: nn.Parameter) -> torch.optim.Optimizer:

@@ -17,18 +17,10 @@ from torch.utils.data import (
 
 from runtime.data_loader import prepare_data_loader
 from runtime.rng import process_states, set_process_states
-from runtime.state import AcceleratorState, GradientState
 from tests.samplers import OwnKind
 
 N, BATCH, EPOCHS = 10, 3, 3
 Found = list[tuple[list[int], dict[str, Any], dict[str, Any]]]
-
-
-@pytest.fixture(autouse=True)
-def fresh_state() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 class Shuffled(Sampler[int]):

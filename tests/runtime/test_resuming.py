@@ -9,19 +9,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from runtime.data_loader import prepare_data_loader, skip_first_batches
-from runtime.state import AcceleratorState, GradientState
 
 # More workers than cores, on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 
 N, BATCH = 23, 3
-
-
-@pytest.fixture(autouse=True)
-def fresh_state() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 class Plain(IterableDataset[int]):

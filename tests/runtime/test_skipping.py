@@ -1,5 +1,4 @@
 import gc
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -7,14 +6,6 @@ from torch.utils.data import DataLoader
 
 from runtime import Accelerator
 from runtime.configuration import DataLoaderConfiguration
-from runtime.state import AcceleratorState, GradientState
-
-
-@pytest.fixture(autouse=True)
-def fresh_state() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 @pytest.mark.parametrize("dispatched", [False, True])

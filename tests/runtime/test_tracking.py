@@ -2,7 +2,6 @@
 
 import importlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,10 @@ import torch
 from runtime import Accelerator
 from runtime.configuration import ProjectConfiguration
 from runtime.handlers import ProfileKwargs
-from runtime.state import AcceleratorState, GradientState
 from runtime.tracking import GeneralTracker, filter_trackers, on_main_process
 
 CONFIG = {"rate": 0.1, "layers": 2, "name": "small"}
 LOSSES = [0.5, 0.25]
-
-
-@pytest.fixture(autouse=True)
-def fresh_state() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 def track(accelerator: Accelerator) -> None:
