@@ -191,6 +191,7 @@ RESUMED: dict[str, Any] = {
     "stream, workers": (Elements, lambda _: {"num_workers": 2}, {}),
     "stream among workers": (AmongWorkers, lambda _: {"num_workers": 2}, {}),
 }
+RESUMED_IN = (2, 3)  # worlds
 ENDS = list(product((False, True), (False, True)))  # split_batches, drop_last
 
 

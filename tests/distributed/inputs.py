@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from runtime import Accelerator
 from runtime.configuration import DataLoaderConfiguration
 from runtime.state import AcceleratorState, GradientState
-from tests.distributed.resizing import world
+from tests.distributed.forks import world
 from tests.samplers import Lengths
 
 NAMED = 4  # the batch size that a sampler names

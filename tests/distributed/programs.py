@@ -1,7 +1,8 @@
 """Small programs that run under `runtime` and under `accelerate`, unchanged, in every rank.
 
-`python programs.py LIBRARY FILE` joins the world once, runs every case of CASES, and writes what
-this rank has found, by the case's id, as JSON. Numbers are written in full: equal means bit by bit.
+`python programs.py LIBRARY SIZE FILE` starts a world, whose ranks join once and run every case of
+CASES, and writes what each rank has found, by the case's id, as JSON. Numbers are written in full:
+equal means bit by bit.
 """
 
 import contextlib
@@ -20,7 +21,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, SubsetRandomSampler
 
 from tests.distributed import operations, windows
-from tests.distributed.dispatching import DISPATCHED
+from tests.distributed.dispatching import DISPATCHED, RESUMED_IN
+from tests.distributed.forks import world
+from tests.distributed.world import on_machines_of_two
 
 Library = Any
 
@@ -450,20 +453,34 @@ def plain(value: Any) -> Any:
     return value
 
 
-def main(library_name: str, file: str) -> None:
-    """Run all cases in this rank."""
+def is_run(case: str, library_name: str, size: int) -> bool:
+    """Whether a case is asked for in such a world."""
+    if case.startswith("dispatched: resumed"):
+        return library_name == "runtime" and size in RESUMED_IN
+    return library_name == "runtime" or case not in HANGS | OURS
+
+
+def cases(library_name: str, size: int) -> dict[str, Any]:
+    """Run all cases in this rank of a world."""
     library = importlib.import_module(library_name)
     state = importlib.import_module(f"{library_name}.state")
     found = {}
     for name, (program, options) in CASES.items():
-        if library_name == "accelerate" and name in HANGS | OURS:
+        if not is_run(name, library_name, size):
             continue
         sys.stderr.write(f"{name}\n")  # shown when the world fails
         found[name] = plain(program(library, **options))
         state.AcceleratorState._reset_state()
         state.GradientState._reset_state()
-    Path(file).write_text(json.dumps(found))
     state.PartialState().destroy_process_group()
+    return found
+
+
+def main(library_name: str, size: str, file: str) -> None:
+    """Run a world of forks, which need not import what is imported here."""
+    importlib.import_module(library_name).Accelerator  # noqa: B018  # it is imported when used
+    importlib.import_module("torch._dynamo")  # which the first optimizer imports
+    Path(file).write_text(json.dumps(world(int(size), cases, library_name, env=on_machines_of_two)))
 
 
 if __name__ == "__main__":

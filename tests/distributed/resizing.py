@@ -8,8 +8,6 @@ import json
 import os
 import sys
 import tempfile
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +15,12 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from acceleratedjob.local.process import free_port
 from runtime import Accelerator
 from runtime.configuration import ProjectConfiguration
 from runtime.errors import CheckpointError
 from runtime.state import AcceleratorState, GradientState
-from tests.distributed.world import environment
+from tests.distributed.forks import world
+from tests.distributed.world import machines_of_one
 
 SIZES = (1, 2, 3, 4)
 N, BATCH = 41, 3
@@ -165,37 +163,6 @@ def nodes(folder: Path, size: int, kind: str) -> Found:
     return found | {"files": sorted(one.name for one in saved[0].iterdir())}
 
 
-def world(size: int, program: Callable[..., Found], *args: Any, alone: bool = False) -> list[Any]:
-    """Run a program in each rank of a world; each may be the only one of its machine."""
-    port = free_port()
-    with tempfile.TemporaryDirectory() as folder:
-        children = []
-        for rank in range(size):
-            child = os.fork()
-            if not child:
-                _rank(rank, size, port, Path(folder), program, args, alone=alone)
-            children.append(child)
-        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-        assert not any(codes), f"{program.__name__} in a world of {size}: exit codes {codes}"
-        return [json.loads(Path(folder, str(rank)).read_text()) for rank in range(size)]
-
-
-def _rank(  # noqa: PLR0913
-    rank: int, size: int, port: int, folder: Path, program: Any, args: Any, *, alone: bool
-) -> None:
-    code = 1
-    try:
-        os.environ.update(environment(rank, size, port))
-        if alone:
-            os.environ.update(LOCAL_RANK="0", LOCAL_WORLD_SIZE="1")
-        Path(folder, str(rank)).write_text(json.dumps(program(args[0], size, *args[1:])))
-        code = 0
-    finally:
-        if code:
-            traceback.print_exc()
-        os._exit(code)
-
-
 def main(folder: str) -> None:
     """All worlds, one behind the other; before, what torch imports when it is used."""
     with tempfile.TemporaryDirectory() as warm:
@@ -207,7 +174,7 @@ def main(folder: str) -> None:
         found[f"saved {kind}"] = [world(size, save, Path(folder), kind) for size in SIZES]
         found[f"loaded {kind}"] = [world(size, load, Path(folder), kind) for size in SIZES]
     found["failed"] = [world(size, fail, Path(folder), "map") for size in (2, 3)]
-    found["nodes"] = world(2, nodes, Path(folder), "map", alone=True)
+    found["nodes"] = world(2, nodes, Path(folder), "map", env=machines_of_one)
     sys.stdout.write(json.dumps(found))
 
 

@@ -25,7 +25,7 @@ from runtime import Accelerator, manifest
 from runtime.configuration import DataLoaderConfiguration, ProjectConfiguration
 from runtime.state import AcceleratorState, GradientState
 from runtime.utils import set_seed
-from tests.distributed.resizing import world
+from tests.distributed.forks import world
 
 SIZES, EPOCHS, N, BATCH = (1, 2), 4, 12, 2
 Found = dict[str, list[Any]]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.distributed.dispatching import BATCH, ENDS, RESUMED, RESUMED_N
+from tests.distributed.dispatching import BATCH, ENDS, RESUMED, RESUMED_IN, RESUMED_N
 from tests.distributed.world import results
 
 pytestmark = [
@@ -120,7 +120,7 @@ def test_a_loop_left_early_is_begun_again_and_one_saved_goes_on(world: int) -> N
         assert len(rank["rest"]) == len(rank["whole"]) - 1
 
 
-@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("world", RESUMED_IN)
 @pytest.mark.parametrize("kind", RESUMED)
 def test_from_any_position_comes_the_rest_of_what_was_read(kind: str, world: int) -> None:
     """On all ranks, the uneven last step and the epoch after it included; whatever the end is."""

@@ -13,8 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from acceleratedjob.local.process import free_port
-
 SILENCE = 120  # seconds without a line of any process, which names each case: a world that hangs
 # Accelerate's forked workers hang now and then before their first line (runtime/forking.py).
 TRIES = {"accelerate": 3, "runtime": 1}
@@ -42,6 +40,11 @@ def on_machines_of_two(rank: int, size: int, port: int) -> dict[str, str]:
     """The same, as if every second process began another machine."""
     names = {"LOCAL_RANK": rank % 2, "LOCAL_WORLD_SIZE": min(size - rank // 2 * 2, 2)}
     return environment(rank, size, port) | {name: str(value) for name, value in names.items()}
+
+
+def machines_of_one(rank: int, size: int, port: int) -> dict[str, str]:
+    """The same, as if each process were alone on its machine."""
+    return environment(rank, size, port) | {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
 
 
 def start(command: list[str], env: dict[str, str]) -> "subprocess.Popen[str]":
@@ -129,13 +132,15 @@ def _world(library: str, size: int) -> list[dict[str, Any]] | AssertionError:
 
 def _run(library: str, size: int) -> list[dict[str, Any]] | AssertionError:
     with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder, str(rank)) for rank in range(size)]
-        port = free_port()
-        commands = [[sys.executable, str(PROGRAMS), library, str(file)] for file in files]
+        file = Path(folder, "found")
+        command = [sys.executable, str(PROGRAMS), library, str(size), str(file)]
+        environment = os.environ | {
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}",
+        }
         try:
-            finish(
-                [start(one, on_machines_of_two(r, size, port)) for r, one in enumerate(commands)]
-            )
+            finish([start(command, environment)])
         except AssertionError as error:
             return error
-        return [json.loads(file.read_text()) for file in files]
+        found: list[dict[str, Any]] = json.loads(file.read_text())
+        return found
