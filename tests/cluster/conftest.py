@@ -27,6 +27,7 @@ _HERE = Path(__file__).parent
 _FIRST_START = 3600  # seconds; building from source takes minutes, and an image as well
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups, also for `pytest tests/cluster`
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of the node on one worker, and let the first test wait for a build."""
     is_slow = not all(map(binaries.is_at_hand, binaries.PACKAGES))
