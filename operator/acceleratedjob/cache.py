@@ -166,18 +166,20 @@ class Cache:
             self._lost[job[1]][pod.name] = pod
 
     def _listed(self, kind: str, page: Listed, source: str) -> set[str]:
-        """Take in a page; the last one completes the list, which is then taken at once.
+        """Take in a page; the last one completes the list.
 
-        Half a list would show the end of one replica without that of another, which was earlier.
+        A list of pods is then taken at once: half of it would show the end of one replica without
+        that of another, which was earlier. Jobs are taken page by page.
         """
         pages = self._pages.get((kind, source))
         if pages is None or pages.version != page.version:
             pages = self._pages[kind, source] = Pages(page.version)
         pages.add(kind, page)
+        concerned = self._keep_jobs(page) if kind == api.KIND else set[str]()
         if page.more:
-            return set()
+            return concerned
         del self._pages[kind, source]
-        return self._replace(kind, pages)
+        return concerned | self._replace(kind, pages)
 
     def _replace(self, kind: str, pages: Pages) -> set[str]:
         """Take a whole list: what it does not have, and is not newer, has gone unseen.
@@ -187,7 +189,7 @@ class Cache:
         is_late = pages.version < self._told[kind]
         self._hear(kind, pages.version)
         if kind == api.KIND:
-            return self._replace_jobs(pages, is_late=is_late)
+            return self._forget_jobs(pages)
         known = {one.uid: one for one in self._all(kind)}
         missing = [
             one
@@ -202,14 +204,18 @@ class Cache:
                 concerned |= self._keep(kind, one)
         return concerned
 
-    def _replace_jobs(self, pages: Pages, *, is_late: bool) -> set[str]:
+    def _keep_jobs(self, page: Listed) -> set[str]:
+        is_late = page.version < self._told[api.KIND]
+        for job in page.objects:
+            if job["metadata"]["uid"] in self.jobs or not is_late:
+                self.keep_job(job)
+        return {job["metadata"]["uid"] for job in page.objects} & self.jobs.keys()
+
+    def _forget_jobs(self, pages: Pages) -> set[str]:
         missing = self.jobs.until(pages.version) - pages.uids
         for uid in missing:
             self.forget(uid)
-        for job in pages.jobs:
-            if job["metadata"]["uid"] in self.jobs or not is_late:
-                self.keep_job(job)
-        return missing | (pages.uids & self.jobs.keys())
+        return missing
 
     def _all(self, kind: str) -> list[Known]:
         if kind != "Pod":

@@ -4,8 +4,7 @@ import logging
 from dataclasses import dataclass, field
 
 from acceleratedjob import api
-from acceleratedjob.api import Manifest, View
-from acceleratedjob.bounds import bounded
+from acceleratedjob.api import View
 from acceleratedjob.cluster import Listed
 from acceleratedjob.observe import Pod, Single, read_pod
 from acceleratedjob.services import is_as_made, ports, times_repaired
@@ -74,14 +73,11 @@ class Pages:
     version: int
     uids: set[str] = field(default_factory=set)  # of all objects
     known: list[Known] = field(default_factory=list)
-    jobs: list[Manifest] = field(default_factory=list)
 
     def add(self, kind: str, page: Listed) -> None:
-        """Take in one page; nothing of its manifests is kept but a job's."""
+        """Take in one page; nothing of its manifests is kept."""
         self.uids.update(manifest["metadata"]["uid"] for manifest in page.objects)
-        if kind == api.KIND:
-            self.jobs += map(bounded, page.objects)
-        else:
+        if kind != api.KIND:
             found = (read(kind, manifest) for manifest in page.objects)
             self.known += (one for one in found if one is not None)
 

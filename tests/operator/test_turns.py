@@ -16,7 +16,7 @@ from acceleratedjob import api
 from acceleratedjob.api import Manifest
 from acceleratedjob.bounds import bounded
 from acceleratedjob.cache import Cache
-from acceleratedjob.cluster import Changed
+from acceleratedjob.cluster import Changed, Listed
 from acceleratedjob.kube.pulse import Pulse
 from acceleratedjob.kube.readable import Lines, Pauses, packed, unpacked
 from acceleratedjob.kube.stream import Stream
@@ -188,3 +188,15 @@ def test_kopf_sees_a_job_as_one_text_of_which_all_is_had_again(given: Manifest) 
         "apiVersion": "a",
         "kind": "b",
     }
+
+
+def test_the_jobs_of_a_list_are_known_page_by_page() -> None:
+    """All of them in one turn of the loop would be seconds, and in memory at once as objects."""
+    cache = Cache()
+    cache.keep_job(numbered(9) | {"status": {}})
+    for number in range(3):
+        page = Listed((numbered(number),), version=20, more=number < 2)
+        gone = {"job-9"} if number == 2 else set[str]()
+        assert cache.take(api.KIND, page) == {f"job-{number}"} | gone
+        assert f"job-{number}" in cache.jobs
+    assert set(cache.jobs) == {"job-0", "job-1", "job-2"}
