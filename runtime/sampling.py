@@ -78,8 +78,13 @@ def _with_generator(dataloader: DataLoader[Any], sampler: Any) -> Any:
 
 
 def _wrapped(sampler: Any) -> Iterator[Any]:
-    """A sampler, and all those that it takes its numbers from."""
-    if sampler is not None:
-        yield sampler
-        for name in ("sampler", "batch_sampler"):
-            yield from _wrapped(getattr(sampler, name, None))
+    """A sampler, and all those that it takes its numbers from, each once: they may form a ring."""
+    seen: dict[int, Any] = {}
+    following = [sampler]
+    while following:
+        one = following.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen[id(one)] = one
+        yield one
+        following += [getattr(one, name, None) for name in ("batch_sampler", "sampler")]

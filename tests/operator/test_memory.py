@@ -272,6 +272,17 @@ def test_one_amount_written_otherwise_is_the_same_spec(
     assert (before.fingerprint == after.fingerprint) == is_same
 
 
+def test_the_hash_of_a_spec_is_the_same_in_each_version() -> None:
+    """Jobs have it in their status: by another formula alone, an upgrade would restart them all."""
+    resources = {"limits": {"nvidia.com/gpu": 4, "memory": "64Gi"}, "requests": {"cpu": "500m"}}
+    made = spec(
+        {"resources": resources, "env": [{"name": "A", "value": "b"}]},
+        sharedMemory={"sizeLimit": "8Gi"},
+        runtime={"mixedPrecision": "bf16"},
+    )
+    assert made.fingerprint == "f1d03bc25f476533"
+
+
 def test_a_text_that_looks_like_an_amount_is_none() -> None:
     made = [
         spec({"env": [{"name": "CPU", "value": value}]}).fingerprint for value in ("1", "1000m")

@@ -79,10 +79,11 @@ class Known(Dataset[int]):
 
 
 class Knowing(Sampler[int]):
-    """A sampler that knows its dataset."""
+    """A sampler that knows its dataset, and itself."""
 
     def __init__(self, dataset: Known) -> None:
         self.dataset = dataset
+        self.sampler = self
 
     def __len__(self) -> int:
         return 8
