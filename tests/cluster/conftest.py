@@ -7,6 +7,7 @@ Where a test bed cannot be had, the tests skip and say why; on CI (`CI=true`) th
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -121,13 +122,20 @@ def crd(testbed: Cluster) -> str:
     return install_crd(testbed)
 
 
-@pytest.fixture
-def namespace(kubectl: Kubectl) -> Iterator[str]:
-    """A fresh namespace, deleted after the test."""
+@contextmanager
+def fresh_namespace(kubectl: Kubectl) -> Iterator[str]:
+    """A namespace of this test's own, deleted afterwards."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     kubectl("create", "namespace", name)
     yield name
     kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def namespace(kubectl: Kubectl) -> Iterator[str]:
+    """A fresh namespace, deleted after the test."""
+    with fresh_namespace(kubectl) as name:
+        yield name
 
 
 @pytest.fixture

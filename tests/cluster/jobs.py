@@ -72,10 +72,10 @@ class Job:
     namespace: str
     name: str = "digits"
 
-    def apply(self, manifest: dict[str, Any]) -> str:
+    def apply(self, manifest: dict[str, Any], *flags: str) -> str:
         """Apply a manifest, strictly."""
         text = json.dumps(manifest)
-        return self.kubectl("apply", "--validate=strict", "--filename=-", stdin=text)
+        return self.kubectl("apply", "--validate=strict", "--filename=-", *flags, stdin=text)
 
     def patch(self, spec: dict[str, Any]) -> str:
         """Change fields of the job's spec."""

@@ -1,10 +1,12 @@
 """What the API server refuses, with the sentence that the author of a manifest sees."""
 
 import json
+from collections.abc import Iterator
 
 import pytest
 
 from acceleratedjob.api import Manifest
+from tests.cluster.conftest import fresh_namespace
 from tests.cluster.jobs import Job
 from tests.cluster.testbed.cluster import Cluster
 from tests.cluster.testbed.processes import TestbedFailed
@@ -14,17 +16,26 @@ from tests.operator.builders import job
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("crd")]
 
+DRY = "--dry-run=server"  # all is checked, nothing kept
+
 
 @pytest.fixture
 def digits(testbed: Cluster, namespace: str) -> Job:
     return Job(testbed, namespace)
 
 
-def apply(digits: Job, manifest: Manifest) -> str:
+@pytest.fixture(scope="module")
+def shared(testbed: Cluster) -> Iterator[Job]:
+    """A namespace in which nothing is kept."""
+    with fresh_namespace(testbed.kubectl) as name:
+        yield Job(testbed, name)
+
+
+def apply(digits: Job, manifest: Manifest, *flags: str) -> str:
     """Apply strictly; returns what kubectl says, also of a refusal."""
     metadata = {"name": manifest["metadata"]["name"], "namespace": digits.namespace}
     try:
-        return digits.apply(manifest | {"metadata": metadata})
+        return digits.apply(manifest | {"metadata": metadata}, *flags)
     except TestbedFailed as error:
         return str(error)
 
@@ -32,8 +43,8 @@ def apply(digits: Job, manifest: Manifest) -> str:
 @pytest.mark.parametrize(
     ("manifest", "field"), [pytest.param(row[1], row[2], id=row[0]) for row in BAD if row[3] == API]
 )
-def test_the_api_server_refuses_with_the_field(digits: Job, manifest: Manifest, field: str) -> None:
-    told = apply(digits, manifest)
+def test_the_api_server_refuses_with_the_field(shared: Job, manifest: Manifest, field: str) -> None:
+    told = apply(shared, manifest, DRY)
     assert "created" not in told
     assert field.removesuffix(".name") in told or field.removeprefix("spec.") in told, told
 
@@ -43,8 +54,8 @@ def test_the_api_server_refuses_with_the_field(digits: Job, manifest: Manifest, 
     [pytest.param(row[1], id=row[0]) for row in (*GOOD, *documents.jobs())]
     + [pytest.param(row[1], id=row[0]) for row in BAD if row[3] == OPERATOR],
 )
-def test_the_api_server_takes(digits: Job, manifest: Manifest) -> None:
-    assert "created" in apply(digits, manifest)
+def test_the_api_server_takes(shared: Job, manifest: Manifest) -> None:
+    assert "created" in apply(shared, manifest, DRY)
 
 
 @pytest.mark.parametrize(

@@ -92,15 +92,16 @@ def test_a_compaction_while_pods_are_created_ends_no_attempt(
 
     async def compactions(over: Storm) -> None:
         with recorder(over.plane) as way, behind(over.plane, over, way) as process:
-            way.delay(0.1)  # creations that take no time would end before there is any blow
+            way.delay(0.05)  # creations that take no time would end before there is any blow
             process.wait("/readyz", 200)
             blows = 0
             while (sent := creations(over, way)) < PODS - REPLICAS:
                 await until(lambda sent=sent: creations(over, way) > sent)  # type: ignore[misc]
                 await pause(over, 0.1)
                 await compact(over, way, label_a_job)
-                way.delay(over.chance.choice([0.02, 0.1]))
+                way.delay(over.chance.choice([0.01, 0.05]))
                 blows += 1
+            way.delay(0)
             assert blows >= 3
             await over.finish()
 

@@ -74,7 +74,8 @@ KINDS: dict[str, tuple[Any, bool]] = {  # what a loader is made of; whether rank
     "dispatched sampler": (lambda: {"sampler": subset()}, True),
     "dispatched stream": (lambda: {"dataset": Stream()}, True),
 }
-CASES = [f"{kind}, {workers} workers" for kind in KINDS for workers in (0, 2)]
+FORKED = ("default shuffle", "stream", "dispatched shuffle", "dispatched stream")  # by workers
+CASES = [f"{kind}, 0 workers" for kind in KINDS] + [f"{kind}, 2 workers" for kind in FORKED]
 
 
 def loader_of(case: str) -> DataLoader[Any]:
@@ -161,8 +162,12 @@ def kept(folder: Path) -> list[Any]:
 
 
 def main() -> None:
-    """Both trainings in worlds of all sizes."""
+    """Both trainings in worlds of all sizes; before, what torch imports when it is used."""
     found: Found = {}
+    with tempfile.TemporaryDirectory() as warm:
+        accumulated(Path(warm), 1, 1)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
     with tempfile.TemporaryDirectory() as name:
         for size in SIZES:
             found[f"whole {size}"] = world(size, accumulated, Path(name, str(size)), WINDOWS)
