@@ -3,11 +3,11 @@
 import os
 import platform
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -58,9 +58,23 @@ class Run:
         )
 
 
-def elsewhere(place: str, here: str) -> str:
-    """Where a result was measured, if that is not the place of the page's run; else nothing."""
-    return "" if place == here else place
+class Placed(Protocol):
+    """A result that says where it was measured, if that is not the place of the page's run."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def elsewhere(self) -> str:
+        """The place; empty if it is the page's."""
+
+
+R = TypeVar("R", bound=Placed)
+
+
+def moved(results: Iterable[R], before: str, here: str) -> list[R]:
+    """Results of a run at one place, as a page of a run at another has them."""
+    places = ((one, one.elsewhere or before) for one in results)
+    return [replace(one, elsewhere="" if place == here else place) for one, place in places]
 
 
 def facts_of(result: "DataclassInstance") -> dict[str, Any]:

@@ -1,13 +1,12 @@
 """The results on disk: what the page and the plots are made of."""
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench.case import Result
 from bench.cases import CASES
-from bench.machine import Run, elsewhere, facts_of
+from bench.machine import Run, facts_of, moved
 from bench.page import page
 from bench.plots import PLOTS, draw, is_measured
 
@@ -55,6 +54,5 @@ def _kept(folder: Path, run: Run, measured: set[str]) -> list[Result]:
     if not (folder / RESULTS).exists():
         return []
     before, results = read(folder)
-    others = [one for one in results if one.case not in measured]
-    places = (elsewhere(one.elsewhere or before.place, run.place) for one in others)
-    return [dataclasses.replace(one, elsewhere=at) for one, at in zip(others, places, strict=True)]
+    others = (one for one in results if one.case not in measured)
+    return moved(others, before.place, run.place)

@@ -31,17 +31,21 @@ def str_to_bool(value: str, to_bool: bool = False) -> int | bool:
     return word in _TRUE if to_bool else int(word in _TRUE)
 
 
-def whole_number(name: str, text: str) -> int:
+def whole_number(name: str, text: str, at_least: int | None = None) -> int:
     """The number that a variable has.
 
     Raises:
-        ValueError: it has something else; the message names it.
+        ValueError: it has something else, or a number that is too small; the message names it.
     """
     try:
-        return int(text)
+        number = int(text)
     except ValueError as error:
         sentence = f"{name} must be a whole number, got {text!r}"
         raise ValueError(sentence) from error
+    if at_least is not None and number < at_least:
+        sentence = f"{name} must be at least {at_least}, got {text!r}"
+        raise ValueError(sentence)
+    return number
 
 
 @contextlib.contextmanager

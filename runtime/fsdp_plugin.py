@@ -246,11 +246,8 @@ class FullyShardedDataParallelPlugin:
 
 def _number(name: str, default: int) -> int:
     """A variable's number, which is not negative."""
-    number = whole_number(PREFIX + name, os.environ.get(PREFIX + name) or str(default))
-    if number < 0:
-        sentence = f"{PREFIX}{name} must be at least 0, got {str(number)!r}"
-        raise ValueError(sentence)
-    return number
+    text = os.environ.get(PREFIX + name) or str(default)
+    return whole_number(PREFIX + name, text, at_least=0)
 
 
 def _words(text: str) -> list[str]:

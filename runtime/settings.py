@@ -4,6 +4,7 @@ The names are Accelerate's where it has one. The operator sets them from spec.ru
 ACCELERATE_USE_CPU when the pod asks for no accelerator.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -81,12 +82,7 @@ def _boolean(name: str, text: str) -> bool:
         raise ValueError(sentence) from error
 
 
-def _positive(name: str, text: str) -> int:
-    number = whole_number(name, text)
-    if number < 1:
-        sentence = f"{name} must be at least 1, got {text!r}"
-        raise ValueError(sentence)
-    return number
+_positive = functools.partial(whole_number, at_least=1)
 
 
 def _seed(name: str, text: str) -> int:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.machine import Run, elsewhere, facts_of
+from bench.machine import Run, facts_of, moved
 from bench.operator.lines import LINES, WAYS
 from bench.operator.page import page
 from bench.operator.plots import draw
@@ -57,6 +57,5 @@ def _kept(folder: Path, made: Made, measured: set[str]) -> list[Result]:
     if not (folder / RESULTS).exists():
         return []
     before, results = read(folder)
-    others = [one for one in results if one.line not in measured]
-    places = (elsewhere(one.elsewhere or before.place, made.place) for one in others)
-    return [dataclasses.replace(one, elsewhere=at) for one, at in zip(others, places, strict=True)]
+    others = (one for one in results if one.line not in measured)
+    return moved(others, before.place, made.place)

@@ -9,7 +9,6 @@ from acceleratedjob.actions import Announce, DeleteJob, DeletePodGroup, DeletePo
 from acceleratedjob.api import ConditionType, Reason
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.groups import SCHEDULERS
-from acceleratedjob.observe import Observed
 from acceleratedjob.situation import (
     FAILED_GANG_GRACE_SECONDS,
     Plan,
@@ -22,18 +21,21 @@ from acceleratedjob.situation import (
 from acceleratedjob.status import Failure, Status
 
 
-def refuse(observed: Observed, error: InvalidSpec, generation: int, now: datetime) -> Plan:
+def refuse(at: Situation, error: InvalidSpec) -> Plan:
     """The plan for a job that cannot be run: it fails, and nothing half-made stays."""
-    status = report.invalid(observed.status, str(error), generation, now)
+    status = report.invalid(at.status, str(error), at.spec.generation, at.now)
     event = Announce(Reason.INVALID_SPEC, str(error), warning=True)
-    return Plan(status=status, steps=(*_removal(observed), (event,)))
+    return Plan(status=status, steps=(*_removal(at), (event,)))
 
 
-def _removal(observed: Observed) -> Steps:
+def _removal(at: Situation) -> Steps:
+    """Deletions of all that a job has; no watch shows whether it has a PodGroup."""
+    observed, gang = at.observed, at.spec.scheduling.gang
+    group = (DeletePodGroup(gang),) if gang in SCHEDULERS else ()
     pods = deletions(observed.pods, FAILED_GANG_GRACE_SECONDS)
     service = (DeleteService(observed.service_uid),) if observed.service_uid else ()
     wall = (DeletePolicy(observed.policy_uid),) if observed.policy_uid else ()
-    return steps(pods, service + wall)
+    return steps(group, pods, service + wall)
 
 
 def finished(at: Situation) -> Plan | None:
@@ -48,7 +50,7 @@ def finished(at: Situation) -> Plan | None:
     never_ran = not _last_failures(status)
     if failed is not None and failed.reason == Reason.INVALID_SPEC and never_ran:
         # all may not be gone yet
-        return Plan(status=status, steps=(*ungrouping(at), *_removal(at.observed)))
+        return Plan(status=status, steps=_removal(at))
     return Plan(status=status, steps=remains(at, status))
 
 
@@ -77,15 +79,7 @@ def refused(at: Situation) -> Plan | None:
     refusal = at.observed.refusal
     if refusal is None or not refusal.final or at.was_whole:
         return None
-    error = InvalidSpec(refusal.field, refusal.message)
-    made = refuse(at.observed, error, at.spec.generation, at.now)
-    return replace(made, steps=(*ungrouping(at), *made.steps))
-
-
-def ungrouping(at: Situation) -> Steps:
-    """The PodGroup's deletion; no watch shows whether there is one."""
-    gang = at.spec.scheduling.gang
-    return steps((DeletePodGroup(gang),) if gang in SCHEDULERS else ())
+    return refuse(at, InvalidSpec(refusal.field, refusal.message))
 
 
 def succeeded(at: Situation) -> Plan | None:

@@ -11,7 +11,7 @@ from acceleratedjob import report, restart, turning
 from acceleratedjob.actions import Action, Announce
 from acceleratedjob.api import ConditionType, Reason
 from acceleratedjob.causes import subject
-from acceleratedjob.ending import refuse, remains, ungrouping
+from acceleratedjob.ending import refuse, remains
 from acceleratedjob.situation import Plan, Situation, steps
 from acceleratedjob.starting import old_pods
 from acceleratedjob.status import Condition, Status, condition, with_conditions
@@ -50,10 +50,7 @@ def going_on(at: Situation) -> Plan | None:
 
 def ended(at: Situation) -> Plan | None:
     """Nothing has begun that could go on: over."""
-    if at.invalid is None:
-        return None
-    made = refuse(at.observed, at.invalid, at.spec.generation, at.now)
-    return replace(made, steps=(*ungrouping(at), *made.steps))
+    return None if at.invalid is None else refuse(at, at.invalid)
 
 
 def told(at: Situation, made: Plan) -> Plan:

@@ -12,7 +12,7 @@ import torch
 
 import runtime.utils
 from runtime import Accelerator, left_out
-from runtime.state import AcceleratorState, GradientState
+from tests.states import fresh
 
 MODULES = (
     *("accelerator", "checkpointing", "data_loader", "launchers", "local_sgd", "logging"),
@@ -163,8 +163,7 @@ def instances() -> Iterator[dict[type, Any]]:
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
     made = (accelerator.state, accelerator.gradient_state, accelerator.prepare(scheduler))
     yield {type(one): one for one in made}
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+    fresh()
 
 
 @pytest.mark.parametrize(("theirs", "ours"), CLASSES)

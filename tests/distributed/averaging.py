@@ -17,8 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from runtime import Accelerator, FullyShardedDataParallelPlugin
 from runtime.local_sgd import LocalSGD
-from runtime.state import AcceleratorState, GradientState
 from runtime.unaveraged import Unaveraged
+from tests.states import fresh
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 Script = Callable[[Accelerator, nn.Module], tuple[Forward, Any]]  # what is trained, by what
@@ -249,12 +249,6 @@ ILLEGAL: dict[str, Script] = {
 }
 
 
-def fresh() -> None:
-    """The next script is as of a new process."""
-    AcceleratorState._reset_state()
-    GradientState._reset_state()
-
-
 def accelerator_of(case: str, **options: Any) -> Accelerator:
     plugin = FullyShardedDataParallelPlugin() if case.startswith("sharded") else None
     torch.manual_seed(5)
@@ -283,7 +277,7 @@ def trained(case: str, script: Script, *, checked: bool = True) -> Any:
     except ValueError as error:
         return str(error)
     finally:
-        fresh()
+        fresh(world=False)  # the next script is as of a new process
 
 
 def sharded_too_late(prepare: Callable[[Accelerator, Any], Any]) -> str:
@@ -295,7 +289,7 @@ def sharded_too_late(prepare: Callable[[Accelerator, Any], Any]) -> str:
     except ValueError as error:
         return str(error)
     finally:
-        fresh()
+        fresh(world=False)  # the next script is as of a new process
     return ""
 
 
@@ -338,7 +332,7 @@ def two_optimizers(kind: str, *, shared: bool) -> dict[str, Any]:
         again = epoch()
         accelerator.wait_for_everyone()
     rates = [one.param_groups[0]["lr"] for one in optimizers]
-    fresh()
+    fresh(world=False)  # the next script is as of a new process
     return {"first": first, "second": second, "again": again, "rates": rates}
 
 

@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader
 
 from runtime import Accelerator
 from runtime.configuration import DataLoaderConfiguration
-from runtime.state import AcceleratorState, GradientState
 from tests.distributed.forks import world
 from tests.samplers import Lengths
+from tests.states import fresh
 
 NAMED = 4  # the batch size that a sampler names
 LENGTHS = {"larger": [8, 8, 8, 8, 6], "smaller": [2, 2, 2], "named": [4, 4, 3]}
@@ -33,8 +33,7 @@ LOADERS = {
 
 def made(data: Any, options: dict[str, Any], **loader: Any) -> tuple[Accelerator, Any]:
     """An accelerator with these options, and a prepared loader."""
-    AcceleratorState._reset_state()
-    GradientState._reset_state()
+    fresh(world=False)
     accelerator = Accelerator(cpu=True, dataloader_config=DataLoaderConfiguration(**options))
     return accelerator, accelerator.prepare(DataLoader(data, **loader))
 

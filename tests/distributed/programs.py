@@ -24,6 +24,7 @@ from tests.distributed import operations, windows
 from tests.distributed.dispatching import DISPATCHED, RESUMED_IN
 from tests.distributed.forks import world
 from tests.distributed.world import on_machines_of_two
+from tests.states import fresh
 
 Library = Any
 
@@ -455,9 +456,9 @@ def plain(value: Any) -> Any:
 
 def is_run(case: str, library_name: str, size: int) -> bool:
     """Whether a case is asked for in such a world."""
-    if case.startswith("dispatched: resumed"):
-        return library_name == "runtime" and size in RESUMED_IN
-    return library_name == "runtime" or case not in HANGS | OURS
+    if library_name == "accelerate":
+        return case not in HANGS | OURS
+    return size in RESUMED_IN or not case.startswith("dispatched: resumed")
 
 
 def cases(library_name: str, size: int) -> dict[str, Any]:
@@ -470,8 +471,7 @@ def cases(library_name: str, size: int) -> dict[str, Any]:
             continue
         sys.stderr.write(f"{name}\n")  # shown when the world fails
         found[name] = plain(program(library, **options))
-        state.AcceleratorState._reset_state()
-        state.GradientState._reset_state()
+        fresh(library_name, world=False)
     state.PartialState().destroy_process_group()
     return found
 

@@ -18,9 +18,9 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from runtime import Accelerator
 from runtime.configuration import ProjectConfiguration
 from runtime.errors import CheckpointError
-from runtime.state import AcceleratorState, GradientState
 from tests.distributed.forks import world
 from tests.distributed.world import machines_of_one
+from tests.states import fresh
 
 SIZES = (1, 2, 3, 4)
 N, BATCH = 41, 3
@@ -167,8 +167,7 @@ def main(folder: str) -> None:
     """All worlds, one behind the other; before, what torch imports when it is used."""
     with tempfile.TemporaryDirectory() as warm:
         save(Path(warm), 1, "map")
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+    fresh()
     found: Found = {}
     for kind in ("map", "stream"):
         found[f"saved {kind}"] = [world(size, save, Path(folder), kind) for size in SIZES]

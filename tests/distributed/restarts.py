@@ -23,9 +23,9 @@ from torch.utils.data import (
 
 from runtime import Accelerator, manifest
 from runtime.configuration import DataLoaderConfiguration, ProjectConfiguration
-from runtime.state import AcceleratorState, GradientState
 from runtime.utils import set_seed
 from tests.distributed.forks import world
+from tests.states import fresh
 
 SIZES, EPOCHS, N, BATCH = (1, 2), 4, 12, 2
 Found = dict[str, list[Any]]
@@ -101,8 +101,7 @@ def life(folder: Path, _: int, first: int, last: int) -> Found:
             given = [[index.tolist(), drawn.tolist()] for index, drawn in loader]
             found[case].append([given, random.random(), torch.rand(()).item()])
             accelerator.save_state(folder / case / str(epoch))
-        AcceleratorState._reset_state()
-        GradientState._reset_state()
+        fresh(world=False)
     Accelerator().end_training()
     return found
 
@@ -166,8 +165,7 @@ def main() -> None:
     found: Found = {}
     with tempfile.TemporaryDirectory() as warm:
         accumulated(Path(warm), 1, 1)
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+    fresh()
     with tempfile.TemporaryDirectory() as name:
         for size in SIZES:
             found[f"whole {size}"] = world(size, accumulated, Path(name, str(size)), WINDOWS)

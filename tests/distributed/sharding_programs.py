@@ -7,12 +7,10 @@ Sizes are odd: no parameter divides evenly.
 
 import importlib
 import json
-import multiprocessing
 import os
 import sys
 import warnings
 from collections.abc import Callable
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +20,9 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 
-from runtime.environment import get_free_port
+from tests.distributed.forks import world
 from tests.distributed.programs import Library, Points, plain
-from tests.distributed.world import environment
+from tests.states import fresh
 
 WORLDS = (("runtime", 2), ("runtime", 1), ("runtime", 3), ("runtime", 4), ("accelerate", 2))
 LIBRARIES: dict[str, Library] = {}
@@ -198,7 +196,7 @@ def loaded(library: Library, folder: Path, *, name: str, **how: Any) -> Any:
         training.accelerator.load_state(one)
         before = training.moments()
         found[one.name] = training.steps(2) | {"before": before}
-        fresh(library.__name__)
+        forget(library.__name__)
     return found
 
 
@@ -292,7 +290,7 @@ def odd(library: Library, folder: Path, *, name: str, **plugin: Any) -> Any:
         found[str(attempt)] = whole_weights(model)
         found["tied"] = model.first.weight is model.last.weight
         found["states"] = len(optimizer.state)
-        fresh(library.__name__)
+        forget(library.__name__)
     return found
 
 
@@ -376,55 +374,36 @@ CASES: dict[str, tuple[Program, dict[str, Any], tuple[int, ...]]] = {
 THEIRS = ("blocks", "blocks, clipped", "one part", "merged", "load parts")
 
 
-def fresh(library_name: str) -> None:
+def forget(library_name: str) -> None:
     """Forget the Accelerator; the world stays."""
-    state = importlib.import_module(f"{library_name}.state")
-    state.AcceleratorState._reset_state()
-    state.GradientState._reset_state()
+    fresh(library_name, world=False)
     for name in ("ACCELERATE_USE_FSDP", "FSDP_CPU_RAM_EFFICIENT_LOADING"):  # plugins set them
         os.environ.pop(name, None)
 
 
-def rank(library_name: str, env: dict[str, str], folder: Path) -> None:
-    """Run the cases of a world in one of its ranks."""
-    os.environ.update(env)
+def rank(library_name: str, size: int, folder: Path) -> dict[str, Any]:
+    """Run the cases of a world in one of its ranks, and return what each has found."""
     if library_name == "runtime":
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", "weights differ between ranks")
         warnings.filterwarnings("ignore", ".* was saved by fewer processes")
         warnings.filterwarnings("ignore", "The .grad attribute of")  # torch.compile's own look
-    library, size, found = LIBRARIES[library_name], int(env["WORLD_SIZE"]), {}
+    library, found = LIBRARIES[library_name], {}
     for name, (program, options, worlds) in CASES.items():
         if size not in worlds or (library_name == "accelerate" and name not in THEIRS):
             continue
-        sys.stderr.write(f"{library_name} {env['RANK']} of {size}: {name}\n")  # if it fails
+        sys.stderr.write(f"{library_name} {os.environ['RANK']} of {size}: {name}\n")  # if it fails
         found[name] = plain(program(library, folder, **options))
-        fresh(library_name)
-    (folder / f"{library_name} {size} {env['RANK']}").write_text(json.dumps(found))
+        forget(library_name)
     importlib.import_module(f"{library_name}.state").PartialState().destroy_process_group()
-
-
-def world(library_name: str, size: int, folder: Path) -> None:
-    """Run the ranks of a world; when one fails the others end."""
-    fork, port = multiprocessing.get_context("fork"), get_free_port()
-    processes = [
-        fork.Process(target=rank, args=(library_name, environment(one, size, port), folder))
-        for one in range(size)
-    ]
-    for process in processes:
-        process.start()
-    while running := [process for process in processes if process.exitcode is None]:
-        wait([process.sentinel for process in running])
-        if any(process.exitcode for process in processes):
-            for process in processes:
-                process.kill()
-    if any(process.exitcode for process in processes):
-        sys.exit(f"{library_name}, world of {size}: {[one.exitcode for one in processes]}")
+    return found
 
 
 if __name__ == "__main__":
     # Imported once: what torch has for sharding takes longer to import than a case to run.
     LIBRARIES |= {name: importlib.import_module(name) for name in ("runtime", "accelerate")}
     importlib.import_module("runtime.fsdp_checkpoint")
+    folder = Path(sys.argv[1])
     for library_name, size in WORLDS:
-        world(library_name, size, Path(sys.argv[1]))
+        found = world(size, rank, library_name, folder)
+        (folder / f"{library_name} {size}").write_text(json.dumps(found))

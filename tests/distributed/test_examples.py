@@ -8,16 +8,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import accelerate.state
 import pytest
 import torch
 import yaml
 
-import runtime.state
 from acceleratedjob.env import pod_env
 from acceleratedjob.spec import JobSpec
 from tests.contract.documents import command
-from tests.distributed.world import ROOT
+from tests.distributed.world import ROOT, SCRIPT
+from tests.states import fresh
 
 pytestmark = [
     pytest.mark.distributed,
@@ -59,10 +58,9 @@ EXAMPLES = {  # example -> (what is written of each rank, how far the loss is fr
 
 def run(command: list[str], **variables: str) -> list[str]:
     """The lines that a command writes."""
-    paths = os.pathsep.join([str(ROOT / "operator"), str(ROOT)])
     done = subprocess.run(
         command,
-        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"} | variables,
+        env=os.environ | SCRIPT | variables,
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -109,9 +107,7 @@ def end(lines: list[str]) -> list[float]:
 def world_of_one() -> Iterator[None]:
     """Forget the world at the end."""
     yield
-    for library in (runtime.state, accelerate.state):
-        library.AcceleratorState._reset_state(reset_partial_state=True)
-        library.GradientState._reset_state()
+    fresh()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 

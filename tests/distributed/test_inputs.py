@@ -1,17 +1,12 @@
 """What scripts hand over in unusual forms, in two real processes."""
 
 import functools
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.distributed.inputs import LENGTHS, LOADERS
-from tests.distributed.world import ROOT
+from tests.distributed.world import told_by
 
 pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("gloo")]
 
@@ -19,13 +14,7 @@ pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("gloo")]
 @functools.cache
 def found() -> list[dict[str, Any]]:
     """One run for all tests: what each rank has found."""
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}"}
-    command = [sys.executable, str(Path(__file__).with_name("inputs.py"))]
-    done = subprocess.run(
-        command, env=env, text=True, capture_output=True, check=False, timeout=600
-    )
-    assert done.returncode == 0, done.stderr[-5000:]
-    read: list[dict[str, Any]] = json.loads(done.stdout)
+    read: list[dict[str, Any]] = told_by("inputs.py")
     return read
 
 

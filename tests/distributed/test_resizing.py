@@ -1,19 +1,14 @@
 """Checkpoints of one world in another: real processes over gloo."""
 
 import functools
-import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.distributed.resizing import SIZES, N
-from tests.distributed.world import ROOT
+from tests.distributed.world import told_by
 
 pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("gloo")]
 KINDS = ["map", "stream"]
@@ -23,19 +18,8 @@ Ranks = list[dict[str, Any]]
 @functools.cache
 def found() -> dict[str, Any]:
     """One run for all tests."""
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}"}
-    program = str(Path(__file__).with_name("resizing.py"))
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            [sys.executable, program, folder],
-            env=env,
-            text=True,
-            capture_output=True,
-            check=False,
-            timeout=600,
-        )
-    assert done.returncode == 0, done.stderr[-5000:]
-    read: dict[str, Any] = json.loads(done.stdout)
+        read: dict[str, Any] = told_by("resizing.py", folder)
     return read
 
 

@@ -1,17 +1,12 @@
 """A restart changes neither the orders nor any random number, also in a world of another size."""
 
 import functools
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.distributed.restarts import CASES, EPOCHS, KEPT, LIVES, SIZES, WINDOWS, N
-from tests.distributed.world import ROOT
+from tests.distributed.world import told_by
 
 pytestmark = [
     pytest.mark.distributed,
@@ -23,13 +18,7 @@ pytestmark = [
 @functools.cache
 def found() -> dict[str, Any]:
     """One run for all tests."""
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}"}
-    command = [sys.executable, str(Path(__file__).with_name("restarts.py"))]
-    done = subprocess.run(
-        command, env=env, text=True, capture_output=True, check=False, timeout=600
-    )
-    assert done.returncode == 0, done.stderr[-5000:]
-    read: dict[str, Any] = json.loads(done.stdout)
+    read: dict[str, Any] = told_by("restarts.py")
     return read
 
 

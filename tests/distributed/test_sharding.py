@@ -15,7 +15,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.distributed.sharding_programs import CASES, WORLDS
-from tests.distributed.world import ROOT, environment
+from tests.distributed.world import SCRIPT, environment
 
 pytestmark = [
     pytest.mark.distributed,
@@ -62,10 +62,9 @@ def found(case: str, world: int, library: str = "runtime") -> list[Any]:
 def everything() -> dict[tuple[str, int], list[dict[str, Any]]] | AssertionError:
     """One run for all tests, also if it fails."""
     with tempfile.TemporaryDirectory() as name:
-        env = environment(0, 1, 0) | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'operator'}"}
         process = subprocess.Popen(
             [sys.executable, str(PROGRAM), name],
-            env=env,
+            env=environment(0, 1, 0) | SCRIPT,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -80,10 +79,7 @@ def everything() -> dict[tuple[str, int], list[dict[str, Any]]] | AssertionError
             return AssertionError(f"exit code {process.returncode}\n{output[-5000:]}")
         exported = {"exported": load_file(Path(name, "exported 2", "model.safetensors"))}
         return {
-            (library, size): [
-                json.loads(Path(name, f"{library} {size} {rank}").read_text())
-                for rank in range(size)
-            ]
+            (library, size): json.loads(Path(name, f"{library} {size}").read_text())
             for library, size in WORLDS
         } | {("exported", 0): [exported]}
 

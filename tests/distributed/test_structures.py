@@ -1,28 +1,21 @@
 """Processes that send structures which differ are told which one does, and in what."""
 
 import functools
-import json
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from acceleratedjob.local.process import free_port
 from tests.distributed.structures import DIFFERENT
-from tests.distributed.world import environment, finish, start
+from tests.distributed.world import told_by_ranks
 
 pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("gloo")]
 
-PROGRAM = str(Path(__file__).with_name("structures.py"))
 WORLD = 3
 
 
 @functools.cache
 def found() -> list[dict[str, Any]]:
-    port = free_port()
-    started = [start([sys.executable, PROGRAM], environment(r, WORLD, port)) for r in range(WORLD)]
-    return [json.loads(said.splitlines()[-1]) for said in finish(started)]
+    return told_by_ranks("structures.py", WORLD)
 
 
 @pytest.mark.parametrize("case", DIFFERENT)

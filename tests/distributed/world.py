@@ -13,11 +13,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from acceleratedjob.local.process import free_port
+
 SILENCE = 120  # seconds without a line of any process, which names each case: a world that hangs
 # Accelerate's forked workers hang now and then before their first line (runtime/forking.py).
 TRIES = {"accelerate": 3, "runtime": 1}
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).with_name("programs.py")
+
+
+SCRIPT = {  # variables of a script of this project; one thread a process: the cores are few
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "operator")]),
+}
 
 
 def environment(rank: int, size: int, port: int) -> dict[str, str]:
@@ -111,6 +119,27 @@ def _await_ends(running: int, news: "queue.SimpleQueue[int | None]") -> None:
             running -= code is not None
 
 
+def told_by(script: str, *arguments: str) -> Any:
+    """The JSON that a script of this folder writes, which starts its worlds itself."""
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name(script)), *arguments],
+        env=os.environ | SCRIPT,
+        text=True,
+        capture_output=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    return json.loads(done.stdout)
+
+
+def told_by_ranks(program: str, size: int) -> list[dict[str, Any]]:
+    """The JSON that each rank of a world writes last; a program of this folder runs in each."""
+    port, command = free_port(), [sys.executable, str(Path(__file__).with_name(program))]
+    said = finish([start(command, environment(rank, size, port)) for rank in range(size)])
+    return [json.loads(output.splitlines()[-1]) for output in said]
+
+
 def results(library: str, size: int) -> list[dict[str, Any]]:
     """What each rank of a world has found for every case of `programs.CASES`."""
     found = _world(library, size)
@@ -134,12 +163,8 @@ def _run(library: str, size: int) -> list[dict[str, Any]] | AssertionError:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "found")
         command = [sys.executable, str(PROGRAMS), library, str(size), str(file)]
-        environment = os.environ | {
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}",
-        }
         try:
-            finish([start(command, environment)])
+            finish([start(command, os.environ | SCRIPT)])
         except AssertionError as error:
             return error
         found: list[dict[str, Any]] = json.loads(file.read_text())

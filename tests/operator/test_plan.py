@@ -20,7 +20,7 @@ from acceleratedjob.ending import refuse
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.observe import Observed, Pod, Refusal
 from acceleratedjob.plan import plan
-from acceleratedjob.situation import FAILED_GANG_GRACE_SECONDS, KUBELET_MARGIN, Plan
+from acceleratedjob.situation import FAILED_GANG_GRACE_SECONDS, KUBELET_MARGIN, Plan, Situation
 from acceleratedjob.status import Status, format_time
 from tests.operator.builders import NOW, ago, deleting, ended, pod, spec
 from tests.operator.stages import (
@@ -355,7 +355,8 @@ def test_the_last_pod_of_an_attempt_is_made_when_all_others_are() -> None:
 
 
 def test_an_invalid_job_fails_with_the_field() -> None:
-    made = refuse(seen(pod(0)), InvalidSpec("spec.replicas", "must be 1"), 3, NOW)
+    at = Situation(spec(), seen(pod(0)), NOW)
+    made = refuse(at, InvalidSpec("spec.replicas", "must be 1"))
     told = next(c for c in made.status.conditions if c.type == ConditionType.FAILED)
     assert (told.reason, told.message) == ("InvalidSpec", "spec.replicas: must be 1")
     assert actions(made) == [gone(pod(0)), DeleteService("s")]

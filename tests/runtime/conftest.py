@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.runtime.states import fresh
+from tests.states import fresh
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from runtime import Accelerator
 from runtime.configuration import ProjectConfiguration
-from runtime.state import AcceleratorState, GradientState
+from tests.states import fresh
 
 STEPS = 18
 MODES: dict[str, dict[str, Any]] = {  # how checkpoints are written
@@ -138,8 +138,7 @@ def main() -> None:
     """Live once, for what torch imports when it is used; then fork for each line."""
     with tempfile.TemporaryDirectory() as folder:
         Training("over the last one", folder).run()
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+    fresh()
     say(ended=0)
     for line in sys.stdin:
         life = json.loads(line)

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from runtime import Accelerator
-from tests.runtime.states import fresh
+from tests.states import fresh
 
 STEPS = 4
 Operation = Callable[[Any], Any]

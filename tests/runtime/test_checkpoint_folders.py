@@ -18,7 +18,7 @@ from runtime import Accelerator, FullyShardedDataParallelPlugin, checkpointing, 
 from runtime.configuration import ProjectConfiguration
 from runtime.utils import load_checkpoint_in_model, merge_fsdp_weights
 from runtime.utils.fsdp_utils import load_fsdp_model, save_fsdp_model
-from tests.runtime.states import fresh
+from tests.states import fresh
 
 
 class Kept:

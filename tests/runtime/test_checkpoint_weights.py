@@ -18,7 +18,7 @@ from runtime.configuration import ProjectConfiguration
 from runtime.files import load_weights, save
 from runtime.fitting import renamed
 from runtime.utils import load_checkpoint_in_model
-from tests.runtime.states import fresh
+from tests.states import fresh
 
 LIBRARIES = ["accelerate", "runtime"]
 

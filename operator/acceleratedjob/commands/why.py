@@ -151,6 +151,5 @@ def _next(status: Status) -> list[str]:
     found = [advise(entry.reason) for entry in status.pending]
     if not status.holds(ConditionType.COMPLETE):
         found += [advise(one.reason, one.exception) for one in status.failures[:1]]
-    if not status.holds(ConditionType.COMPLETE):
         found += [advise(one.reason) for one in _held(status)[:1]]
     return list(dict.fromkeys(advice for advice in found if advice))
