@@ -11,7 +11,7 @@ from aiohttp import web
 from acceleratedjob.cluster import Change, Listed
 from acceleratedjob.errors import ClusterError, NoAnswer, Refused, Unavailable, Unreachable
 from acceleratedjob.kube.pulse import Pulse
-from acceleratedjob.kube.stream import Stream
+from acceleratedjob.kube.stream import SHORT_SECONDS, Stream
 from tests.operator.talking import answering
 
 PATH = "/api/v1/pods"
@@ -253,6 +253,40 @@ def test_waits_grow_while_nothing_is_had_and_are_short_again_after_a_watch() -> 
             return [*grown, stream._backoff.next(PATH)]
 
     assert asyncio.run(waits()) == [0.5, 1, 2, 4, 8, 16, 30, 30, 0.5]
+
+
+def test_waits_are_short_again_after_a_quiet_watch_that_was_open_for_long_and_is_lost() -> None:
+    """Nobody ends it well: its connection is reset, as by a proxy that is restarted."""
+
+    async def wait() -> float:
+        opened, again = asyncio.Event(), asyncio.Event()
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            if "watch" not in request.query:
+                return web.json_response(page(version=5)[1])
+            if opened.is_set():
+                again.set()
+            opened.set()
+            response = web.StreamResponse()
+            await response.prepare(request)
+            await asyncio.sleep(SHORT_SECONDS + 0.1)
+            assert request.transport
+            request.transport.abort()
+            return response
+
+        async def read() -> None:
+            async for _ in stream.changes():
+                pass
+
+        async with asyncio.timeout(60), answering(answer) as link:
+            stream = Stream(link, PATH, "Pod", None, Pulse((PATH,)))
+            assert [stream._backoff.next(PATH) for _ in range(6)][-1] == 16
+            reading = asyncio.create_task(read())
+            await again.wait()
+            reading.cancel()
+            return stream._backoff.next(PATH)
+
+    assert asyncio.run(wait()) == 1
 
 
 @pytest.mark.parametrize(

@@ -120,18 +120,27 @@ class Stream:
         async with self.connection.open("GET", self.path, params=params, timeout=timeout) as answer:
             opened = clock()
             self.pulse.hear(self.path)
-            # An object may be many times as long in JSON as it is stored: "<" is six bytes there.
-            while line := await answer.content.readline(max_line_length=sys.maxsize):
-                self.pulse.hear(self.path)
-                change = await self._change(line)
-                self._backoff.reset(self.path)
-                if change is not None:
+            try:
+                async for change in self._events(answer):
                     yield change
-                await asyncio.sleep(0)  # lines that have come already would be taken in one turn
-        if self._version != began or clock() - opened >= SHORT_SECONDS:
-            self._backoff.reset(self.path)
-        else:  # as client-go's reflector: a server or a proxy that ends each watch at once
+            finally:  # however it ends: it was good for so long
+                lived = clock() - opened >= SHORT_SECONDS
+                if lived:
+                    self._backoff.reset(self.path)
+        if not lived and self._version == began:
+            # As client-go's reflector: a server or a proxy that ends each watch at once.
             await asyncio.sleep(self._backoff.next(self.path))
+
+    async def _events(self, answer: aiohttp.ClientResponse) -> AsyncIterator[Change]:
+        """What a watch tells, as long as it is open."""
+        # An object may be many times as long in JSON as it is stored: "<" is six bytes there.
+        while line := await answer.content.readline(max_line_length=sys.maxsize):
+            self.pulse.hear(self.path)
+            change = await self._change(line)
+            self._backoff.reset(self.path)
+            if change is not None:
+                yield change
+            await asyncio.sleep(0)  # lines that have come already would be taken in one turn
 
     async def _change(self, line: bytes) -> Change | None:
         """Take one event of the watch in.
