@@ -60,7 +60,8 @@ demo: $(VENV)/.demo ## train the digits job with two replicas on this machine
 	$(BIN)/acceleratedjob run examples/digits/job.yaml
 
 test: check $(VENV)/.node ## install all that the tests need, and pass them
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	@# Hundreds of processes import the same modules.
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 check: $(VENV)/.dev ## lint, types and walls
 	$(BIN)/ruff check
