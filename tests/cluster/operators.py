@@ -8,13 +8,16 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from acceleratedjob import api
+from acceleratedjob.cluster import Change, Gone, Listed
+from acceleratedjob.errors import ClusterError
 from acceleratedjob.kube.connection import Connection, connect, load_configuration
-from acceleratedjob.kube.objects import collection
+from acceleratedjob.kube.objects import KubernetesCluster, collection
 from acceleratedjob.status import format_time
 
 Script = Callable[[int, int], int | None]  # (attempt, index) -> exit code, or None: runs on
@@ -55,36 +58,87 @@ async def list_objects(link: Connection, kind: str, namespace: str) -> list[Any]
     return list(answer["items"])
 
 
+@dataclass(slots=True)
+class Trainings:
+    """What runs in the fake pods of a namespace."""
+
+    running: dict[str, Any] = field(default_factory=dict)  # pods by uid
+    whole: set[tuple[str, str]] = field(default_factory=set)  # gangs whose pods have all run
+    ended: set[str] = field(default_factory=set)  # uids of pods that were said to have ended
+
+    def take(self, change: Change) -> None:
+        """Know what a watch tells."""
+        if isinstance(change, Listed):
+            self.running.clear()
+        for pod in change.objects if isinstance(change, Listed) else [change.object]:
+            if isinstance(change, Gone) or not _runs(pod):
+                self.running.pop(pod["metadata"]["uid"], None)
+            else:
+                self.running[pod["metadata"]["uid"]] = pod
+
+    def due(self) -> list[Any]:
+        """The pods that run, and whose gang runs or has run whole."""
+        gangs: defaultdict[tuple[str, str], list[Any]] = defaultdict(list)
+        for pod in self.running.values():
+            gangs[_gang(pod)].append(pod)
+        self.whole |= {gang for gang, pods in gangs.items() if len(pods) == _size(pods[0])}
+        found = (pod for gang in gangs.keys() & self.whole for pod in gangs[gang])
+        return [pod for pod in found if pod["metadata"]["uid"] not in self.ended]
+
+
+def _runs(pod: Any) -> bool:
+    is_leaving = "deletionTimestamp" in pod["metadata"]
+    return pod["status"].get("phase") == "Running" and not is_leaving
+
+
+def _gang(pod: Any) -> tuple[str, str]:
+    """A pod's job, by its uid, and its attempt."""
+    labels = pod["metadata"]["labels"]
+    return labels[api.JOB_UID_LABEL], labels[api.ATTEMPT_LABEL]
+
+
+def _size(pod: Any) -> int:
+    """How many pods a pod's gang has."""
+    env = {e["name"]: e["value"] for e in pod["spec"]["containers"][0]["env"]}
+    return int(env["ACCELERATEDJOB_REPLICAS"])
+
+
 async def play(link: Connection, namespace: str, script: Script) -> None:
-    """End the training in fake pods as the script says, once a whole gang runs."""
-    while True:
-        gangs: dict[tuple[str, int], list[Any]] = defaultdict(list)
-        for pod in await list_objects(link, "Pod", namespace):
-            attempt, _ = api.parse_pod_name(pod["metadata"]["name"]) or (0, 0)
-            if pod["status"].get("phase") == "Running" and not pod["metadata"].get(
-                "deletionTimestamp"
-            ):
-                gangs[pod["metadata"]["labels"][api.JOB_NAME_LABEL], attempt].append(pod)
-        for pods in gangs.values():
-            await _end(link, namespace, pods, script)
-        await asyncio.sleep(0.05)
+    """End the training in fake pods as the script says, once a whole gang runs; until cancelled."""
+    trainings = Trainings()
+    following = asyncio.create_task(_follow(link, namespace, trainings))
+    try:
+        while not following.done():
+            for pod in trainings.due():
+                await _play_one(link, namespace, pod, script, trainings)
+            await asyncio.sleep(0.05)
+        await following
+    finally:
+        following.cancel()
 
 
-async def _end(link: Connection, namespace: str, pods: list[Any], script: Script) -> None:
-    env = {e["name"]: e["value"] for e in pods[0]["spec"]["containers"][0]["env"]}
-    if len(pods) < int(env["ACCELERATEDJOB_REPLICAS"]):
-        return
-    for pod in pods:
-        attempt, index = api.parse_pod_name(pod["metadata"]["name"]) or (0, 0)
-        code = script(attempt, index)
-        if code is not None:
-            await end_pod(link, namespace, pod["metadata"]["name"], code)
+async def _follow(link: Connection, namespace: str, trainings: Trainings) -> None:
+    async for change in KubernetesCluster(link, namespace).watch("Pod"):
+        trainings.take(change)
+
+
+async def _play_one(
+    link: Connection, namespace: str, pod: Any, script: Script, trainings: Trainings
+) -> None:
+    """End a pod, if the script does; one that cannot be told so now runs on for a while."""
+    metadata = pod["metadata"]
+    attempt, index = api.parse_pod_name(metadata["name"]) or (0, 0)
+    code = script(attempt, index)
+    if code is not None:
+        with contextlib.suppress(ClusterError):
+            await end_pod(link, namespace, metadata["name"], code, uid=metadata["uid"])
+            trainings.ended.add(metadata["uid"])
 
 
 async def end_pod(
-    link: Connection, namespace: str, name: str, code: int, message: str = ""
+    link: Connection, namespace: str, name: str, code: int, message: str = "", *, uid: str = ""
 ) -> None:
-    """Report that a pod's training container has ended."""
+    """Report that a pod's training container has ended; with a uid, no other of its name."""
     ended = {
         "exitCode": code,
         "reason": "Error" if code else "Completed",
@@ -102,4 +156,5 @@ async def end_pod(
     status = {"phase": "Failed" if code else "Succeeded", "containerStatuses": [container]}
     path = f"{collection('Pod', namespace)}/{name}/status"
     merge = "application/merge-patch+json"
-    await link.request("PATCH", path, {"status": status}, content_type=merge)
+    change = {"status": status} | ({"metadata": {"uid": uid}} if uid else {})
+    await link.request("PATCH", path, change, content_type=merge)

@@ -90,13 +90,6 @@ class Storm:
         await self.until(lambda all_: all(each.finished for each in all_.values()))
         return await self.jobs()
 
-    async def train(self) -> None:
-        """Play what runs in the pods, whether or not the API server answers."""
-        while True:
-            with contextlib.suppress(ClusterError):
-                await play(self.link, self.namespace, self.script)
-            await asyncio.sleep(0.1)
-
     async def observe(self) -> None:
         """Note every pod that was there while a pod of another attempt of its job had not ended."""
         alive: dict[str, Manifest] = {}
@@ -136,7 +129,8 @@ async def storm(plane: ControlPlane, folder: Path, seed: str) -> AsyncIterator[S
     plane.cluster.kubectl("create", "namespace", namespace)
     async with connection(plane.kubeconfig) as link:
         made = Storm(plane, link, namespace, folder, random.Random(seed))
-        tasks = [asyncio.create_task(work) for work in (made.train(), made.observe())]
+        works = (play(link, namespace, made.script), made.observe())
+        tasks = [asyncio.create_task(work) for work in works]
         try:
             for number in range(JOBS):
                 await made.create(f"job{number}")

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import FAKE_NODES, Kubectl
+from tests.cluster.conftest import FAKE_NODES, Kubectl, fresh_namespace
 from tests.cluster.testbed import beds, images, kwok
+from tests.cluster.testbed.cluster import Cluster
+from tests.cluster.testbed.controlplane import ControlPlane
 from tests.cluster.testbed.holding import is_served
 from tests.cluster.testbed.places import PROJECT, Place
-from tests.cluster.testbed.processes import wait_until
+from tests.cluster.testbed.processes import TestbedFailed, wait_until
 
 pytestmark = pytest.mark.cluster
 
@@ -29,8 +31,8 @@ def test_the_fake_nodes_are_there(fake_nodes: list[str]) -> None:
     assert len(fake_nodes) == FAKE_NODES
 
 
-@pytest.mark.usefixtures("fake_nodes")
-def test_a_pod_on_a_fake_node_runs(kubectl: Kubectl, namespace: str) -> None:
+def run_fake_pod(kubectl: Kubectl, namespace: str) -> None:
+    """Have a pod run on a fake node."""
     container = {"name": "main", "image": images.BASE}
     fake = {
         "apiVersion": "v1",
@@ -41,6 +43,24 @@ def test_a_pod_on_a_fake_node_runs(kubectl: Kubectl, namespace: str) -> None:
     kubectl("--namespace", namespace, "apply", "--filename=-", stdin=json.dumps(fake))
     phase = "--for=jsonpath={.status.phase}=Running"
     kubectl("--namespace", namespace, "wait", phase, "--timeout=30s", "pod/fake")
+
+
+@pytest.mark.usefixtures("fake_nodes")
+def test_a_pod_on_a_fake_node_runs(kubectl: Kubectl, namespace: str) -> None:
+    run_fake_pod(kubectl, namespace)
+
+
+def test_kwok_ends_no_pod_that_only_has_the_name_of_one_that_is_gone(
+    control_plane: ControlPlane,
+) -> None:
+    """Its late or repeated deletion, which names no uid, is refused."""
+    kubectl = control_plane.cluster.kubectl
+    as_kwok = Cluster(control_plane.kwok_kubeconfig, control_plane.cluster.program).kubectl
+    with fresh_namespace(kubectl) as namespace:
+        run_fake_pod(kubectl, namespace)
+        with pytest.raises(TestbedFailed, match="no pod but one that is terminating"):
+            as_kwok("--namespace", namespace, "delete", "pod", "fake", "--now")
+        kubectl("--namespace", namespace, "delete", "pod", "fake", "--timeout=30s")
 
 
 def test_the_job_is_a_kind_the_cluster_knows(kubectl: Kubectl, crd: str) -> None:

@@ -39,6 +39,11 @@ class ControlPlane:
         return self.place.folder / "admin.conf"
 
     @property
+    def kwok_kubeconfig(self) -> Path:
+        """That of what plays the fake nodes."""
+        return self.place.folder / "kwok.conf"
+
+    @property
     def programs(self) -> Path:
         """A folder for PATH: kubectl, helm, kube."""
         return self.place.folder / "bin"
@@ -151,6 +156,8 @@ def _certify(plane: ControlPlane, port: int) -> None:
     authority.sign("admin", subject="/O=system:masters/CN=admin")
     server = f"https://127.0.0.1:{port}"
     authority.write_kubeconfig(plane.kubeconfig, name="admin", server=server)
+    authority.sign("kwok", subject=f"/O=system:masters/CN={kwok.USER}")
+    authority.write_kubeconfig(plane.kwok_kubeconfig, name="kwok", server=server)
 
 
 def _etcd(plane: ControlPlane, port: int, peer: int) -> list[str | Path]:
@@ -201,7 +208,8 @@ def _controllers(plane: ControlPlane) -> list[str | Path]:
 def _add_fake_nodes(plane: ControlPlane, components: Components, count: int) -> None:
     if count == 0:
         return
-    plane.cluster.kubectl("apply", "--filename=-", stdin=kwok.nodes(count))
-    components.start("kwok", kwok.command(plane.programs / "kwok", plane.kubeconfig))
+    for manifest in (kwok.manners(), kwok.nodes(count)):
+        plane.cluster.kubectl("apply", "--filename=-", stdin=manifest)
+    components.start("kwok", kwok.command(plane.programs / "kwok", plane.kwok_kubeconfig))
     ready = ("wait", "--for=condition=Ready", "--timeout=1s", "node", "--selector", kwok.LABEL)
     components.wait_until(lambda: plane.cluster.answers(*ready), what="fake nodes", seconds=_START)

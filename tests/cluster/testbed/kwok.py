@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+USER = "kwok"  # who kwok is to the API server
 LABEL = "type=kwok"
 _KEY, _VALUE = LABEL.split("=")
 PLACEMENT = {  # fields of a pod's spec, for a pod that belongs on a fake node
@@ -30,6 +31,38 @@ def node(index: int) -> dict[str, Any]:
 def nodes(count: int) -> str:
     """A manifest of fake nodes."""
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": [*map(node, range(count))]})
+
+
+def manners() -> str:
+    """A manifest of what the API server asks of kwok: that it ends terminating pods only.
+
+    A kubelet deletes a pod by its uid, kwok by its name alone: a deletion that it repeats, or that
+    is late, would fall on the next pod of the name.
+    """
+    name = "kwok-ends-terminating-pods"
+    group = "admissionregistration.k8s.io/v1"
+    deleted = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["DELETE"]}
+    policy = {
+        "matchConstraints": {"resourceRules": [deleted | {"resources": ["pods"]}]},
+        "matchConditions": [
+            {"name": "by-kwok", "expression": f"request.userInfo.username == '{USER}'"}
+        ],
+        "validations": [
+            {
+                "expression": "has(oldObject.metadata.deletionTimestamp)",
+                "message": "kwok must delete no pod but one that is terminating",
+            }
+        ],
+    }
+    binding = {"policyName": name, "validationActions": ["Deny"]}
+    items = [
+        {"apiVersion": group, "kind": kind, "metadata": {"name": name}, "spec": spec}
+        for kind, spec in (
+            ("ValidatingAdmissionPolicy", policy),
+            ("ValidatingAdmissionPolicyBinding", binding),
+        )
+    ]
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
 
 
 def command(program: Path, kubeconfig: Path) -> list[str | Path]:
