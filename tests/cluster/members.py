@@ -7,10 +7,10 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import Popen
 
 from acceleratedjob.local.process import free_port
 from tests.cluster.operators import start_operator
+from tests.cluster.programs import Program
 from tests.cluster.testbed.processes import tail, wait_until
 
 SECONDS = 120  # for what takes two; the machine may be busy, with four loops beside the tests
@@ -22,7 +22,7 @@ LONG = ("--lease-duration=600s", "--renew-deadline=500s", "--retry-period=500ms"
 class Member:
     """One operator's process."""
 
-    process: Popen[bytes]
+    process: Program
     port: int
     log: Path
 

@@ -4,8 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,22 +17,19 @@ from acceleratedjob.errors import ClusterError
 from acceleratedjob.kube.connection import Connection, connect, load_configuration
 from acceleratedjob.kube.objects import KubernetesCluster, collection
 from acceleratedjob.status import format_time
+from tests.cluster.programs import Program, start
 
 Script = Callable[[int, int], int | None]  # (attempt, index) -> exit code, or None: runs on
 
 
-def start_operator(
-    kubeconfig: Path, log: Path, namespace: str, *flags: str
-) -> "subprocess.Popen[bytes]":
+def start_operator(kubeconfig: Path, log: Path, namespace: str, *flags: str) -> Program:
     """An operator process that serves one namespace."""
-    command = [sys.executable, "-m", "acceleratedjob", "operator", "--namespace", namespace, *flags]
-    env = os.environ | {"KUBECONFIG": str(kubeconfig)}
-    with log.open("ab") as output:
-        return subprocess.Popen(command, env=env, stdout=output, stderr=output)
+    arguments = ("operator", "--namespace", namespace, *flags)
+    return start("acceleratedjob", arguments, os.environ | {"KUBECONFIG": str(kubeconfig)}, log)
 
 
 @contextlib.contextmanager
-def operator(kubeconfig: Path, log: Path, namespace: str) -> Iterator["subprocess.Popen[bytes]"]:
+def operator(kubeconfig: Path, log: Path, namespace: str) -> Iterator[Program]:
     """An operator that is asked to end at the end."""
     process = start_operator(kubeconfig, log, namespace)
     try:

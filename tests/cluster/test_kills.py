@@ -44,7 +44,9 @@ async def kill_many(kubeconfig: Path, namespace: str, log: Path) -> None:
         for _ in range(KILLS):
             made += await keep_busy(link, namespace, made)
             process = start_operator(kubeconfig, log, namespace)
-            await asyncio.sleep(chance.uniform(0.8, 2.2))  # the random moment; it starts in 1 s
+            await asyncio.sleep(
+                chance.uniform(0.4, 1.8)
+            )  # the random moment; it starts in half a second
             process.send_signal(signal.SIGKILL)
             process.wait()
         with operator(kubeconfig, log, namespace):
