@@ -44,9 +44,7 @@ async def kill_many(kubeconfig: Path, namespace: str, log: Path) -> None:
         for _ in range(KILLS):
             made += await keep_busy(link, namespace, made)
             process = start_operator(kubeconfig, log, namespace)
-            await asyncio.sleep(
-                chance.uniform(0.4, 1.8)
-            )  # the random moment; it starts in half a second
+            await asyncio.sleep(chance.uniform(0.4, 1.8))  # the random moment; it starts in 0.5 s
             process.send_signal(signal.SIGKILL)
             process.wait()
         with operator(kubeconfig, log, namespace):

@@ -402,7 +402,8 @@ def rank(library_name: str, size: int, folder: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     # Imported once: what torch has for sharding takes longer to import than a case to run.
     LIBRARIES |= {name: importlib.import_module(name) for name in ("runtime", "accelerate")}
-    importlib.import_module("runtime.fsdp_checkpoint")
+    for inner in ("runtime.fsdp_checkpoint", "torch._dynamo"):  # the first optimizer imports that
+        importlib.import_module(inner)
     folder = Path(sys.argv[1])
     for library_name, size in WORLDS:
         found = world(size, rank, library_name, folder)
