@@ -71,8 +71,8 @@ def _type(schema: Schema) -> str:
     if schema.get("type") == "array":
         return f"list of {_type(schema['items'])}"
     low, high = schema.get("minimum"), schema.get("maximum")
-    if low is not None or high is not None:
-        return f"{schema['type']}, {'' if low is None else low} to {'' if high is None else high}"
+    if low is not None:
+        return f"{schema['type']}, " + (f"at least {low}" if high is None else f"{low} to {high}")
     return "time" if schema.get("format") == "date-time" else str(schema.get("type", "any"))
 
 

@@ -13,6 +13,7 @@ RNG_TYPES = (  # accelerate 1.15, utils/dataclasses.py, RNGType
 )
 BACKENDS = ("gloo", "nccl", "mpi", "xccl", "hccl", "ccl")
 MAX_REPLICAS = 10_000
+MAX_PROCESSES = 1024  # in one pod
 MAX_RULES = 32
 MAX_MATCHES = 128  # entries in one list of a rule
 _GENERATORS = list_of(choice(*RNG_TYPES), at_most=len(RNG_TYPES))

@@ -25,6 +25,7 @@ from acceleratedjob.schema import (
     text,
 )
 from acceleratedjob.sections import (
+    MAX_PROCESSES,
     MAX_REPLICAS,
     Elastic,
     FailurePolicy,
@@ -39,7 +40,6 @@ from acceleratedjob.sections import (
 )
 
 USUAL_GRACE_SECONDS = 30  # Kubernetes' own
-MAX_PROCESSES = 1024  # in one pod
 AUTO = "auto"
 _NO_TEMPLATE: View = {"spec": {"containers": [{"name": template.TRAINER}]}}
 _CONTROLLER = text(

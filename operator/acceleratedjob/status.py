@@ -14,11 +14,15 @@ from acceleratedjob.api import ConditionType, Manifest, Phase, Reason, View, par
 from acceleratedjob.clocks import Clocks, Wait
 from acceleratedjob.indexes import indexes, parse_indexes
 from acceleratedjob.schema import Reader, choice, dump, integer, list_of, read, section, string
+from acceleratedjob.sections import MAX_PROCESSES, MAX_REPLICAS
 from acceleratedjob.waits import alike
 
 MAX_FAILURES = 10
 MAX_MESSAGE = 1024  # characters; a status with 10 failures stays far from etcd's limit
 _COUNT = integer(minimum=0)
+# What pods are made by: a status may be anyone's who may write statuses, as a restored one is.
+_SIZE = integer(minimum=0, maximum=MAX_REPLICAS)
+_PROCESSES = integer(minimum=0, maximum=MAX_PROCESSES)
 
 
 def _told(cls: type[Any]) -> Reader:
@@ -94,8 +98,8 @@ class Status:
     restarts: Annotated[int, _COUNT] = 0  # attempts that counted towards maxRestarts
     failures_in_a_row: Annotated[int, _COUNT] = 0
     resizes: Annotated[int, _COUNT] = 0
-    size: Annotated[int | None, _COUNT] = None  # replicas of this attempt, once it is decided
-    wanted: Annotated[int | None, _COUNT] = None  # spec.replicas when it was
+    size: Annotated[int | None, _SIZE] = None  # replicas of this attempt, once it is decided
+    wanted: Annotated[int | None, _SIZE] = None  # spec.replicas when it was
     replicas: Annotated[int, _COUNT] = 0  # pods of this attempt that exist
     ready: Annotated[int, _COUNT] = 0
     succeeded: Annotated[int, _COUNT] = 0
@@ -103,8 +107,8 @@ class Status:
     failed: Annotated[int, _COUNT] = 0
     created: Annotated[int, _COUNT] = 0  # replicas of this attempt that had a pod, if only once
     terminating: Annotated[int, _COUNT] = 0  # pods, of any attempt, that have yet to stop
-    world_size: Annotated[int | None, _COUNT] = None
-    processes_per_replica: Annotated[int | None, _COUNT] = None
+    world_size: Annotated[int | None, _SIZE] = None
+    processes_per_replica: Annotated[int | None, _PROCESSES] = None
     selector: Annotated[str | None, string] = None  # for the scale subresource
     start_time: Annotated[str | None, string] = None
     ready_time: Annotated[str | None, string] = None  # when all of this attempt were first up

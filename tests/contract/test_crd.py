@@ -21,6 +21,9 @@ from tests.operator import stages
 
 VERSION: dict[str, Any] = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]
 SCHEMA: dict[str, Any] = VERSION["schema"]["openAPIV3Schema"]
+WAIT = {"reason": "ImagePullBackOff", "since": "2026-01-01T00:00:00Z", "replicas": "0"}
+FAILURE: Manifest = {"attempt": 0, "replica": 0, "pod": "digits-0-0"}
+FAILURE |= {"reason": "Error", "time": "2026-01-01T00:00:00Z"}
 COLUMNS: list[dict[str, Any]] = VERSION["additionalPrinterColumns"]
 
 
@@ -105,6 +108,28 @@ def test_the_statuss_lists_have_the_same_fields_on_both_sides(list_: str) -> Non
 def test_what_the_operator_writes_is_what_the_crd_takes(status: Status) -> None:
     jsonschema.validate(status.to_manifest(), SCHEMA["properties"]["status"])
     assert Status.from_manifest({"status": status.to_manifest()}) == status
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param({"attempt": -1}, id="an attempt before the first"),
+        pytest.param({"size": 10_001}, id="more replicas than a job may have"),
+        pytest.param({"wanted": 10_001}, id="more replicas wanted than a job may have"),
+        pytest.param({"processesPerReplica": 1025}, id="more processes than a pod may have"),
+        pytest.param({"completedIndexes": "x,y"}, id="indices that are none"),
+        pytest.param({"completedIndexes": "0-9999999999"}, id="indices beyond all bounds"),
+        pytest.param({"pending": [{"reason": "Refused", "count": -1}]}, id="fewer than no pods"),
+        pytest.param({"waits": [WAIT | {"replicas": "-3"}]}, id="a clock of no replica"),
+        pytest.param({"failures": [FAILURE | {"replica": -1}]}, id="a failure of no replica"),
+        pytest.param({"failures": [FAILURE | {"step": -1}]}, id="a step before the first"),
+    ],
+)
+def test_a_status_that_the_operator_cannot_read_is_not_stored(wrong: Manifest) -> None:
+    with pytest.raises(InvalidSpec):
+        Status.from_manifest({"status": wrong})
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(wrong, SCHEMA["properties"]["status"])
 
 
 def test_every_phase_is_known_to_the_crd() -> None:
