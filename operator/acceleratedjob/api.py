@@ -102,6 +102,7 @@ class Reason(StrEnum):
     POD_DELETED = "PodDeleted"
     UNSCHEDULABLE = "Unschedulable"  # the scheduler's word
     REFUSED = "Refused"  # the API server does not take an object for now
+    NOT_SCHEDULED = "NotScheduled"  # the scheduler has not said anything
     SCHEDULING_GATED = "SchedulingGated"  # the scheduler's word
     CONTAINER_CREATING = "ContainerCreating"  # the kubelet's word, also before it says anything
     INITIALIZING = "PodInitializing"  # the kubelet's word: an init container has not ended

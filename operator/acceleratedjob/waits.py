@@ -44,7 +44,7 @@ _IS_CREATED = Waiting(reason=Reason.CONTAINER_CREATING, message=_CREATING)
 
 
 def read_waiting(pod: View, conditions: View, trainer: View) -> Waiting | None:
-    """Why a pod waits; None if it is up, has ended, or was only just made.
+    """Why a pod waits; None if it is up, has ended, or nothing is known of it yet.
 
     Args:
         pod: its manifest.
@@ -55,7 +55,8 @@ def read_waiting(pod: View, conditions: View, trainer: View) -> Waiting | None:
     if scheduled.get("status") == "False":
         return _unscheduled(pod.get("spec", {}), scheduled)
     if not pod.get("spec", {}).get("nodeName"):
-        return None
+        is_unseen = bool(pod.get("status")) and not scheduled  # what a creation answers has none
+        return _unseen(pod.get("spec") or {}) if is_unseen else None
     state = trainer.get("state") or {}
     if "running" in state:
         return _unready(conditions.get("Ready", {}))
@@ -98,6 +99,15 @@ def _unscheduled(pod_spec: View, scheduled: View) -> Waiting | None:
         gates = ", ".join(gate["name"] for gate in pod_spec.get("schedulingGates") or ())
         message = f"waits for its queue, which has yet to lift the scheduling gate {gates}"
     return Waiting(reason=reason, message=message) if reason else None
+
+
+def _unseen(pod_spec: View) -> Waiting:
+    """No scheduler has looked at it: there is none of this name, or a claim is not there yet."""
+    message = f"the scheduler {pod_spec.get('schedulerName', 'default-scheduler')} has not tried it"
+    if pod_spec.get("resourceClaims"):
+        names = ", ".join(claim["name"] for claim in pod_spec["resourceClaims"])
+        message = f"{message}; it needs the resource claims {names}"
+    return Waiting(reason=Reason.NOT_SCHEDULED, message=message)
 
 
 def _unready(ready: View) -> Waiting | None:

@@ -25,18 +25,19 @@ def seen(
     *init: dict[str, Any],
     node: str | None = "n0",
     gates: tuple[str, ...] = (),
-    condition: dict[str, str] = UP,
+    condition: dict[str, str] | None = UP,
+    **fields: Any,
 ) -> Waiting | None:
     """Why a pod waits, with states of its training and its init containers."""
     status: dict[str, Any] = {
-        "conditions": [condition],
+        "conditions": [condition] if condition else [],
         "initContainerStatuses": [{"name": f"i{n}", **one} for n, one in enumerate(init)],
     }
     if trainer is not None:
         status["containerStatuses"] = [{"name": "trainer", "state": trainer}]
     manifest = {
         "metadata": {"name": "digits-0-1", "uid": "u"},
-        "spec": {"nodeName": node, "schedulingGates": [{"name": gate} for gate in gates]},
+        "spec": {"nodeName": node, "schedulingGates": [{"name": gate} for gate in gates]} | fields,
         "status": status,
     }
     found = read_pod(manifest)
@@ -62,6 +63,18 @@ def unscheduled(reason: str, message: str = "") -> dict[str, str]:
             "SchedulingGated",
             "waits for its queue, which has yet to lift the scheduling gate q/a",
             id="a queue's gate, by name",
+        ),
+        pytest.param(
+            seen(None, node=None, condition=None, schedulerName="volcano"),
+            "NotScheduled",
+            "the scheduler volcano has not tried it",
+            id="a scheduler that is not installed",
+        ),
+        pytest.param(
+            seen(None, node=None, condition=None, resourceClaims=[{"name": "gpus"}]),
+            "NotScheduled",
+            "the scheduler default-scheduler has not tried it; it needs the resource claims gpus",
+            id="a resource claim that is not there",
         ),
         pytest.param(
             seen(waits("ImagePullBackOff", "no such image")),
@@ -125,7 +138,7 @@ def test_a_pod_with_a_node_that_has_not_begun(waiting: Waiting | None) -> None:
 @pytest.mark.parametrize(
     "waiting",
     [
-        pytest.param(seen(None, node=None), id="no scheduler has looked at it"),
+        pytest.param(seen(None, node=None), id="a scheduler has just found its node"),
         pytest.param(seen(DONE), id="it has ended"),
         pytest.param(seen(RUNNING), id="it runs"),
     ],

@@ -86,6 +86,13 @@ ADVICE: dict[str, tuple[str, str]] = {
             "check node selectors and tolerations, or add nodes."
         ),
     ),
+    Reason.NOT_SCHEDULED: (
+        "No scheduler has tried to find a node for the pod.",
+        (
+            "If it lasts: is the scheduler that the message names installed, and do the claims "
+            "exist? `kubectl describe pod POD` shows events."
+        ),
+    ),
     Reason.SCHEDULING_GATED: (
         "A queue, such as Kueue's, holds the pod.",
         "Wait, or see the queue's quota: `kubectl get workloads,localqueues`.",
