@@ -17,7 +17,7 @@ from acceleratedjob.errors import (
     Unavailable,
 )
 from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.status import Status
+from acceleratedjob.status import Pending, Status
 from tests.operator.builders import job
 from tests.operator.clockwork import Clock, Fated, Operator
 from tests.operator.lives import (
@@ -30,6 +30,11 @@ from tests.operator.lives import (
     until,
 )
 from tests.operator.node import FOREVER, Node
+
+
+def refused(store: LocalCluster) -> list[Pending]:
+    """What the status tells of a refusal; no scheduler looks at the pods here."""
+    return [entry for entry in status_of(store).pending if entry.reason == "Refused"]
 
 
 class Quota(LocalCluster):
@@ -233,7 +238,7 @@ def test_whatever_the_api_server_says_is_told_with_the_next_try(
 ) -> None:
     world = World(write, error)
     world.pass_time(25)  # counters are written within 5 s: the try of 15 s is told
-    (entry,) = status_of(world.store).pending
+    (entry,) = refused(world.store)
     assert entry.reason == "Refused"
     assert told in entry.message
     assert entry.next_try is not None
@@ -241,7 +246,7 @@ def test_whatever_the_api_server_says_is_told_with_the_next_try(
     assert world.told() == [entry.message]
     world.cluster.is_broken = False
     world.pass_time(60)
-    assert status_of(world.store).pending == ()
+    assert refused(world.store) == []
     assert len(names(world.store, "Pod")) == 2
     world.close()
 
@@ -258,5 +263,5 @@ def test_what_no_api_server_has_said_is_not_told_of_the_job(error: ClusterError)
     """It is said once for all jobs, in the log."""
     world = World("create Pod", error)
     world.pass_time(20)
-    assert (status_of(world.store).pending, world.told()) == ((), [])
+    assert (refused(world.store), world.told()) == ([], [])
     world.close()
