@@ -154,10 +154,12 @@ class Reconciler:
             self.forget(uid)
 
     def _retry(self, uid: str) -> float:
+        """Seconds until what has failed is tried again; what was refused waits for longer."""
         metrics.PASS_ERRORS.inc()
         seconds = self._backoff.next(uid)
         self.queue.add_after(uid, seconds)
-        return seconds
+        refusal = self._refusals.get(uid, elapsed())
+        return seconds if refusal is None else max(seconds, refusal.retry_in.total_seconds())
 
     async def _pass(self, job: Manifest) -> None:
         uid, now = job["metadata"]["uid"], self._now()

@@ -30,19 +30,21 @@ from acceleratedjob.spec import AUTO
 
 
 def waiting(at: Situation) -> Plan | None:
-    """Nothing starts while old pods may still run, nor before the backoff is over."""
-    if not at.missing:
+    """Nothing starts while old pods may still run, nor before the backoff is over.
+
+    What was refused waits until it is tried again, also a Service alone.
+    """
+    if not at.missing and not any(True for _ in _objects(at)):
         return None
-    ends = [_stops_by(pod, at) for pod in at.old if not pod.stopped]
-    ends.append(_backoff_end(at))
+    held_up = [pod for pod in at.old if not pod.stopped] if at.missing else []
+    ends = [_stops_by(pod, at) for pod in held_up]
+    ends.append(_backoff_end(at) if at.missing else at.now)
     if at.observed.refusal is not None:
         ends.append(at.now + at.observed.refusal.retry_in)
     if max(ends) <= at.now:
         return None
     status = report.progress(at.spec, at.observed, at.now)
-    late = [
-        pod for pod in at.old if not pod.stopped and _stops_by(pod, at) < at.now + KUBELET_MARGIN
-    ]
+    late = [pod for pod in held_up if _stops_by(pod, at) < at.now + KUBELET_MARGIN]
     if late:
         status = report.held_up(status, at.status, late, len(at.missing), at.now)
     return Plan(status=status, steps=_cleaning(at), requeue_after=max(ends) - at.now)

@@ -37,7 +37,7 @@ def log_failed_pass(job: Manifest, error: Exception, seconds: float) -> None:
     Args:
         job: whose.
         error: the error of one action, or the group of several.
-        seconds: until the next pass.
+        seconds: until it is tried again.
     """
     errors = error.exceptions if isinstance(error, ExceptionGroup) else (error,)
     for alike in _alike(errors):

@@ -117,3 +117,14 @@ def test_a_status_that_another_write_has_overtaken_is_written_when_the_news_come
     (job,) = world.store.objects(api.KIND)
     assert (job["status"]["phase"], job["metadata"]["labels"]) == ("Suspended", {"a": "edited"})
     assert not world.cluster.fates
+
+
+def test_the_log_says_when_a_refused_write_is_tried_again(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.clock.run_until_complete(without_service(world.store))
+    world.cluster.forbid("create Service")
+    for _ in range(20):
+        world.pass_time(1)
+    said = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert said == [f"retry in {n} s: may not create Service" for n in (1, 2, 4, 8, 16)]
