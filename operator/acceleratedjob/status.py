@@ -107,7 +107,7 @@ class Status:
     failed: Annotated[int, _COUNT] = 0
     created: Annotated[int, _COUNT] = 0  # replicas of this attempt that had a pod, if only once
     terminating: Annotated[int, _COUNT] = 0  # pods, of any attempt, that have yet to stop
-    world_size: Annotated[int | None, _SIZE] = None
+    world_size: Annotated[int | None, _COUNT] = None
     processes_per_replica: Annotated[int | None, _PROCESSES] = None
     selector: Annotated[str | None, string] = None  # for the scale subresource
     start_time: Annotated[str | None, string] = None

@@ -13,6 +13,7 @@ from acceleratedjob import sections
 from acceleratedjob.api import ConditionType, Manifest, Phase
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.schema import key
+from acceleratedjob.sections import MAX_PROCESSES, MAX_REPLICAS
 from acceleratedjob.spec import JobSpec, _Spec
 from acceleratedjob.status import Status
 from tests.cluster.jobs import CRD
@@ -108,6 +109,13 @@ def test_the_statuss_lists_have_the_same_fields_on_both_sides(list_: str) -> Non
 def test_what_the_operator_writes_is_what_the_crd_takes(status: Status) -> None:
     jsonschema.validate(status.to_manifest(), SCHEMA["properties"]["status"])
     assert Status.from_manifest({"status": status.to_manifest()}) == status
+
+
+def test_the_status_of_the_largest_job_can_be_read_again() -> None:
+    sizes = {"size": MAX_REPLICAS, "wanted": MAX_REPLICAS, "processesPerReplica": MAX_PROCESSES}
+    largest = {"attempt": 0, "worldSize": MAX_REPLICAS * MAX_PROCESSES} | sizes
+    jsonschema.validate(largest, SCHEMA["properties"]["status"])
+    assert Status.from_manifest({"status": largest}).world_size == 10_240_000
 
 
 @pytest.mark.parametrize(
