@@ -29,7 +29,7 @@ def gather_for_metrics(input_data: Any, use_gather_object: bool = False) -> Any:
     ranks = state.num_processes - (loader.padding_ranks if is_last else 0)
     real = _samples_of_last(loader) if is_last else 0
     if not state.use_distributed:
-        return _cut(input_data, real) if real else input_data
+        return _cut(input_data, real, use_gather_object) if real else input_data
     are_tensors = all(isinstance(leaf, torch.Tensor) for leaf in leaves(input_data))
     if use_gather_object or not are_tensors:
         return _joined(each_object(input_data)[:ranks], real or None)
@@ -43,16 +43,28 @@ def _samples_of_last(loader: Any) -> int:
     return 0 if real == loader.total_batch_size else real
 
 
-def _cut(data: Any, real: int) -> Any:
+def _cut(data: Any, real: int, are_objects: bool) -> Any:
     """What a process alone has, with no more rows than there are samples in the last batch.
 
     A script may make rows by itself: transformers repeats a loss for each sample of a whole batch.
+
+    Args:
+        data: as for `gather_for_metrics`.
+        real: samples in the last batch.
+        are_objects: a tensor in a list is one sample, not rows of several.
     """
     if isinstance(data, torch.Tensor):
         return data[:real] if data.ndim else data
-    if isinstance(data, Mapping) or all(isinstance(leaf, torch.Tensor) for leaf in leaves(data)):
-        return map_items(lambda item: _cut(item, real), data)
-    return data[:real] if isinstance(data, list) else data
+    is_of_samples = are_objects and isinstance(data, list | tuple) and not _is_of_columns(data)
+    are_tensors = all(isinstance(leaf, torch.Tensor) for leaf in leaves(data))
+    if isinstance(data, Mapping) or (are_tensors and not is_of_samples):
+        return map_items(lambda item: _cut(item, real, are_objects), data)
+    return data[:real] if is_of_samples or isinstance(data, list) else data
+
+
+def _is_of_columns(data: Any) -> bool:
+    """Whether it is a tuple with a tensor or a list for each kind of result."""
+    return isinstance(data, tuple) and all(isinstance(one, torch.Tensor | list) for one in data)
 
 
 class _Kept:
@@ -79,7 +91,7 @@ def _joined(shares: list[Any], keep: int | None) -> Any:
     if isinstance(sample, torch.Tensor):
         rows = [share.reshape(1) if share.ndim == 0 else share for share in shares]
         return torch.cat([row.to(rows[0].device) for row in rows])[:keep]
-    if isinstance(sample, tuple) and all(isinstance(one, torch.Tensor | list) for one in sample):
+    if _is_of_columns(sample):
         columns = zip(*shares, strict=True)
         return honor_type(sample, (_joined(list(column), keep) for column in columns))
     if isinstance(sample, Sequence) and not isinstance(sample, str | bytes):

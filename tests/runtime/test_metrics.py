@@ -33,12 +33,17 @@ class Stream(IterableDataset[int]):
         return iter(range(N))
 
 
-def gathered(library: str, loader: DataLoader[Any], data: Any, **options: Any) -> list[Any]:
+def gathered(
+    library: str, loader: DataLoader[Any], data: Any, *, as_objects: bool = False, **options: Any
+) -> list[Any]:
     """What is gathered of the same data at each batch."""
     home = importlib.import_module(library)
     config = importlib.import_module(f"{library}.utils").DataLoaderConfiguration(**options)
     accelerator = home.Accelerator(cpu=True, dataloader_config=config)
-    return [accelerator.gather_for_metrics(data) for _ in accelerator.prepare(loader)]
+    return [
+        accelerator.gather_for_metrics(data, use_gather_object=as_objects)
+        for _ in accelerator.prepare(loader)
+    ]
 
 
 LOADERS: dict[str, tuple[Any, dict[str, Any], int]] = {  # loader, options, rows of the last batch
@@ -82,6 +87,40 @@ DATA: dict[str, tuple[Any, Any]] = {  # what is gathered, and what is left of it
 def test_whatever_is_gathered_is_cut_in_its_form(library: str, case: str) -> None:
     data, right = DATA[case]
     assert plain(gathered(library, DataLoader(Numbers(), BATCH), data)[-1]) == right
+
+
+BOXES = [[[float(sample)]] * 9 for sample in range(TAIL)]  # of each sample more than samples
+OBJECTS: dict[str, tuple[Any, Any]] = {
+    "a tensor for each sample keeps its rows": ([torch.tensor(one) for one in BOXES], BOXES),
+    "a dict of tensors for each sample keeps its rows": (
+        [{"boxes": torch.tensor(one)} for one in BOXES],
+        [{"boxes": one} for one in BOXES],
+    ),
+    "tensors beyond the samples are cut": ([torch.ones(9)] * BATCH, [[1.0] * 9] * TAIL),
+    "names beyond the samples are cut": (list("abcdefgh"), list("abcde")),
+    "a tensor with a row for each sample is cut": (torch.arange(8.0), [0.0, 1.0, 2.0, 3.0, 4.0]),
+}
+
+
+@pytest.mark.parametrize("case", OBJECTS)
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_objects_are_counted_and_not_their_rows(library: str, case: str) -> None:
+    data, right = OBJECTS[case]
+    found = gathered(library, DataLoader(Numbers(), BATCH), data, as_objects=True)
+    assert plain(found[-1]) == right
+
+
+@pytest.mark.parametrize(
+    "case", ["a dict with a tensor for each sample", "a tuple of lists and tensors"]
+)
+def test_containers_of_objects_are_cut_part_by_part(case: str) -> None:
+    """Accelerate drops the dict's values, and the tuple's parts."""
+    boxes = [torch.tensor(one) for one in BOXES]
+    is_dict = case.startswith("a dict")
+    data: Any = {"boxes": boxes} if is_dict else (boxes, torch.arange(8.0))
+    right: Any = {"boxes": BOXES} if is_dict else (BOXES, [0.0, 1.0, 2.0, 3.0, 4.0])
+    found = gathered("runtime", DataLoader(Numbers(), BATCH), data, as_objects=True)[-1]
+    assert (tuple(map(plain, found)) if isinstance(found, tuple) else plain(found)) == right
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
