@@ -41,6 +41,7 @@ class DataLoaderAdapter(DataLoader[Any]):
         self._position = 0  # samples of all processes that were given in this epoch
         self._progress = Progress()  # of a dataset that can only be gone through
         self._base_state: torch.Tensor | None = None  # what the workers' seed was drawn from
+        self._has_drawn = False  # that seed was drawn in an earlier pass: these workers live on
         self._begun: dict[str, Any] | None = None  # the generators' states when this pass began
         self._resumed: dict[str, Any] | None = None
         self._moved = False  # the last pass over a stream began elsewhere than at its beginning
@@ -122,7 +123,10 @@ class DataLoaderAdapter(DataLoader[Any]):
         is_over = self._position > 0 and getattr(self, "end_of_dataloader", False)
         if is_over or not self._position:
             epoch = self.iteration + is_over
-            return {"epoch": epoch, "position": 0, "generators": states(self)}
+            state = {"epoch": epoch, "position": 0, "generators": states(self)}
+            if self._draws_once and self._base_state is not None:
+                state |= {"workers": self._base_state, "workers_live": True}
+            return state
         shard = self._indices.shard
         return {
             "epoch": self.iteration,
@@ -131,6 +135,7 @@ class DataLoaderAdapter(DataLoader[Any]):
             "order": None if shard is None else shard.order_state,
             "drawn_from": self._indices.drawn_from,
             "workers": self._base_state,
+            "workers_live": self._has_drawn,
             "dataset": self._progress.state_dict(),
         }
 
@@ -144,6 +149,7 @@ class DataLoaderAdapter(DataLoader[Any]):
         if before:
             must_be_as_before(before, self.num_workers)
         self._resumed, self._part = state_dict, None
+        self._iterator, self._base_state = None, None  # workers that live are of another run
         self.set_epoch(state_dict["epoch"])
         if not state_dict["position"]:  # else when the pass begins: another may draw before
             restore(self, state_dict.get("generators"))
@@ -176,21 +182,40 @@ class DataLoaderAdapter(DataLoader[Any]):
         resumed = self._begin_at()
         self._seek(resumed)
         own, seeds = self.generator, _copy_of(self.generator)
-        if "workers" in resumed and (own is None or "generators" not in resumed):
-            # The seed was drawn when the epoch began, and must not be drawn again.
-            if resumed["workers"] is not None:
-                seeds.set_state(resumed["workers"])
+        self._has_drawn = self._workers_live(resumed)
+        is_begun = "workers" in resumed and (own is None or "generators" not in resumed)
+        if self._has_drawn or is_begun:
+            # The seed was drawn when the epoch began, or the first one, and must not be again.
+            drawn_from = resumed.get("workers") if self._base_state is None else self._base_state
+            if drawn_from is not None:
+                seeds.set_state(drawn_from)
             self.generator = seeds
         self._base_state = seeds.get_state()
+        if self._has_drawn:  # workers that begin anew must not repeat the first epoch's numbers
+            torch.empty(self.iteration, dtype=torch.int64).random_(generator=seeds)
         try:
             batches = super().__iter__()
         finally:
             self.generator = own
         return self._from_start(batches, is_resumed="dataset" in resumed)
 
+    @property
+    def _draws_once(self) -> bool:
+        """Whether workers live through all passes, and so does the seed that they have."""
+        return self.persistent_workers and self.num_workers > 0
+
+    def _workers_live(self, resumed: dict[str, Any]) -> bool:
+        """Whether the workers of this pass have their seed from an earlier one."""
+        is_known = self._base_state is not None or bool(resumed.get("workers_live"))
+        return self._draws_once and is_known
+
     def _pass_by(self) -> None:
         """Do as if this process had read, too: its random generator stays in step."""
-        if "workers" not in self._begin_at():
+        resumed = self._begin_at()
+        self._has_drawn = self._workers_live(resumed)
+        if self._draws_once and self._base_state is None:
+            self._base_state = _copy_of(self.generator).get_state()
+        if not self._has_drawn and "workers" not in resumed:
             torch.empty((), dtype=torch.int64).random_(generator=self.generator)
 
     def _from_start(self, batches: Iterator[Any], *, is_resumed: bool) -> Iterator[Any]:

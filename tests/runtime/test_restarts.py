@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.utils.data import (
     DataLoader,
+    IterableDataset,
     RandomSampler,
     Sampler,
     SubsetRandomSampler,
@@ -94,6 +95,62 @@ def test_any_order_goes_on_after_any_batch(order: str, own: bool, kind: Any) -> 
             rest = given(again, len(whole) - at - 1)
             assert [batch for batch, *_ in rest] == [batch for batch, *_ in whole[at + 1 :]]
             assert torch.equal(rest[-1][2]["torch_manual_seed"], whole[-1][2]["torch_manual_seed"])
+
+
+class Stream(IterableDataset[int]):
+    """0 to n-1."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(N))
+
+
+LIVING: dict[str, Callable[[], dict[str, Any]]] = {  # what a loader is made of
+    "an order by torch's default generator": lambda: {"dataset": range(N), "shuffle": True},
+    "an order by the loader's own generator": lambda: {
+        "dataset": range(N),
+        "shuffle": True,
+        "generator": torch.Generator().manual_seed(2),
+    },
+    "a stream, and what is drawn from torch's default generator": lambda: {"dataset": Stream()},
+}
+
+
+@pytest.mark.parametrize("case", LIVING)
+def test_a_run_whose_workers_live_on_draws_their_seed_once_for_all_its_lives(case: str) -> None:
+    def begun() -> Any:
+        torch.manual_seed(1)
+        options: dict[str, Any] = {"num_workers": 1, "persistent_workers": True}
+        return prepare_data_loader(DataLoader(**LIVING[case](), batch_size=BATCH, **options))
+
+    first = begun()
+    whole = given(first, EPOCHS * 4)
+    for at in (1, 3, 5, 7):  # in the middle and at the end of an epoch
+        for again in (begun(), first):  # another process; the same, which goes back
+            again.load_state_dict(whole[at][1])
+            set_process_states(whole[at][2])
+            rest = given(again, len(whole) - at - 1)
+            assert [batch for batch, *_ in rest] == [batch for batch, *_ in whole[at + 1 :]]
+            assert torch.equal(rest[-1][2]["torch_manual_seed"], whole[-1][2]["torch_manual_seed"])
+
+
+def test_workers_that_begin_anew_do_not_repeat_the_numbers_of_the_first_epoch() -> None:
+    def drawn(state: dict[str, Any] | None) -> tuple[list[float], dict[str, Any]]:
+        torch.manual_seed(1)
+        loader = prepare_data_loader(
+            DataLoader(range(2), 2, num_workers=1, persistent_workers=True, collate_fn=_noise)  # type: ignore[arg-type]  # a range will do
+        )
+        if state is not None:
+            loader.load_state_dict(state)
+        return next(iter([batch.tolist() for batch in loader])), loader.state_dict()
+
+    first, state = drawn(None)
+    second, state = drawn(state)
+    third, _ = drawn(state)
+    assert len({*first, *second, *third}) == 3 * len(first)
+
+
+def _noise(samples: list[int]) -> torch.Tensor:
+    return torch.rand(len(samples))
 
 
 def test_two_loaders_that_share_a_generator_go_on_with_it() -> None:
