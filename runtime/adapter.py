@@ -124,8 +124,9 @@ class DataLoaderAdapter(DataLoader[Any]):
         if is_over or not self._position:
             epoch = self.iteration + is_over
             state = {"epoch": epoch, "position": 0, "generators": states(self)}
-            if self._draws_once and self._base_state is not None:
-                state |= {"workers": self._base_state, "workers_live": True}
+            reader = self if self._origin is None else self._origin  # of the next pass
+            if reader._draws_once and reader._base_state is not None:  # noqa: SLF001  # of its kind
+                state |= {"workers": reader._base_state, "workers_live": True}  # noqa: SLF001
             return state
         shard = self._indices.shard
         return {
@@ -163,7 +164,8 @@ class DataLoaderAdapter(DataLoader[Any]):
 
     def behind(self, origin: "DataLoaderAdapter") -> None:
         """Be the part of another loader behind its first batches: an epoch here is one there."""
-        self._origin = origin._origin or origin  # noqa: SLF001  # of its kind
+        inner = origin._origin  # noqa: SLF001  # of its kind
+        self._origin = origin if inner is None else inner
 
     def _begin_at(self) -> dict[str, Any]:
         """Set the position where this pass begins; the state that it begins from, if any."""

@@ -16,7 +16,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from runtime.data_loader import prepare_data_loader
+from runtime.data_loader import prepare_data_loader, skip_first_batches
 from runtime.rng import process_states, set_process_states
 from tests.samplers import OwnKind
 
@@ -131,6 +131,23 @@ def test_a_run_whose_workers_live_on_draws_their_seed_once_for_all_its_lives(cas
             rest = given(again, len(whole) - at - 1)
             assert [batch for batch, *_ in rest] == [batch for batch, *_ in whole[at + 1 :]]
             assert torch.equal(rest[-1][2]["torch_manual_seed"], whole[-1][2]["torch_manual_seed"])
+
+
+def test_workers_of_a_pass_behind_the_first_batches_are_not_those_of_the_next_epoch() -> None:
+    def begun() -> Any:
+        torch.manual_seed(1)
+        options: dict[str, Any] = {"num_workers": 1, "persistent_workers": True}
+        return prepare_data_loader(DataLoader(range(N), BATCH, shuffle=True, **options))  # type: ignore[arg-type]  # a range will do
+
+    first = begun()
+    part = skip_first_batches(first, 1)
+    list(part)
+    state, drawn = first.state_dict(), process_states()
+    expected = [batch for batch, *_ in given(first, 8)]
+    again = begun()
+    again.load_state_dict(state)
+    set_process_states(drawn)
+    assert [batch for batch, *_ in given(again, 8)] == expected
 
 
 def test_workers_that_begin_anew_do_not_repeat_the_numbers_of_the_first_epoch() -> None:

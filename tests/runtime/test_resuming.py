@@ -249,3 +249,12 @@ def test_indices_go_on_with_workers_that_live_on(shuffle: bool, persistent: bool
         assert rest(again, first[at][1]) == [batch for batch, _ in first[at + 1 :]]
         again.load_state_dict(second[at][1])
         assert passed(again)[0][0] == second[at + 1][0]
+
+
+def test_a_stream_that_does_not_tell_its_length_may_be_skipped_twice() -> None:
+    """The second time says how many batches are left out, as with Accelerate."""
+    whole = prepare_data_loader(DataLoader(Plain(), BATCH))
+    part = skip_first_batches(skip_first_batches(whole, 1), 2)
+    first, *_ = [batch.tolist() for batch in part]
+    assert first == [6, 7, 8]
+    assert whole.iteration == 1
