@@ -15,8 +15,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from acceleratedjob.api import KIND
-from acceleratedjob.kube.objects import collection
+from acceleratedjob.api.names import KIND
+from acceleratedjob.kube.cluster import collection
 from tests.cluster.jobs import fake_job, install_crd
 from tests.cluster.members import SHORT, Member, elected, member, one_leads
 from tests.cluster.operators import connection, list_objects

@@ -1,8 +1,8 @@
 """Which process this is, of how many: from the environment to a frozen `World`, without torch.
 
-The environment is a contract with the operator (its side: `acceleratedjob.env`) and with torchrun;
-every name of it is here, once. A world that was declared and is not there is an error: many silent
-trainings of one process each would cost a day before someone looks at the loss.
+The environment is a contract with the operator (its side: `acceleratedjob.manifests.env`) and with
+torchrun; every name of it is here, once. A world that was declared and is not there is an error:
+many silent trainings of one process each would cost a day before someone looks at the loss.
 """
 
 from collections.abc import Mapping

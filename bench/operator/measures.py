@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
-from acceleratedjob.batches import Work, slow_start, together
+from acceleratedjob.controller.batches import Work, slow_start, together
 from bench.case import Size
 from bench.operator import waiting
 from bench.operator.apiserver import Traffic

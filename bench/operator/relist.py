@@ -20,15 +20,16 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from kubernetes.aio.client import Configuration
 
-from acceleratedjob import api, pods
-from acceleratedjob.api import Manifest
-from acceleratedjob.cache import Cache
+from acceleratedjob.api import names
+from acceleratedjob.api.names import Manifest
+from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.cluster import Changed
-from acceleratedjob.kube.connection import connect
-from acceleratedjob.kube.objects import collection
-from acceleratedjob.kube.pulse import Pulse
-from acceleratedjob.kube.stream import Stream
-from acceleratedjob.spec import JobSpec
+from acceleratedjob.controller.cache import Cache
+from acceleratedjob.kube.client import connect
+from acceleratedjob.kube.cluster import collection
+from acceleratedjob.kube.health import Pulse
+from acceleratedjob.kube.informer import Stream
+from acceleratedjob.manifests import pod as pods
 from bench.command import say
 from bench.operator.process import Process
 
@@ -49,8 +50,8 @@ def job(number: int) -> Manifest:
     container = {"name": "trainer", "image": "registry.example/train:1"}
     uid = f"{number:036d}"
     return {
-        "apiVersion": api.API_VERSION,
-        "kind": api.KIND,
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
         "metadata": {
             "name": f"job{number}",
             "namespace": "research",
@@ -74,7 +75,7 @@ def pod(number: int) -> Manifest:
         "uid": f"{number:036x}",
         "resourceVersion": str(number + 2),
         "creationTimestamp": TIME,
-        "managedFields": [_managed(manager) for manager in (api.COMPONENT, "kubelet")],
+        "managedFields": [_managed(manager) for manager in (names.COMPONENT, "kubelet")],
     }
     made["spec"]["nodeName"] = f"node-{number // REPLICAS}"
     status = {
@@ -159,10 +160,10 @@ async def measure(port: int, count: int) -> Memory:
     configuration.host = f"http://127.0.0.1:{port}"
     path, cache, peaks = collection("Pod", None), Cache(), [_peak()]
     for number in range(-(-count // REPLICAS)):
-        cache.take(api.KIND, Changed(job(number)))
+        cache.take(names.KIND, Changed(job(number)))
     async with connect(configuration) as link:
         for _ in range(2):
-            async for page in Stream(link, path, "Pod", api.JOB_NAME_LABEL, Pulse(())).pages():
+            async for page in Stream(link, path, "Pod", names.JOB_NAME_LABEL, Pulse(())).pages():
                 cache.take("Pod", page)
             peaks.append(_peak())
     known = sum(len(cache.pods(job(n)["metadata"]["uid"])) for n in range(-(-count // REPLICAS)))

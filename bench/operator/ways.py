@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from acceleratedjob.api import KIND
-from acceleratedjob.kube.objects import collection
+from acceleratedjob.api.names import KIND
+from acceleratedjob.kube.cluster import collection
 from acceleratedjob.local.process import free_port
 from bench.operator.apiserver import quantile
 from bench.operator.bed import NAMESPACE, Bed

@@ -14,17 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from acceleratedjob.commands.flags import add_commands
+from acceleratedjob.commands.loading import load
+from acceleratedjob.commands.render import render
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.exits import EXIT_INTERRUPTED, EXIT_USAGE
-from acceleratedjob.groups import pod_group
-from acceleratedjob.kube.options import Options, add_flags
-from acceleratedjob.loading import load
-from acceleratedjob.pods import pod
-from acceleratedjob.services import network_policy, service
-from acceleratedjob.spec import JobSpec
+from acceleratedjob.manager.flags import Options, add_flags
 from acceleratedjob.terminal import lines
 
 _EXTRA = ("aiohttp", "kopf", "kubernetes")  # what the extra `operator` installs
@@ -110,16 +105,12 @@ def _add_operator(commands: Any) -> None:
 
 
 def _render(options: argparse.Namespace) -> int:
-    spec = JobSpec.from_manifest(load(options.manifest))
-    pods = [pod(spec, attempt=0, index=index) for index in range(spec.replicas)]
-    wall = network_policy(spec) if spec.network.isolate else None
-    others = [one for one in (wall, pod_group(spec)) if one is not None]
-    yaml.safe_dump_all([service(spec), *others, *pods], sys.stdout, sort_keys=False)
+    render(options.manifest, sys.stdout)
     return 0
 
 
 def _run(options: argparse.Namespace) -> int:
-    from acceleratedjob.local.console import run_job  # noqa: PLC0415  # only this command pays
+    from acceleratedjob.commands.run import run_job  # noqa: PLC0415  # only this command pays
 
     manifest = load(options.manifest)
     if options.workdir is not None and not options.workdir.is_dir():
@@ -141,6 +132,6 @@ def _operator(given: argparse.Namespace) -> int:
     # second; the loop's own handler takes this one's place.
     # An exception, such as sys.exit raises, would be lost inside of a destructor, and the signal.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    from acceleratedjob.kube import program  # noqa: PLC0415  # imports kopf
+    from acceleratedjob.manager import manager  # noqa: PLC0415  # imports kopf
 
-    return program.main(options)
+    return manager.main(options)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from acceleratedjob.api import Manifest, View
+from acceleratedjob.api.names import Manifest, View
 
 SHARED_KINDS = ("PodGroup",)  # of several schedulers
 WATCHED = ("Pod", "Service", "NetworkPolicy")  # what jobs have, and a watch shows

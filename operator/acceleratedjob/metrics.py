@@ -14,7 +14,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from acceleratedjob.api import Reason
+from acceleratedjob.api.names import Reason
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # those series nobody reads
 REGISTRY = CollectorRegistry()
@@ -25,47 +25,50 @@ _DELAY_BUCKETS = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 PASS_DURATION = Histogram(
     "accelerated_job_pass_duration_seconds",
-    "One pass over one job: look, plan, write, take the steps.",
+    "One reconcile of one job: observe, plan, write the status, execute the plan's steps.",
     buckets=_PASS_BUCKETS,
     registry=REGISTRY,
 )
 PASS_ERRORS = Counter(
     "accelerated_job_pass_errors_total",
-    "Passes that ended in an error; each is tried again.",
+    "Reconciles that ended in an error; each is retried.",
     registry=REGISTRY,
 )
 QUEUE_DELAY = Histogram(
     "accelerated_job_queue_delay_seconds",
-    "From the first event that asked for a pass to the pass.",
+    "The time that a job waits in the work queue.",
     buckets=_DELAY_BUCKETS,
     registry=REGISTRY,
 )
-QUEUE_DEPTH = Gauge("accelerated_job_queue_depth", "Jobs that wait for a pass.", registry=REGISTRY)
+QUEUE_DEPTH = Gauge("accelerated_job_queue_depth", "Jobs in the work queue.", registry=REGISTRY)
 WRITES = Counter(
     "accelerated_job_writes_total",
-    "Requests that change something in the cluster.",
+    "Write requests to the API server.",
     ["verb", "kind"],
     registry=REGISTRY,
 )
 API_ERRORS = Counter(
     "accelerated_job_api_errors_total",
-    "Requests without success: 4xx, 5xx, timeout, or connection where there was none.",
+    "Failed requests to the API server: 4xx, 5xx, timeout, or connection.",
     ["code"],
     registry=REGISTRY,
 )
 JOBS = Gauge(
-    "accelerated_job_jobs", "Jobs by phase, told by the leader alone.", ["phase"], registry=REGISTRY
+    "accelerated_job_jobs",
+    "Jobs by phase, reported by the leader only.",
+    ["phase"],
+    registry=REGISTRY,
 )
 RESTARTS = Counter(
     "accelerated_job_restarts_total",
-    "New attempts after a failure, by the reason of its first cause.",
+    "New attempts after a failure, by the reason of the failure.",
     ["reason"],
     registry=REGISTRY,
 )
 LEADER = Gauge("accelerated_job_leader", "1 while this process may write.", registry=REGISTRY)
 WATCH_SILENCE = Gauge(
     "accelerated_job_watch_silence_seconds",
-    "Since the quietest watch was last heard of.",
+    "The largest number of seconds for which a watch has received nothing.",
     registry=REGISTRY,
 )
 

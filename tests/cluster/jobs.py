@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from acceleratedjob.api import API_VERSION, KIND, PLURAL
+from acceleratedjob.api.names import API_VERSION, KIND, PLURAL
 from tests.cluster.definitions import until_established
 from tests.cluster.testbed import images, kwok
 from tests.cluster.testbed.cluster import Cluster

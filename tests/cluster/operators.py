@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from acceleratedjob import api
+from acceleratedjob.api import names
+from acceleratedjob.api.times import format_time
 from acceleratedjob.cluster import Change, Gone, Listed
 from acceleratedjob.errors import ClusterError
-from acceleratedjob.kube.connection import Connection, connect, load_configuration
-from acceleratedjob.kube.objects import KubernetesCluster, collection
-from acceleratedjob.status import format_time
+from acceleratedjob.kube.client import Connection, connect, load_configuration
+from acceleratedjob.kube.cluster import KubernetesCluster, collection
 from tests.cluster.programs import Program, start
 
 Script = Callable[[int, int], int | None]  # (attempt, index) -> exit code, or None: runs on
@@ -89,7 +89,7 @@ def _runs(pod: Any) -> bool:
 def _gang(pod: Any) -> tuple[str, str]:
     """A pod's job, by its uid, and its attempt."""
     labels = pod["metadata"]["labels"]
-    return labels[api.JOB_UID_LABEL], labels[api.ATTEMPT_LABEL]
+    return labels[names.JOB_UID_LABEL], labels[names.ATTEMPT_LABEL]
 
 
 def _size(pod: Any) -> int:
@@ -122,7 +122,7 @@ async def _play_one(
 ) -> None:
     """End a pod, if the script does; one that cannot be told so now runs on for a while."""
     metadata = pod["metadata"]
-    attempt, index = api.parse_pod_name(metadata["name"]) or (0, 0)
+    attempt, index = names.parse_pod_name(metadata["name"]) or (0, 0)
     code = script(attempt, index)
     if code is not None:
         with contextlib.suppress(ClusterError):

@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from acceleratedjob import api
-from acceleratedjob.groups import SCHEDULERS
-from acceleratedjob.kube.connection import Connection
-from acceleratedjob.kube.objects import collection
+from acceleratedjob.api import names
+from acceleratedjob.kube.client import Connection
+from acceleratedjob.kube.cluster import collection
+from acceleratedjob.manifests.podgroup import SCHEDULERS
 from tests.cluster.charts import Right
 from tests.cluster.jobs import fake_job
 from tests.cluster.members import SECONDS, Member
@@ -17,9 +17,9 @@ from tests.cluster.operators import end_pod, list_objects
 
 GANGS = {scheduler.api_version.split("/")[0]: gang for gang, scheduler in SCHEDULERS.items()}
 KINDS = {
-    "acceleratedjobs": api.KIND,
-    "acceleratedjobs/status": api.KIND,
-    "acceleratedjobs/finalizers": api.KIND,
+    "acceleratedjobs": names.KIND,
+    "acceleratedjobs/status": names.KIND,
+    "acceleratedjobs/finalizers": names.KIND,
     "pods": "Pod",
     "services": "Service",
     "networkpolicies": "NetworkPolicy",
@@ -69,7 +69,7 @@ class Place:
             spec["network"] = {"isolate": True}
         if self.right[0] in GANGS:
             spec["scheduling"] = {"gang": GANGS[self.right[0]]}
-        await self.make(api.KIND, self.job, spec | fields)
+        await self.make(names.KIND, self.job, spec | fields)
 
     async def objects(self) -> list[Any]:
         """Those of the right's kind that are the job's, or itself."""
@@ -78,7 +78,7 @@ class Place:
 
     async def status(self) -> dict[str, Any]:
         """The job's, empty as long as it has none."""
-        jobs = await list_objects(self.link, api.KIND, self.namespace)
+        jobs = await list_objects(self.link, names.KIND, self.namespace)
         return next((j.get("status", {}) for j in jobs if j["metadata"]["name"] == self.job), {})
 
     async def until(self, goal: "Goal") -> None:
@@ -174,7 +174,7 @@ async def beside_another(at: Place) -> None:
 async def suspended(at: Place) -> None:
     await at.create()
     await at.until(runs)
-    await at.request("PATCH", api.KIND, at.job, {"spec": {"suspend": True}})
+    await at.request("PATCH", names.KIND, at.job, {"spec": {"suspend": True}})
 
 
 async def finished(at: Place) -> None:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from acceleratedjob import api
-from acceleratedjob.api import Manifest
+from acceleratedjob.api import names
+from acceleratedjob.api.names import Manifest
+from acceleratedjob.api.status import Failure, Status
 from acceleratedjob.cluster import Changed, Gone, Listed
 from acceleratedjob.errors import ClusterError
-from acceleratedjob.kube.connection import Connection
-from acceleratedjob.kube.objects import KubernetesCluster, collection
-from acceleratedjob.status import Failure, Status
+from acceleratedjob.kube.client import Connection
+from acceleratedjob.kube.cluster import KubernetesCluster, collection
 from tests.cluster.jobs import fake_job
 from tests.cluster.operators import connection, list_objects, play
 from tests.cluster.testbed.controlplane import ControlPlane
@@ -51,12 +51,12 @@ class Storm:
         backoff = {"initialSeconds": int(name[-1]) % 2, "maxSeconds": 1}
         policy = {"backoff": backoff, "maxRestarts": 3}
         manifest = fake_job(self.namespace, name, replicas=REPLICAS, failurePolicy=policy)
-        path = collection(api.KIND, self.namespace)
+        path = collection(names.KIND, self.namespace)
         await self.link.request("POST", path, manifest)
 
     async def jobs(self) -> dict[str, Status]:
         """The status of each job."""
-        found = await self._all(api.KIND)
+        found = await self._all(names.KIND)
         return {one["metadata"]["name"]: Status.from_manifest(one) for one in found}
 
     async def pods(self) -> list[Manifest]:
@@ -113,13 +113,13 @@ def _others(pod: Manifest, alive: Any) -> list[str]:
     mine = pod["metadata"]
     if not _lives(pod):
         return []
-    same = [each["metadata"] for each in alive if api.owner_uid(each) == api.owner_uid(pod)]
+    same = [each["metadata"] for each in alive if names.owner_uid(each) == names.owner_uid(pod)]
     others = [each["name"] for each in same if _attempt(each) != _attempt(mine)]
     return [f"{mine['name']} beside {name}" for name in others]
 
 
 def _attempt(metadata: Manifest) -> str:
-    return str(metadata["labels"][api.ATTEMPT_LABEL])
+    return str(metadata["labels"][names.ATTEMPT_LABEL])
 
 
 @contextlib.asynccontextmanager
@@ -183,7 +183,7 @@ def check_logs(folder: Path) -> None:
 
 async def patch(storm: Storm, name: str, change: Manifest, subresource: str = "") -> None:
     """Change a job beside the operator."""
-    path = f"{collection(api.KIND, storm.namespace)}/{name}{subresource}"
+    path = f"{collection(names.KIND, storm.namespace)}/{name}{subresource}"
     await storm.link.request("PATCH", path, change, content_type=MERGE)
 
 

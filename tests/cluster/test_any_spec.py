@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from acceleratedjob.api import KIND, Manifest
+from acceleratedjob.api.names import KIND, Manifest
+from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.errors import ClusterError, InvalidSpec, Refused
-from acceleratedjob.kube.connection import Connection
-from acceleratedjob.kube.objects import collection
-from acceleratedjob.spec import JobSpec
+from acceleratedjob.kube.client import Connection
+from acceleratedjob.kube.cluster import collection
 from tests.cluster.operators import connection
 from tests.contract.specs import manifest, specs
 

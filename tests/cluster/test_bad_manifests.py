@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from acceleratedjob.api import Manifest
+from acceleratedjob.api.names import Manifest
 from tests.cluster.conftest import fresh_namespace
 from tests.cluster.jobs import Job
 from tests.cluster.testbed.cluster import Cluster

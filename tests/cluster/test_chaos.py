@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from acceleratedjob import api
+from acceleratedjob.api import names
+from acceleratedjob.api.times import utc_now
 from acceleratedjob.cluster import Changed, Gone
-from acceleratedjob.kube.objects import KubernetesCluster
-from acceleratedjob.reconciler import Reconciler, utc_now
+from acceleratedjob.controller.controller import Controller
+from acceleratedjob.kube.cluster import KubernetesCluster
 from tests.cluster.conftest import FAKE_NODES
 from tests.cluster.jobs import install_crd
 from tests.cluster.members import SHORT, Member, elected, member
@@ -213,7 +214,7 @@ def test_connections_are_slow_cut_refused_and_lost_in_the_middle_of_requests(
 def test_a_job_is_deleted_and_made_again_at_once(plane: ControlPlane, tmp_path: Path) -> None:
     async def again(over: Storm) -> None:
         name = f"job{over.chance.randrange(JOBS)}"
-        await delete(over, api.KIND, name)
+        await delete(over, names.KIND, name)
         await over.create(name)
 
     ride(plane, tmp_path, served(again, blows=10, seconds=1.0), calm=True)
@@ -237,15 +238,15 @@ def test_a_namespace_is_deleted_while_its_jobs_run(plane: ControlPlane, tmp_path
     check_logs(tmp_path)
 
 
-async def follow(cluster: KubernetesCluster, reconciler: Reconciler) -> None:
-    """Tell a reconciler of the jobs, as kopf does."""
-    async for change in cluster.watch(api.KIND):
+async def follow(cluster: KubernetesCluster, controller: Controller) -> None:
+    """Tell a controller of the jobs, as kopf does."""
+    async for change in cluster.watch(names.KIND):
         if isinstance(change, Gone):
-            reconciler.forget(change.object["metadata"]["uid"])
+            controller.forget(change.object["metadata"]["uid"])
         else:
             found = (change.object,) if isinstance(change, Changed) else change.objects
             for one in found:
-                reconciler.see(one)
+                controller.see(one)
 
 
 def test_the_clock_of_an_operator_is_set_back_ahead_and_right_again(
@@ -260,9 +261,9 @@ def test_the_clock_of_an_operator_is_set_back_ahead_and_right_again(
     async def jumps(over: Storm) -> None:
         nonlocal wrong
         cluster = KubernetesCluster(over.link, over.namespace)
-        reconciler = Reconciler(cluster, now=now)
+        controller = Controller(cluster, now=now)
         async with asyncio.TaskGroup() as tasks:
-            work = (reconciler.run(), follow(cluster, reconciler))
+            work = (controller.run(), follow(cluster, controller))
             background = [tasks.create_task(one) for one in work]
             for _ in range(20):
                 wrong = timedelta(hours=over.chance.choice([-1, 0, 1]))

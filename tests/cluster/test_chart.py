@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from acceleratedjob.api import OPERATOR_LABELS
+from acceleratedjob.api.names import OPERATOR_LABELS
 from acceleratedjob.cli import parser
-from acceleratedjob.kube.options import Options
-from acceleratedjob.lease import Terms
+from acceleratedjob.manager.flags import Options
+from acceleratedjob.manager.lease import Terms
 from tests.cluster.charts import (
     FULL_NAME,
     Rights,

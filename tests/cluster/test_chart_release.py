@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from acceleratedjob.api import GROUP
+from acceleratedjob.api.names import GROUP
 from tests.cluster.charts import (
     FULL_NAME,
     RELEASE,

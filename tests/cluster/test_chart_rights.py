@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from acceleratedjob.groups import SCHEDULERS
-from acceleratedjob.kube.connection import Connection
-from acceleratedjob.kube.election import Election
-from acceleratedjob.lease import Terms
+from acceleratedjob.kube.client import Connection
+from acceleratedjob.manager.leaderelection import Election
+from acceleratedjob.manager.lease import Terms
+from acceleratedjob.manifests.podgroup import SCHEDULERS
 from tests.cluster.charts import FULL_NAME, Release, Right, documented
 from tests.cluster.definitions import known, pod_groups
 from tests.cluster.members import SECONDS, Member, member

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from acceleratedjob.api import JOB_NAME_LABEL, KIND, Manifest
+from acceleratedjob.api.names import JOB_NAME_LABEL, KIND, Manifest
+from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.cluster import Change, Changed, Cluster, Gone, Listed, Ref
 from acceleratedjob.errors import AlreadyExists, Conflict, NotFound
-from acceleratedjob.gang import Gang
-from acceleratedjob.kube.objects import KubernetesCluster
+from acceleratedjob.kube.cluster import KubernetesCluster
 from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.pods import pod
-from acceleratedjob.services import is_as_made, network_policy, service
-from acceleratedjob.spec import JobSpec
+from acceleratedjob.manifests.network import is_as_made, network_policy, service
+from acceleratedjob.manifests.pod import pod
+from acceleratedjob.manifests.pod_bytes import Gang
 from tests.cluster.jobs import fake_job
 from tests.cluster.operators import connection
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from acceleratedjob.status import Status
+from acceleratedjob.api.status import Status
 from tests.cluster.conftest import FAKE_NODES
 from tests.cluster.jobs import install_crd
 from tests.cluster.proxy import Proxy, recorder

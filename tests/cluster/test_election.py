@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 
 import pytest
 
-from acceleratedjob.kube.connection import Connection
-from acceleratedjob.kube.election import Election, LeaseLost
-from acceleratedjob.lease import Terms
+from acceleratedjob.kube.client import Connection
+from acceleratedjob.manager.leaderelection import Election, LeaseLost
+from acceleratedjob.manager.lease import Terms
 from tests.cluster.operators import connection
 
 pytestmark = pytest.mark.cluster

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from acceleratedjob.groups import SCHEDULERS
+from acceleratedjob.manifests.podgroup import SCHEDULERS
 from tests.cluster.definitions import pod_groups
 from tests.cluster.jobs import Job
 from tests.cluster.testbed import kwok

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from acceleratedjob.groups import SCHEDULERS
+from acceleratedjob.manifests.podgroup import SCHEDULERS
 from tests.cluster.definitions import pod_groups
 from tests.cluster.jobs import Job, fake_job
 from tests.cluster.testbed.cluster import Cluster

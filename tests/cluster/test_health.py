@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from acceleratedjob.api import Phase
-from acceleratedjob.kube.http import NEW
+from acceleratedjob.api.names import Phase
+from acceleratedjob.manager.server import NEW
 from tests.cluster.jobs import CRD, Job, fake_job, install_crd
 from tests.cluster.members import LONG, SECONDS, Member, elected, member, one_leads
 from tests.cluster.proxy import Proxy, proxy

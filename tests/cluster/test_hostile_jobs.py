@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from acceleratedjob import api
-from acceleratedjob.api import Manifest
+from acceleratedjob.api import names
+from acceleratedjob.api.names import Manifest
 from acceleratedjob.errors import ClusterError
-from acceleratedjob.kube.connection import Connection
-from acceleratedjob.kube.objects import KubernetesCluster, collection
+from acceleratedjob.kube.client import Connection
+from acceleratedjob.kube.cluster import KubernetesCluster, collection
 from tests.cluster.jobs import Job, fake_job
 from tests.cluster.operators import connection
 from tests.cluster.testbed.cluster import Cluster
@@ -64,7 +64,7 @@ async def create(link: Connection, namespace: str, bodies: Iterator[bytes]) -> C
     async def some() -> None:
         for body in bodies:
             try:
-                await link.request("POST", collection(api.KIND, namespace), body)
+                await link.request("POST", collection(names.KIND, namespace), body)
             except ClusterError as error:
                 found[type(error).__name__] += 1
             else:
@@ -76,7 +76,7 @@ async def create(link: Connection, namespace: str, bodies: Iterator[bytes]) -> C
 
 async def stored(link: Connection, namespace: str) -> AsyncIterator[Manifest]:
     """All jobs, those beyond the bounds without their specs."""
-    async for page in KubernetesCluster(link, namespace).list(api.KIND):
+    async for page in KubernetesCluster(link, namespace).list(names.KIND):
         for job in page.objects:
             yield job
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from acceleratedjob.api import KIND
-from acceleratedjob.kube.connection import Connection
-from acceleratedjob.kube.objects import collection
-from acceleratedjob.status import Status
+from acceleratedjob.api.names import KIND
+from acceleratedjob.api.status import Status
+from acceleratedjob.kube.client import Connection
+from acceleratedjob.kube.cluster import collection
 from tests.cluster.jobs import fake_job
 from tests.cluster.operators import connection, list_objects, operator, play, start_operator
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from acceleratedjob.api import pod_name
-from acceleratedjob.pods import pod
-from acceleratedjob.spec import JobSpec
-from acceleratedjob.template import REQUIRED_TERMS
+from acceleratedjob.api.names import pod_name
+from acceleratedjob.api.spec import JobSpec
+from acceleratedjob.api.template import REQUIRED_TERMS
+from acceleratedjob.manifests.pod import pod
 from tests.cluster.jobs import Job, fake_job
 from tests.cluster.operators import connection, end_pod, operator
 from tests.cluster.testbed.cluster import Cluster

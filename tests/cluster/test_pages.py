@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from acceleratedjob.api import KIND
+from acceleratedjob.api.names import KIND
 from tests.cluster.jobs import Job, fake_job
 from tests.cluster.operators import operator
 from tests.cluster.test_operator import end

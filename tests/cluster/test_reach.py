@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from acceleratedjob.cli import main
-from acceleratedjob.kube.deadline import END_SECONDS
+from acceleratedjob.manager.shutdown import END_SECONDS
 from tests.cluster.jobs import Job, fake_job
 from tests.cluster.members import LONG, SECONDS, Member, elected, member, one_leads
 from tests.cluster.operators import start_operator

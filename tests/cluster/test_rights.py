@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from acceleratedjob.api import Manifest
-from acceleratedjob.pods import pod as pod_of
-from acceleratedjob.services import network_policy
-from acceleratedjob.spec import JobSpec
+from acceleratedjob.api.names import Manifest
+from acceleratedjob.api.spec import JobSpec
+from acceleratedjob.manifests.network import network_policy
+from acceleratedjob.manifests.pod import pod as pod_of
 from tests.cluster.charts import RELEASE, Release
 from tests.cluster.conftest import Kubectl
 from tests.cluster.jobs import CHART, CRD, Job, fake_job

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from acceleratedjob.api import API_VERSION, DEFAULT_CONTAINER, JOB_NAME_LABEL, KIND
+from acceleratedjob.api.names import API_VERSION, DEFAULT_CONTAINER, JOB_NAME_LABEL, KIND
 from tests.cluster.jobs import Job, fake_job
 from tests.cluster.test_operator import end
 from tests.cluster.testbed import kwok

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from acceleratedjob.api import KIND, Manifest
+from acceleratedjob.api.names import KIND, Manifest
 
 PROJECT = Path(__file__).parents[2]
 DOCUMENTS = [

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from acceleratedjob.api import Manifest
+from acceleratedjob.api.names import Manifest
 from tests.operator.builders import CONTAINER, job
 
 API, OPERATOR = "api", "operator"  # who refuses on a cluster; `acceleratedjob run` refuses all

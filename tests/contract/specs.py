@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from acceleratedjob.api import Manifest
+from acceleratedjob.api.names import Manifest
 from tests.contract.manifests import GOOD
 from tests.operator.builders import CONTAINER, job
 

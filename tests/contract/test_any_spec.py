@@ -9,18 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acceleratedjob.actions import CreatePod
-from acceleratedjob.api import Manifest
-from acceleratedjob.deciding import decide
-from acceleratedjob.endings import Ending
+from acceleratedjob.api.names import Manifest
+from acceleratedjob.api.spec import JobSpec
+from acceleratedjob.api.status import Status
 from acceleratedjob.errors import InvalidSpec
-from acceleratedjob.groups import pod_group
-from acceleratedjob.observe import Observed, Pod, Refusal
-from acceleratedjob.pods import pod
-from acceleratedjob.services import network_policy, service
-from acceleratedjob.spec import JobSpec
-from acceleratedjob.status import Status
-from acceleratedjob.waits import Waiting
+from acceleratedjob.manifests.network import network_policy, service
+from acceleratedjob.manifests.pod import pod
+from acceleratedjob.manifests.podgroup import pod_group
+from acceleratedjob.observe.endings import Ending
+from acceleratedjob.observe.observed import Observed, Refusal
+from acceleratedjob.observe.pending import Waiting
+from acceleratedjob.observe.pod import Pod
+from acceleratedjob.planner.actions import CreatePod
+from acceleratedjob.planner.planner import decide
 from tests.contract.specs import manifest, specs
 from tests.contract.test_crd import SCHEMA
 from tests.operator.builders import NOW, UID

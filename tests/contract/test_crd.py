@@ -9,13 +9,13 @@ import jsonschema
 import pytest
 import yaml
 
-from acceleratedjob import sections
-from acceleratedjob.api import ConditionType, Manifest, Phase
+from acceleratedjob.api import sections
+from acceleratedjob.api.names import ConditionType, Manifest, Phase
+from acceleratedjob.api.schema import key
+from acceleratedjob.api.sections import MAX_PROCESSES, MAX_REPLICAS
+from acceleratedjob.api.spec import JobSpec, _Spec
+from acceleratedjob.api.status import Status
 from acceleratedjob.errors import InvalidSpec
-from acceleratedjob.schema import key
-from acceleratedjob.sections import MAX_PROCESSES, MAX_REPLICAS
-from acceleratedjob.spec import JobSpec, _Spec
-from acceleratedjob.status import Status
 from tests.cluster.jobs import CRD
 from tests.contract.manifests import BAD, GOOD
 from tests.operator import stages

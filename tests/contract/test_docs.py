@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from acceleratedjob import cli
-from acceleratedjob.api import Manifest
-from acceleratedjob.env import pod_env
-from acceleratedjob.spec import JobSpec
+from acceleratedjob.api.names import Manifest
+from acceleratedjob.api.spec import JobSpec
+from acceleratedjob.manifests.env import pod_env
 from docs import reference
 from tests.contract.documents import DOCUMENTS, PROJECT, jobs, objects, read, snippets
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from acceleratedjob import env as operator_side
+from acceleratedjob.manifests import env as operator_side
 from runtime.errors import WorldError
 from runtime.launch import plan
 from runtime.settings import Settings, env_name

@@ -7,9 +7,9 @@ import jsonschema
 import pytest
 import yaml
 
-from acceleratedjob.groups import pod_group
-from acceleratedjob.pods import pod
-from acceleratedjob.spec import JobSpec
+from acceleratedjob.api.spec import JobSpec
+from acceleratedjob.manifests.pod import pod
+from acceleratedjob.manifests.podgroup import pod_group
 from tests.cluster.jobs import CRD
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from acceleratedjob.env import pod_env
-from acceleratedjob.termination import MAX_BYTES, LastWords, read_last_words
+from acceleratedjob.manifests.env import pod_env
+from acceleratedjob.observe.termination import MAX_BYTES, LastWords, read_last_words
 from runtime import last_words
 from tests.operator.builders import spec
 

@@ -14,12 +14,12 @@ from aiohttp.web import Request
 from prometheus_client.parser import text_string_to_metric_families
 
 from acceleratedjob import metrics
-from acceleratedjob.api import API_VERSION, KIND, Phase
-from acceleratedjob.kube.http import Pages
-from acceleratedjob.kube.options import Options, add_flags
-from acceleratedjob.kube.pulse import Pulse
+from acceleratedjob.api.names import API_VERSION, KIND, Phase
+from acceleratedjob.controller.controller import Controller
+from acceleratedjob.kube.health import Pulse
 from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.reconciler import Reconciler
+from acceleratedjob.manager.flags import Options, add_flags
+from acceleratedjob.manager.server import Pages
 
 PROJECT = Path(__file__).parents[2]
 PAGE = (PROJECT / "docs/operations.md").read_text()
@@ -33,9 +33,9 @@ def table(first: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in found.splitlines()]
 
 
-def asked(reconciler: Reconciler, *, leading: bool) -> dict[str, tuple[str, dict[str, float]]]:
+def asked(controller: Controller, *, leading: bool) -> dict[str, tuple[str, dict[str, float]]]:
     """Type and samples of what /metrics answers, by name."""
-    pages = Pages(Pulse(()), (reconciler,), lambda: leading)
+    pages = Pages(Pulse(()), (controller,), lambda: leading)
 
     async def answer(request: Request | None = None) -> web.Response:
         return await pages.metrics(request)  # type: ignore[arg-type]  # it looks at no request
@@ -51,8 +51,8 @@ def asked(reconciler: Reconciler, *, leading: bool) -> dict[str, tuple[str, dict
     }
 
 
-def reconciler_of(*phases: str | None) -> Reconciler:
-    made = Reconciler(LocalCluster())
+def controller_of(*phases: str | None) -> Controller:
+    made = Controller(LocalCluster())
     for number, phase in enumerate(phases):
         identity = {"uid": f"{number}", "name": f"job{number}", "namespace": "red"}
         status = {"status": {"phase": phase}} if phase else {}
@@ -66,7 +66,7 @@ def test_the_table_of_metrics_is_what_the_page_answers() -> None:
         for name, kind, labels, _ in table("metric")
     }
     assert written == metrics.names()
-    answered = asked(reconciler_of(), leading=True)
+    answered = asked(controller_of(), leading=True)
     own = {name: kind for name, (kind, _) in answered.items() if name.startswith("accelerated_job")}
     assert own == {name.removesuffix("_total"): kind for name, (kind, _) in written.items()}
 
@@ -83,7 +83,7 @@ def test_the_alerts_of_the_page_are_the_charts() -> None:
 
 @pytest.mark.parametrize("leading", [True, False], ids=["the leader", "a standby"])
 def test_jobs_are_told_by_the_leader_alone(leading: bool) -> None:
-    answered = asked(reconciler_of("Running", "Running", "Failed", None), leading=leading)
+    answered = asked(controller_of("Running", "Running", "Failed", None), leading=leading)
     expected = dict.fromkeys(["New", *Phase], 0.0)
     if leading:
         expected |= {"Running": 2, "Failed": 1, "New": 1}
@@ -142,6 +142,6 @@ def test_less_than_half_of_the_charts_memory_was_ever_measured() -> None:
     assert 0 < max(megabytes) < int(limit.removesuffix("Mi")) / 2
 
 
-def test_the_workers_that_the_page_tells_are_the_reconcilers() -> None:
-    workers = inspect.signature(Reconciler).parameters["workers"].default
+def test_the_workers_that_the_page_tells_are_the_controllers() -> None:
+    workers = inspect.signature(Controller).parameters["workers"].default
     assert f", {workers} at a time" in section("Scale")

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from acceleratedjob import metrics
-from acceleratedjob.api import Reason
+from acceleratedjob.api.names import Reason
+from acceleratedjob.api.reasons import CANNOT_START
 from acceleratedjob.commands.advice import ADVICE, EXCEPTIONS, advise
-from acceleratedjob.waits import CANNOT_START
 
 PAGE = (Path(__file__).parents[2] / "docs/troubleshooting.md").read_text()
 

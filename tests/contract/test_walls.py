@@ -14,8 +14,8 @@ import pytest
         pytest.param("runtime.accelerator", "kubernetes", id="training needs no Kubernetes"),
         pytest.param("runtime.accelerator", "acceleratedjob", id="nor the operator"),
         pytest.param("acceleratedjob.cli", "kopf", id="only the operator's command pays for kopf"),
-        pytest.param("acceleratedjob.kube.program", "torch", id="the operator needs no torch"),
-        pytest.param("acceleratedjob.kube.program", "runtime", id="nor the runtime"),
+        pytest.param("acceleratedjob.manager.manager", "torch", id="the operator needs no torch"),
+        pytest.param("acceleratedjob.manager.manager", "runtime", id="nor the runtime"),
     ],
 )
 def test_importing(module: str, forbidden: str) -> None:

@@ -12,8 +12,8 @@ import pytest
 import torch
 import yaml
 
-from acceleratedjob.env import pod_env
-from acceleratedjob.spec import JobSpec
+from acceleratedjob.api.spec import JobSpec
+from acceleratedjob.manifests.env import pod_env
 from tests.contract.documents import command
 from tests.distributed.world import ROOT, SCRIPT
 from tests.states import fresh

@@ -4,11 +4,12 @@ import copy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from acceleratedjob.api import API_VERSION, KIND, Manifest, pod_name
-from acceleratedjob.endings import Ending
-from acceleratedjob.observe import Pod
-from acceleratedjob.spec import JobSpec
-from acceleratedjob.status import Status, format_time
+from acceleratedjob.api.names import API_VERSION, KIND, Manifest, pod_name
+from acceleratedjob.api.spec import JobSpec
+from acceleratedjob.api.status import Status
+from acceleratedjob.api.times import format_time
+from acceleratedjob.observe.endings import Ending
+from acceleratedjob.observe.pod import Pod
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 UID = "00000000-0000-0000-0000-000000000001"

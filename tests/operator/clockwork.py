@@ -7,16 +7,16 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from acceleratedjob import api
-from acceleratedjob.api import Manifest
+from acceleratedjob.api import names
+from acceleratedjob.api.names import Manifest
 from acceleratedjob.cluster import WATCHED, Change, Cluster, Ref, Rendered
+from acceleratedjob.controller.controller import Controller
 from acceleratedjob.errors import Refused, Unavailable
 from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.reconciler import Reconciler
 from tests.operator.builders import NOW
 
 TICKS = 40  # turns of the loop, in which any pass of a small job ends
-KINDS = (api.KIND, *WATCHED)
+KINDS = (names.KIND, *WATCHED)
 FATES = ("never done", "unanswered", "refused", "edited")
 
 
@@ -87,7 +87,7 @@ class Fated:
 
 
 class Operator:
-    """A reconciler that hears of changes when it is told to, and may be killed between any two."""
+    """A controller that hears of changes when it is told to, and may be killed between any two."""
 
     def __init__(self, clock: Clock, cluster: Fated) -> None:
         self.clock = clock
@@ -103,8 +103,8 @@ class Operator:
     def start(self) -> None:
         """Begin with an empty memory, and list all there is."""
         cluster: Cluster = self.cluster  # type: ignore[assignment]  # the rest is the store's own
-        self.reconciler = Reconciler(cluster, workers=2, now=self.clock.operators)
-        self._work = self.clock.create_task(self.reconciler.work())
+        self.controller = Controller(cluster, workers=2, now=self.clock.operators)
+        self._work = self.clock.create_task(self.controller.work())
         for kind in KINDS:
             self.miss(kind)
         self.clock.tick(5)
@@ -140,4 +140,4 @@ class Operator:
         self._tell(kind, self.cluster.store.snapshot(kind))
 
     def _tell(self, kind: str, change: Change) -> None:
-        self.reconciler.take(kind, change)
+        self.controller.take(kind, change)

@@ -2,12 +2,12 @@
 
 import contextlib
 
-from acceleratedjob import api
-from acceleratedjob.api import Manifest
+from acceleratedjob.api import names
+from acceleratedjob.api.names import Manifest
+from acceleratedjob.api.times import format_time
 from acceleratedjob.cluster import Ref
 from acceleratedjob.errors import NotFound
 from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.status import format_time
 from tests.operator.clockwork import Clock
 
 
@@ -44,7 +44,7 @@ class Containers:
         ended = pod["status"].get("containerStatuses", [{"state": {}}])[0]["state"]
         if pod["metadata"].get("deletionTimestamp") or "terminated" in ended:
             return
-        attempt, index = api.parse_pod_name(pod["metadata"]["name"]) or (0, 0)
+        attempt, index = names.parse_pod_name(pod["metadata"]["name"]) or (0, 0)
         self.processes[pod["metadata"]["uid"]] = (attempt, index)
         self.report(pod, {"running": {}}, Ready=str(ready))
 

@@ -4,10 +4,10 @@ import json
 import random
 from collections.abc import Callable, Iterator
 
-from acceleratedjob.api import ConditionType, Manifest, Reason
+from acceleratedjob.api.names import ConditionType, Manifest, Reason
+from acceleratedjob.api.spec import JobSpec
+from acceleratedjob.api.status import Status
 from acceleratedjob.errors import InvalidSpec
-from acceleratedjob.spec import JobSpec
-from acceleratedjob.status import Status
 from tests.operator.builders import job
 
 HERE = "HERE"  # in the place of a value that is put in as JSON text

@@ -4,16 +4,16 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 
-from acceleratedjob import api
-from acceleratedjob.api import Manifest
+from acceleratedjob.api import names
+from acceleratedjob.api.names import Manifest
+from acceleratedjob.api.status import Status
 from acceleratedjob.cluster import Changed, Cluster, Ref
+from acceleratedjob.controller.controller import Controller
 from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.reconciler import Reconciler
-from acceleratedjob.status import Status
 from tests.operator.node import Node, Script
 
 AT_ONCE = {"backoff": {"initialSeconds": 0}}
-REF = Ref(api.KIND, "research", "digits")
+REF = Ref(names.KIND, "research", "digits")
 SECONDS = 20
 
 
@@ -30,19 +30,19 @@ async def background(*work: object) -> AsyncIterator[None]:
 
 async def operate(store: LocalCluster, cluster: Cluster) -> None:
     """An operator's whole life: it begins from what is in the cluster, and knows nothing else."""
-    reconciler = Reconciler(cluster, retry_seconds=0.001)
-    async with background(reconciler.run()):
-        for found in store.objects(api.KIND):
-            reconciler.see(found)
-        async for change in store.watch(api.KIND):
+    controller = Controller(cluster, retry_seconds=0.001)
+    async with background(controller.run()):
+        for found in store.objects(names.KIND):
+            controller.see(found)
+        async for change in store.watch(names.KIND):
             if isinstance(change, Changed):
-                reconciler.see(change.object)
+                controller.see(change.object)
 
 
 async def until(store: LocalCluster, holds: Callable[[Status], bool]) -> Status:
     """Wait for a status."""
     async with asyncio.timeout(SECONDS):
-        async for _ in store.watch(api.KIND):
+        async for _ in store.watch(names.KIND):
             status = Status.from_manifest(await store.read(REF))
             if holds(status):
                 return status
@@ -74,9 +74,9 @@ async def settle(store: LocalCluster) -> None:
     quiet.cancel()
 
 
-def names(store: LocalCluster, kind: str) -> list[str]:
+def object_names(store: LocalCluster, kind: str) -> list[str]:
     return sorted(one["metadata"]["name"] for one in store.objects(kind))
 
 
 def status_of(store: LocalCluster) -> Status:
-    return Status.from_manifest(store.objects(api.KIND)[0])
+    return Status.from_manifest(store.objects(names.KIND)[0])

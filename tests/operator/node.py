@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from acceleratedjob import api
-from acceleratedjob.api import Manifest
+from acceleratedjob.api import names
+from acceleratedjob.api.names import Manifest
+from acceleratedjob.api.times import format_time
 from acceleratedjob.cluster import Changed, Cluster, Listed, Ref, Rendered
 from acceleratedjob.errors import Unavailable
 from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.status import format_time
 
 FOREVER = None
 Script = Callable[[int, int], int | None]  # (attempt, index) -> exit code, or FOREVER
@@ -36,7 +36,7 @@ class Node:
         elif "nodeName" not in pod["spec"]:
             self._report(pod, {"running": {}})
         elif "running" in pod["status"]["containerStatuses"][0]["state"]:
-            attempt, index = api.parse_pod_name(pod["metadata"]["name"]) or (0, 0)
+            attempt, index = names.parse_pod_name(pod["metadata"]["name"]) or (0, 0)
             code = self.script(attempt, index)
             if code is not FOREVER:
                 now = format_time(datetime.now(UTC))

@@ -2,11 +2,20 @@
 
 from dataclasses import replace
 
-from acceleratedjob.api import Reason
-from acceleratedjob.observe import Observed, Pod, Refusal
-from acceleratedjob.report import failed, invalid, progress, restarting, succeeded, suspended
-from acceleratedjob.spec import JobSpec
-from acceleratedjob.status import Failure, Status, format_time
+from acceleratedjob.api.names import Reason
+from acceleratedjob.api.spec import JobSpec
+from acceleratedjob.api.status import Failure, Status
+from acceleratedjob.api.times import format_time
+from acceleratedjob.observe.observed import Observed, Refusal
+from acceleratedjob.observe.pod import Pod
+from acceleratedjob.planner.report import (
+    failed,
+    invalid,
+    progress,
+    restarting,
+    succeeded,
+    suspended,
+)
 from tests.operator.builders import NOW, ago, pod, spec
 
 JOB = spec()

@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 from kubernetes.aio.client import Configuration
 
-from acceleratedjob.kube.connection import Connection, connect
+from acceleratedjob.kube.client import Connection, connect
 
 Answer = Callable[[web.Request], Any]  # awaited; gives a response
 

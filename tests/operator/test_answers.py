@@ -12,7 +12,7 @@ from acceleratedjob.errors import (
     Refused,
     Unavailable,
 )
-from acceleratedjob.kube.answers import error_from
+from acceleratedjob.kube.errors import error_from
 
 
 def told(message: str, reason: str = "") -> bytes:

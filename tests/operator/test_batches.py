@@ -7,9 +7,9 @@ from functools import partial
 
 import pytest
 
-from acceleratedjob.batches import slow_start, together
+from acceleratedjob.controller.batches import slow_start, together
+from acceleratedjob.controller.reporting import log_failed_reconcile
 from acceleratedjob.errors import NoAnswer, Refused, Unavailable
-from acceleratedjob.telling import log_failed_pass
 from tests.operator.builders import job
 
 Fails = Callable[[int], Exception | None]
@@ -116,7 +116,7 @@ def test_the_errors_of_actions_side_by_side_are_all_logged(
         try:
             asyncio.run(together([partial(fail, error) for error in errors]))
         except Exception as error:  # noqa: BLE001  # it is what the test is about
-            log_failed_pass(job(), error, 1.0)
+            log_failed_reconcile(job(), error, 1.0)
     assert [(one.levelname, one.getMessage()) for one in caplog.records] == lines
     bugs = [one for one in caplog.records if one.levelname == "ERROR"]
     assert all(one.exc_info for one in bugs)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from acceleratedjob.api import Manifest
-from acceleratedjob.bounds import MAX_DEPTH, MAX_VALUES, UNREADABLE, bounded, excess
-from acceleratedjob.cache import Cache
+from acceleratedjob.api.bounds import MAX_DEPTH, MAX_VALUES, UNREADABLE, bounded, excess
+from acceleratedjob.api.names import Manifest
+from acceleratedjob.api.spec import JobSpec
+from acceleratedjob.controller.cache import Cache
 from acceleratedjob.errors import InvalidSpec
-from acceleratedjob.spec import JobSpec
 from tests.operator.builders import job
 
 DEEP = f"must be nested at most {MAX_DEPTH} levels deep, and is nested deeper"

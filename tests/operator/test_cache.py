@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from acceleratedjob import pods, services
-from acceleratedjob.api import KIND, Manifest
-from acceleratedjob.cache import Cache
+from acceleratedjob.api.names import KIND, Manifest
+from acceleratedjob.api.sections import MAX_REPLICAS
 from acceleratedjob.cluster import Change, Changed, Gone, Listed
-from acceleratedjob.sections import MAX_REPLICAS
+from acceleratedjob.controller.cache import Cache
+from acceleratedjob.manifests import network
+from acceleratedjob.manifests import pod as pods
 from tests.operator.builders import UID, job, spec
 
 
@@ -24,7 +25,7 @@ def pod(
 
 def service(*, uid: str = "s", at: int = 1) -> Manifest:
     """The manifest of the job's Service."""
-    made: dict[str, Any] = services.service(spec())
+    made: dict[str, Any] = network.service(spec())
     made["metadata"] |= {"uid": uid, "resourceVersion": f"{at}"}
     return made
 

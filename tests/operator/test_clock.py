@@ -6,11 +6,13 @@ from datetime import timedelta
 
 import pytest
 
-from acceleratedjob import api, pods
+from acceleratedjob.api import names
+from acceleratedjob.api.status import Failure, Status
+from acceleratedjob.api.times import format_time
 from acceleratedjob.cluster import Ref
 from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.report import restarting
-from acceleratedjob.status import Failure, Status, format_time
+from acceleratedjob.manifests import pod
+from acceleratedjob.planner.report import restarting
 from tests.operator.builders import NOW, job, spec
 from tests.operator.clockwork import Clock, Fated, Operator
 
@@ -29,7 +31,7 @@ def test_a_backoff_is_as_long_by_a_wrong_clock_as_by_a_right_one(hours: int) -> 
     made = job(failurePolicy={"backoff": backoff}) | {"status": failed.to_manifest()}
     clock.run_until_complete(store.create(made))
     clock.wrong = timedelta(hours=min(0, hours))
-    operator = Operator(clock, Fated(store, Ref(api.KIND, "research", "digits")))
+    operator = Operator(clock, Fated(store, Ref(names.KIND, "research", "digits")))
     found = []
     for _ in range(3):
         operator.hear_all()
@@ -48,14 +50,14 @@ def test_a_pod_whose_node_is_lost_has_its_time_by_whatever_clock(hours: int) -> 
     clock = Clock()
     store = LocalCluster(now=clock.now)
     clock.run_until_complete(store.create(job() | {"status": FAILED.to_manifest()}))
-    (owner,) = store.objects(api.KIND)
-    old = pods.pod(spec(), attempt=0, index=0)
+    (owner,) = store.objects(names.KIND)
+    old = pod.pod(spec(), attempt=0, index=0)
     old["metadata"]["ownerReferences"][0]["uid"] = owner["metadata"]["uid"]
     old["spec"]["nodeName"] = "n0"
     made = clock.run_until_complete(store.create(old))
     clock.run_until_complete(store.delete(Ref.of(old), uid=made["metadata"]["uid"]))
     clock.wrong = timedelta(hours=hours)
-    operator = Operator(clock, Fated(store, Ref(api.KIND, "research", "digits")))
+    operator = Operator(clock, Fated(store, Ref(names.KIND, "research", "digits")))
     found = []
     for seconds in (1, 28, 30, 2):
         operator.hear_all()

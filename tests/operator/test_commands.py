@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
+from acceleratedjob.api.status import Status
 from acceleratedjob.commands import table
-from acceleratedjob.commands.choosing import choose, mixed
-from acceleratedjob.commands.following import wants_colour
-from acceleratedjob.commands.words import age, aligned, ending
-from acceleratedjob.observe import Observed
-from acceleratedjob.report import progress, restarting
-from acceleratedjob.status import Status
+from acceleratedjob.commands.log_choice import choose, mixed
+from acceleratedjob.commands.log_reader import wants_colour
+from acceleratedjob.commands.text import age, aligned, ending
+from acceleratedjob.observe.observed import Observed
+from acceleratedjob.planner.report import progress, restarting
 from acceleratedjob.terminal import plain
 from tests.operator.builders import NOW, ago, pod, spec, stored
 

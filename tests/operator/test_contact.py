@@ -9,10 +9,10 @@ import pytest
 from aiohttp.client_reqrep import ConnectionKey
 
 from acceleratedjob.errors import NoAnswer, Unreachable
-from acceleratedjob.kube.connection import no_answer
-from acceleratedjob.kube.contact import Contact
-from acceleratedjob.kube.handlers import Waits
-from acceleratedjob.kube.logs import is_news
+from acceleratedjob.kube.client import no_answer
+from acceleratedjob.kube.health import Contact
+from acceleratedjob.manager.jobs import Waits
+from acceleratedjob.manager.logformat import is_news
 
 URL = "https://one:6443/api/v1/pods"
 KEY = ConnectionKey("one", 6443, True, True, None, None, None)

@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
-from acceleratedjob.actions import DeletePod
-from acceleratedjob.api import Manifest
-from acceleratedjob.observe import Observed, read_pod
-from acceleratedjob.plan import plan
-from acceleratedjob.situation import Plan
-from acceleratedjob.status import format_time
+from acceleratedjob.api.names import Manifest
+from acceleratedjob.api.times import format_time
+from acceleratedjob.observe.observed import Observed
+from acceleratedjob.observe.pod import read_pod
+from acceleratedjob.planner.actions import DeletePod
+from acceleratedjob.planner.planner import plan
+from acceleratedjob.planner.state import Plan
 from tests.operator.builders import NOW, ago, spec
 from tests.operator.stages import RUNNING
 

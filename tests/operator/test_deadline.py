@@ -9,7 +9,7 @@ from acceleratedjob.exits import EXIT_HELD_UP
 
 PROGRAM = """
 import asyncio, threading
-from acceleratedjob.kube.deadline import end_within
+from acceleratedjob.manager.shutdown import end_within
 
 async def goodbye():
     {waits}

@@ -5,15 +5,15 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from acceleratedjob.actions import DeleteJob, DeletePod
-from acceleratedjob.api import ConditionType, Manifest
-from acceleratedjob.deciding import decide
-from acceleratedjob.observe import Observed
-from acceleratedjob.plan import plan
-from acceleratedjob.report import failed, progress, restarting, succeeded, suspended
-from acceleratedjob.situation import FAILED_GANG_GRACE_SECONDS
-from acceleratedjob.status import Failure, Status, format_time
-from acceleratedjob.waits import Waiting
+from acceleratedjob.api.names import ConditionType, Manifest
+from acceleratedjob.api.status import Failure, Status
+from acceleratedjob.api.times import format_time
+from acceleratedjob.observe.observed import Observed
+from acceleratedjob.observe.pending import Waiting
+from acceleratedjob.planner.actions import DeleteJob, DeletePod
+from acceleratedjob.planner.planner import decide, plan
+from acceleratedjob.planner.report import failed, progress, restarting, succeeded, suspended
+from acceleratedjob.planner.state import FAILED_GANG_GRACE_SECONDS
 from tests.operator.builders import NOW, ago, ended, job, pod, spec
 
 JOB = spec()

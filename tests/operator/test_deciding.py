@@ -1,8 +1,8 @@
 import pytest
 
-from acceleratedjob.deciding import Specs
+from acceleratedjob.api.spec import JobSpec
+from acceleratedjob.controller.specs import Specs
 from acceleratedjob.errors import InvalidSpec
-from acceleratedjob.spec import JobSpec
 from tests.operator.builders import UID, job
 
 

@@ -6,21 +6,21 @@ from typing import Any
 
 import pytest
 
-from acceleratedjob import api
-from acceleratedjob.api import Manifest
+from acceleratedjob.api import names
+from acceleratedjob.api.names import Manifest
 from acceleratedjob.cluster import WATCHED, Gone, Ref
+from acceleratedjob.controller.controller import Controller
 from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.reconciler import Reconciler
 from tests.operator.builders import job
 from tests.operator.clockwork import Clock, Fated, Operator
 
-REF = Ref(api.KIND, "research", "digits")
+REF = Ref(names.KIND, "research", "digits")
 
 
 class Deleting(Fated):
     """A cluster in which a write comes just before the job's deletion, which is heard first."""
 
-    reconciler: Reconciler
+    controller: Controller
     moment: str = ""
     after: tuple[str, ...] = ()
 
@@ -38,10 +38,10 @@ class Deleting(Fated):
         if moment == self.moment:
             self.moment = ""
             self.fates.extend(self.after)
-            (found,) = self.store.objects(api.KIND)
+            (found,) = self.store.objects(names.KIND)
             await self.store.delete(REF, uid=found["metadata"]["uid"])
             found["metadata"]["resourceVersion"] = str(self.store.version)
-            self.reconciler.take(api.KIND, Gone(found))
+            self.controller.take(names.KIND, Gone(found))
         return done
 
 
@@ -64,9 +64,9 @@ def operator_of(clock: Clock, moment: str, fates: tuple[str, ...] = ()) -> Opera
     store = LocalCluster(now=clock.now)
     cluster = Deleting(store, REF)
     made = Operator(clock, cluster)
-    cluster.reconciler, cluster.moment, cluster.after = made.reconciler, moment, fates
+    cluster.controller, cluster.moment, cluster.after = made.controller, moment, fates
     clock.run_until_complete(store.create(job(replicas=4)))
-    made.hear(api.KIND)
+    made.hear(names.KIND)
     clock.tick()
     return made
 
@@ -85,9 +85,9 @@ def test_a_job_that_is_deleted_in_a_pass_is_forgotten(
     clock: Clock, moment: str, fates: tuple[str, ...], pods: int
 ) -> None:
     operator = operator_of(clock, moment, fates)
-    reconciler, store = operator.reconciler, operator.cluster.store
-    assert reconciler.cache._pods == {}
-    assert store.objects(api.KIND) == []
+    controller, store = operator.controller, operator.cluster.store
+    assert controller.cache._pods == {}
+    assert store.objects(names.KIND) == []
     assert len(store.objects("Pod")) == pods  # what came after is the garbage collector's
     for pod in store.objects("Pod"):
         store.remove(Ref.of(pod), uid=pod["metadata"]["uid"])
@@ -97,38 +97,39 @@ def test_a_job_that_is_deleted_in_a_pass_is_forgotten(
         operator.hear(kind)
     clock.elapsed += 60
     clock.tick()
-    cache = reconciler.cache
+    cache = controller.cache
     kept = (dict(cache.jobs), cache._pods, dict(cache._singles["Service"]), dict(cache._lost))
     assert kept == ({}, {}, {}, {})
-    tables = (reconciler._since._seen, reconciler._specs._known, reconciler._unwritten)
-    errors = (reconciler._backoff._errors, reconciler._refusals._told)
+    one = controller._reconciler
+    tables = (one._since._seen, one._specs._known, one._unwritten)
+    errors = (controller._backoff._errors, one._refusals._told)
     assert (*tables, *errors) == ({}, {}, {}, {}, {})
-    assert (len(reconciler.queue), reconciler.queue._timers) == (0, {})
+    assert (len(controller.queue), controller.queue._timers) == (0, {})
     operator.close()
 
 
 def test_jobs_that_were_deleted_in_a_gap_of_the_watch_are_forgotten(clock: Clock) -> None:
     operator = operator_of(clock, "")
-    store, reconciler = operator.cluster.store, operator.reconciler
-    assert len(reconciler.cache.jobs) == 1
-    (found,) = store.objects(api.KIND)
+    store, controller = operator.cluster.store, operator.controller
+    assert len(controller.cache.jobs) == 1
+    (found,) = store.objects(names.KIND)
     clock.run_until_complete(store.delete(REF, uid=found["metadata"]["uid"]))
-    operator.miss(api.KIND)
-    assert reconciler.cache.jobs == {}
-    assert reconciler._specs._known == {}
+    operator.miss(names.KIND)
+    assert controller.cache.jobs == {}
+    assert controller._reconciler._specs._known == {}
     operator.close()
 
 
 def test_a_pod_that_is_gone_by_its_deletions_answer_is_not_deleted_again(clock: Clock) -> None:
     """The watch may have told of its end before, or may be far behind."""
     operator = operator_of(clock, "")
-    store, reconciler = operator.cluster.store, operator.reconciler
+    store, controller = operator.cluster.store, operator.controller
     operator.hear_all()
     for pod in store.objects("Pod"):
         store.remove(Ref.of(pod), uid=pod["metadata"]["uid"])
     store.change(REF, lambda found: found["spec"].update(suspend=True))
-    operator.hear(api.KIND)  # and of no pod
+    operator.hear(names.KIND)  # and of no pod
     clock.tick(200)
-    (uid,) = reconciler.cache.jobs
-    assert reconciler.cache.pods(uid) == ()
+    (uid,) = controller.cache.jobs
+    assert controller.cache.pods(uid) == ()
     operator.close()

@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
-from acceleratedjob.api import Manifest
-from acceleratedjob.observe import Observed
-from acceleratedjob.plan import plan
-from acceleratedjob.report import progress, succeeded
-from acceleratedjob.status import Failure, Status, format_time
-from acceleratedjob.waits import Waiting
+from acceleratedjob.api.names import Manifest
+from acceleratedjob.api.status import Failure, Status
+from acceleratedjob.api.times import format_time
+from acceleratedjob.observe.observed import Observed
+from acceleratedjob.observe.pending import Waiting
+from acceleratedjob.planner.planner import plan
+from acceleratedjob.planner.report import progress, succeeded
 from tests.operator.builders import NOW, ago, ended, pod, spec
 
 JOB = spec()

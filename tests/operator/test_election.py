@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from acceleratedjob.kube.connection import Connection
-from acceleratedjob.kube.election import Election, LeaseLost
-from acceleratedjob.lease import Lease, Standing, Step, Terms
+from acceleratedjob.kube.client import Connection
+from acceleratedjob.manager.leaderelection import Election, LeaseLost
+from acceleratedjob.manager.lease import Lease, Standing, Step, Terms
 from tests.operator.talking import Answer, answering
 
 TERMS = Terms(duration=600, deadline=3, retry=0.1)

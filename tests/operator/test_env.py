@@ -2,12 +2,12 @@ from dataclasses import replace
 
 import pytest
 
-from acceleratedjob import devices
-from acceleratedjob.actions import Announce
-from acceleratedjob.api import Manifest
-from acceleratedjob.env import merged, pod_env
-from acceleratedjob.observe import Observed
-from acceleratedjob.plan import plan
+from acceleratedjob.api import devices
+from acceleratedjob.api.names import Manifest
+from acceleratedjob.manifests.env import merged, pod_env
+from acceleratedjob.observe.observed import Observed
+from acceleratedjob.planner.actions import Announce
+from acceleratedjob.planner.planner import plan
 from tests.operator.builders import CONTAINER, NOW, UID, spec
 
 IDENTITY = {

@@ -3,11 +3,11 @@ from dataclasses import replace
 
 import pytest
 
-from acceleratedjob.actions import Announce
-from acceleratedjob.api import Reason
-from acceleratedjob.execute import execute
-from acceleratedjob.gang import Gang
+from acceleratedjob.api.names import Reason
+from acceleratedjob.controller.execute import execute
 from acceleratedjob.local.cluster import LocalCluster
+from acceleratedjob.manifests.pod_bytes import Gang
+from acceleratedjob.planner.actions import Announce
 from tests.operator.builders import spec
 
 TOLD = Announce(Reason.RESTARTING, "Replica 1 exited with code 1")

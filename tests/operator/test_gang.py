@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from acceleratedjob.cluster import Ref
-from acceleratedjob.gang import Gang
-from acceleratedjob.pods import pod
+from acceleratedjob.manifests.pod import pod
+from acceleratedjob.manifests.pod_bytes import Gang
 from tests.operator.builders import spec
 
 AUTHORS = {"env": [{"name": "TEXT", "value": "-1 é\n{index}"}]}

@@ -4,16 +4,16 @@ import asyncio
 
 import pytest
 
-from acceleratedjob.actions import CreatePodGroup, DeletePodGroup
-from acceleratedjob.api import Manifest
+from acceleratedjob.api.names import Manifest
+from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.cluster import Ref
+from acceleratedjob.controller.execute import execute
 from acceleratedjob.errors import NotFound, Refused
-from acceleratedjob.execute import execute
-from acceleratedjob.gang import Gang
-from acceleratedjob.groups import pod_group
 from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.pods import pod
-from acceleratedjob.spec import JobSpec
+from acceleratedjob.manifests.pod import pod
+from acceleratedjob.manifests.pod_bytes import Gang
+from acceleratedjob.manifests.podgroup import pod_group
+from acceleratedjob.planner.actions import CreatePodGroup, DeletePodGroup
 from tests.operator.builders import CONTAINER, UID, spec
 
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"

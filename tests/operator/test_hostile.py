@@ -11,12 +11,12 @@ from collections import Counter
 
 import pytest
 
-from acceleratedjob import api
-from acceleratedjob.bounds import bounded
+from acceleratedjob.api import names
+from acceleratedjob.api.bounds import bounded
+from acceleratedjob.api.status import Status
 from acceleratedjob.cluster import Changed
 from acceleratedjob.kube.decoding import decode
 from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.status import Status
 from tests.operator import hostile
 from tests.operator.builders import job
 from tests.operator.lives import background, operate
@@ -59,7 +59,7 @@ async def all_told(store: LocalCluster) -> dict[str, str]:
     """What is said of each job, once something is said of all."""
     words: dict[str, str] = {}
     silent: set[str] = set()
-    async for change in store.watch(api.KIND):
+    async for change in store.watch(names.KIND):
         if isinstance(change, Changed):
             name, word = change.object["metadata"]["name"], hostile.told(change.object)
             if name == HEALTHY and not Status.from_manifest(change.object).ready:

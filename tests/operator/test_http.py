@@ -6,8 +6,8 @@ import socket
 import aiohttp
 import pytest
 
-from acceleratedjob.kube.http import Pages, serving
-from acceleratedjob.kube.pulse import Pulse
+from acceleratedjob.kube.health import Pulse
+from acceleratedjob.manager.server import Pages, serving
 
 
 def asked(method: str, path: str, size: int = 0, header: int = 0) -> int:

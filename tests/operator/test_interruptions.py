@@ -12,7 +12,7 @@ from tests.operator.lives import (
     REF,
     background,
     live,
-    names,
+    object_names,
     operate,
     settle,
     status_of,
@@ -30,8 +30,8 @@ def test_every_write_may_fail_once(after: bool) -> None:
     store = asyncio.run(live(job(replicas=4, failurePolicy=AT_ONCE), script, cluster))
     status = status_of(store)
     assert (status.phase, status.attempt, status.restarts) == ("Succeeded", 1, 1)
-    assert names(store, "Pod") == [f"digits-1-{index}" for index in range(4)]
-    assert names(store, "Service") == ["digits"]
+    assert object_names(store, "Pod") == [f"digits-1-{index}" for index in range(4)]
+    assert object_names(store, "Service") == ["digits"]
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -58,8 +58,8 @@ def test_an_operator_killed_at_any_moment_loses_and_doubles_nothing(seed: int) -
     store = asyncio.run(scenario())
     status = status_of(store)
     assert (status.phase, status.attempt, status.restarts) == ("Succeeded", 2, 2)
-    assert names(store, "Pod") == [f"digits-2-{index}" for index in range(6)]
-    assert names(store, "Service") == ["digits"]
+    assert object_names(store, "Pod") == [f"digits-2-{index}" for index in range(6)]
+    assert object_names(store, "Service") == ["digits"]
 
 
 @pytest.mark.parametrize("seed", range(15))
@@ -86,7 +86,7 @@ def test_an_operator_killed_while_a_job_is_scaled_leaves_one_whole_attempt(seed:
     store = asyncio.run(scenario())
     status = status_of(store)
     assert (status.ready_ratio, status.wanted, status.restarts) == ("4/4", 4, 0)
-    assert names(store, "Pod") == [f"digits-{status.attempt}-{index}" for index in range(4)]
-    assert names(store, "NetworkPolicy") == ["digits"]
+    assert object_names(store, "Pod") == [f"digits-{status.attempt}-{index}" for index in range(4)]
+    assert object_names(store, "NetworkPolicy") == ["digits"]
     envs = [one["spec"]["containers"][0]["env"] for one in store.objects("Pod")]
     assert {e["value"] for env in envs for e in env if e["name"] == "WORLD_SIZE"} == {"4"}

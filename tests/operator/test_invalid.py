@@ -5,7 +5,11 @@ from typing import Any
 
 import pytest
 
-from acceleratedjob.actions import (
+from acceleratedjob.api.bounds import UNREADABLE
+from acceleratedjob.api.names import ConditionType, Manifest
+from acceleratedjob.api.status import Status
+from acceleratedjob.observe.observed import Observed, Refusal
+from acceleratedjob.planner.actions import (
     Action,
     Announce,
     CreateService,
@@ -13,13 +17,8 @@ from acceleratedjob.actions import (
     DeletePod,
     DeleteService,
 )
-from acceleratedjob.api import ConditionType, Manifest
-from acceleratedjob.bounds import UNREADABLE
-from acceleratedjob.deciding import decide
-from acceleratedjob.observe import Observed, Refusal
-from acceleratedjob.plan import plan
-from acceleratedjob.situation import FAILED_GANG_GRACE_SECONDS, Plan
-from acceleratedjob.status import Status
+from acceleratedjob.planner.planner import decide, plan
+from acceleratedjob.planner.state import FAILED_GANG_GRACE_SECONDS, Plan
 from tests.operator.builders import NOW, ago, ended, job, pod, spec
 from tests.operator.stages import NEVER, RUNNING, SECOND, SUSPENDED, seen
 from tests.operator.test_kstatus import kstatus

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from acceleratedjob.api import Manifest
-from acceleratedjob.ending import finished
-from acceleratedjob.observe import Observed
-from acceleratedjob.report import progress
-from acceleratedjob.situation import Situation
-from acceleratedjob.status import Status
+from acceleratedjob.api.names import Manifest
+from acceleratedjob.api.status import Status
+from acceleratedjob.observe.observed import Observed
+from acceleratedjob.planner.completion import finished
+from acceleratedjob.planner.report import progress
+from acceleratedjob.planner.state import Situation
 from tests.operator.builders import NOW, job, spec
 from tests.operator.stages import COMPLETE, FAILED, INVALID, JOB, RUNNING, SECOND, SUSPENDED
 

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from acceleratedjob.lease import (
+from acceleratedjob.manager.lease import (
     Decision,
     Lease,
     Standing,

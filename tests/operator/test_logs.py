@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from acceleratedjob.kube.logs import JsonFormatter, TextFormatter
+from acceleratedjob.manager.logformat import JsonFormatter, TextFormatter
 
 
 def record(level: int = logging.INFO, **extra: Any) -> logging.LogRecord:

@@ -10,12 +10,13 @@ from datetime import timedelta
 from hypothesis import settings
 from hypothesis.stateful import invariant
 
-from acceleratedjob import api
-from acceleratedjob.api import Manifest
+from acceleratedjob.api import names
+from acceleratedjob.api.names import Manifest
+from acceleratedjob.api.status import Failure, Status
 from acceleratedjob.cluster import WATCHED
-from acceleratedjob.deciding import decide
-from acceleratedjob.observe import Observed, read_pod
-from acceleratedjob.status import Failure, Status
+from acceleratedjob.observe.observed import Observed
+from acceleratedjob.observe.pod import read_pod
+from acceleratedjob.planner.planner import decide
 from tests.operator.world import REF, STOPPED, World
 
 TAKEN_AWAY = {"PodDeleted", "EvictionByEvictionAPI"}
@@ -35,7 +36,7 @@ class Life(World):
     def one_attempt_at_a_time(self) -> None:
         """No pod may start, or run, while code of another attempt runs."""
         may_start = {
-            api.parse_pod_name(pod["metadata"]["name"])[0]  # type: ignore[index]  # all are ours
+            names.parse_pod_name(pod["metadata"]["name"])[0]  # type: ignore[index]  # all are ours
             for pod in self.pods()
             if not pod["metadata"].get("deletionTimestamp")
             and "terminated"
@@ -58,7 +59,7 @@ class Life(World):
     def all_pods_of_an_attempt_are_made_from_one_spec(self) -> None:
         made_from: dict[int, object] = {}
         for pod in self.pods():
-            attempt, _ = api.parse_pod_name(pod["metadata"]["name"]) or (0, 0)
+            attempt, _ = names.parse_pod_name(pod["metadata"]["name"]) or (0, 0)
             env = {e["name"]: e["value"] for e in pod["spec"]["containers"][0]["env"]}
             seed = env.get("ACCELERATE_SEED")
             assert made_from.setdefault(attempt, seed) == seed
@@ -86,12 +87,12 @@ class Life(World):
             self.counted |= {new.attempt} if new.created == new.size else set()
             assert new.replicas <= new.size
         assert {(new.attempt, index) for index in new.completed} <= self.done
-        if new.phase == api.Phase.SUCCEEDED:
+        if new.phase == names.Phase.SUCCEEDED:
             wanted = {(new.attempt, index) for index in range(new.size or 0)}
             assert wanted <= self.done
 
     def status(self) -> Status:
-        return Status.from_manifest(self.store.objects(api.KIND)[0])
+        return Status.from_manifest(self.store.objects(names.KIND)[0])
 
     # The end.
 
@@ -109,7 +110,7 @@ class Life(World):
         """All is well from here, and the job is over in its time."""
         self.fated.fates.clear()
         self.clock.wrong = timedelta()
-        if self.store.objects(api.KIND)[0]["spec"].get("suspend"):  # else there is no news
+        if self.store.objects(names.KIND)[0]["spec"].get("suspend"):  # else there is no news
             self.store.change(REF, lambda found: found["spec"].update(suspend=False))
         for _ in range(40):
             if self.status().finished:
@@ -134,7 +135,7 @@ class Life(World):
         self.time_passes(31.0)
 
     def nothing_is_left_to_do(self) -> None:
-        (found,) = self.store.objects(api.KIND)
+        (found,) = self.store.objects(names.KIND)
         status = self.status()
         assert status.finished
         pods = tuple(pod for pod in map(read_pod, self.pods()) if pod is not None)

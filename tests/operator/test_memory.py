@@ -6,23 +6,24 @@ from datetime import timedelta
 
 import pytest
 
-from acceleratedjob import api
-from acceleratedjob.actions import CreatePod, DeletePod
-from acceleratedjob.api import Manifest
+from acceleratedjob.api import names
+from acceleratedjob.api.names import Manifest
+from acceleratedjob.api.spec import JobSpec
+from acceleratedjob.api.status import Status
 from acceleratedjob.cluster import Ref
 from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.observe import Observed, Pod
-from acceleratedjob.plan import plan
-from acceleratedjob.report import progress
-from acceleratedjob.situation import Plan
-from acceleratedjob.spec import JobSpec
-from acceleratedjob.status import Status
-from acceleratedjob.waits import Waiting
+from acceleratedjob.observe.observed import Observed
+from acceleratedjob.observe.pending import Waiting
+from acceleratedjob.observe.pod import Pod
+from acceleratedjob.planner.actions import CreatePod, DeletePod
+from acceleratedjob.planner.planner import plan
+from acceleratedjob.planner.report import progress
+from acceleratedjob.planner.state import Plan
 from tests.operator.builders import CONTAINER, NOW, ended, job, pod, spec
 from tests.operator.clockwork import Clock, Fated, Operator
 from tests.operator.containers import Containers
 
-REF = Ref(api.KIND, "research", "digits")
+REF = Ref(names.KIND, "research", "digits")
 THREE = spec(replicas=3)
 UP = tuple(pod(index) for index in range(3))
 RUNNING = progress(THREE, Observed(pods=UP), NOW)
@@ -65,7 +66,7 @@ class Life(Containers):
         self.clock.tick()
 
     def status(self) -> Status:
-        return Status.from_manifest(self.store.objects(api.KIND)[0])
+        return Status.from_manifest(self.store.objects(names.KIND)[0])
 
     def start_all(self) -> None:
         for each in self.pods():
@@ -352,7 +353,7 @@ def test_a_job_that_is_suspended_and_resumed_at_once_runs_from_what_is_wanted(
     for _ in range(3):
         world.turn()
         world.the_kubelet_stops_what_is_deleted()
-    (found,) = world.store.objects(api.KIND)
+    (found,) = world.store.objects(names.KIND)
     status = world.status()
     assert (status.attempt, status.restarts, status.world_size) == (1, 0, 4)
     assert status.observed_generation == found["metadata"]["generation"]

@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 
 from acceleratedjob import metrics
-from acceleratedjob.api import Reason
+from acceleratedjob.api.names import Reason
+from acceleratedjob.api.status import Failure, Status
+from acceleratedjob.controller.reporting import count_restart
 from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.status import Failure, Status
-from acceleratedjob.telling import count_restart
 from tests.operator.builders import job
 from tests.operator.lives import background, operate, until
 from tests.operator.node import Node

@@ -10,18 +10,18 @@ import pytest
 from aiohttp import web
 from kubernetes.aio.client import Configuration
 
-from acceleratedjob import api
+from acceleratedjob.api import names
 from acceleratedjob.cluster import Ref
+from acceleratedjob.controller.backoff import Backoff
 from acceleratedjob.errors import ClusterError, NotFound, Unavailable
-from acceleratedjob.kube.handlers import TOKEN_LIFE, Handlers
-from acceleratedjob.kube.objects import KubernetesCluster
-from acceleratedjob.kube.pace import Limit, Pace
-from acceleratedjob.kube.pulse import Pulse
-from acceleratedjob.queue import Backoff
+from acceleratedjob.kube.cluster import KubernetesCluster
+from acceleratedjob.kube.health import Pulse
+from acceleratedjob.kube.ratelimit import Limit, Pace
+from acceleratedjob.manager.jobs import TOKEN_LIFE, Handlers
 from tests.operator.builders import job
 from tests.operator.talking import answering
 
-POD, JOB = Ref("Pod", "red", "one"), Ref(api.KIND, "red", "one")
+POD, JOB = Ref("Pod", "red", "one"), Ref(names.KIND, "red", "one")
 Write = Callable[[KubernetesCluster], Awaitable[object]]
 Sent = list[tuple[str, Any]]  # a request's method and body
 

@@ -3,13 +3,14 @@ from typing import Any
 
 import pytest
 
-from acceleratedjob.api import EPOCH
-from acceleratedjob.causes import causes
-from acceleratedjob.endings import Ending
-from acceleratedjob.observe import Observed, read_pod
-from acceleratedjob.restart import decide, failure
-from acceleratedjob.status import Status, shortened
-from acceleratedjob.termination import LastWords
+from acceleratedjob.api.names import EPOCH
+from acceleratedjob.api.status import Status, shortened
+from acceleratedjob.observe.endings import Ending
+from acceleratedjob.observe.observed import Observed
+from acceleratedjob.observe.pod import read_pod
+from acceleratedjob.observe.termination import LastWords
+from acceleratedjob.planner.failure_policy import decide, failure
+from acceleratedjob.planner.failures import causes
 from tests.operator.builders import spec
 
 AT = "2026-01-01T12:00:00Z"

@@ -1,8 +1,8 @@
 import pytest
 
 from acceleratedjob.cli import main, parser
-from acceleratedjob.kube.options import Options
-from acceleratedjob.lease import Terms
+from acceleratedjob.manager.flags import Options
+from acceleratedjob.manager.lease import Terms
 
 
 def options(*arguments: str) -> Options:

@@ -8,8 +8,8 @@ from aiohttp import web
 from kubernetes.aio.client import Configuration
 
 from acceleratedjob.errors import Unavailable
-from acceleratedjob.kube.connection import connect
-from acceleratedjob.kube.pace import TRIES, Limit, Pace
+from acceleratedjob.kube.client import connect
+from acceleratedjob.kube.ratelimit import TRIES, Limit, Pace
 
 
 @pytest.mark.parametrize(

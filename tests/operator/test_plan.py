@@ -3,7 +3,13 @@ from datetime import timedelta
 
 import pytest
 
-from acceleratedjob.actions import (
+from acceleratedjob.api.names import ConditionType, Phase
+from acceleratedjob.api.status import Status
+from acceleratedjob.api.times import format_time
+from acceleratedjob.errors import InvalidSpec
+from acceleratedjob.observe.observed import Observed, Refusal
+from acceleratedjob.observe.pod import Pod
+from acceleratedjob.planner.actions import (
     Action,
     Announce,
     CreatePod,
@@ -15,13 +21,9 @@ from acceleratedjob.actions import (
     DeletePolicy,
     DeleteService,
 )
-from acceleratedjob.api import ConditionType, Phase
-from acceleratedjob.ending import refuse
-from acceleratedjob.errors import InvalidSpec
-from acceleratedjob.observe import Observed, Pod, Refusal
-from acceleratedjob.plan import plan
-from acceleratedjob.situation import FAILED_GANG_GRACE_SECONDS, KUBELET_MARGIN, Plan, Situation
-from acceleratedjob.status import Status, format_time
+from acceleratedjob.planner.completion import refuse
+from acceleratedjob.planner.planner import plan
+from acceleratedjob.planner.state import FAILED_GANG_GRACE_SECONDS, KUBELET_MARGIN, Plan, Situation
 from tests.operator.builders import NOW, ago, deleting, ended, pod, spec
 from tests.operator.stages import (
     COMPLETE,

@@ -1,9 +1,9 @@
 import pytest
 
-from acceleratedjob.api import Manifest
-from acceleratedjob.observe import read_pod
-from acceleratedjob.pods import pod, shared_memory_size
-from acceleratedjob.services import network_policy, service
+from acceleratedjob.api.names import Manifest
+from acceleratedjob.manifests.network import network_policy, service
+from acceleratedjob.manifests.pod import pod, shared_memory_size
+from acceleratedjob.observe.pod import read_pod
 from tests.operator.builders import CONTAINER, UID, spec
 
 

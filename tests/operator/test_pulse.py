@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import pytest
 
-from acceleratedjob.kube.pulse import Pulse
+from acceleratedjob.kube.health import Pulse
 
 Life = Callable[[Pulse, list[float]], None]
 

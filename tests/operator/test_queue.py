@@ -3,8 +3,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from acceleratedjob.observe import Refusal
-from acceleratedjob.queue import Backoff, Refusals, WorkQueue
+from acceleratedjob.controller.backoff import Backoff, Refusals
+from acceleratedjob.controller.workqueue import WorkQueue
+from acceleratedjob.observe.observed import Refusal
 
 Scenario = Callable[[WorkQueue], Awaitable[list[str]]]
 

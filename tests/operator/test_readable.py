@@ -10,15 +10,15 @@ import kopf
 import pytest
 from aiohttp import web
 
-from acceleratedjob import api
-from acceleratedjob.api import Manifest
-from acceleratedjob.bounds import UNREADABLE
+from acceleratedjob.api import names as api
+from acceleratedjob.api.bounds import UNREADABLE
+from acceleratedjob.api.names import Manifest
 from acceleratedjob.cluster import Change, Changed, Gone
-from acceleratedjob.kube.handlers import Handlers, settings
-from acceleratedjob.kube.objects import collection
-from acceleratedjob.kube.pulse import Pulse
-from acceleratedjob.kube.readable import Pauses
-from acceleratedjob.queue import Backoff
+from acceleratedjob.controller.backoff import Backoff
+from acceleratedjob.kube.cluster import collection
+from acceleratedjob.kube.health import Pulse
+from acceleratedjob.manager.jobs import Handlers, settings
+from acceleratedjob.manager.readable import Pauses
 from tests.operator.builders import job
 from tests.operator.talking import answering
 
@@ -60,7 +60,7 @@ def text(name: str, value: str) -> str:
 
 
 class Seen:
-    """Stands where a reconciler stands: notes what kopf shows."""
+    """Stands where a controller stands: notes what kopf shows."""
 
     def __init__(self) -> None:
         self.jobs: list[Manifest] = []
@@ -99,8 +99,8 @@ async def shown(lists: list[bytes], watches: list[bytes], count: int) -> tuple[S
         return web.Response(body=body, content_type="application/json")
 
     async with answering(answer) as link:
-        reconcilers: Any = {None: seen}
-        handlers = Handlers(link.configuration, reconcilers, Pulse(()), pauses=Pauses(QUICK))
+        controllers: Any = {None: seen}
+        handlers = Handlers(link.configuration, controllers, Pulse(()), pauses=Pauses(QUICK))
         operator = asyncio.create_task(
             kopf.operator(
                 registry=handlers.registry(),

@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 
-from acceleratedjob.api import ConditionType, Manifest
+from acceleratedjob.api.names import ConditionType, Manifest
 from acceleratedjob.cluster import Ref
 from acceleratedjob.local.cluster import LocalCluster
 from tests.operator.builders import job
@@ -12,7 +12,7 @@ from tests.operator.lives import (
     REF,
     background,
     live,
-    names,
+    object_names,
     operate,
     settle,
     status_of,
@@ -25,8 +25,8 @@ def test_a_job_runs_and_succeeds() -> None:
     store = asyncio.run(live(job(replicas=3), lambda _attempt, _index: 0))
     status = status_of(store)
     assert (status.phase, status.succeeded, status.restarts) == ("Succeeded", 3, 0)
-    assert names(store, "Pod") == ["digits-0-0", "digits-0-1", "digits-0-2"]
-    assert names(store, "Service") == ["digits"]
+    assert object_names(store, "Pod") == ["digits-0-0", "digits-0-1", "digits-0-2"]
+    assert object_names(store, "Service") == ["digits"]
     assert [one["reason"] for one in store.objects("Event")] == ["Succeeded"]
 
 
@@ -38,7 +38,7 @@ def test_one_failed_replica_restarts_all_of_them() -> None:
     status = status_of(store)
     assert (status.phase, status.attempt, status.restarts) == ("Succeeded", 1, 1)
     assert [(f.attempt, f.replica, f.exit_code) for f in status.failures] == [(0, 1, 1)]
-    assert names(store, "Pod") == ["digits-1-0", "digits-1-1"]
+    assert object_names(store, "Pod") == ["digits-1-0", "digits-1-1"]
 
 
 def test_restarts_end_at_the_limit_and_no_survivor_stays() -> None:
@@ -49,7 +49,7 @@ def test_restarts_end_at_the_limit_and_no_survivor_stays() -> None:
     store = asyncio.run(live(manifest, script))
     status = status_of(store)
     assert (status.phase, status.attempt, status.restarts) == ("Failed", 2, 2)
-    assert names(store, "Pod") == ["digits-2-1"]  # the failed one, for its log
+    assert object_names(store, "Pod") == ["digits-2-1"]  # the failed one, for its log
     assert [f.exit_code for f in status.failures] == [7, 7, 7]
 
 
@@ -64,7 +64,7 @@ def test_a_suspended_job_has_no_pods_and_goes_on_when_resumed() -> None:
             store.change(REF, lambda found: found["spec"].update(suspend=True))
             await until(store, lambda status: status.holds(ConditionType.SUSPENDED))
             await settle(store)
-            assert names(store, "Pod") == []
+            assert object_names(store, "Pod") == []
             finish = True
             store.change(REF, lambda found: found["spec"].update(suspend=False))
             await until(store, lambda status: status.finished)

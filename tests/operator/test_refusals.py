@@ -1,8 +1,14 @@
 import pytest
 
-from acceleratedjob.actions import Action, CreatePod, CreatePodGroup, CreatePolicy, CreateService
-from acceleratedjob.pods import pod
-from acceleratedjob.refusals import field_at_fault
+from acceleratedjob.controller.field_path import field_at_fault
+from acceleratedjob.manifests.pod import pod
+from acceleratedjob.planner.actions import (
+    Action,
+    CreatePod,
+    CreatePodGroup,
+    CreatePolicy,
+    CreateService,
+)
 from tests.operator.builders import CONTAINER, spec
 
 SIDECAR = {"name": "logs", "env": [{"name": "A"}]}

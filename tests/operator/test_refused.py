@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from acceleratedjob import api
-from acceleratedjob.api import Manifest
+from acceleratedjob.api import names
+from acceleratedjob.api.names import Manifest
+from acceleratedjob.api.status import Pending, Status
+from acceleratedjob.api.times import parse_time
 from acceleratedjob.cluster import Ref, Rendered
 from acceleratedjob.errors import (
     ClusterError,
@@ -17,13 +19,12 @@ from acceleratedjob.errors import (
     Unavailable,
 )
 from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.status import Pending, Status
 from tests.operator.builders import job
 from tests.operator.clockwork import Clock, Fated, Operator
 from tests.operator.lives import (
     REF,
     background,
-    names,
+    object_names,
     operate,
     settle,
     status_of,
@@ -81,7 +82,7 @@ def test_a_pod_that_will_never_be_taken_fails_the_job_and_leaves_nothing() -> No
         return store
 
     store = asyncio.run(scenario())
-    assert (status_of(store).phase, names(store, "Pod"), names(store, "Service")) == (
+    assert (status_of(store).phase, object_names(store, "Pod"), object_names(store, "Service")) == (
         "Failed",
         [],
         [],
@@ -112,7 +113,7 @@ def test_a_job_that_cannot_be_run_says_why() -> None:
         async with background(operate(store, store)):
             return await until(store, lambda status: status.finished)
 
-    told = asyncio.run(scenario()).condition(api.ConditionType.FAILED)
+    told = asyncio.run(scenario()).condition(names.ConditionType.FAILED)
     assert told is not None
     assert (
         told.message == "spec.template.spec.containers[0].env[0].name: RANK is set by the operator"
@@ -242,12 +243,12 @@ def test_whatever_the_api_server_says_is_told_with_the_next_try(
     assert entry.reason == "Refused"
     assert told in entry.message
     assert entry.next_try is not None
-    assert api.parse_time(entry.next_try) > world.clock.now()
+    assert parse_time(entry.next_try) > world.clock.now()
     assert world.told() == [entry.message]
     world.cluster.is_broken = False
     world.pass_time(60)
     assert refused(world.store) == []
-    assert len(names(world.store, "Pod")) == 2
+    assert len(object_names(world.store, "Pod")) == 2
     world.close()
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from acceleratedjob import api
-from acceleratedjob.api import Manifest
+from acceleratedjob.api import names
+from acceleratedjob.api.names import Manifest
 from acceleratedjob.cluster import Ref
 from acceleratedjob.errors import Refused
 from acceleratedjob.local.cluster import LocalCluster
@@ -15,7 +15,7 @@ from tests.operator.builders import job
 from tests.operator.clockwork import Clock, Fated, Operator
 
 Deed = Callable[[LocalCluster], Awaitable[None]]
-REF = Ref(api.KIND, "research", "digits")
+REF = Ref(names.KIND, "research", "digits")
 
 
 class Forbidding(Fated):
@@ -100,7 +100,7 @@ def test_it_is_tried_later_and_later_until_it_may_be(
     for _ in range(6):
         world.pass_time(10)
     assert 1 <= world.cluster.tries <= 12  # in a minute, of one object or two
-    assert world.store.objects(api.KIND)[0]["status"]["phase"] != "Failed"
+    assert world.store.objects(names.KIND)[0]["status"]["phase"] != "Failed"
     world.cluster.forbid("")
     world.pass_time(70)
     assert len(world.store.objects("Service")) == 1
@@ -114,7 +114,7 @@ def test_a_status_that_another_write_has_overtaken_is_written_when_the_news_come
     world.cluster.fates.append("edited")
     world.clock.run_until_complete(suspended(world.store))
     world.pass_time(0)
-    (job,) = world.store.objects(api.KIND)
+    (job,) = world.store.objects(names.KIND)
     assert (job["status"]["phase"], job["metadata"]["labels"]) == ("Suspended", {"a": "edited"})
     assert not world.cluster.fates
 

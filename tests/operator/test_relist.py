@@ -5,12 +5,12 @@ import tracemalloc
 
 from aiohttp import web
 
-from acceleratedjob import api
-from acceleratedjob.cache import Cache
+from acceleratedjob.api import names
 from acceleratedjob.cluster import Changed
-from acceleratedjob.kube.objects import collection
-from acceleratedjob.kube.pulse import Pulse
-from acceleratedjob.kube.stream import PAGE, Stream
+from acceleratedjob.controller.cache import Cache
+from acceleratedjob.kube.cluster import collection
+from acceleratedjob.kube.health import Pulse
+from acceleratedjob.kube.informer import PAGE, Stream
 from bench.operator.relist import REPLICAS, answer, job
 from tests.operator.talking import answering
 
@@ -23,7 +23,7 @@ async def peaks() -> tuple[float, float, int]:
     cache, count = Cache(), 0
     pages = [web.json_response(answer({"limit": PAGE, "continue": n}, PODS)).body for n in PAGES]
     for number in range(PODS // REPLICAS):
-        cache.take(api.KIND, Changed(job(number)))
+        cache.take(names.KIND, Changed(job(number)))
 
     async def page_of(request: web.Request) -> web.Response:
         return web.Response(body=pages[int(request.query.get("continue") or 0) // PAGE])

@@ -7,8 +7,15 @@ from typing import Any
 
 import pytest
 
-from acceleratedjob import api
-from acceleratedjob.actions import (
+from acceleratedjob.api import names
+from acceleratedjob.api.names import Manifest
+from acceleratedjob.api.times import format_time
+from acceleratedjob.cluster import Ref
+from acceleratedjob.controller.cached_object import read
+from acceleratedjob.local.cluster import LocalCluster
+from acceleratedjob.manifests.network import network_policy, service
+from acceleratedjob.observe.pod import Single
+from acceleratedjob.planner.actions import (
     Action,
     Announce,
     CreatePolicy,
@@ -16,24 +23,17 @@ from acceleratedjob.actions import (
     DeletePolicy,
     DeleteService,
 )
-from acceleratedjob.api import Manifest
-from acceleratedjob.cluster import Ref
-from acceleratedjob.known import read
-from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.observe import Single
-from acceleratedjob.plan import plan
-from acceleratedjob.services import network_policy, service
-from acceleratedjob.status import format_time
+from acceleratedjob.planner.planner import plan
 from tests.operator.builders import NOW, ago, job, pod, spec
 from tests.operator.clockwork import Clock, Fated, Operator
-from tests.operator.lives import REF, names
+from tests.operator.lives import REF, object_names
 from tests.operator.stages import SUSPENDED, seen
 
 JOB = spec(network={"isolate": True})
 OURS = {"Service": service(JOB), "NetworkPolicy": network_policy(JOB)}
 # As an operator made them that knew of one field, now spelt otherwise, and of a second port.
 OTHERS_SELECTOR = {"accelerated.dev/job": "digits"}
-OTHERS_RECORD = {api.MADE_AS_ANNOTATION: "selector=3cb4640d89e2b15a"}
+OTHERS_RECORD = {names.MADE_AS_ANNOTATION: "selector=3cb4640d89e2b15a"}
 
 
 def kept(
@@ -47,7 +47,7 @@ def kept(
         "ownerReferences": OURS[kind]["metadata"]["ownerReferences"],
         "creationTimestamp": format_time(ago(age)),
         "annotations": (OURS[kind]["metadata"]["annotations"] if record is None else record)
-        | {api.REPAIRS_ANNOTATION: times},
+        | {names.REPAIRS_ANNOTATION: times},
     }
     known = read(kind, OURS[kind] | {"metadata": metadata, "spec": OURS[kind]["spec"] | fields})
     assert known is not None
@@ -231,12 +231,12 @@ def drift() -> Iterator[Drift]:
 
 
 def test_a_service_whose_selector_was_changed_has_its_own_again(drift: Drift) -> None:
-    pods, made = names(drift.store, "Pod"), drift.service
+    pods, made = object_names(drift.store, "Pod"), drift.service
     drift.change()
     drift.pass_time(1)
     drift.pass_time(35)
     assert drift.service["spec"] == made["spec"]
-    assert names(drift.store, "Pod") == pods
+    assert object_names(drift.store, "Pod") == pods
     assert drift.repairs == 1
 
 

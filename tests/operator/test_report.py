@@ -5,12 +5,14 @@ from datetime import timedelta
 
 import pytest
 
-from acceleratedjob.api import ConditionType
-from acceleratedjob.observe import Observed, Pod, Refusal
-from acceleratedjob.plan import plan
-from acceleratedjob.report import progress
-from acceleratedjob.status import Failure, Status, format_time
-from acceleratedjob.waits import Waiting
+from acceleratedjob.api.names import ConditionType
+from acceleratedjob.api.status import Failure, Status
+from acceleratedjob.api.times import format_time
+from acceleratedjob.observe.observed import Observed, Refusal
+from acceleratedjob.observe.pending import Waiting
+from acceleratedjob.observe.pod import Pod
+from acceleratedjob.planner.planner import plan
+from acceleratedjob.planner.report import progress
 from tests.operator.builders import NOW, UID, ago, deleting, ended, pod, spec
 from tests.operator.stages import (
     FAILURE,

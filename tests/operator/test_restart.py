@@ -5,13 +5,16 @@ from datetime import timedelta
 
 import pytest
 
-from acceleratedjob.actions import DeletePod
-from acceleratedjob.api import ConditionType, Phase
-from acceleratedjob.observe import Observed, Pod
-from acceleratedjob.plan import plan
-from acceleratedjob.report import progress
-from acceleratedjob.status import Status, format_time
-from acceleratedjob.waits import CANNOT_START, Waiting
+from acceleratedjob.api.names import ConditionType, Phase
+from acceleratedjob.api.reasons import CANNOT_START
+from acceleratedjob.api.status import Status
+from acceleratedjob.api.times import format_time
+from acceleratedjob.observe.observed import Observed
+from acceleratedjob.observe.pending import Waiting
+from acceleratedjob.observe.pod import Pod
+from acceleratedjob.planner.actions import DeletePod
+from acceleratedjob.planner.planner import plan
+from acceleratedjob.planner.report import progress
 from tests.operator.builders import NOW, ago, deleting, ended, pod, spec
 
 RUNNING = progress(spec(), Observed(pods=(pod(0), pod(1))), ago(60))

@@ -4,11 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from acceleratedjob.actions import CreatePod
-from acceleratedjob.observe import Observed
-from acceleratedjob.plan import plan
-from acceleratedjob.since import Since
-from acceleratedjob.status import Status
+from acceleratedjob.api.status import Status
+from acceleratedjob.controller.first_seen import Since
+from acceleratedjob.observe.observed import Observed
+from acceleratedjob.planner.actions import CreatePod
+from acceleratedjob.planner.planner import plan
 from tests.operator.builders import NOW, deleting, spec
 
 SECOND = timedelta(seconds=1)

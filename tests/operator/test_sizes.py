@@ -5,14 +5,15 @@ from datetime import timedelta
 
 import pytest
 
-from acceleratedjob.actions import CreatePod, DeletePod
-from acceleratedjob.api import ConditionType, Manifest
-from acceleratedjob.observe import Observed, Pod
-from acceleratedjob.plan import plan
-from acceleratedjob.report import progress
-from acceleratedjob.situation import UNSCHEDULABLE_PATIENCE, Plan
-from acceleratedjob.status import Status
-from acceleratedjob.waits import Waiting
+from acceleratedjob.api.names import ConditionType, Manifest
+from acceleratedjob.api.status import Status
+from acceleratedjob.observe.observed import Observed
+from acceleratedjob.observe.pending import Waiting
+from acceleratedjob.observe.pod import Pod
+from acceleratedjob.planner.actions import CreatePod, DeletePod
+from acceleratedjob.planner.planner import plan
+from acceleratedjob.planner.report import progress
+from acceleratedjob.planner.state import UNSCHEDULABLE_PATIENCE, Plan
 from tests.operator.builders import NOW, ended, pod, spec
 
 ELASTIC: Manifest = {"elastic": {"minReplicas": 2, "maxReplicas": 8}}

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from acceleratedjob import api
-from acceleratedjob.api import Manifest
+from acceleratedjob.api import names
+from acceleratedjob.api.names import Manifest
 from acceleratedjob.cluster import WATCHED, Ref
 from acceleratedjob.local.cluster import LocalCluster
 from tests.operator.builders import job
 from tests.operator.clockwork import Clock, Fated, Operator
 
-REF = Ref(api.KIND, "research", "digits")
+REF = Ref(names.KIND, "research", "digits")
 CREATION = 14  # turns of the loop, in which all pods are created
 DELAYS = (1, 4, 12, CREATION)  # between the reading of a list and its arrival
 
@@ -33,7 +33,7 @@ class World:
             self.clock.tick()
 
     def job(self) -> Manifest:
-        (found,) = self.store.objects(api.KIND)
+        (found,) = self.store.objects(names.KIND)
         return found
 
     def close(self) -> None:
@@ -60,16 +60,16 @@ def test_a_list_ends_no_attempt_whose_pods_are_being_created(
         world = World()
         worlds.append(world)
         world.clock.tick(moment)
-        lists = {kind: world.store.snapshot(kind) for kind in (*WATCHED, api.KIND)}
+        lists = {kind: world.store.snapshot(kind) for kind in (*WATCHED, names.KIND)}
         world.clock.tick(delay)
         for kind, listed in lists.items():
             if heard:
                 world.operator.hear(kind)
-            world.operator.reconciler.take(kind, listed)
+            world.operator.controller.take(kind, listed)
         world.pass_time(1)
         world.pass_time(31)
-        names = sorted(pod["metadata"]["name"] for pod in world.store.objects("Pod"))
-        assert names == [f"digits-0-{index}" for index in range(4)], moment
+        found = sorted(pod["metadata"]["name"] for pod in world.store.objects("Pod"))
+        assert found == [f"digits-0-{index}" for index in range(4)], moment
         status = world.job()["status"]
         assert (status["attempt"], status.get("failures", [])) == (0, []), moment
-        assert len(world.operator.reconciler.cache.pods(world.job()["metadata"]["uid"])) == 4
+        assert len(world.operator.controller.cache.pods(world.job()["metadata"]["uid"])) == 4

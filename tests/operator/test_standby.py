@@ -1,16 +1,16 @@
-"""What a reconciler does that may not work yet, or is asked to work no more."""
+"""What a controller does that may not work yet, or is asked to work no more."""
 
 import asyncio
 from typing import Any
 
-from acceleratedjob import api
-from acceleratedjob.api import Manifest
+from acceleratedjob.api import names
+from acceleratedjob.api.names import Manifest
 from acceleratedjob.cluster import WATCHED, Listed, Rendered
+from acceleratedjob.controller.controller import Controller
+from acceleratedjob.controller.workqueue import WorkQueue
 from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.queue import WorkQueue
-from acceleratedjob.reconciler import Reconciler
 from tests.operator.builders import job
-from tests.operator.lives import background, names, settle
+from tests.operator.lives import background, object_names, settle
 
 SECONDS = 20
 
@@ -34,22 +34,22 @@ class Gate:
 
 
 def kinds(store: LocalCluster) -> dict[str, list[str]]:
-    return {kind: names(store, kind) for kind in ("Pod", "Service", "Event")}
+    return {kind: object_names(store, kind) for kind in ("Pod", "Service", "Event")}
 
 
 def test_one_that_only_watches_writes_nothing_until_it_works() -> None:
     async def scenario() -> None:
         store = LocalCluster()
         made = await store.create(job())
-        reconciler = Reconciler(store)
-        async with background(reconciler.watch()):
-            reconciler.see(made)
+        controller = Controller(store)
+        async with background(controller.watch()):
+            controller.see(made)
             await settle(store)
             assert kinds(store) == {"Pod": [], "Service": [], "Event": []}
-            assert "status" not in store.objects(api.KIND)[0]
-            async with background(reconciler.work()):
+            assert "status" not in store.objects(names.KIND)[0]
+            async with background(controller.work()):
                 await settle(store)
-                assert names(store, "Pod") == ["digits-0-0", "digits-0-1"]
+                assert object_names(store, "Pod") == ["digits-0-0", "digits-0-1"]
 
     asyncio.run(scenario())
 
@@ -58,21 +58,21 @@ def test_a_stop_waits_for_the_pass_under_way_and_lets_no_other_begin() -> None:
     async def scenario() -> None:
         store = LocalCluster()
         gate = Gate(store)
-        reconciler = Reconciler(gate)
-        reconciler.see(await store.create(job(replicas=3)))
-        async with asyncio.timeout(SECONDS), background(reconciler.run()):
+        controller = Controller(gate)
+        controller.see(await store.create(job(replicas=3)))
+        async with asyncio.timeout(SECONDS), background(controller.run()):
             await gate.asked.wait()
-            stopping = asyncio.create_task(reconciler.stop())
+            stopping = asyncio.create_task(controller.stop())
             other = job()
             other["metadata"] |= {"uid": "other", "name": "other"}
-            reconciler.see(await store.create(other))
+            controller.see(await store.create(other))
             await settle(store)
             assert not stopping.done()
-            assert names(store, "Pod") == ["digits-0-0"]
+            assert object_names(store, "Pod") == ["digits-0-0"]
             gate.open.set()
             await stopping
             await settle(store)
-        assert names(store, "Pod") == ["digits-0-0", "digits-0-1", "digits-0-2"]
+        assert object_names(store, "Pod") == ["digits-0-0", "digits-0-1", "digits-0-2"]
 
     asyncio.run(scenario())
 
@@ -80,13 +80,13 @@ def test_a_stop_waits_for_the_pass_under_way_and_lets_no_other_begin() -> None:
 def test_a_list_read_anew_counts_as_having_listed() -> None:
     async def scenario() -> None:
         store = LocalCluster()
-        reconciler = Reconciler(store)
-        reconciler.see(await store.create(job()))
+        controller = Controller(store)
+        controller.see(await store.create(job()))
         for kind in WATCHED:
-            reconciler.take(kind, Listed(()))
-        async with background(reconciler.work()):
+            controller.take(kind, Listed(()))
+        async with background(controller.work()):
             await settle(store)
-        assert names(store, "Pod") == ["digits-0-0", "digits-0-1"]
+        assert object_names(store, "Pod") == ["digits-0-0", "digits-0-1"]
 
     asyncio.run(scenario())
 

@@ -10,8 +10,8 @@ from aiohttp import web
 
 from acceleratedjob.cluster import Change, Listed
 from acceleratedjob.errors import ClusterError, NoAnswer, Refused, Unavailable, Unreachable
-from acceleratedjob.kube.pulse import Pulse
-from acceleratedjob.kube.stream import SHORT_SECONDS, Stream
+from acceleratedjob.kube.health import Pulse
+from acceleratedjob.kube.informer import SHORT_SECONDS, Stream
 from tests.operator.talking import answering
 
 PATH = "/api/v1/pods"

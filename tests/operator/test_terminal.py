@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from acceleratedjob import cli
-from acceleratedjob.kube.logs import TextFormatter
-from acceleratedjob.local.console import Console
+from acceleratedjob.commands.run import Console
+from acceleratedjob.manager.logformat import TextFormatter
 from tests.operator.builders import job
 
 EVIL = "\x1b[2J\x1b]0;x\x07\x9b1m\u202e\r\nmanifest: all is well"

@@ -4,18 +4,19 @@ from typing import Any
 
 import pytest
 
-from acceleratedjob.causes import Cause, causes
-from acceleratedjob.observe import Observed, Pod
-from acceleratedjob.plan import plan
-from acceleratedjob.restart import failure
-from acceleratedjob.status import Status
-from acceleratedjob.termination import (
+from acceleratedjob.api.status import Status
+from acceleratedjob.observe.observed import Observed
+from acceleratedjob.observe.pod import Pod
+from acceleratedjob.observe.termination import (
     MAX_BYTES,
     MAX_MESSAGE,
     MAX_TRACEBACK,
     LastWords,
     read_last_words,
 )
+from acceleratedjob.planner.failure_policy import failure
+from acceleratedjob.planner.failures import Cause, causes
+from acceleratedjob.planner.planner import plan
 from tests.operator.builders import NOW, ended, pod, spec
 
 

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from acceleratedjob import api
-from acceleratedjob.api import Manifest
-from acceleratedjob.bounds import bounded
-from acceleratedjob.cache import Cache
+from acceleratedjob.api import names
+from acceleratedjob.api.bounds import bounded
+from acceleratedjob.api.names import Manifest
 from acceleratedjob.cluster import Changed, Listed
-from acceleratedjob.kube.pulse import Pulse
-from acceleratedjob.kube.readable import Lines, Pauses, packed, unpacked
-from acceleratedjob.kube.stream import Stream
+from acceleratedjob.controller.cache import Cache
+from acceleratedjob.controller.controller import Controller
+from acceleratedjob.kube.health import Pulse
+from acceleratedjob.kube.informer import Stream
 from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.reconciler import Reconciler
+from acceleratedjob.manager.readable import Lines, Pauses, packed, unpacked
 from tests.operator.builders import NOW, job
 from tests.operator.lives import background
 from tests.operator.stages import RUNNING
@@ -59,15 +59,15 @@ def test_one_job_is_looked_at_in_a_turn_of_the_loop(told: bool) -> None:
 
     async def scenario() -> int:
         store = LocalCluster()
-        reconciler = Reconciler(store, now=now)
+        controller = Controller(store, now=now)
         for number in range(MANY):
             made = numbered(number, suspend=True)
-            reconciler.see(await store.create(made))
-        async with background(reconciler.run()):
+            controller.see(await store.create(made))
+        async with background(controller.run()):
             if told:
                 await all_are_told(store)
-                for found in store.objects(api.KIND):
-                    reconciler.see(found)
+                for found in store.objects(names.KIND):
+                    controller.see(found)
             return await most_in_a_turn(lambda: passes, passes + MANY)
 
     assert asyncio.run(scenario()) == 1
@@ -76,7 +76,7 @@ def test_one_job_is_looked_at_in_a_turn_of_the_loop(told: bool) -> None:
 async def all_are_told(store: LocalCluster) -> None:
     """Wait until each of the jobs has a status."""
     told = set[str]()
-    async for change in store.watch(api.KIND):
+    async for change in store.watch(names.KIND):
         if isinstance(change, Changed) and change.object.get("status"):
             told.add(change.object["metadata"]["uid"])
         if len(told) == MANY:
@@ -197,6 +197,6 @@ def test_the_jobs_of_a_list_are_known_page_by_page() -> None:
     for number in range(3):
         page = Listed((numbered(number),), version=20, more=number < 2)
         gone = {"job-9"} if number == 2 else set[str]()
-        assert cache.take(api.KIND, page) == {f"job-{number}"} | gone
+        assert cache.take(names.KIND, page) == {f"job-{number}"} | gone
         assert f"job-{number}" in cache.jobs
     assert set(cache.jobs) == {"job-0", "job-1", "job-2"}

@@ -2,9 +2,10 @@ from typing import Any
 
 import pytest
 
-from acceleratedjob.observe import Observed, Refusal, read_pod
-from acceleratedjob.report import progress
-from acceleratedjob.waits import Waiting
+from acceleratedjob.observe.observed import Observed, Refusal
+from acceleratedjob.observe.pending import Waiting
+from acceleratedjob.observe.pod import read_pod
+from acceleratedjob.planner.report import progress
 from tests.operator.builders import NOW, pod, spec
 
 RUNNING: dict[str, Any] = {"running": {}}

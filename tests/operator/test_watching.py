@@ -11,24 +11,24 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from acceleratedjob import api
-from acceleratedjob.api import Manifest
-from acceleratedjob.kube.handlers import Handlers
-from acceleratedjob.kube.objects import KubernetesCluster, collection
-from acceleratedjob.kube.pulse import Pulse
-from acceleratedjob.kube.refresh import resync
-from acceleratedjob.kube.watching import watch_jobs
+from acceleratedjob.api import names
+from acceleratedjob.api.names import Manifest
+from acceleratedjob.controller.controller import Controller
+from acceleratedjob.kube.cluster import KubernetesCluster, collection
+from acceleratedjob.kube.health import Pulse
 from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.reconciler import Reconciler
+from acceleratedjob.manager.job_watch import watch_jobs
+from acceleratedjob.manager.jobs import Handlers
+from acceleratedjob.manager.refresh import resync
 from tests.operator.builders import job
 from tests.operator.talking import answering
 
-PATH = collection(api.KIND, None)
+PATH = collection(names.KIND, None)
 SECONDS = 40
 JOBS = {
-    "name": api.PLURAL,
+    "name": names.PLURAL,
     "singularName": "acceleratedjob",
-    "kind": api.KIND,
+    "kind": names.KIND,
     "namespaced": True,
     "verbs": ["list", "watch", "patch"],
 }
@@ -56,8 +56,8 @@ def group(name: str, version: str) -> Manifest:
 DISCOVERY = {
     "/api": {"versions": ["v1"]},
     "/api/v1": {"resources": [NAMESPACES]},
-    "/apis": {"groups": [group(api.GROUP, api.VERSION), group("apiextensions.k8s.io", "v1")]},
-    f"/apis/{api.API_VERSION}": {"resources": [JOBS]},
+    "/apis": {"groups": [group(names.GROUP, names.VERSION), group("apiextensions.k8s.io", "v1")]},
+    f"/apis/{names.API_VERSION}": {"resources": [JOBS]},
     "/apis/apiextensions.k8s.io/v1": {"resources": [CRDS]},
 }
 
@@ -105,13 +105,13 @@ def event(kind: str, **fields: Any) -> str:
 GONE = event("ERROR", code=410, message="too old")
 
 
-async def known(server: Server, holds: Callable[[Reconciler, Pulse], bool]) -> set[str]:
-    """The jobs that a reconciler knows as soon as something holds."""
+async def known(server: Server, holds: Callable[[Controller, Pulse], bool]) -> set[str]:
+    """The jobs that a controller knows as soon as something holds."""
     async with asyncio.timeout(SECONDS), answering(server.answer) as link:
         link.configuration.host += server.prefix
         pulse = Pulse((PATH,))
-        reconciler = Reconciler(LocalCluster())
-        handlers = Handlers(link.configuration, {None: reconciler}, pulse)
+        controller = Controller(LocalCluster())
+        handlers = Handlers(link.configuration, {None: controller}, pulse)
         cluster = KubernetesCluster(replace(link), None)
         begun: list[None] = []
         works = (
@@ -121,17 +121,17 @@ async def known(server: Server, holds: Callable[[Reconciler, Pulse], bool]) -> s
                 ready=partial(asyncio.sleep, 0),
                 begun=lambda: begun.append(None),
             ),
-            resync(cluster, reconciler, handlers.relisted[PATH]),
+            resync(cluster, controller, handlers.relisted[PATH]),
         )
         tasks = [asyncio.ensure_future(work) for work in works]
         try:
-            while not holds(reconciler, pulse):  # noqa: ASYNC110  # kopf says nothing else
+            while not holds(controller, pulse):  # noqa: ASYNC110  # kopf says nothing else
                 await asyncio.sleep(0.05)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        return set(reconciler.cache.jobs)
+        return set(controller.cache.jobs)
 
 
 @pytest.mark.parametrize(
@@ -161,8 +161,8 @@ async def known(server: Server, holds: Callable[[Reconciler, Pulse], bool]) -> s
     ],
 )
 def test_the_jobs_that_are_known(server: Server, expected: set[str]) -> None:
-    def holds(reconciler: Reconciler, _: Pulse) -> bool:
-        return set(reconciler.cache.jobs) == expected and not server.watches
+    def holds(controller: Controller, _: Pulse) -> bool:
+        return set(controller.cache.jobs) == expected and not server.watches
 
     assert asyncio.run(known(server, holds)) == expected
 

@@ -2,15 +2,23 @@ from dataclasses import replace
 
 import pytest
 
-from acceleratedjob.api import Manifest, Reason
+from acceleratedjob.api.names import Manifest, Reason
+from acceleratedjob.api.status import Failure, Pending, Status
+from acceleratedjob.api.times import format_time
 from acceleratedjob.commands.advice import ADVICE
+from acceleratedjob.commands.text import ending
 from acceleratedjob.commands.why import why
-from acceleratedjob.commands.words import ending
-from acceleratedjob.deciding import decide
-from acceleratedjob.observe import Observed
-from acceleratedjob.report import failed, invalid, progress, restarting, succeeded, suspended
-from acceleratedjob.status import Failure, Pending, Status, format_time
-from acceleratedjob.waits import Waiting
+from acceleratedjob.observe.observed import Observed
+from acceleratedjob.observe.pending import Waiting
+from acceleratedjob.planner.planner import decide
+from acceleratedjob.planner.report import (
+    failed,
+    invalid,
+    progress,
+    restarting,
+    succeeded,
+    suspended,
+)
 from tests.operator.builders import NOW, ago, job, pod, spec, stored
 
 JOB = spec(replicas=4)

@@ -1,6 +1,6 @@
 """All that may happen to one job, its pods and its operator: the rules of test_machine.py.
 
-The operator is the real one (reconciler, cache, queue, plan) over a store in memory. The machine
+The operator is the real one (controller, cache, queue, plan) over a store in memory. The machine
 decides what its pods' containers do, when it hears of it, which of its writes fail and how, and
 when it is killed.
 """
@@ -11,15 +11,16 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from acceleratedjob import api
-from acceleratedjob.api import Manifest, parse_time
+from acceleratedjob.api import names
+from acceleratedjob.api.names import Manifest
+from acceleratedjob.api.times import parse_time
 from acceleratedjob.cluster import Changed, Gone, Ref
 from acceleratedjob.local.cluster import LocalCluster
 from tests.operator.builders import job
 from tests.operator.clockwork import FATES, KINDS, Clock, Fated, Operator
 from tests.operator.containers import Containers
 
-REF = Ref(api.KIND, "research", "digits")
+REF = Ref(names.KIND, "research", "digits")
 MIN, MAX = 1, 4  # replicas
 WHICH = st.integers(0, 7)  # of the pods there are, counted round
 STOPPED = 143
@@ -76,7 +77,7 @@ class World(Containers, RuleBasedStateMachine):
         async for change in changes:
             assert isinstance(change, Changed | Gone)
             metadata = change.object["metadata"]
-            attempt, index = api.parse_pod_name(metadata["name"]) or (0, 0)
+            attempt, index = names.parse_pod_name(metadata["name"]) or (0, 0)
             pod = (attempt, index, metadata["uid"])
             if isinstance(change, Changed):
                 self.made += [pod] if pod not in self.made else []
@@ -85,7 +86,7 @@ class World(Containers, RuleBasedStateMachine):
                 self.made = [each for each in self.made if each[0] != attempt]
 
     async def _note_statuses(self) -> None:
-        async for change in self.store.watch(api.KIND):
+        async for change in self.store.watch(names.KIND):
             found = getattr(change, "objects", ()) or (getattr(change, "object", None),)
             self.told += [each.get("status") or {} for each in found if each]
 
@@ -166,7 +167,7 @@ class World(Containers, RuleBasedStateMachine):
 
     @rule(changes=CHANGES)
     def the_spec_changes(self, changes: dict[str, Any]) -> None:
-        spec = self.store.objects(api.KIND)[0]["spec"]
+        spec = self.store.objects(names.KIND)[0]["spec"]
         if "elastic" not in spec or not MIN <= changes.get("replicas", MIN) <= MAX:
             changes.pop("replicas", None)
         self.store.change(REF, lambda found: found["spec"].update(changes))
@@ -174,7 +175,7 @@ class World(Containers, RuleBasedStateMachine):
     @rule(seed=st.integers(0, 3))
     def the_job_is_suspended_changed_and_resumed(self, seed: int) -> None:
         """So fast that no operator need see it suspended."""
-        suspended = self.store.objects(api.KIND)[0]["spec"].get("suspend", False)
+        suspended = self.store.objects(names.KIND)[0]["spec"].get("suspend", False)
         change = {"suspend": True, "runtime": {"seed": seed}}
         self.store.change(REF, lambda found: found["spec"].update(change))
         self.store.change(REF, lambda found: found["spec"].update(suspend=suspended))
@@ -211,7 +212,7 @@ class World(Containers, RuleBasedStateMachine):
         self.clock.tick(ticks)
         if heard:
             self.operator.hear(kind)
-        self.operator.reconciler.take(kind, listed)
+        self.operator.controller.take(kind, listed)
 
     @rule(fates=st.lists(st.sampled_from(FATES), min_size=1, max_size=4))
     def writes_will_fail(self, fates: list[str]) -> None:

@@ -4,7 +4,7 @@ docs/troubleshooting.md has the same tables; tests/contract/test_troubleshooting
 together, and to `api.Reason`.
 """
 
-from acceleratedjob.api import Reason
+from acceleratedjob.api.names import Reason
 
 NOTHING = "Nothing."
 _DESCRIBE_POD = "`kubectl describe pod POD` shows the kubelet's events."

@@ -40,9 +40,9 @@ def _add(commands: Any, name: str, text: str, description: str) -> Any:
 
 def _asking(name: str) -> Callable[[argparse.Namespace], int]:
     def run(options: argparse.Namespace) -> int:
-        from acceleratedjob.commands import asking  # noqa: PLC0415  # only these commands pay
+        from acceleratedjob.commands import main  # noqa: PLC0415  # only these commands pay
 
-        return asyncio.run(asking.run(name, options))
+        return asyncio.run(main.run(name, options))
 
     return run
 

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from acceleratedjob.api import View, parse_time
-from acceleratedjob.commands.words import age, aligned
+from acceleratedjob.api.names import View
+from acceleratedjob.api.times import parse_time
+from acceleratedjob.commands.text import age, aligned
 from acceleratedjob.terminal import plain
 
 HEADER = ("NAME", "PHASE", "READY", "STEP", "PROGRESS", "ETA", "RESTARTS", "AGE")

@@ -4,15 +4,16 @@ import dataclasses
 from collections.abc import Iterator
 from datetime import datetime
 
-from acceleratedjob import devices
-from acceleratedjob.api import ConditionType, Phase, View, parse_time
+from acceleratedjob.api import devices
+from acceleratedjob.api.names import ConditionType, Phase, View
+from acceleratedjob.api.schema import key
+from acceleratedjob.api.spec import AUTO, JobSpec
+from acceleratedjob.api.status import Condition, Failure, Pending, Status
+from acceleratedjob.api.times import parse_time
 from acceleratedjob.commands.advice import advise
-from acceleratedjob.commands.words import age, ending
+from acceleratedjob.commands.text import age, ending
 from acceleratedjob.errors import InvalidSpec
-from acceleratedjob.restart import backoff_end
-from acceleratedjob.schema import key
-from acceleratedjob.spec import AUTO, JobSpec
-from acceleratedjob.status import Condition, Failure, Pending, Status
+from acceleratedjob.planner.failure_policy import backoff_end
 from acceleratedjob.terminal import lines
 
 SHOWN_FAILURES = 3

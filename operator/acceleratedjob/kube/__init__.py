@@ -1,5 +1,5 @@
-"""A cluster behind an API server: the only importer of `kubernetes`.
+"""A cluster behind an API server.
 
-Manifests stay JSON from end to end. The client's models would cost several times the CPU of a
-pod's creation and tell nothing that the planner needs.
+Manifests are JSON throughout. The models of the Python client would multiply the CPU time of a
+pod's creation, and offer nothing that the planner needs.
 """

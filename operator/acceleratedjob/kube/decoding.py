@@ -1,8 +1,8 @@
 """Decodes JSON from an API server, also JSON that is too deep or too long for Python's decoder.
 
-What is nested deeper than MAX_DEPTH is replaced by null. Only a job can be so deep, and a job is
-refused at a smaller depth than that (`bounds`), so nothing is lost that is used. A large list is
-decoded entry by entry, and the loop has its turn between two.
+Values nested deeper than MAX_DEPTH are replaced by null. Only a job can be nested so deeply, and
+jobs are refused at a smaller depth (`api.bounds`), so nothing is lost that would be used. A large
+list is decoded item by item, and the event loop runs between two items.
 """
 
 import asyncio
@@ -25,14 +25,14 @@ Take = Callable[[Any], Any]
 
 
 async def decode(text: bytes, take: Take | None = None) -> Any:
-    """The value of a JSON text.
+    """Decode a JSON text.
 
     Args:
         text: UTF-8, of any length and depth.
-        take: is given each entry of a list of objects; what it returns stands in the entry's place.
+        take: called for each item of a list of objects; its result replaces the item.
 
     Raises:
-        ValueError: it is not JSON.
+        ValueError: the text is not JSON.
     """
     try:
         return await _decode(text.decode(), take)
@@ -42,7 +42,7 @@ async def decode(text: bytes, take: Take | None = None) -> Any:
 
 
 def cut(text: bytes) -> bytes:
-    """A JSON text with null in the place of what is nested deeper than MAX_DEPTH.
+    """A JSON text in which null replaces what is nested deeper than MAX_DEPTH.
 
     >>> cut(b"[" * 201 + b"1" + b"]" * 201) == b"[" * 200 + b"null" + b"]" * 200
     True
@@ -62,10 +62,10 @@ def cut(text: bytes) -> bytes:
 
 
 async def _decode(text: str, take: Take | None) -> Any:
-    """As `decode`.
+    """Decode as `decode` does.
 
     Raises:
-        RecursionError: it is nested deeper than Python's decoder goes.
+        RecursionError: the text is nested deeper than Python's decoder allows.
     """
     if take is None and len(text) <= _AT_ONCE:
         return _loads(text)
@@ -92,9 +92,9 @@ def _loads(text: str) -> Any:
 
 @contextlib.contextmanager
 def _uncollected() -> Iterator[None]:
-    """Without the garbage collector, for what makes no garbage.
+    """Disable the garbage collector inside the block, which must create no reference cycles.
 
-    While half a million lists are made it would walk through all objects again and again.
+    While half a million lists are created, the collector would visit all objects again and again.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -106,7 +106,7 @@ def _uncollected() -> Iterator[None]:
 
 
 async def _entries(cursor: "_Cursor", take: Take | None) -> list[Any]:
-    """The rest of a list whose bracket was passed."""
+    """The items of a list, after its opening bracket."""
     entries: list[Any] = []
     while not cursor.passes("]"):
         entry = cursor.value()
@@ -119,7 +119,7 @@ async def _entries(cursor: "_Cursor", take: Take | None) -> list[Any]:
 
 @dataclass(slots=True)
 class _Cursor:
-    """A place in a JSON text, behind which all is read."""
+    """A position in a JSON text."""
 
     text: str
     at: int = 0
@@ -131,22 +131,22 @@ class _Cursor:
         return value
 
     def sees(self, character: str) -> bool:
-        """Whether a character comes next; at the end of the text, the empty one."""
+        """Whether a character is next; the empty string is next at the end of the text."""
         at = self._next()
         return self.text[at : at + 1] == character
 
     def passes(self, character: str) -> bool:
-        """Whether a character comes next, and go behind it if so."""
+        """Whether a character is next; if it is, skip it."""
         if not self.sees(character):
             return False
         self.at = self._next() + len(character)
         return True
 
     def expect(self, character: str) -> None:
-        """Go behind a character.
+        """Skip a character.
 
         Raises:
-            ValueError: another one comes.
+            ValueError: another character is next.
         """
         if not self.passes(character):
             raise json.JSONDecodeError(f"Expecting {character!r}", self.text, self._next())

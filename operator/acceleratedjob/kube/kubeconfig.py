@@ -1,7 +1,7 @@
-"""Which kubeconfig and which of its contexts is meant, and whether it can be one at all.
+"""Finds and validates the kubeconfig and its context.
 
-The client library reads it too. Here it is read first, to say what must hold, what was found, and
-in which file: the library answers most mistakes with a TypeError.
+The client library reads the kubeconfig, too. It is validated here first, so that errors say what
+must hold, what was found, and in which file: the library raises a TypeError for most mistakes.
 """
 
 import os
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from acceleratedjob.api import View
+from acceleratedjob.api.names import View
 from acceleratedjob.errors import Unreachable
 
 USUAL = "~/.kube/config"
@@ -30,10 +30,10 @@ class Kubeconfig:
 
 
 def find(files: str | None, context: str | None) -> Kubeconfig:
-    """The context of some files, or of those that kubectl would use.
+    """Find a context in the given files, or in those that kubectl would use.
 
     Raises:
-        Unreachable: it cannot be used; the message says why.
+        Unreachable: the context cannot be used; the message says why.
     """
     where = files or os.environ.get("KUBECONFIG") or USUAL
     told = [_read(each) for each in _present(where)]
@@ -59,7 +59,7 @@ def find(files: str | None, context: str | None) -> Kubeconfig:
 
 
 def _present(where: str) -> list[Path]:
-    """Those of the files that are there; of several some may be missing, as for kubectl."""
+    """The files that exist; some of several may be missing, as for kubectl."""
     files = [Path(each).expanduser() for each in where.split(os.pathsep) if each]
     present = [each for each in files if os.path.exists(each)]  # noqa: PTH110  # never raises
     if not present:
@@ -86,7 +86,7 @@ def _read(file: Path) -> View:
 
 
 def _named(told: Iterable[View], section: str, name: str, where: str) -> View:
-    """The first entry of a name in a section of any file."""
+    """The first entry with a name, in a section of any of the files."""
     entries = [one for each in told for one in _entries(each.get(section))]
     for one in entries:
         if one["name"] == name:

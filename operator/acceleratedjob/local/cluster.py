@@ -10,21 +10,16 @@ import json
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-from acceleratedjob import api
-from acceleratedjob.api import Manifest, View
+from acceleratedjob.api import names
+from acceleratedjob.api.names import Manifest, View
+from acceleratedjob.api.times import format_time, utc_now
 from acceleratedjob.cluster import Change, Changed, Gone, Listed, Ref, Rendered
 from acceleratedjob.errors import AlreadyExists, Conflict, NotFound
-from acceleratedjob.status import format_time
 
 DEFAULT_GRACE_SECONDS = 30  # Kubernetes' own
 _NOTHING: Manifest = {"metadata": {"uid": None}}
-
-
-def utc_now() -> datetime:
-    """The time, aware."""
-    return datetime.now(UTC)
 
 
 class LocalCluster:
@@ -160,7 +155,8 @@ def _is_listed(manifest: View) -> bool:
     """Whether a watch shows an object: what jobs have only with the label of a job."""
     labels = manifest["metadata"].get("labels") or {}
     return (
-        manifest["kind"] not in ("Pod", "Service", "NetworkPolicy") or api.JOB_NAME_LABEL in labels
+        manifest["kind"] not in ("Pod", "Service", "NetworkPolicy")
+        or names.JOB_NAME_LABEL in labels
     )
 
 

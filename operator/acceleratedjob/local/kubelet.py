@@ -8,17 +8,17 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from acceleratedjob import api
-from acceleratedjob.api import Manifest, View, parse_time
+from acceleratedjob.api import names
+from acceleratedjob.api.names import Manifest, View
+from acceleratedjob.api.template import trainer
+from acceleratedjob.api.times import format_time, parse_time, utc_now
 from acceleratedjob.cluster import Changed, Listed, Ref
-from acceleratedjob.endings import SIGNAL_BASE
-from acceleratedjob.local.cluster import LocalCluster, grace_period, utc_now
+from acceleratedjob.local.cluster import LocalCluster, grace_period
 from acceleratedjob.local.container import Container
 from acceleratedjob.local.lines import Line
 from acceleratedjob.local.process import Command, command, free_port, missing_script
-from acceleratedjob.status import format_time
-from acceleratedjob.template import trainer
-from acceleratedjob.termination import MAX_BYTES
+from acceleratedjob.observe.endings import SIGNAL_BASE
+from acceleratedjob.observe.termination import MAX_BYTES
 
 NODE = "local"
 CANNOT_START = 128  # containerd's exit code for a command that it cannot start
@@ -150,7 +150,7 @@ def _seconds_until(deadline: datetime) -> float:
 
 def replica_index(pod: View) -> int:
     """The index of a pod's replica."""
-    return int(pod["metadata"]["labels"][api.REPLICA_INDEX_LABEL])
+    return int(pod["metadata"]["labels"][names.REPLICA_INDEX_LABEL])
 
 
 def _ended(code: int, ready: Command, message: str) -> Manifest:

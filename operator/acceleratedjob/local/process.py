@@ -15,11 +15,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from acceleratedjob.api import CONTROLLER, View
+from acceleratedjob.api.names import CONTROLLER, View
+from acceleratedjob.api.sections import Scheduling
+from acceleratedjob.api.spec import JobSpec
+from acceleratedjob.api.template import reserved_env, trainer, trainer_index
 from acceleratedjob.errors import InvalidSpec
-from acceleratedjob.sections import Scheduling
-from acceleratedjob.spec import JobSpec
-from acceleratedjob.template import reserved_env, trainer, trainer_index
 
 LOOPBACK = "127.0.0.1"
 _ADDRESSES = ("MASTER_ADDR", "PET_MASTER_ADDR")

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from acceleratedjob.cli import parser
-from acceleratedjob.kube import program
-from acceleratedjob.kube.logs import configure_logging
-from acceleratedjob.kube.options import Options
+from acceleratedjob.manager import manager
+from acceleratedjob.manager.flags import Options
+from acceleratedjob.manager.logformat import configure_logging
 
 TICK = 0.01  # seconds
 
@@ -35,7 +35,7 @@ async def main(file: Path, flags: list[str]) -> None:
     options = Options.of(parser().parse_args(["operator", *flags]))
     configure_logging(options.log_format, options.log_level)
     noting = asyncio.create_task(note(file.write_text))
-    await program.run(options)
+    await manager.run(options)
     noting.cancel()
 
 

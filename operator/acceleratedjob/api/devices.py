@@ -1,0 +1,87 @@
+"""Which devices the training container has, as far as its template says.
+
+What a template does not say is not guessed: a container may have devices by a resource claim (DRA),
+by its runtime class, or by what it may see of its node, and only the node knows them then.
+"""
+
+import re
+from collections.abc import Iterator
+
+from acceleratedjob.api.names import View
+from acceleratedjob.api.template import limits, trainer
+
+# Resources that are devices, one for each process. Of the same vendors there are others, which are
+# amounts: nvidia.com/gpumem, gpu.intel.com/millicores, huawei.com/Ascend910-memory.
+DEVICE = re.compile(
+    r"nvidia\.com/(gpu(\.shared)?|mig-.+)"
+    r"|amd\.com/(gpu|[a-z]+_nps\d+)"  # a partition is named by its mode: cpx_nps4
+    r"|gpu\.intel\.com/(i915|xe)"
+    r"|habana\.ai/gaudi"
+    r"|huawei\.com/Ascend[^-]*"
+    r"|cambricon\.com/mlu"
+    r"|mthreads\.com/gpu"
+)
+_VISIBLE = re.compile(r"(NVIDIA|AMD|HABANA|ASCEND)_VISIBLE_DEVICES")  # for a container runtime
+_NONE_VISIBLE = ("", "none", "void")
+
+
+def count(template: View) -> int:
+    """How many devices for a process each (GPUs, MIG slices, …) the training container asks for."""
+    return sum(number for _, number in _counted(template))
+
+
+def found(template: View) -> str:
+    """What there is for `processesPerReplica: auto`, in words.
+
+    >>> container = {"name": "trainer", "resources": {"claims": [{"name": "gpus"}]}}
+    >>> found({"spec": {"containers": [container]}})
+    'the claim gpus, whose devices cannot be counted here'
+    """
+    counted = [f"{number} of {name}" for name, number in _counted(template)]
+    if counted:
+        return " and ".join(counted)
+    others = list(uncounted(template))
+    return (
+        f"{' and '.join(others)}, whose devices cannot be counted here" if others else "no device"
+    )
+
+
+def uncounted(template: View) -> Iterator[str]:
+    """All that may be, or bring, devices of which nobody can tell here how many processes they are.
+
+    An extended resource that is not known may be a device: google.com/tpu, of which one process
+    drives several, aws.amazon.com/neuron, of which each drives several, or a newer vendor's.
+    """
+    for name, amount in limits(template):
+        if amount and "/" in name and not DEVICE.fullmatch(name):
+            yield f"{amount:f} of {name}"
+    yield from _of_container(trainer(template))
+    yield from _of_pod(template["spec"])
+
+
+def _of_container(container: View) -> Iterator[str]:
+    for claim in (container.get("resources") or {}).get("claims") or ():
+        yield f"the claim {claim['name']}"
+    if (container.get("securityContext") or {}).get("privileged"):
+        yield "a privileged container"
+    for variable in container.get("env") or ():
+        if _VISIBLE.fullmatch(variable["name"]) and variable.get("value") not in _NONE_VISIBLE:
+            yield f"the variable {variable['name']}"
+
+
+def _of_pod(pod: View) -> Iterator[str]:
+    if pod.get("runtimeClassName"):
+        yield f"the runtime class {pod['runtimeClassName']}"
+    for volume in pod.get("volumes") or ():
+        path = str((volume.get("hostPath") or {}).get("path", ""))
+        if f"{path}/".startswith("/dev/"):
+            yield f"the node's {path}"
+
+
+def may_be(template: View) -> bool:
+    """Whether the training container may have a device, counted or not."""
+    return bool(count(template)) or any(True for _ in uncounted(template))
+
+
+def _counted(template: View) -> list[tuple[str, int]]:
+    return [(name, int(n)) for name, n in limits(template) if n and DEVICE.fullmatch(name)]

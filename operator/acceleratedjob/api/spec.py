@@ -1,0 +1,238 @@
+"""The job as its author wants it: from a manifest to a frozen `JobSpec`, or a refusal.
+
+Fields and defaults are those of the CRD (charts/acceleratedjob), which documents them. The
+operator checks again what the API server has checked, because `acceleratedjob run` has none.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from acceleratedjob.api import devices, template
+from acceleratedjob.api.bounds import UNREADABLE, excess
+from acceleratedjob.api.fingerprints import fingerprint
+from acceleratedjob.api.names import API_VERSION, CONTROLLER, KIND, MAX_NAME_LENGTH, View
+from acceleratedjob.api.schema import (
+    boolean,
+    choice,
+    dump,
+    integer,
+    mapping,
+    read,
+    readable,
+    section,
+    text,
+)
+from acceleratedjob.api.sections import (
+    MAX_PROCESSES,
+    MAX_REPLICAS,
+    Elastic,
+    FailurePolicy,
+    Network,
+    RuntimeSettings,
+    Scheduling,
+    SharedMemory,
+    read_elastic,
+    read_failure_policy,
+    read_network,
+    read_scheduling,
+)
+from acceleratedjob.errors import InvalidSpec, shown
+
+USUAL_GRACE_SECONDS = 30  # Kubernetes' own
+AUTO = "auto"
+_NO_TEMPLATE: View = {"spec": {"containers": [{"name": template.TRAINER}]}}
+_CONTROLLER = text(
+    r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?",
+    f"a controller's name, such as {CONTROLLER}",
+    at_most=63,  # as of batch/v1's managedBy
+)
+
+
+def _auto_or_count(value: object, path: str) -> int | str:
+    if value == AUTO:
+        return AUTO
+    if isinstance(value, str):
+        raise InvalidSpec(path, f"must be auto or a whole number, got {shown(value)}")
+    count: int = integer(minimum=1, maximum=MAX_PROCESSES)(value, path)
+    return count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Spec:
+    """The manifest's `spec`, field for field."""
+
+    template: Annotated[View, template.read_template]
+    replicas: Annotated[int, integer(minimum=1, maximum=MAX_REPLICAS)] = 1
+    processes_per_replica: Annotated[int | str, _auto_or_count] = AUTO
+    elastic: Annotated[Elastic | None, read_elastic] = None
+    runtime: Annotated[RuntimeSettings, section(RuntimeSettings)] = RuntimeSettings()
+    suspend: Annotated[bool, boolean] = False
+    managed_by: Annotated[str | None, _CONTROLLER] = None
+    active_deadline_seconds: Annotated[int | None, integer(minimum=1)] = None
+    startup_deadline_seconds: Annotated[int | None, integer(minimum=1)] = None
+    ttl_seconds_after_finished: Annotated[int | None, integer(minimum=0)] = None
+    failure_policy: Annotated[FailurePolicy, read_failure_policy] = FailurePolicy()
+    clean_pod_policy: Annotated[str, choice("Running", "All", "None")] = "Running"
+    scheduling: Annotated[Scheduling, read_scheduling] = Scheduling()
+    network: Annotated[Network, read_network] = Network()
+    shared_memory: Annotated[SharedMemory, section(SharedMemory)] = SharedMemory()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec(_Spec):
+    """A job that can be run: its identity and its spec, complete and checked."""
+
+    name: str = ""
+    namespace: str = "default"
+    uid: str = ""  # empty for a job that no cluster has stored
+    generation: int = 0
+    attempt_size: int | None = None  # replicas of the current attempt, once it is decided
+    attempt_processes: int | None = None  # of each of them, as counted when it was decided
+    fingerprints: tuple[str, ...] = ()  # of what pods are made from, see `_fingerprints`
+
+    @classmethod
+    def from_manifest(cls, manifest: View) -> "JobSpec":
+        """Read an AcceleratedJob.
+
+        Raises:
+            InvalidSpec: it cannot be run as it is.
+        """
+        _check_kind(manifest)
+        _check_extent(manifest)
+        metadata = mapping(manifest.get("metadata") or {}, "metadata")
+        spec = read(_Spec, manifest.get("spec") or {}, "spec")
+        _check_bounds(spec)
+        _check_priority(spec)
+        _check_devices(spec)
+        return cls(
+            **{name: getattr(spec, name) for name in _Spec.__dataclass_fields__},
+            name=_check_name(metadata.get("name")),
+            namespace=metadata.get("namespace") or "default",
+            uid=metadata.get("uid", ""),
+            generation=metadata.get("generation", 0),
+            fingerprints=_fingerprints(spec),
+        )
+
+    @classmethod
+    def from_refused(cls, manifest: View) -> "JobSpec":
+        """What can be read of a job that `from_manifest` refuses; the rest has its defaults.
+
+        It tells of the author's wishes for what there is; no pod is made from it.
+        """
+        metadata = manifest["metadata"]
+        is_bounded = manifest.get(UNREADABLE) is None and excess(manifest.get("spec")) is None
+        known = readable(_Spec, manifest.get("spec") if is_bounded else None)
+        return cls(
+            **{"template": _NO_TEMPLATE} | known,
+            name=metadata["name"],
+            namespace=metadata["namespace"],
+            uid=metadata["uid"],
+            generation=metadata.get("generation", 0),
+        )
+
+    @property
+    def fingerprint(self) -> str | None:
+        """The hash that an attempt is recorded with; None for a job that was not read."""
+        return next(iter(self.fingerprints), None)
+
+    @property
+    def size(self) -> int:
+        """Replicas of the current attempt; as many as are wanted, unless fewer found a node."""
+        return self.attempt_size or self.replicas
+
+    @property
+    def processes(self) -> int:
+        """Processes in each replica: `auto` is the devices asked for, or one without any.
+
+        An attempt keeps its number, also if a later version of the operator counts more devices.
+        """
+        given = self.attempt_processes or self.processes_per_replica
+        return given if isinstance(given, int) else _counted(self)
+
+    @property
+    def world_size(self) -> int:
+        """All processes of one attempt."""
+        return self.size * self.processes
+
+    @property
+    def grace_seconds(self) -> int:
+        """Seconds that a pod has between SIGTERM and SIGKILL."""
+        given: Any = self.template["spec"].get("terminationGracePeriodSeconds")
+        return USUAL_GRACE_SECONDS if given is None else int(given)
+
+
+def _check_extent(manifest: View) -> None:
+    """Before anything else is read of it: all that follows takes a bounded time."""
+    sentence = manifest.get(UNREADABLE) or excess(manifest.get("spec"))
+    if sentence is not None:
+        raise InvalidSpec("spec", str(sentence))
+
+
+def _counted(spec: _Spec) -> int:
+    """What `auto` is: a process for each device, or one without any."""
+    return max(1, devices.count(spec.template))
+
+
+def _fingerprints(spec: _Spec) -> tuple[str, ...]:
+    """Hashes of what pods are made from: of another one they are another attempt's.
+
+    The first is of what is written, where neither a default that a later version adds nor a device
+    that it learns to count changes anything. If a number of processes says the same as `auto`, the
+    second is of the other. Replicas are compared by themselves, and what only the operator reads is
+    of no attempt.
+    """
+    given, counted = spec.processes_per_replica, _counted(spec)
+    words = {given: None} | ({AUTO: None, counted: None} if given in (AUTO, counted) else {})
+    sections = (spec.runtime, spec.scheduling, spec.network, spec.shared_memory)
+    shared = fingerprint(spec.template, *map(_given, sections))
+    return tuple(fingerprint(shared, word) for word in words)
+
+
+def _given(section: Any) -> dict[str, Any]:
+    """What a section says, without its defaults."""
+    return {
+        field.name: dump(getattr(section, field.name))
+        for field in dataclasses.fields(section)
+        if getattr(section, field.name) != field.default and field.name != "isolate"
+    }
+
+
+def _check_bounds(spec: _Spec) -> None:
+    bounds = spec.elastic
+    if bounds is not None and not bounds.min_replicas <= spec.replicas <= bounds.max_replicas:
+        within = f"elastic's minReplicas ({bounds.min_replicas}) and maxReplicas"
+        sentence = f"must be within {within} ({bounds.max_replicas}), got {spec.replicas}"
+        raise InvalidSpec("spec.replicas", sentence)
+
+
+def _check_priority(spec: _Spec) -> None:
+    ours = spec.scheduling.priority_class_name
+    theirs = spec.template["spec"].get("priorityClassName")
+    if None not in (ours, theirs) and ours != theirs:
+        sentence = f"must be the template's ({shown(theirs)}) or be set in one place only"
+        sentence = f"{sentence}, got {shown(ours)}"
+        raise InvalidSpec("spec.scheduling.priorityClassName", sentence)
+
+
+def _check_devices(spec: _Spec) -> None:
+    asked = devices.count(spec.template)
+    if asked > MAX_PROCESSES:
+        index = template.trainer_index(spec.template)
+        path = f"spec.template.spec.containers[{index}].resources.limits"
+        raise InvalidSpec(path, f"must have at most {MAX_PROCESSES} devices, got {asked}")
+
+
+def _check_kind(manifest: View) -> None:
+    for name, wanted in (("apiVersion", API_VERSION), ("kind", KIND)):
+        if manifest.get(name) != wanted:
+            raise InvalidSpec(name, f"must be {wanted}, got {shown(manifest.get(name))}")
+
+
+def _check_name(name: object) -> str:
+    if name is None:
+        raise InvalidSpec("metadata.name", "is required")
+    what = "a lowercase DNS label that starts with a letter, because it names the job's Service"
+    reader = text(r"[a-z]([-a-z0-9]*[a-z0-9])?", what, at_most=MAX_NAME_LENGTH)
+    checked: str = reader(name, "metadata.name")
+    return checked

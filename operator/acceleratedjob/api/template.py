@@ -1,0 +1,147 @@
+"""What the operator reads in a job's pod template, and what it refuses there.
+
+The rest of a PodTemplateSpec is the API server's to judge, when the first pod is created.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+from acceleratedjob.api import quantity
+from acceleratedjob.api.names import View
+from acceleratedjob.api.schema import (
+    Reader,
+    boolean,
+    choice,
+    integer,
+    list_of,
+    mapping,
+    mapping_of,
+    partly,
+    string,
+    text,
+)
+from acceleratedjob.errors import InvalidSpec, shown
+
+TRAINER = "trainer"  # the training container's name; without one of this name it is the first
+# Variables of the contract (`env`), which an author may not set, and why.
+_RESERVED_ENV = {
+    re.compile(
+        r"(LOCAL_|GROUP_)?(RANK|WORLD_SIZE)|(PET_)?MASTER_(ADDR|PORT)"
+        r"|PET_(NNODES|NPROC_PER_NODE|NODE_RANK)"
+    ): "is set by the operator",
+    re.compile(r"ACCELERATEDJOB_.*"): "begins with ACCELERATEDJOB_, as only the operator's may",
+    re.compile(r"PET_STANDALONE"): "may not be set: each replica would train for itself",
+}
+REQUIRED_TERMS = "requiredDuringSchedulingIgnoredDuringExecution"
+
+
+def _refused(why: str) -> Reader:
+    def reader(_value: object, path: str) -> None:
+        raise InvalidSpec(path, why)
+
+    return reader
+
+
+def read_quantity(value: object, path: str) -> Decimal:
+    """An amount, at least 0."""
+    try:
+        amount = quantity.parse(value)  # type: ignore[arg-type]  # whatever it is, parse says so
+    except ValueError as error:
+        raise InvalidSpec(path, str(error)) from error
+    if amount < 0:
+        raise InvalidSpec(path, f"must be at least 0, got {shown(value)}")
+    return amount
+
+
+_MANY = 2**31
+_WORDS = list_of(string, at_most=_MANY)
+_MAPPINGS = list_of(mapping, at_most=_MANY)
+_TERMS = partly({REQUIRED_TERMS: _MAPPINGS})
+_NAMED = list_of(partly({"name": string}, required=["name"]), at_most=_MANY)
+_VARIABLE = partly({"name": string, "value": string}, required=["name"])
+_CONTAINER = partly(
+    {
+        "name": text(r"(?s:.+)", "a name"),
+        "command": _WORDS,
+        "args": _WORDS,
+        "env": list_of(_VARIABLE, at_most=_MANY),
+        "volumeMounts": list_of(partly({"mountPath": string}), at_most=_MANY),
+        "resources": partly({"limits": mapping_of(read_quantity), "claims": _NAMED}),
+        "securityContext": mapping,
+    },
+    required=["name"],
+)
+# What the operator reads, adds to or decides. The rest is the API server's to judge.
+_POD = partly(
+    {
+        "containers": list_of(_CONTAINER, at_least=1, at_most=_MANY),
+        "volumes": list_of(partly({"name": string, "hostPath": mapping}), at_most=_MANY),
+        "runtimeClassName": string,
+        "hostNetwork": boolean,
+        "dnsPolicy": string,
+        "affinity": partly({"podAffinity": _TERMS, "podAntiAffinity": _TERMS}),
+        "terminationGracePeriodSeconds": integer(minimum=0),
+        "priorityClassName": string,
+        "restartPolicy": choice("Never"),
+        "hostname": _refused("may not be set: the operator names each pod for its replica"),
+        "subdomain": _refused("may not be set: it is the job's Service"),
+    },
+    required=["containers"],
+)
+_STRINGS = mapping_of(string)
+# Generators of manifests write `creationTimestamp: null`.
+_METADATA = partly(
+    {"labels": _STRINGS, "annotations": _STRINGS, "creationTimestamp": string}, whole=True
+)
+_TEMPLATE = partly({"metadata": _METADATA, "spec": _POD}, required=["spec"], whole=True)
+
+
+def read_template(value: object, path: str) -> View:
+    """Check a pod template; it is returned as it came.
+
+    Raises:
+        InvalidSpec: it has no container, decides what the operator decides, or sets an environment
+            variable of the contract.
+    """
+    template: View = _TEMPLATE(value, path)
+    _check_env(trainer(template), f"{path}.spec.containers[{trainer_index(template)}].env")
+    return template
+
+
+def _check_env(container: View, path: str) -> None:
+    for i, variable in enumerate(container.get("env") or ()):
+        why = reserved_env(variable["name"])
+        if why is not None:
+            raise InvalidSpec(f"{path}[{i}].name", f"{variable['name']} {why}")
+
+
+def reserved_env(name: str) -> str | None:
+    """Why an author may not set a variable; None if they may."""
+    return next((why for names, why in _RESERVED_ENV.items() if names.fullmatch(name)), None)
+
+
+def trainer_index(template: View) -> int:
+    """Index of the training container: the one named `trainer`, else the first."""
+    names = [container["name"] for container in template["spec"]["containers"]]
+    return names.index(TRAINER) if TRAINER in names else 0
+
+
+def trainer(template: View) -> View:
+    """The training container."""
+    container: View = template["spec"]["containers"][trainer_index(template)]
+    return container
+
+
+def limit(template: View, resource: str) -> Decimal | None:
+    """The training container's limit of a resource, in cores or bytes; None without one."""
+    return dict(limits(template)).get(resource)
+
+
+def limits(template: View) -> Iterator[tuple[str, Decimal]]:
+    """The training container's limits, by resource."""
+    resources: Mapping[str, Any] = trainer(template).get("resources") or {}
+    for name, amount in (resources.get("limits") or {}).items():
+        if amount is not None:
+            yield name, quantity.parse(amount)

@@ -1,0 +1,23 @@
+"""Times as the API writes them."""
+
+from datetime import UTC, datetime
+
+
+def parse_time(text: str) -> datetime:
+    """A time as the API writes it, aware, in UTC."""
+    return datetime.fromisoformat(text)
+
+
+def format_time(time: datetime) -> str:
+    """A time as the API writes it: UTC, whole seconds.
+
+    >>> from datetime import UTC
+    >>> format_time(datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC))
+    '2026-01-02T03:04:05Z'
+    """
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def utc_now() -> datetime:
+    """The time, aware."""
+    return datetime.now(UTC)

@@ -1,0 +1,86 @@
+"""`acceleratedjob logs`: whose log is shown, and what stands before its lines."""
+
+from dataclasses import dataclass
+
+from acceleratedjob.api import names
+from acceleratedjob.api.names import View
+
+_COLOURS = (36, 33, 35, 32, 34, 31)  # ANSI, one for each replica in turn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Replicas of one attempt of a job."""
+
+    job: str
+    attempt: int
+    size: int  # replicas of the attempt
+    processes: int  # of each
+    replica: int | None = None  # None: all
+
+    @property
+    def indices(self) -> range:
+        """The chosen replicas."""
+        return range(self.size) if self.replica is None else range(self.replica, self.replica + 1)
+
+    @property
+    def selector(self) -> str:
+        """Labels by which the attempt's pods are found."""
+        return f"{names.JOB_NAME_LABEL}={self.job},{names.ATTEMPT_LABEL}={self.attempt}"
+
+    def prefix(self, index: int, *, colour: bool) -> str:
+        """What stands before each line of a replica; nothing if it is the only one."""
+        if len(self.indices) == 1:
+            return ""
+        text = f"rank {index}" if self.processes == 1 else f"replica {index}"
+        padded = text.ljust(len(text) - len(str(index)) + len(str(self.size - 1)))
+        if not colour:
+            return f"{padded} | "
+        return f"\x1b[{_COLOURS[index % len(_COLOURS)]}m{padded} |\x1b[0m "
+
+
+def choose(
+    job: View, *, rank: int | None = None, replica: int | None = None, previous: bool = False
+) -> Choice:
+    """The replicas that are asked for.
+
+    Raises:
+        ValueError: there are none such.
+    """
+    status, name = job.get("status") or {}, job["metadata"]["name"]
+    processes, size = int(status.get("processesPerReplica") or 1), int(status.get("size") or 0)
+    attempt = int(status.get("attempt") or 0) - previous
+    if attempt < 0:
+        raise ValueError(f"attempt 0 is the first one of {name}: there is none before it")
+    if not size:
+        raise ValueError(f"{name} has no pods: see `acceleratedjob why {name}`")
+    if rank is not None:
+        replica = rank // processes
+    if replica is not None and not 0 <= replica < size:
+        asked = f"--replica {replica}" if rank is None else f"--rank {rank}"
+        ranks = f"ranks 0 to {size * processes - 1}, replicas 0 to {size - 1}"
+        raise ValueError(f"{asked}: {name} has {ranks}")
+    return Choice(job=name, attempt=attempt, size=size, processes=processes, replica=replica)
+
+
+def mixed(choice: Choice, rank: int) -> str:
+    """That a rank's output cannot be told from its neighbours', where it is so."""
+    if choice.processes == 1:
+        return ""
+    first = rank // choice.processes * choice.processes
+    ranks = f"{first} to {first + choice.processes - 1}"
+    return f"rank {rank} is in replica {choice.replica}, whose log has ranks {ranks} mixed"
+
+
+def container(pod: View) -> str:
+    """The name of a pod's training container."""
+    annotations = pod["metadata"].get("annotations") or {}
+    name = annotations.get(names.DEFAULT_CONTAINER) or pod["spec"]["containers"][0]["name"]
+    return str(name)
+
+
+def has_begun(pod: View) -> bool:
+    """Whether a pod's training container runs or has run, so that there is a log."""
+    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
+    states = (one.get("state") or {} for one in statuses if one["name"] == container(pod))
+    return any("running" in state or "terminated" in state for state in states)

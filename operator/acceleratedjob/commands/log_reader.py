@@ -1,0 +1,125 @@
+"""Logs of a job's pods, to their present end or while they are written."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TextIO
+
+import aiohttp
+
+from acceleratedjob.api import names
+from acceleratedjob.api.names import View
+from acceleratedjob.cluster import Change, Gone, Listed
+from acceleratedjob.commands.log_choice import Choice, container, has_begun
+from acceleratedjob.errors import ClusterError, NotFound
+from acceleratedjob.kube.client import Connection
+from acceleratedjob.kube.cluster import collection
+from acceleratedjob.kube.health import Pulse
+from acceleratedjob.kube.informer import Stream
+from acceleratedjob.local.lines import Line, LineCutter
+
+
+def wants_colour(wish: str, out: TextIO) -> bool:
+    """Whether lines are coloured: as is wished, else on a terminal if nothing says otherwise."""
+    if wish != "auto":
+        return wish == "always"
+    return out.isatty() and not os.environ.get("NO_COLOR")
+
+
+@dataclass(slots=True, kw_only=True)
+class Reader:
+    """Prints the logs of the chosen replicas."""
+
+    connection: Connection
+    namespace: str
+    choice: Choice
+    uid: str  # of the job
+    colour: bool
+    out: TextIO = field(default_factory=lambda: sys.stdout)
+    _tasks: dict[int, asyncio.Task[None]] = field(default_factory=dict)  # by replica index
+    _gone: set[int] = field(default_factory=set)  # replicas whose pods went before they began
+
+    async def show(self) -> None:
+        """Print what there is, replica by replica.
+
+        Raises:
+            NotFound: no pod of the attempt is left, or none has begun.
+            ClusterError: a log cannot be had; those that can are shown before.
+        """
+        pages = self._stream().pages()
+        pods = [pod async for page in pages for pod in page.objects]
+        found = dict(sorted(pair for pod in pods for pair in self._chosen(pod)))
+        begun = {index: pod for index, pod in found.items() if has_begun(pod)}
+        if not begun:
+            name = self.choice.job
+            state = "none has begun" if found else "they are gone, and their logs with them"
+            raise NotFound(
+                f"no log of attempt {self.choice.attempt}: {state}; "
+                f"`acceleratedjob why {name}` tells what is known of it"
+            )
+        errors = []
+        for index, pod in begun.items():
+            try:
+                await self._copy(index, pod, follow=False)
+            except ClusterError as error:  # one's pod or node is gone; the others' logs are shown
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    async def follow(self) -> None:
+        """Print lines as they come, until every chosen replica's container has ended."""
+        watching = asyncio.ensure_future(self._watch())
+        try:
+            await watching
+            await asyncio.gather(*self._tasks.values())
+        finally:
+            for task in (watching, *self._tasks.values()):
+                task.cancel()
+
+    async def _watch(self) -> None:
+        """Begin with each pod when its container does; return when all have begun or are gone."""
+        async for change in self._stream().changes():
+            self._take(change)
+            failed = [one for one in self._tasks.values() if one.done() and one.exception()]
+            if failed or {*self._tasks, *self._gone} >= {*self.choice.indices}:
+                return
+
+    def _take(self, change: Change) -> None:
+        pods = change.objects if isinstance(change, Listed) else (change.object,)
+        for pod in pods:
+            for index, _ in self._chosen(pod):
+                if index in self._tasks:
+                    continue
+                if has_begun(pod):
+                    copying = self._copy(index, pod, follow=True)
+                    self._tasks[index] = asyncio.ensure_future(copying)
+                elif isinstance(change, Gone):
+                    self._gone.add(index)
+
+    def _stream(self) -> Stream:
+        path = collection("Pod", self.namespace)
+        return Stream(self.connection, path, "Pod", self.choice.selector, Pulse(()))
+
+    def _chosen(self, pod: View) -> list[tuple[int, View]]:
+        """The pod with its index, if it is the job's and chosen."""
+        place = names.parse_pod_name(pod["metadata"]["name"])
+        is_ours = place is not None and names.owner_uid(pod) == self.uid
+        return [(place[1], pod)] if place and is_ours and place[1] in self.choice.indices else []
+
+    async def _copy(self, index: int, pod: View, *, follow: bool) -> None:
+        prefix = self.choice.prefix(index, colour=self.colour)
+        path = f"{collection('Pod', self.namespace)}/{pod['metadata']['name']}/log"
+        params = {"container": container(pod), "follow": str(follow).lower()}
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
+        async with self.connection.open("GET", path, params=params, timeout=timeout) as answer:
+            cutter = LineCutter()
+            async for data in answer.content.iter_any():
+                self._print(prefix, cutter.feed(data))
+            self._print(prefix, cutter.end())
+
+    def _print(self, prefix: str, cut: Iterable[Line]) -> None:
+        for line in cut:
+            self.out.write(f"{prefix}{line.text}\n")
+        self.out.flush()

@@ -1,0 +1,35 @@
+"""`acceleratedjob render`: the objects of a job's first attempt, as YAML."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+import yaml
+
+from acceleratedjob.api.names import Manifest
+from acceleratedjob.api.spec import JobSpec
+from acceleratedjob.commands.loading import load
+from acceleratedjob.manifests.network import network_policy, service
+from acceleratedjob.manifests.pod import pod
+from acceleratedjob.manifests.podgroup import pod_group
+
+
+def render(manifest: Path, output: TextIO) -> None:
+    """Print what the operator would create for the job of a manifest.
+
+    Raises:
+        InvalidSpec: the manifest is not a valid job.
+    """
+    spec = JobSpec.from_manifest(load(manifest))
+    yaml.safe_dump_all(_objects(spec), output, sort_keys=False)
+
+
+def _objects(spec: JobSpec) -> Iterator[Manifest]:
+    yield service(spec)
+    if spec.network.isolate:
+        yield network_policy(spec)
+    group = pod_group(spec)
+    if group is not None:
+        yield group
+    for index in range(spec.replicas):
+        yield pod(spec, attempt=0, index=index)

@@ -1,0 +1,1 @@
+"""Which job to reconcile and when, and one reconcile of it."""

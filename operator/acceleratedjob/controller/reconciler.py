@@ -1,0 +1,159 @@
+"""One reconcile of one job: observe, plan, write the status, execute the steps of the plan."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from acceleratedjob.api.names import Manifest
+from acceleratedjob.api.status import Status, is_urgent
+from acceleratedjob.api.times import format_time
+from acceleratedjob.cluster import Cluster, Ref
+from acceleratedjob.controller.backoff import Refusals
+from acceleratedjob.controller.cache import Cache
+from acceleratedjob.controller.executor import Executor
+from acceleratedjob.controller.first_seen import Since
+from acceleratedjob.controller.reporting import about, count_restart
+from acceleratedjob.controller.specs import Specs
+from acceleratedjob.errors import ClusterError, Conflict, NotFound, is_answer
+from acceleratedjob.manifests.pod_bytes import Gang
+from acceleratedjob.observe.observed import Observed
+from acceleratedjob.planner.planner import decide
+from acceleratedjob.planner.state import Plan
+
+log = logging.getLogger(__name__)
+
+COALESCE_SECONDS = 5  # how long a change of counters waits, to be written together with others
+LOOK_AGAIN_SECONDS = 30  # the longest wait for a point in time: the clock may be set meanwhile
+
+
+def elapsed() -> float:
+    """Seconds on the event loop's monotonic clock."""
+    return asyncio.get_running_loop().time()
+
+
+class Reconciler:
+    """Reconciles jobs, one at a time each."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        cache: Cache,
+        refusals: Refusals,
+        request: Callable[[str], None],
+        now: Callable[[], datetime],
+    ) -> None:
+        """Create a reconciler.
+
+        Args:
+            cluster: where it reads and writes.
+            cache: what has been observed of all jobs.
+            refusals: what the API server has refused.
+            request: requests another reconcile of a job, by its uid.
+            now: the clock.
+        """
+        self._cluster = cluster
+        self._cache = cache
+        self._refusals = refusals
+        self._now = now
+        self._specs = Specs()
+        self._since = Since()
+        self._unwritten: dict[str, float] = {}  # since when counters wait to be written
+        self._executor = Executor(cluster, cache, refusals, request, elapsed)
+
+    def forget(self, uid: str) -> None:
+        """Drop all that is kept of a job that is gone."""
+        self._specs.forget(uid)
+        self._since.forget(uid)
+        self._refusals.forget(uid)
+        self._unwritten.pop(uid, None)
+
+    async def reconcile(self, job: Manifest) -> float | None:
+        """Bring a job closer to what its spec says.
+
+        Returns:
+            The seconds after which the job must be reconciled again, whether or not an event
+            requests it; None if it need not be.
+
+        Raises:
+            Exception: of a write; what was not done is left to the next reconcile.
+        """
+        uid, now = job["metadata"]["uid"], self._now()
+        observed = self._observe(job)
+        spec, plan = decide(job, observed, now, self._specs.read)
+        gang, wait = Gang(spec, plan.status.attempt), self._write_in(uid, observed.status, plan)
+        if wait == 0 and not await self._write(job, gang, observed.status, plan.status, now):
+            return None
+        self._cache.forget_lost(uid, attempt=plan.status.attempt)
+        for step in plan.steps:
+            log.debug("%s", step, extra=about(job, gang.attempt))
+            await self._executor.take(gang, step, time=format_time(now))
+        waits = [wait] if wait else []
+        if plan.requeue_after is not None:
+            waits.append(min(plan.requeue_after.total_seconds(), LOOK_AGAIN_SECONDS))
+        if observed.refusal is not None and not observed.refusal.retry_in:
+            self._refusals.forget(uid)
+            waits.append(0.0)
+        return min(waits, default=None)
+
+    def _observe(self, job: Manifest) -> Observed:
+        uid, status = job["metadata"]["uid"], Status.from_manifest(job)
+        pods = self._cache.pods(uid)
+        deletions = {pod.uid: (pod.uid, pod.grace) for pod in pods if pod.delete_by is not None}
+        facts = (*deletions.values(), ("attempt", status.attempt))
+        known_for = self._since.note(uid, facts, elapsed())
+        return Observed(
+            status=status,
+            pods=pods,
+            lost=self._cache.lost(uid),
+            stopping={pod: known_for[fact] for pod, fact in deletions.items()},
+            attempt_known_for=known_for[facts[-1]],
+            service_uid=self._cache.single("Service", uid),
+            policy_uid=self._cache.single("NetworkPolicy", uid),
+            singles=self._cache.singles(uid),
+            refusal=self._refusals.get(uid, elapsed()),
+        )
+
+    def _write_in(self, uid: str, old: Status, plan: Plan) -> float | None:
+        """The seconds after which the status must be written; None if it has not changed."""
+        if plan.status == old:
+            self._unwritten.pop(uid, None)
+            return None
+        since = self._unwritten.setdefault(uid, elapsed())
+        if is_urgent(old, plan.status):
+            return 0
+        return max(0, since + COALESCE_SECONDS - elapsed())
+
+    async def _write(
+        self, job: Manifest, gang: Gang, old: Status, new: Status, now: datetime
+    ) -> bool:
+        """Write the status; False if the job is gone or has changed."""
+        try:
+            written = await self._patch(job, new)
+        except ClusterError as error:
+            if is_answer(error):  # an event can report what the status cannot
+                await self._executor.announce(gang, error, format_time(now))
+            raise
+        uid = job["metadata"]["uid"]
+        if written is None or uid not in self._cache.jobs:  # it may be deleted before the answer
+            return False
+        self._unwritten.pop(uid, None)
+        self._cache.keep_job(written)
+        count_restart(old, new)
+        log.info("phase=%s", new.phase, extra=about(job, new.attempt))
+        return True
+
+    async def _patch(self, job: Manifest, status: Status) -> Manifest | None:
+        metadata = job["metadata"]
+        try:
+            return await self._cluster.write_status(
+                Ref.of(job),
+                status.to_manifest(),
+                uid=metadata["uid"],
+                resource_version=metadata["resourceVersion"],
+            )
+        except NotFound:
+            self._cache.forget(metadata["uid"])
+        except Conflict:  # the watch delivers the newer job, which requests another reconcile
+            log.debug("the status was written by someone else", extra=about(job))
+        return None

@@ -1,0 +1,10 @@
+"""What a pod knows about its cluster."""
+
+from pathlib import Path
+
+OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+def own_namespace() -> str:
+    """The namespace of the pod that this process runs in; outside of a pod, "default"."""
+    return OWN_NAMESPACE.read_text().strip() if OWN_NAMESPACE.exists() else "default"

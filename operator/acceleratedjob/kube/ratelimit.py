@@ -1,0 +1,76 @@
+"""A rate limiter for requests: concurrency, requests per second, and `Retry-After`.
+
+The API server divides its capacity among its clients (priority and fairness), and rejects what
+exceeds a client's share (429, with seconds in `Retry-After`). The limits here are for what it
+cannot know: how much of its capacity an administrator wants the operator to use.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+IN_FLIGHT = 64  # concurrent requests; more would only fill the API server's queues
+PER_SECOND = 1000.0  # more than one process can send
+BURST = 2000
+TRIES = 10  # of a request that is told to come later; client-go's number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """The limits of a client."""
+
+    per_second: float = PER_SECOND
+    burst: int = BURST
+    in_flight: int = IN_FLIGHT
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            if getattr(self, name) <= 0:
+                sentence = f"{name} must be above 0, got {getattr(self, name)}"
+                raise ValueError(sentence)
+
+    def after(self, due: float, now: float) -> tuple[float, float]:
+        """When a request may be sent, and when the next one is due: a leaky bucket as a meter.
+
+        Args:
+            due: when this request is due, as computed for the previous one.
+            now: the current time, by the same clock.
+        """
+        slack = (self.burst - 1) / self.per_second
+        begins = max(due, now)
+        return max(begins - slack, now), begins + 1 / self.per_second
+
+
+@dataclass(slots=True)
+class Pace:
+    """The rate limiter of one client, for all of its requests."""
+
+    limit: Limit = field(default_factory=Limit)
+    clock: Callable[[], float] = time.monotonic
+    _due: float = 0.0
+    _closed_until: float = 0.0
+    _places: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._places = asyncio.Semaphore(self.limit.in_flight)
+
+    def hold(self, seconds: float) -> None:
+        """Send nothing for some seconds, because the server asks for it."""
+        self._closed_until = max(self._closed_until, self.clock() + seconds)
+
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait until a request may be sent; wraps the request."""
+        async with self._places:
+            begins, self._due = self.limit.after(self._due, self.clock())
+            await self._until(begins)
+            yield
+
+    async def _until(self, begins: float) -> None:
+        """Wait until a time, and longer if the server asks for it in the meantime."""
+        wait = begins - self.clock()
+        while wait > 0 or self.clock() < self._closed_until:
+            await asyncio.sleep(max(wait, self._closed_until - self.clock(), 0))
+            wait = 0

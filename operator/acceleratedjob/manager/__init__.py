@@ -1,0 +1,1 @@
+"""The operator's process: flags, leader election, HTTP server, log format, shutdown."""

@@ -1,0 +1,130 @@
+"""The environment variables of the training container: the contract between operator and pod.
+
+They are read by `runtime.world`, torchrun, Hugging Face Accelerate, and scripts that use
+torch.distributed directly; tests/contract tests both sides. With one process per replica, the
+process finds its rank here. With several, the launcher (`python -m runtime.launch`, torchrun)
+assigns the ranks, and only the PET_ variables identify the pod: a rank that is set here would be
+the same for all processes of the pod.
+"""
+
+from collections.abc import Mapping
+
+from acceleratedjob.api import devices, names, template
+from acceleratedjob.api.names import Manifest
+from acceleratedjob.api.sections import RuntimeSettings
+from acceleratedjob.api.spec import JobSpec
+
+Env = dict[str, str]
+
+# spec.runtime's fields: Accelerate's own names where it has one, else names of the same form.
+RUNTIME_ENV = {
+    "mixed_precision": "ACCELERATE_MIXED_PRECISION",
+    "gradient_accumulation_steps": "ACCELERATE_GRADIENT_ACCUMULATION_STEPS",
+    "rng_types": "ACCELERATE_RNG_TYPES",
+    "split_batches": "ACCELERATE_SPLIT_BATCHES",
+    "dispatch_batches": "ACCELERATE_DISPATCH_BATCHES",
+    "even_batches": "ACCELERATE_EVEN_BATCHES",
+    "use_seedable_sampler": "ACCELERATE_USE_SEEDABLE_SAMPLER",
+    "seed": "ACCELERATE_SEED",
+    "backend": "ACCELERATE_DISTRIBUTED_BACKEND",
+}
+
+
+_SHARDING: dict[str | None, Env] = {
+    "none": {"ACCELERATE_USE_FSDP": "false"},
+    "fsdp": {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"},  # accelerate's own default is 1
+}
+
+
+def pod_env(spec: JobSpec, *, attempt: int, index: int) -> Env:
+    """All variables of the training container of a replica, in the order of the manifest."""
+    address = names.pod_address(spec.name, spec.namespace, attempt, 0)
+    ranks = _ranks(spec, index) if spec.processes == 1 else {}
+    return (
+        _identity(spec, attempt=attempt, index=index)
+        | ranks
+        | {"MASTER_ADDR": address, "MASTER_PORT": str(spec.network.port)}
+        | _torchrun(spec, index, address)
+        | _termination(spec)
+        | {"ACCELERATEDJOB_PROGRESS_PORT": str(spec.network.progress_port)}
+        | _runtime(spec.runtime)
+        | _device(spec)
+    )
+
+
+def _identity(spec: JobSpec, *, attempt: int, index: int) -> Env:
+    facts = {
+        "NAME": spec.name,
+        "NAMESPACE": spec.namespace,
+        "UID": spec.uid,
+        "ATTEMPT": attempt,
+        "REPLICAS": spec.size,
+        "REPLICA_INDEX": index,
+        "PROCESSES_PER_REPLICA": spec.processes,
+    }
+    return {f"ACCELERATEDJOB_{name}": str(value) for name, value in facts.items()}
+
+
+def _ranks(spec: JobSpec, index: int) -> Env:
+    return {
+        "RANK": str(index),
+        "WORLD_SIZE": str(spec.world_size),
+        "LOCAL_RANK": "0",
+        "LOCAL_WORLD_SIZE": "1",
+        "GROUP_RANK": str(index),
+        "GROUP_WORLD_SIZE": str(spec.size),
+    }
+
+
+def _torchrun(spec: JobSpec, index: int, address: str) -> Env:
+    return {
+        "PET_NNODES": str(spec.size),
+        "PET_NPROC_PER_NODE": str(spec.processes),
+        "PET_NODE_RANK": str(index),
+        "PET_MASTER_ADDR": address,
+        "PET_MASTER_PORT": str(spec.network.port),
+    }
+
+
+def _termination(spec: JobSpec) -> Env:
+    """The path of the termination message, if the template sets it."""
+    path = template.trainer(spec.template).get("terminationMessagePath")
+    return {"ACCELERATEDJOB_TERMINATION_LOG": path} if isinstance(path, str) and path else {}
+
+
+def _runtime(settings: RuntimeSettings) -> Env:
+    values = ((name, getattr(settings, field)) for field, name in RUNTIME_ENV.items())
+    env = {name: _text(value) for name, value in values if value is not None}
+    return env | _SHARDING.get(settings.sharding, {})
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value)
+
+
+def _device(spec: JobSpec) -> Env:
+    """The variables that depend on the devices and the CPU limit of the container."""
+    env = {}
+    if not devices.may_be(spec.template):
+        env["ACCELERATE_USE_CPU"] = "true"
+    cores = template.limit(spec.template, "cpu")
+    if cores is not None:  # torch would start a thread for each core of the node
+        env["OMP_NUM_THREADS"] = str(max(1, int(cores / spec.processes)))
+    return env
+
+
+def merged(ours: Mapping[str, str], given: list[Manifest]) -> list[Manifest]:
+    """The `env` of the container: ours first, so that the author's values may refer to $(RANK).
+
+    If the template sets one of our names, its value is kept; a template that sets a reserved name
+    (`template.RESERVED_ENV`) is invalid.
+    """
+    taken = {variable["name"] for variable in given}
+    kept: list[Manifest] = [
+        {"name": name, "value": value} for name, value in ours.items() if name not in taken
+    ]
+    return [*kept, *given]

@@ -1,0 +1,1 @@
+"""What has been seen of a job's pods, as facts; pure."""

@@ -1,0 +1,78 @@
+"""Whether a pod is up, and whether it has stopped, from the states of its containers.
+
+A replica is up if its training container and its native sidecars (init containers that restart) are
+ready. Every other container is a helper: it may end at any time, and may keep running when the
+training has ended.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from acceleratedjob.api import names
+from acceleratedjob.api.names import View
+
+OVER = ("Succeeded", "Failed")  # phases of a pod of which no container runs any more
+
+
+def trainer_status(pod: View) -> View:
+    """The status of the training container; empty before the kubelet has written it."""
+    name = (pod["metadata"].get("annotations") or {}).get(names.DEFAULT_CONTAINER)
+    statuses = _statuses(pod, "containerStatuses")
+    return next((entry for entry in statuses if name in (None, entry["name"])), {})
+
+
+def is_up(pod: View, conditions: Mapping[str, View], trainer: View) -> bool:
+    """Whether a replica is up.
+
+    The condition Ready of the pod is also False if a helper is not ready. If it is False while all
+    containers are ready, the node of the pod is lost, or a readiness gate is not met.
+
+    Args:
+        pod: the manifest of the pod.
+        conditions: its conditions, by type.
+        trainer: the status of its training container; empty if there is none yet.
+    """
+    if _holds(conditions, "Ready"):
+        return True
+    if _holds(conditions, "ContainersReady") or not _is_ready(trainer):
+        return False
+    ready = {e["name"] for e in _statuses(pod, "initContainerStatuses") if _is_ready(e)}
+    gates = (gate["conditionType"] for gate in (pod.get("spec") or {}).get("readinessGates") or ())
+    return ready.issuperset(_sidecars(pod)) and all(_holds(conditions, gate) for gate in gates)
+
+
+def has_stopped(pod: View) -> bool:
+    """Whether no container of a pod runs or will run, so that its devices are free."""
+    if (pod.get("status") or {}).get("phase") in OVER:
+        return True
+    before = (entry.get("state") or {} for entry in _statuses(pod, "initContainerStatuses"))
+    return _all_terminated(pod) and not any("running" in state for state in before)
+
+
+def has_ended(pod: View) -> bool:
+    """Whether a pod ends by itself: the kubelet stops native sidecars after all others."""
+    return has_stopped(pod) or _all_terminated(pod)
+
+
+def _all_terminated(pod: View) -> bool:
+    states = [entry.get("state") or {} for entry in _statuses(pod, "containerStatuses")]
+    wanted = len((pod.get("spec") or {}).get("containers") or ())
+    return bool(states) and len(states) >= wanted and all("terminated" in one for one in states)
+
+
+def _statuses(pod: View, field: str) -> list[Any]:
+    return (pod.get("status") or {}).get(field) or []
+
+
+def _is_ready(container: View) -> bool:
+    return bool(container.get("ready")) and "running" in (container.get("state") or {})
+
+
+def _holds(conditions: Mapping[str, View], type_: str) -> bool:
+    return conditions.get(type_, {}).get("status") == "True"
+
+
+def _sidecars(pod: View) -> Iterator[str]:
+    for container in (pod.get("spec") or {}).get("initContainers") or ():
+        if container.get("restartPolicy") == "Always":
+            yield container["name"]

@@ -1,0 +1,94 @@
+"""Why a pod does not run: a reason and a message, equal for all pods that wait for the same thing.
+
+The scheduler's reason comes first, then that of the first init container that has not finished,
+then that of the training container. The message does not contain the name of the pod.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from acceleratedjob.api.names import Reason, View
+from acceleratedjob.api.reasons import without_names
+
+_USUAL = ("ContainerCreating", "PodInitializing")
+_CREATING = "the node prepares the container: its image, volumes and network"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Why a pod does not run yet."""
+
+    reason: str
+    message: str
+
+
+_IS_CREATED = Waiting(reason=Reason.CONTAINER_CREATING, message=_CREATING)
+
+
+def read_waiting(pod: View, conditions: View, trainer: View) -> Waiting | None:
+    """Why a pod waits; None if it is up, has ended, or nothing is known of it yet.
+
+    Args:
+        pod: its manifest.
+        conditions: its conditions by their types.
+        trainer: the status of its training container, empty if there is none yet.
+    """
+    scheduled = conditions.get("PodScheduled", {})
+    if scheduled.get("status") == "False":
+        return _unscheduled(pod.get("spec", {}), scheduled)
+    if not pod.get("spec", {}).get("nodeName"):
+        is_unseen = bool(pod.get("status")) and not scheduled  # what a creation answers has none
+        return _unseen(pod.get("spec") or {}) if is_unseen else None
+    state = trainer.get("state") or {}
+    if "running" in state:
+        return _unready(conditions.get("Ready", {}))
+    if "terminated" in state:
+        return None
+    statuses = (pod.get("status") or {}).get("initContainerStatuses") or ()
+    return _initializing(statuses) or _told(state, "") or _IS_CREATED
+
+
+def _unscheduled(pod_spec: View, scheduled: View) -> Waiting | None:
+    reason, message = scheduled.get("reason"), scheduled.get("message") or ""
+    if reason == Reason.SCHEDULING_GATED:
+        gates = ", ".join(gate["name"] for gate in pod_spec.get("schedulingGates") or ())
+        message = f"waits for its queue, which has yet to lift the scheduling gate {gates}"
+    return Waiting(reason=reason, message=message) if reason else None
+
+
+def _unseen(pod_spec: View) -> Waiting:
+    """No scheduler has looked at it: there is none of this name, or a claim is not there yet."""
+    message = f"the scheduler {pod_spec.get('schedulerName', 'default-scheduler')} has not tried it"
+    if pod_spec.get("resourceClaims"):
+        names = ", ".join(claim["name"] for claim in pod_spec["resourceClaims"])
+        message = f"{message}; it needs the resource claims {names}"
+    return Waiting(reason=Reason.NOT_SCHEDULED, message=message)
+
+
+def _unready(ready: View) -> Waiting | None:
+    if ready.get("status") != "False":
+        return None
+    message = ready.get("message") or "its readiness probe has not succeeded"
+    return Waiting(reason=Reason.NOT_READY, message=f"runs and is not ready: {message}")
+
+
+def _initializing(statuses: Iterable[View]) -> Waiting | None:
+    """The first init container that is not done; one that is a sidecar is done once it runs."""
+    for status in statuses:
+        state, name = status.get("state") or {}, f"init container {status['name']}"
+        if (state.get("terminated") or {}).get("exitCode") == 0 or status.get("started"):
+            continue
+        if "running" in state:
+            return Waiting(reason=Reason.INITIALIZING, message=f"{name} has not ended yet")
+        return _told(state, f"{name}: ")
+    return None
+
+
+def _told(state: View, prefix: str) -> Waiting | None:
+    """The kubelet's reason, if it is more than the usual start."""
+    waiting = state.get("waiting") or {}
+    reason = waiting.get("reason")
+    if not reason or reason in _USUAL:
+        return None
+    message = without_names(waiting.get("message") or "")
+    return Waiting(reason=reason, message=f"{prefix}{message}")

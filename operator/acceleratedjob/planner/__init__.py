@@ -1,0 +1,1 @@
+"""What to do for a job, from what is wanted and what is observed; pure."""

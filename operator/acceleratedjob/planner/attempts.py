@@ -1,0 +1,118 @@
+"""Stages that end an attempt: the job then starts another attempt, waits, or fails."""
+
+from dataclasses import replace
+
+from acceleratedjob.api.names import ConditionType, Reason, parse_pod_name
+from acceleratedjob.api.sections import Verdict
+from acceleratedjob.planner import failure_policy, report
+from acceleratedjob.planner.actions import Announce
+from acceleratedjob.planner.completion import remains
+from acceleratedjob.planner.state import (
+    KUBELET_MARGIN,
+    UNSCHEDULABLE_PATIENCE,
+    Plan,
+    Situation,
+    deletions,
+    grace_after,
+    steps,
+)
+
+
+def suspended(at: Situation) -> Plan | None:
+    """The job is suspended: it has no pods."""
+    if not at.spec.suspend:
+        return None
+    began = at.status.size is not None
+    left = replace(
+        at.status,
+        attempt=at.status.attempt + began,
+        terminating=report.terminating(at.observed.pods),
+    )
+    status = report.suspended(at.whole, left, at.now)
+    new = not at.status.holds(ConditionType.SUSPENDED)
+    event = (Announce(Reason.SUSPENDED, "The job is suspended"),) if new and began else ()
+    return Plan(status=status, steps=steps(deletions(at.observed.pods, None), event))
+
+
+def failed(at: Situation) -> Plan | None:
+    """A pod has failed: start a new attempt, or fail the job."""
+    causes = at.causes
+    if not causes:
+        return None
+    first = min(causes)
+    decision = failure_policy.decide(first, at.status, at.spec)
+    event = Announce(decision.reason, decision.message, warning=True)
+    seen = report.progress(at.spec, at.observed, at.now)
+    recorded = replace(
+        seen.with_failure(failure_policy.failure(first, at.spec, victims=len(causes) - 1)),
+        failures_in_a_row=failure_policy.in_a_row(
+            at.status, at.spec.failure_policy.backoff, at.now
+        ),
+    )
+    if decision.verdict is Verdict.FAIL:
+        status = report.failed(at.spec, recorded, decision.reason, decision.message, at.now)
+        return Plan(status=status, steps=(*remains(at, status), (event,)))
+    counted = decision.verdict is Verdict.RESTART
+    recorded = replace(recorded, terminating=report.terminating(at.observed.pods))
+    status = report.restarting(at.whole, recorded, decision.message, counted=counted, now=at.now)
+    gone = deletions(at.observed.pods, grace_after(recorded.failures[0]))
+    return Plan(status=status, steps=steps(gone, (event,)))
+
+
+def changed(at: Situation) -> Plan | None:
+    """The spec was changed in a suspension that no reconcile observed: start a new attempt."""
+    if at.status.size is None or at.is_as_made:
+        return None
+    told = "The spec was changed while the job was suspended"
+    old = replace(at.status, terminating=report.terminating(at.observed.pods))
+    status = report.changing(at.whole, old, told, at.now)
+    event = Announce(Reason.SPEC_CHANGED, told)
+    return Plan(status=status, steps=steps(deletions(at.observed.pods, None), (event,)))
+
+
+def resized(at: Situation) -> Plan | None:
+    """`spec.replicas` has changed, or some pods find no node: start an attempt of another size."""
+    if at.status.size is None:
+        return None
+    size, message = at.spec.replicas, f"spec.replicas is {at.spec.replicas}"
+    if size == at.status.wanted:
+        size = _placed(at)
+        message = f"no more found a node within {UNSCHEDULABLE_PATIENCE.seconds} s"
+    if size == at.spec.size:
+        return None
+    told = f"From {at.spec.size} to {size} replicas: {message}"
+    old = replace(at.status, terminating=report.terminating(at.observed.pods))
+    status = report.resizing(replace(at.whole, attempt_size=size), old, told, at.now)
+    event = Announce(Reason.RESIZING, told)
+    return Plan(status=status, steps=steps(deletions(at.observed.pods, None), (event,)))
+
+
+def held(at: Situation) -> Plan | None:
+    """A pod of a deleted job keeps a name of this attempt, and does not stop: start a new one."""
+    refusal = at.observed.refusal
+    if refusal is None or refusal.holder is None:
+        return None
+    attempt, _ = parse_pod_name(refusal.holder) or (None, 0)
+    if attempt != at.status.attempt or refusal.lasted < refusal.stops_within + KUBELET_MARGIN:
+        return None
+    told = f"Pod {refusal.holder} has not stopped in its time; the next attempt's names are free"
+    old = replace(at.status, terminating=report.terminating(at.observed.pods))
+    status = report.renaming(at.whole, old, told, at.now)
+    event = Announce(Reason.NAME_TAKEN, told, warning=True)
+    return Plan(status=status, steps=steps(deletions(at.observed.pods, None), (event,)))
+
+
+def _placed(at: Situation) -> int:
+    """The size to continue with, if some pods have found no node for too long."""
+    elastic, clocks = at.spec.elastic, at.status.clocks
+    homeless = {
+        index: clocks.since(Reason.UNSCHEDULABLE, index) or at.now
+        for index, pod in at.current.items()
+        if pod.waiting and pod.waiting.reason == Reason.UNSCHEDULABLE
+    }
+    longest = at.now - min(homeless.values(), default=at.now)
+    if elastic is None or not homeless or longest < UNSCHEDULABLE_PATIENCE:
+        return at.spec.size
+    with_node = {index for index, pod in at.current.items() if pod.node is not None}
+    placed = len(with_node | at.completed)
+    return placed if placed >= elastic.min_replicas else at.spec.size

@@ -1,0 +1,165 @@
+"""`spec.failurePolicy`: an ordered list of rules decides what follows a failed attempt.
+
+The rules of the job come first, then the default rules; the first rule that matches decides.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from acceleratedjob.api.names import STOPPED_EXIT_CODE, Reason
+from acceleratedjob.api.reasons import CANNOT_START
+from acceleratedjob.api.sections import Backoff, FailureRule, Verdict
+from acceleratedjob.api.spec import JobSpec
+from acceleratedjob.api.status import Failure, Status, shortened
+from acceleratedjob.api.times import format_time, parse_time
+from acceleratedjob.observe.pod import Pod
+from acceleratedjob.planner.failures import Cause, subject
+
+# What a container runtime says of a program that it cannot execute: it never will.
+_CANNOT_RUN = ("StartError", "ContainerCannotRun")
+# What a shell ends with, for a command that it cannot execute and for one that it cannot find.
+_NO_COMMAND = (126, 127)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A verdict and its reason."""
+
+    verdict: Verdict
+    reason: Reason
+    message: str
+
+
+def _taken_away(cause: Cause) -> bool:
+    """The pod was preempted, drained or deleted, which is not the training's fault."""
+    return not cause.is_ours
+
+
+def _stopped_on_request(cause: Cause) -> bool:
+    """The process was asked to stop, and did."""
+    return cause.pod.ending is not None and cause.pod.ending.exit_code == STOPPED_EXIT_CODE
+
+
+def _cannot_start(cause: Cause) -> bool:
+    """The image or the configuration of the container is invalid."""
+    ending = cause.pod.ending
+    if ending is not None and ending.exit_code in _NO_COMMAND:
+        return True
+    return cause.reason in CANNOT_START or cause.reason in _CANNOT_RUN
+
+
+def _any(_cause: Cause) -> bool:
+    return True
+
+
+# After the job's own rules; the first that holds decides.
+DEFAULT_RULES: tuple[tuple[Callable[[Cause], bool], Verdict, Reason, str], ...] = (
+    (_taken_away, Verdict.RESTART_FREE, Reason.RESTARTING, ""),
+    (_stopped_on_request, Verdict.RESTART_FREE, Reason.RESTARTING, ""),
+    (_cannot_start, Verdict.FAIL, Reason.CANNOT_START, "a restart would not help"),
+    (_any, Verdict.RESTART, Reason.RESTARTING, ""),
+)
+
+
+def matches(rule: FailureRule, cause: Cause) -> bool:
+    """Whether a rule of the job matches: each of its lists contains what the failure has."""
+    ending = cause.pod.ending
+    pairs = (
+        (rule.exit_codes, {ending.exit_code} if ending else set()),
+        (rule.signals, {ending.signal} if ending else set()),
+        (rule.reasons, cause.reasons),
+        (rule.pod_conditions, cause.pod.conditions),
+        (rule.replica_indexes, {cause.pod.index}),
+    )
+    return all(not wanted or not found.isdisjoint(wanted) for wanted, found in pairs)
+
+
+def decide(cause: Cause, status: Status, spec: JobSpec) -> Decision:
+    """The decision about the first failure of an attempt."""
+    verdict, reason, why = _judge(cause, spec)
+    sentence = f"{subject(cause.pod)} {cause.message}"
+    by = f" ({why})" if why else ""
+    if verdict is Verdict.FAIL:
+        return Decision(verdict=verdict, reason=reason, message=f"{sentence}{by}")
+    if verdict is Verdict.RESTART_FREE:
+        told = f"{sentence}; this restart is not counted{by}"
+        return Decision(verdict=verdict, reason=reason, message=told)
+    limit = spec.failure_policy.max_restarts
+    if status.restarts < limit:
+        told = f"{sentence}; restart {status.restarts + 1} of {limit}{by}"
+        return Decision(verdict=verdict, reason=reason, message=told)
+    told = f"{sentence}; maxRestarts is {limit}"
+    return Decision(verdict=Verdict.FAIL, reason=Reason.MAX_RESTARTS_EXCEEDED, message=told)
+
+
+def _judge(cause: Cause, spec: JobSpec) -> tuple[Verdict, Reason, str]:
+    """The verdict and its reason, with the rule that it comes from, if it is not the default."""
+    for i, rule in enumerate(spec.failure_policy.rules):
+        if matches(rule, cause):
+            fails = rule.action is Verdict.FAIL
+            reason = Reason.FAILURE_POLICY if fails else Reason.RESTARTING
+            return rule.action, reason, f"spec.failurePolicy.rules[{i}]"
+    return next(row[1:] for row in DEFAULT_RULES if row[0](cause))
+
+
+def failure(cause: Cause, spec: JobSpec, *, victims: int = 0) -> Failure:
+    """The entry in the status; `victims` is the number of other replicas that have failed."""
+    pod, ending = cause.pod, cause.pod.ending
+    words = ending.last_words if ending else None
+    return Failure(
+        attempt=pod.attempt,
+        replica=pod.index,
+        rank=_rank(pod, spec),
+        pod=pod.name,
+        node=pod.node,
+        exit_code=ending.exit_code if ending else None,
+        signal=ending.signal if ending else None,
+        reason=str(cause.reason),
+        message=shortened(cause.message),
+        time=format_time(cause.time),
+        exception=words.exception if words else None,
+        traceback=(words.traceback or None) if words else None,
+        step=words.step if words else None,
+        victims=victims,
+    )
+
+
+def _rank(pod: Pod, spec: JobSpec) -> int | None:
+    """The rank that failed; of several processes in a pod, only one that reported itself."""
+    if spec.processes == 1:
+        return pod.index
+    words = pod.ending.last_words if pod.ending else None
+    told = words.rank if words else None
+    return told if told is not None and told // spec.processes == pod.index else None
+
+
+def in_a_row(status: Status, backoff: Backoff, now: datetime) -> int:
+    """The number of consecutive failed attempts, including the one that fails now.
+
+    An attempt that was ready for longer than the maximum backoff starts the count again: its
+    failure has another cause than those before it.
+    """
+    longest = timedelta(seconds=backoff.max_seconds)
+    if status.ready_time is not None and now - parse_time(status.ready_time) > longest:
+        return 1
+    return status.failures_in_a_row + 1
+
+
+def backoff_end(spec: JobSpec, status: Status) -> datetime | None:
+    """When the current attempt may start, if the previous one failed."""
+    newest = status.failures[:1]
+    if not newest or newest[0].attempt != status.attempt - 1:
+        return None
+    wait = delay(spec.failure_policy.backoff, status.failures_in_a_row)
+    return parse_time(newest[0].time) + wait
+
+
+def delay(backoff: Backoff, in_a_row: int) -> timedelta:
+    """The backoff before the next attempt; doubles with each consecutive failure.
+
+    >>> [delay(Backoff(initial_seconds=1, max_seconds=10), n).seconds for n in range(6)]
+    [1, 1, 2, 4, 8, 10]
+    """
+    doublings = min(max(0, in_a_row - 1), 32)
+    return timedelta(seconds=min(backoff.initial_seconds * 2**doublings, backoff.max_seconds))

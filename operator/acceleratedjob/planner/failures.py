@@ -1,0 +1,143 @@
+"""The failures that end an attempt, and which of them was the first.
+
+When one replica fails, the others fail after it, in their collectives. Only the first failure is
+reported, and decides what follows; the others are its victims.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from acceleratedjob.api.clocks import Clocks
+from acceleratedjob.api.names import Reason, pod_name
+from acceleratedjob.api.reasons import CANNOT_START, alike
+from acceleratedjob.api.spec import JobSpec
+from acceleratedjob.api.status import Status
+from acceleratedjob.observe.observed import Observed
+from acceleratedjob.observe.pod import Pod
+
+# Reasons of a pod that its node has stopped; not all of them come with a DisruptionTarget.
+_TAKEN_BY_NODE = ("NodeLost", "NodeShutdown", "Preempting", "Shutdown", "Terminated")
+
+MISSING_PROCESSES = "MissingProcesses"  # what the runtime raises if a peer is missing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """The failure of one replica, which ends its attempt."""
+
+    pod: Pod
+    reason: str
+    message: str
+    time: datetime
+    is_ours: bool  # the container failed by itself, rather than being taken away
+
+    @property
+    def reasons(self) -> frozenset[str]:
+        """All reasons of the failure, any of which a rule may name."""
+        pod, words = self.pod, {self.reason, *alike(self.reason)}
+        if pod.disrupted is not None:
+            words.add(pod.disrupted)
+        return frozenset(words) | (pod.ending.reasons if pod.ending and self.is_ours else set())
+
+    @property
+    def _order(self) -> tuple[bool, datetime, bool, bool, int]:
+        """The sort key: by time; within a second, stopped by the cluster first, then by a signal.
+
+        A replica that reports missing peers comes last: the clocks of nodes may differ.
+        """
+        ending = self.pod.ending
+        signalled = ending is not None and ending.signal is not None
+        words = ending.last_words if ending else None
+        is_victim = words is not None and words.exception.endswith(MISSING_PROCESSES)
+        return (is_victim, self.time, self.is_ours, not signalled, self.pod.index)
+
+    def __lt__(self, other: "Cause") -> bool:
+        """Whether this failure is more likely to be the first."""
+        return self._order < other._order
+
+
+def causes(observed: Observed, now: datetime) -> Iterable[Cause]:
+    """The replicas of the current attempt that have failed, or are being deleted or evicted.
+
+    Args:
+        observed: the observed state, reduced to the attempt by `Observed.members`.
+        now: the current time.
+    """
+    completed, clocks = observed.completed, observed.status.clocks
+    for pod in observed.pods:
+        if pod.index not in completed:
+            yield from _cause(pod, clocks, now)
+    for pod in observed.lost:
+        if pod.index not in completed:
+            yield from _cause(pod, clocks, now) or [_deleted(pod, now)]
+
+
+def _cause(pod: Pod, clocks: Clocks, now: datetime) -> list[Cause]:
+    ending = pod.ending
+    at = min(ending.time if ending else pod.deleted_at or now, now)  # a node's clock may be ahead
+    if pod.disrupted is not None or pod.reason in _TAKEN_BY_NODE:
+        return [_taken_away(pod, at)]
+    if pod.deleted_at is not None and (ending is None or pod.deleted_at <= ending.time):
+        return [_deleted(pod, pod.deleted_at)]
+    if ending is not None:
+        message = _describe(pod)
+        return [Cause(pod=pod, reason=ending.reason, message=message, time=at, is_ours=True)]
+    return _stuck(pod, clocks, now)
+
+
+def _taken_away(pod: Pod, at: datetime) -> Cause:
+    """A pod that the cluster stops; the reason of the pod is preferred to that of the condition."""
+    reason = pod.reason or str(pod.disrupted)
+    why = f"{reason}: {pod.ending.message}" if pod.ending and pod.ending.is_pods else reason
+    message = f"was taken away by the cluster ({why})"
+    return Cause(pod=pod, reason=reason, message=message, time=at, is_ours=False)
+
+
+def _stuck(pod: Pod, clocks: Clocks, now: datetime) -> list[Cause]:
+    """A pod whose container cannot be created, for longer than a temporary problem lasts."""
+    waiting = pod.waiting
+    if waiting is None or waiting.reason not in CANNOT_START:
+        return []
+    since = clocks.since(waiting.reason, pod.index) or now
+    if now - since < CANNOT_START[waiting.reason]:
+        return []
+    message = f"cannot start ({waiting.reason}): {waiting.message}"
+    return [Cause(pod=pod, reason=waiting.reason, message=message, time=now, is_ours=True)]
+
+
+def vanished(spec: JobSpec, status: Status, index: int, now: datetime) -> Cause:
+    """A replica whose pod disappeared while no operator was watching."""
+    name = pod_name(spec.name, status.attempt, index)
+    pod = Pod(name=name, uid="", attempt=status.attempt, index=index)
+    return _deleted(pod, now)
+
+
+def _deleted(pod: Pod, at: datetime) -> Cause:
+    sentence = "was deleted, and not by this operator"
+    return Cause(pod=pod, reason=Reason.POD_DELETED, message=sentence, time=at, is_ours=False)
+
+
+def _describe(pod: Pod) -> str:
+    """A message about the end of a failed container.
+
+    The kubelet's reason "Error" is left out: it adds nothing to the exit code.
+    """
+    ending = pod.ending
+    if ending is None:
+        return ""
+    words = [] if ending.exit_code is None else [f"exited with code {ending.exit_code}"]
+    if ending.signal is not None:
+        words = [f"was ended by signal {ending.signal}"]
+    if ending.reason not in ("Error", Reason.CONTAINER_FAILED):
+        words.append(f"({ending.reason})")
+    sentence = " ".join(words) or "failed"
+    told = None if ending.is_pods else ending.last_words
+    said = told.sentence if told else ending.message
+    return f"{sentence}: {said.strip()}" if said else sentence
+
+
+def subject(pod: Pod) -> str:
+    """A replica, as the subject of a sentence."""
+    node = f" on node {pod.node}" if pod.node else ""
+    return f"Replica {pod.index} (pod {pod.name}{node})"

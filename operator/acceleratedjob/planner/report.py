@@ -1,0 +1,310 @@
+"""The status of a job in each stage of its life, from its observed state."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from acceleratedjob.api import names
+from acceleratedjob.api.clocks import Wait, written
+from acceleratedjob.api.indexes import format_indexes
+from acceleratedjob.api.names import ConditionType, Phase, Reason
+from acceleratedjob.api.reasons import TIMED, usual_word, without_names
+from acceleratedjob.api.spec import JobSpec
+from acceleratedjob.api.status import (
+    Condition,
+    Pending,
+    Status,
+    condition,
+    shortened,
+    with_conditions,
+)
+from acceleratedjob.api.times import format_time, parse_time
+from acceleratedjob.observe.observed import Observed
+from acceleratedjob.observe.pending import Waiting
+from acceleratedjob.observe.pod import Pod
+
+NEXT_TRY_PRECISION = timedelta(seconds=2)
+MAX_PENDING = 5
+
+
+def progress(spec: JobSpec, observed: Observed, now: datetime) -> Status:
+    """The status of a running job: counters, phase, conditions, and why pods do not run."""
+    old = observed.status
+    members = observed.members(spec.size)
+    present = list(members.pods)
+    others = [pod for pod in observed.pods if not observed.is_member(pod, spec.size)]
+    done = {index for index in members.completed if index < spec.size}
+    ready = sum(pod.ready for pod in present if pod.index not in done)
+    up = ready + len(done)
+    status = replace(
+        _described(spec, old),
+        phase=str(_phase(spec, old, present, done, up)),
+        ready_ratio=f"{up}/{spec.size}",
+        replicas=len(present),
+        ready=ready,
+        succeeded=len(done),
+        completed_indexes=format_indexes(done) or None,
+        created=max(old.created, len(done.union(pod.index for pod in present))),
+        failed=sum(pod.ending is not None and pod.index not in done for pod in present),
+        terminating=terminating(others),
+        start_time=old.start_time or format_time(now),
+        ready_time=old.ready_time or (format_time(now) if up >= spec.size else None),
+        pending=_pending(spec, present, done, observed, now),
+        waits=_waits(present, done, old, now),
+    )
+    conditions = [_scheduled(spec, present, done), _ready(spec, up)]
+    if old.holds(ConditionType.SUSPENDED):
+        conditions.append(_condition(ConditionType.SUSPENDED, False, Reason.RESUMED, "", spec))
+    return with_conditions(status, conditions, now)
+
+
+def terminating(pods: Iterable[Pod]) -> int:
+    """The number of pods to delete whose containers still run."""
+    return sum(not pod.stopped for pod in pods)
+
+
+def _described(spec: JobSpec, old: Status) -> Status:
+    """The fields that follow from the spec alone."""
+    selector = names.pod_selector(spec.name, spec.uid) | {names.ATTEMPT_LABEL: str(old.attempt)}
+    return replace(
+        old,
+        size=spec.size,
+        wanted=spec.replicas,
+        world_size=spec.world_size,
+        processes_per_replica=spec.processes,
+        selector=",".join(f"{key}={value}" for key, value in selector.items()),
+        observed_generation=spec.generation,
+        spec_hash=spec.fingerprint,
+    )
+
+
+def _phase(spec: JobSpec, old: Status, present: list[Pod], done: set[int], up: int) -> Phase:
+    if up >= spec.size:
+        return Phase.RUNNING
+    if len(_placed(present, done)) >= spec.size:
+        return Phase.STARTING
+    if not present and old.phase in (Phase.RESTARTING, Phase.RESIZING):
+        return Phase(old.phase)
+    return Phase.PENDING
+
+
+def _waiting(present: list[Pod], done: set[int]) -> list[tuple[int, Waiting]]:
+    """The replicas that wait, each with its reason."""
+    pods = (pod for pod in present if pod.ending is None and pod.index not in done)
+    return [(pod.index, pod.waiting) for pod in pods if pod.waiting is not None]
+
+
+def _waits(present: list[Pod], done: set[int], old: Status, now: datetime) -> tuple[Wait, ...]:
+    """Since when replicas wait, for reasons that have a time limit."""
+    clocks = old.clocks
+    return written(
+        (waiting.reason, index, _since(clocks.since(waiting.reason, index), now))
+        for index, waiting in _waiting(present, done)
+        if waiting.reason in TIMED
+    )
+
+
+def _since(known: datetime | None, now: datetime) -> str:
+    """Since when something holds, by a clock that may have been set back in between."""
+    return format_time(min(known or now, now))
+
+
+def _pending(
+    spec: JobSpec, present: list[Pod], done: set[int], observed: Observed, now: datetime
+) -> tuple[Pending, ...]:
+    """Why pods do not run, the most frequent reason first; synonymous reasons count as one."""
+    old, clocks = observed.status, observed.status.clocks
+    groups: defaultdict[str, list[tuple[int, Waiting]]] = defaultdict(list)
+    for index, waiting in _waiting(present, done):
+        groups[usual_word(waiting.reason)].append((index, waiting))
+
+    def entry(group: list[tuple[int, Waiting]]) -> Pending:
+        waiting, reason = group[0][1], group[0][1].reason
+        if reason in TIMED:
+            since = min(clocks.since(reason, index) or now for index, _ in group)
+        else:
+            since = old.waiting_since(reason) or now
+        return _entry(waiting, len(group), _since(since, now))
+
+    largest = sorted(groups.values(), key=len, reverse=True)[:MAX_PENDING]
+    entries = [entry(group) for group in largest]
+    if observed.refusal is not None:
+        missing = max(1, spec.size - len(present))
+        message = without_names(observed.refusal.message)
+        refused = Waiting(reason=Reason.REFUSED, message=message)
+        since = _since(old.waiting_since(Reason.REFUSED), now)
+        told = replace(_entry(refused, missing, since), next_try=_next_try(observed, now))
+        entries.insert(0, told)
+    return tuple(entries)
+
+
+def _next_try(observed: Observed, now: datetime) -> str | None:
+    """When a refused write is tried again; the recorded time, if it differs by rounding only.
+
+    It is computed from the current time, so that each reconcile would write another second.
+    """
+    if observed.refusal is not None and observed.refusal.holder is not None:
+        return None  # every few seconds, until it is gone
+    old = next((one for one in observed.status.pending if one.reason == Reason.REFUSED), None)
+    known = old.next_try if old else None
+    if observed.refusal is None or not observed.refusal.retry_in:  # it is being tried
+        return known
+    due = now + observed.refusal.retry_in
+    is_told = known is not None and abs(parse_time(known) - due) < NEXT_TRY_PRECISION
+    return known if is_told else format_time(due)
+
+
+def held_up(status: Status, old: Status, late: list[Pod], count: int, now: datetime) -> Status:
+    """The status of a job whose next pods wait for old pods that exceed their grace period."""
+    first, more = late[0], len(late) - 1
+    node = f" on node {first.node}" if first.node else ""
+    others = f", nor have {more} others" if more else ""
+    message = f"pod {first.name}{node} has not stopped within its grace period{others}"
+    waiting = Waiting(reason=Reason.TERMINATING, message=message)
+    entry = _entry(waiting, count, _since(old.waiting_since(Reason.TERMINATING), now))
+    return replace(status, pending=(entry, *status.pending))
+
+
+def _entry(waiting: Waiting, count: int, since: str) -> Pending:
+    message = shortened(waiting.message)
+    return Pending(reason=str(waiting.reason), count=count, message=message, since=since)
+
+
+def _condition(
+    type_: ConditionType, holds: bool, reason: Reason, message: str, spec: JobSpec
+) -> Condition:
+    return condition(type_, holds, reason, message, generation=spec.generation)
+
+
+def _placed(present: list[Pod], done: set[int]) -> set[int]:
+    """The replicas that have a node, or no longer need one."""
+    placed = (pod.index for pod in present if pod.node is not None or pod.ending is not None)
+    return done.union(placed)
+
+
+def _scheduled(spec: JobSpec, present: list[Pod], done: set[int]) -> Condition:
+    placed = len(_placed(present, done))
+    message = f"{placed} of {spec.size} pods have a node"
+    holds = placed >= spec.size
+    reason = Reason.ALL_SCHEDULED if holds else Reason.WAITING_FOR_NODES
+    return _condition(ConditionType.SCHEDULED, holds, reason, message, spec)
+
+
+def _ready(spec: JobSpec, up: int) -> Condition:
+    holds = up >= spec.size
+    reason = Reason.ALL_READY if holds else Reason.WAITING_FOR_REPLICAS
+    message = f"{up} of {spec.size} replicas are ready or have succeeded"
+    return _condition(ConditionType.READY, holds, reason, message, spec)
+
+
+def _without_pods(status: Status, spec: JobSpec) -> Status:
+    """The status between two attempts, when no pod of the next one exists."""
+    return replace(
+        _described(spec, status),
+        ready_ratio=f"0/{spec.size}",
+        replicas=0,
+        ready=0,
+        succeeded=0,
+        completed_indexes=None,
+        created=0,
+        failed=0,
+        ready_time=None,
+        pending=(),
+        waits=(),
+    )
+
+
+def suspended(spec: JobSpec, status: Status, now: datetime) -> Status:
+    """The status of a suspended job: no pods, no deadline, and no decided size."""
+    idle = replace(
+        _without_pods(status, spec),
+        phase=str(Phase.SUSPENDED),
+        size=None,
+        wanted=None,
+        spec_hash=None,
+        start_time=None,
+    )
+    off = [
+        _condition(ConditionType.SUSPENDED, True, Reason.SUSPENDED, "spec.suspend is true", spec),
+        _condition(ConditionType.SCHEDULED, False, Reason.SUSPENDED, "", spec),
+        _condition(ConditionType.READY, False, Reason.SUSPENDED, "", spec),
+    ]
+    return with_conditions(idle, off, now)
+
+
+def restarting(
+    spec: JobSpec, status: Status, message: str, *, counted: bool, now: datetime
+) -> Status:
+    """The status at a restart: the next pods are created when the old ones have stopped."""
+    moved = replace(status, restarts=status.restarts + counted)
+    return _next_attempt(spec, moved, (Phase.RESTARTING, Reason.RESTARTING, message), now)
+
+
+def resizing(spec: JobSpec, status: Status, message: str, now: datetime) -> Status:
+    """The status at a resize; `spec` has the new size."""
+    moved = replace(status, resizes=status.resizes + 1)
+    return _next_attempt(spec, moved, (Phase.RESIZING, Reason.RESIZING, message), now)
+
+
+def changing(spec: JobSpec, status: Status, message: str, now: datetime) -> Status:
+    """The status when an attempt is replaced by one of a changed spec; nothing has failed."""
+    return _next_attempt(spec, status, (Phase.RESTARTING, Reason.SPEC_CHANGED, message), now)
+
+
+def renaming(spec: JobSpec, status: Status, message: str, now: datetime) -> Status:
+    """The status when an attempt is replaced by one with other pod names; nothing has failed."""
+    return _next_attempt(spec, status, (Phase.RESTARTING, Reason.NAME_TAKEN, message), now)
+
+
+def _next_attempt(
+    spec: JobSpec, status: Status, why: tuple[Phase, Reason, str], now: datetime
+) -> Status:
+    phase, reason, message = why
+    moved = replace(status, attempt=status.attempt + 1, phase=str(phase))
+    off = [
+        _condition(ConditionType.SCHEDULED, False, reason, "", spec),
+        _condition(ConditionType.READY, False, reason, message, spec),
+    ]
+    return with_conditions(_without_pods(moved, spec), off, now)
+
+
+def failed(spec: JobSpec, status: Status, reason: Reason, message: str, now: datetime) -> Status:
+    """The status of a job that fails."""
+    ended = replace(status, phase=str(Phase.FAILED), ready=0, terminating=0, pending=(), waits=())
+    return with_conditions(ended, _failure(reason, message, spec.generation), now)
+
+
+def _failure(reason: Reason, message: str, generation: int) -> list[Condition]:
+    """What holds of a job that has failed: for kstatus, Ready alone would be in progress."""
+    return [
+        condition(ConditionType.READY, False, Reason.FINISHED, "", generation),
+        condition(ConditionType.FAILED, True, reason, message, generation),
+        condition(ConditionType.STALLED, True, reason, message, generation),
+    ]
+
+
+def invalid(status: Status, message: str, generation: int, now: datetime) -> Status:
+    """The status of a job that fails because its spec is invalid."""
+    ended = replace(
+        status, phase=str(Phase.FAILED), observed_generation=generation, pending=(), waits=()
+    )
+    return with_conditions(ended, _failure(Reason.INVALID_SPEC, message, generation), now)
+
+
+def succeeded(spec: JobSpec, status: Status, now: datetime) -> Status:
+    """The status of a job that succeeds."""
+    ended = replace(
+        status,
+        phase=str(Phase.SUCCEEDED),
+        completion_time=format_time(now),
+        terminating=0,
+        pending=(),
+        waits=(),
+    )
+    message = f"All {spec.size} replicas have succeeded"
+    changed = [  # Ready holds of a job that is as it should be, which kstatus waits for
+        _condition(ConditionType.READY, True, Reason.FINISHED, message, spec),
+        _condition(ConditionType.COMPLETE, True, Reason.SUCCEEDED, message, spec),
+    ]
+    return with_conditions(ended, changed, now)

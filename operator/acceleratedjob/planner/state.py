@@ -1,0 +1,136 @@
+"""The input and the output of a stage: the situation of a job, and a plan."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import cached_property
+
+from acceleratedjob.api.names import STOPPED_EXIT_CODE, Reason
+from acceleratedjob.api.spec import JobSpec
+from acceleratedjob.api.status import Failure, Status
+from acceleratedjob.errors import InvalidSpec
+from acceleratedjob.observe.observed import Observed
+from acceleratedjob.observe.pod import Pod
+from acceleratedjob.planner import failures
+from acceleratedjob.planner.actions import Action, DeletePod
+
+# After a failure, the other replicas hang in a collective and have nothing to save. If a replica
+# was asked to stop, all can save a checkpoint together, within the template's grace period.
+FAILED_GANG_GRACE_SECONDS = 5
+ASKED_TO_STOP = (
+    *(Reason.POD_DELETED, "PreemptionByScheduler", "EvictionByEvictionAPI", "TerminationByKubelet"),
+    *("Evicted", "NodeShutdown", "Preempting", "Shutdown", "Terminated"),
+)
+# A responsive kubelet has stopped a pod's containers this long after the pod's grace period.
+KUBELET_MARGIN = timedelta(seconds=30)
+
+# How long an elastic job waits for nodes before it continues with those that it has.
+UNSCHEDULABLE_PATIENCE = timedelta(seconds=60)
+
+Steps = tuple[tuple[Action, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The status to write, and then the steps, each a group of concurrent actions."""
+
+    status: Status
+    steps: Steps = ()
+    requeue_after: timedelta | None = None  # look again then, even if nothing changes
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a stage decides from; derived values are cached, because pods may be many."""
+
+    spec: JobSpec
+    observed: Observed
+    now: datetime
+    invalid: InvalidSpec | None = None  # why no pod can be made from the spec
+
+    @property
+    def status(self) -> Status:
+        """The status as last written."""
+        return self.observed.status
+
+    @property
+    def whole(self) -> JobSpec:
+        """The spec in its full size, in which the next attempt starts."""
+        return replace(self.spec, attempt_size=None, attempt_processes=None)
+
+    @property
+    def is_as_made(self) -> bool:
+        """Whether the current attempt was created from the spec as it is now."""
+        made_from = self.status.spec_hash
+        return made_from is None or made_from in self.spec.fingerprints
+
+    @cached_property
+    def members(self) -> Observed:
+        """The observed state, reduced to the pods of the current attempt."""
+        return self.observed.members(self.spec.size)
+
+    @cached_property
+    def current(self) -> dict[int, Pod]:
+        """The pods of the current attempt by index, including succeeded pods that are gone."""
+        seen = self.members
+        pods = (*(pod for pod in seen.lost if pod.succeeded), *seen.pods)
+        return {pod.index: pod for pod in pods}
+
+    @cached_property
+    def old(self) -> tuple[Pod, ...]:
+        """The pods to delete: those of another attempt, or with an index beyond the size."""
+        seen, size = self.observed, self.spec.size
+        return tuple(pod for pod in seen.pods if not seen.is_member(pod, size))
+
+    @cached_property
+    def missing(self) -> list[int]:
+        """The indices of replicas that have no pod and have not succeeded."""
+        there = self.completed.union(self.current)
+        return [index for index in range(self.spec.size) if index not in there]
+
+    @cached_property
+    def completed(self) -> frozenset[int]:
+        """The indices of replicas that have succeeded; their pods may be gone."""
+        return frozenset(index for index in self.members.completed if index < self.spec.size)
+
+    @property
+    def causes(self) -> list[failures.Cause]:
+        """The failures of the current attempt, including pods that disappeared unobserved."""
+        found = list(failures.causes(self.members, self.now))
+        if found or not self.was_whole:
+            return found
+        return [
+            failures.vanished(self.spec, self.status, index, self.now) for index in self.missing
+        ]
+
+    @property
+    def was_whole(self) -> bool:
+        """Whether all pods of the attempt were created; the last is created after the others."""
+        size, last = self.spec.size, self.spec.size - 1
+        created = max(self.status.created, self.status.replicas)
+        return created >= size or last in self.current or last in self.completed
+
+
+def of_attempt(spec: JobSpec, status: Status) -> JobSpec:
+    """The spec with the size of the current attempt, once that is decided."""
+    processes = None if status.size is None else status.processes_per_replica
+    return replace(spec, attempt_size=status.size, attempt_processes=processes)
+
+
+Stage = Callable[[Situation], Plan | None]
+
+
+def steps(*groups: tuple[Action, ...]) -> Steps:
+    """The non-empty groups of actions."""
+    return tuple(group for group in groups if group)
+
+
+def grace_after(failure: Failure) -> int | None:
+    """The grace period of the other replicas after a failure; None stands for the template's."""
+    stops = not failure.exit_code and failure.reason in ASKED_TO_STOP  # None, or it obeyed with 0
+    return None if stops or failure.exit_code == STOPPED_EXIT_CODE else FAILED_GANG_GRACE_SECONDS
+
+
+def deletions(pods: Iterable[Pod], grace: int | None) -> tuple[Action, ...]:
+    """Deletions of the pods that are not being deleted yet."""
+    return tuple(DeletePod(pod.name, pod.uid, grace) for pod in pods if pod.delete_by is None)
