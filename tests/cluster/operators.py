@@ -98,6 +98,17 @@ def _size(pod: Any) -> int:
     return int(env["ACCELERATEDJOB_REPLICAS"])
 
 
+@contextlib.asynccontextmanager
+async def playing(link: Connection, namespace: str, script: Script) -> AsyncIterator[None]:
+    """Play inside the block."""
+    task = asyncio.create_task(play(link, namespace, script))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 async def play(link: Connection, namespace: str, script: Script) -> None:
     """End the training in fake pods as the script says, once a whole gang runs; until cancelled."""
     trainings = Trainings()
@@ -110,6 +121,7 @@ async def play(link: Connection, namespace: str, script: Script) -> None:
         await following
     finally:
         following.cancel()
+        await asyncio.gather(following, return_exceptions=True)  # its connection is open till then
 
 
 async def _follow(link: Connection, namespace: str, trainings: Trainings) -> None:

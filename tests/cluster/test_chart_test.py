@@ -13,7 +13,7 @@ import pytest
 from acceleratedjob.cli import main
 from tests.cluster.charts import Release, is_hook, render
 from tests.cluster.jobs import Job
-from tests.cluster.operators import connection, operator, play
+from tests.cluster.operators import connection, operator, playing
 from tests.cluster.testbed import kwok
 from tests.cluster.testbed.cluster import Cluster
 
@@ -71,13 +71,12 @@ def test_it_ends_as_its_job_does(
 
     async def run() -> tuple[int | None, str]:
         async with connection(testbed.kubeconfig) as link:
-            playing = asyncio.create_task(play(link, namespace, lambda _, __: code))
             pipe = asyncio.subprocess.PIPE
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, *command[1:], env=env, stdout=pipe, stderr=pipe
-            )
-            out, err = await process.communicate()
-            playing.cancel()
+            async with playing(link, namespace, lambda _, __: code):
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable, *command[1:], env=env, stdout=pipe, stderr=pipe
+                )
+                out, err = await process.communicate()
             return process.returncode, (out + err).decode()
 
     with operator(testbed.kubeconfig, tmp_path / "operator.log", namespace):

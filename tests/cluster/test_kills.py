@@ -13,7 +13,7 @@ from acceleratedjob.api.status import Status
 from acceleratedjob.kube.client import Connection
 from acceleratedjob.kube.cluster import collection
 from tests.cluster.jobs import fake_job
-from tests.cluster.operators import connection, list_objects, operator, play, start_operator
+from tests.cluster.operators import connection, list_objects, operator, playing, start_operator
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("crd", "fake_nodes")]
 
@@ -40,16 +40,17 @@ async def kill_many(kubeconfig: Path, namespace: str, log: Path) -> None:
     chance = random.Random(SEED)
     made = 0
     async with connection(kubeconfig) as link:
-        training = asyncio.create_task(play(link, namespace, script))
-        for _ in range(KILLS):
-            made += await keep_busy(link, namespace, made)
-            process = start_operator(kubeconfig, log, namespace)
-            await asyncio.sleep(chance.uniform(0.4, 1.8))  # the random moment; it starts in 0.5 s
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        with operator(kubeconfig, log, namespace):
-            await all_finished(link, namespace)
-        training.cancel()
+        async with playing(link, namespace, script):
+            for _ in range(KILLS):
+                made += await keep_busy(link, namespace, made)
+                process = start_operator(kubeconfig, log, namespace)
+                await asyncio.sleep(
+                    chance.uniform(0.4, 1.8)
+                )  # the random moment; it starts in 0.5 s
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+            with operator(kubeconfig, log, namespace):
+                await all_finished(link, namespace)
         await check(link, namespace, made)
 
 
