@@ -8,7 +8,7 @@ from torch import distributed, nn
 
 from bench.case import Case, Goal, Side
 from bench.libraries import TORCH, Timed, accelerator, digest, joined, module, timed
-from runtime.packing import pack, unpack
+from runtime.collectives.packing import pack, unpack
 
 CALLS = 10  # for one sample
 

@@ -19,30 +19,45 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {  # name -> what it is about, m
     "accelerator": ("What a script calls.", ("accelerator",)),
     "state": (
         "The process, its world, and the accumulation that is under way.",
-        ("state", "gradient", "world", "errors"),
+        ("world.state", "world.gradient_state", "world.contract", "errors"),
     ),
     "data_loader": (
         "From the script's data loader to this process' own.",
-        ("data_loader", "loader", "dispatcher", "iterable", "sampler", "order", "adapter"),
+        tuple(
+            f"data.{name}"
+            for name in (
+                *("prepare", "loader", "dispatch.loader", "iterable", "batch_samplers"),
+                *("order", "adapter"),
+            )
+        ),
     ),
-    "optimizer": ("What an optimizer becomes.", ("optimizer",)),
-    "scheduler": ("What a scheduler becomes.", ("scheduler",)),
+    "optimizer": ("What an optimizer becomes.", ("optim.optimizer",)),
+    "scheduler": ("What a scheduler becomes.", ("optim.scheduler",)),
     "checkpointing": (
         "What a checkpoint has in it. Scripts call `Accelerator.save_state` and `load_state`.",
-        ("checkpointing",),
+        ("checkpoint.contents",),
     ),
-    "sharding": ("Models of which each process has a part.", ("*fsdp*", "parallelism*", "shard*")),
+    "sharding": (
+        "Models of which each process has a part.",
+        ("*fsdp*", "*sharded*", "checkpoint.merging", "parallel.mesh", "sharding"),
+    ),
     "operations": (
         "What processes do together, and what is done to nested tensors.",
-        ("collectives", "objects", "rng", "nested", "precision", "verification"),
+        (
+            *("collectives.tensors", "collectives.objects", "data.rng", "collectives.nested"),
+            *("parallel.precision", "collectives.debug"),
+        ),
     ),
     "launch": ("Ways to start.", ("launchers",)),
-    "tracking": ("Metrics and messages.", ("tracking", "tracker", "trackers", "logging")),
+    "tracking": ("Metrics and messages.", ("trackers.*", "world.log")),
     "configuration": (
         "What a script passes to the Accelerator, and what the environment says instead.",
-        ("configuration", "handlers", "compilation", "enums"),
+        ("config.plugins", "config.handlers", "parallel.compile", "config.enums"),
     ),
-    OTHERS: ("Memory, models, versions, variables.", ("local_sgd", "memory", "model")),
+    OTHERS: (
+        "Memory, models, versions, variables.",
+        ("local_sgd", "utils.memory", "parallel.wrap"),
+    ),
 }
 
 
@@ -155,7 +170,7 @@ def _text(node: Definition) -> str:
 
 def _docstring(node: Definition) -> str:
     docstring = ast.get_docstring(node) or ""
-    elsewhere = re.fullmatch(r"See `(\w+)\.(\w+)`\.", docstring)
+    elsewhere = re.fullmatch(r"See `([\w.]+)\.(\w+)`\.", docstring)
     found = find(elsewhere[1], elsewhere[2]) if elsewhere else None
     return _docstring(found[1]) if found else docstring
 

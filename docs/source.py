@@ -11,7 +11,8 @@ from pathlib import Path
 RUNTIME = Path(__file__).parents[1] / "runtime"
 Definition = ast.ClassDef | ast.FunctionDef
 # Of these all that is defined is public; of others, what `runtime`, `utils` or an `__all__` names.
-WHOLE = ("checkpointing", "local_sgd", "logging", "optimizer", "scheduler", "tracking")
+WHOLE = ("local_sgd",)
+NOT_SHOWN = ("__init__", "memory_utils")  # the latter is another name for `utils.memory`
 
 
 @dataclass(frozen=True)
@@ -112,12 +113,17 @@ def _exported() -> Iterator[tuple[str, str]]:
             yield "", name
     yield from (("", name) for name in module("").imports)
     for file in sorted(RUNTIME.glob("*.py")):
-        offered = module(file.stem).constant("__all__") if file.stem != "__init__" else None
-        names = ast.literal_eval(offered) if offered else ()
+        names = _offered(file.stem) if file.stem not in NOT_SHOWN else ()
         yield from ((file.stem, name) for name in names)
         if file.stem in WHOLE:
             own = module(file.stem).definitions
             yield from ((file.stem, name) for name in own if not name.startswith("_"))
     for file in sorted((RUNTIME / "utils").glob("*.py")):
         inner = f"utils.{file.stem}".removesuffix(".__init__")
-        yield from ((inner, name) for name in module(inner).imports)
+        yield from ((inner, name) for name in _offered(inner) or module(inner).imports)
+
+
+def _offered(name: str) -> tuple[str, ...]:
+    """What a module's `__all__` names; nothing if it has none."""
+    offered = module(name).constant("__all__")
+    return tuple(ast.literal_eval(offered)) if offered else ()

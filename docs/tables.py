@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 
 from docs import prose
 from docs.source import Module, find, module, surface
-from runtime import flags
-from runtime.settings import env_name
+from runtime.config.settings import env_name
+from runtime.launch import flags
 
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
@@ -73,7 +73,7 @@ def variables() -> Iterator[str]:
     yield "A script's own arguments come first. A job sets these by `spec.runtime`."
     said = _explained()
     rows = []
-    for field, _, text in _fields_of("settings", "Settings"):
+    for field, _, text in _fields_of("config.settings", "Settings"):
         name = field.strip("`")
         others = (name, name.removeprefix("dynamo_"), name.removeprefix("dynamo_use_"))
         found = next((said[one] for one in others if one in said), "")

@@ -7,57 +7,57 @@ imports. Importing this package imports no torch: that happens when a name that 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from runtime import left_out
+from runtime.config import left_out
 from runtime.errors import WorldError
-from runtime.world import Job, World
+from runtime.world.contract import Job, World
 
 if TYPE_CHECKING:
     from runtime.accelerator import Accelerator
     from runtime.big_modeling import init_empty_weights, init_on_device
-    from runtime.configuration import DataLoaderConfiguration
-    from runtime.data_loader import prepare_data_loader, skip_first_batches
-    from runtime.enums import DDPCommunicationHookType, DistributedType
-    from runtime.fsdp_plugin import FullyShardedDataParallelPlugin
-    from runtime.handlers import (
+    from runtime.checkpoint.weights import load_checkpoint_in_model
+    from runtime.config.enums import DDPCommunicationHookType, DistributedType
+    from runtime.config.handlers import (
         AutocastKwargs,
         DistributedDataParallelKwargs,
         GradScalerKwargs,
         InitProcessGroupKwargs,
         ProfileKwargs,
     )
+    from runtime.config.plugins import DataLoaderConfiguration
+    from runtime.data.prepare import prepare_data_loader, skip_first_batches
+    from runtime.data.rng import synchronize_rng_states
     from runtime.launchers import debug_launcher, notebook_launcher
-    from runtime.memory import find_executable_batch_size
-    from runtime.parallelism_config import ParallelismConfig
-    from runtime.rng import synchronize_rng_states
-    from runtime.state import AcceleratorState, GradientState, PartialState
-    from runtime.weights import load_checkpoint_in_model
+    from runtime.parallel.fsdp.plugin import FullyShardedDataParallelPlugin
+    from runtime.parallel.mesh import ParallelismConfig
+    from runtime.utils.memory import find_executable_batch_size
+    from runtime.world.state import AcceleratorState, GradientState, PartialState
 
 __version__ = "0.1.0"
 
 _HOMES = {  # name -> the module that has it, and that imports torch
     "Accelerator": "accelerator",
-    "AcceleratorState": "state",
-    "AutocastKwargs": "handlers",
-    "DDPCommunicationHookType": "enums",
-    "DataLoaderConfiguration": "configuration",
-    "DistributedDataParallelKwargs": "handlers",
-    "DistributedType": "enums",
-    "FullyShardedDataParallelPlugin": "fsdp_plugin",
-    "GradScalerKwargs": "handlers",
-    "GradientState": "state",
-    "InitProcessGroupKwargs": "handlers",
-    "ParallelismConfig": "parallelism_config",
-    "PartialState": "state",
-    "ProfileKwargs": "handlers",
+    "AcceleratorState": "world.state",
+    "AutocastKwargs": "config.handlers",
+    "DDPCommunicationHookType": "config.enums",
+    "DataLoaderConfiguration": "config.plugins",
+    "DistributedDataParallelKwargs": "config.handlers",
+    "DistributedType": "config.enums",
+    "FullyShardedDataParallelPlugin": "parallel.fsdp.plugin",
+    "GradScalerKwargs": "config.handlers",
+    "GradientState": "world.gradient_state",
+    "InitProcessGroupKwargs": "config.handlers",
+    "ParallelismConfig": "parallel.mesh",
+    "PartialState": "world.state",
+    "ProfileKwargs": "config.handlers",
     "debug_launcher": "launchers",
-    "find_executable_batch_size": "memory",
+    "find_executable_batch_size": "utils.memory",
     "init_empty_weights": "big_modeling",
     "init_on_device": "big_modeling",
-    "load_checkpoint_in_model": "weights",
+    "load_checkpoint_in_model": "checkpoint.weights",
     "notebook_launcher": "launchers",
-    "prepare_data_loader": "data_loader",
-    "skip_first_batches": "data_loader",
-    "synchronize_rng_states": "rng",
+    "prepare_data_loader": "data.prepare",
+    "skip_first_batches": "data.prepare",
+    "synchronize_rng_states": "data.rng",
 }
 
 _ROOMS = (  # that are there after `import runtime`, as Accelerate's are

@@ -8,16 +8,7 @@ from typing import Any
 
 import torch
 
-from runtime.compilation import TorchDynamoPlugin
-from runtime.configuration import (
-    DataLoaderConfiguration,
-    GradientAccumulationPlugin,
-    ProjectConfiguration,
-    first,
-)
-from runtime.exporting import Exporting
-from runtime.gathering import Gathering
-from runtime.handlers import (
+from runtime.config.handlers import (
     AutocastKwargs,
     DistributedDataParallelKwargs,
     GradScalerKwargs,
@@ -25,17 +16,27 @@ from runtime.handlers import (
     KwargsHandler,
     ProfileKwargs,
 )
+from runtime.config.plugins import (
+    DataLoaderConfiguration,
+    GradientAccumulationPlugin,
+    ProjectConfiguration,
+    first,
+)
+from runtime.config.settings import Settings
+from runtime.data.rng import GENERATOR, check_rng_types, set_seed
+from runtime.exporting import Exporting
+from runtime.gathering import Gathering
+from runtime.parallel.compile import TorchDynamoPlugin
+from runtime.parallel.mesh import layout_of
+from runtime.parallel.plugin_choice import plugin_of
 from runtime.preparing import Preparing
 from runtime.reporting import Reporting
 from runtime.restoring import Restoring
-from runtime.rng import GENERATOR, check_rng_types, set_seed
-from runtime.settings import Settings
-from runtime.sharding import layout_of, plugin_of
-from runtime.state import AcceleratorState, GradientState
 from runtime.stepping import Stepping
-from runtime.tracking import filter_trackers
+from runtime.trackers.choose import filter_trackers
 from runtime.uneven import Uneven
-from runtime.warn import warn_once
+from runtime.world.state import AcceleratorState, GradientState
+from runtime.world.warn import warn_once
 
 _HANDLERS: dict[type[KwargsHandler], str] = {  # what a handler is for -> the attribute that has it
     AutocastKwargs: "autocast_handler",

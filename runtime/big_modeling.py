@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn.modules import module as registration
 
-from runtime import left_out
-from runtime.settings import Settings
+from runtime.config import left_out
+from runtime.config.settings import Settings
 
 
 @contextlib.contextmanager

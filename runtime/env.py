@@ -12,9 +12,9 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
-from runtime import flags
 from runtime.errors import WorldError
-from runtime.world import Job, World
+from runtime.launch import flags
+from runtime.world.contract import Job, World
 
 PACKAGES = ("acceleratedjob", "torch", "numpy", "safetensors", "accelerate", "transformers")
 # torchrun's and torch's own names, and those of what a training's speed depends on.
@@ -41,7 +41,9 @@ def report(env: Mapping[str, str], *, devices: bool) -> Iterator[tuple[str, str]
     yield "world", _told(lambda: World.from_env(env))
     if devices:
         torch = importlib.import_module("torch")
-        chosen = importlib.import_module("runtime.device").choose(cpu=False, distributed=False)
+        chosen = importlib.import_module("runtime.world.device").choose(
+            cpu=False, distributed=False
+        )
         yield "device", f"{chosen.name}, {torch.get_device_module(chosen.name).device_count()}"
     for name in sorted(env):
         if name in NAMES or name.startswith(PREFIXES):

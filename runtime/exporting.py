@@ -6,13 +6,13 @@ from typing import Any
 
 from torch import nn
 
-from runtime.configuration import ProjectConfiguration
-from runtime.control import StateView
-from runtime.files import can_be_safetensors, save, writes
-from runtime.model import bare
-from runtime.sharding import full_state_dict
-from runtime.sizes import size_in_bytes
-from runtime.weights import write_weights
+from runtime.checkpoint.formats import can_be_safetensors, save, writes
+from runtime.checkpoint.sharding import full_state_dict
+from runtime.checkpoint.sizes import size_in_bytes
+from runtime.checkpoint.weights import write_weights
+from runtime.config.plugins import ProjectConfiguration
+from runtime.parallel.wrap import bare
+from runtime.world.roles import StateView
 
 
 class Exporting(StateView):

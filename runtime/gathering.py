@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
-from runtime import collectives, metrics
-from runtime.control import StateView
+from runtime.collectives import metrics, tensors
+from runtime.world.roles import StateView
 
 
 class Gathering(StateView):
@@ -14,22 +14,22 @@ class Gathering(StateView):
     _trigger: torch.Tensor | None = None
 
     def gather(self, tensor: Any) -> Any:
-        """See `collectives.gather`."""
-        return collectives.gather(tensor)
+        """See `collectives.tensors.gather`."""
+        return tensors.gather(tensor)
 
     def gather_for_metrics(self, input_data: Any, use_gather_object: bool = False) -> Any:
-        """See `metrics.gather_for_metrics`."""
+        """See `collectives.metrics.gather_for_metrics`."""
         return metrics.gather_for_metrics(input_data, use_gather_object)
 
     def reduce(self, tensor: Any, reduction: str = "sum", scale: float = 1.0) -> Any:
-        """See `collectives.reduce`."""
-        return collectives.reduce(tensor, reduction, scale)
+        """See `collectives.tensors.reduce`."""
+        return tensors.reduce(tensor, reduction, scale)
 
     def pad_across_processes(
         self, tensor: Any, dim: int = 0, pad_index: int = 0, pad_first: bool = False
     ) -> Any:
-        """See `collectives.pad_across_processes`."""
-        return collectives.pad_across_processes(tensor, dim, pad_index, pad_first)
+        """See `collectives.tensors.pad_across_processes`."""
+        return tensors.pad_across_processes(tensor, dim, pad_index, pad_first)
 
     def set_trigger(self) -> None:
         """Raise a flag that `check_trigger` sees on all processes."""
@@ -39,4 +39,4 @@ class Gathering(StateView):
         """Whether any process has called `set_trigger`; to be asked by all. Lowers the flag."""
         raised = torch.tensor(0 if self._trigger is None else 1, device=self.device)
         self._trigger = None
-        return bool(collectives.reduce(raised, "sum") >= 1)
+        return bool(tensors.reduce(raised, "sum") >= 1)

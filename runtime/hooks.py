@@ -1,5 +1,5 @@
 """Accelerate's `hooks`, which move a model's parts between devices: left out."""
 
-from runtime.left_out import stand_in
+from runtime.config.left_out import stand_in
 
 __getattr__ = stand_in

@@ -9,10 +9,10 @@ import torch
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.multiprocessing.spawn import start_processes
 
-from runtime import world
-from runtime.enums import DistributedType, PrecisionType
-from runtime.environment import patch_environment, whole_number
-from runtime.state import AcceleratorState, GradientState, PartialState
+from runtime.config.enums import DistributedType, PrecisionType
+from runtime.config.parsing import patch_environment, whole_number
+from runtime.world import contract
+from runtime.world.state import AcceleratorState, GradientState, PartialState
 
 __all__ = ["PrepareForLaunch", "debug_launcher", "notebook_launcher"]
 
@@ -38,12 +38,12 @@ class PrepareForLaunch:
         size, node = (whole_number(name, os.environ.get(name, "0")) for name in _NODE)
         rank = size * node + index
         os.environ |= {
-            world.RANK: str(rank),
-            world.LOCAL_RANK: str(index),
+            contract.RANK: str(rank),
+            contract.LOCAL_RANK: str(index),
             "FORK_LAUNCHED": "1",
         }
         if self.debug:
-            size = int(os.environ[world.WORLD_SIZE])
+            size = int(os.environ[contract.WORLD_SIZE])
             store = torch.distributed.FileStore(  # type: ignore[attr-defined]  # torch exports it
                 os.environ[_RENDEZVOUS_FILE], size
             )

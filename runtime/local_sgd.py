@@ -5,8 +5,8 @@ from typing import Self
 
 from torch import nn
 
-from runtime import collectives
 from runtime.accelerator import Accelerator
+from runtime.collectives import tensors
 
 
 class LocalSGD:
@@ -68,5 +68,5 @@ class LocalSGD:
 
     def _average(self) -> None:
         weights = [parameter.data for parameter in self.model.parameters()]
-        for own, mean in zip(weights, collectives.reduce(weights, "mean"), strict=True):
+        for own, mean in zip(weights, tensors.reduce(weights, "mean"), strict=True):
             own.copy_(mean)

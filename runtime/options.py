@@ -5,9 +5,9 @@ from typing import Any, NoReturn
 
 from torch import nn
 
-from runtime.configuration import DataLoaderConfiguration, ProjectConfiguration
-from runtime.control import StateView
-from runtime.enums import DistributedType, FP8BackendType
+from runtime.config.enums import DistributedType, FP8BackendType
+from runtime.config.plugins import DataLoaderConfiguration, ProjectConfiguration
+from runtime.world.roles import StateView
 
 _SINGLE = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.FSDP, DistributedType.XLA)
 

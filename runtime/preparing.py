@@ -10,23 +10,23 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
-from runtime.compilation import compile_model
-from runtime.configuration import first
-from runtime.containers import container_of
-from runtime.data_loader import (
+from runtime.collectives.nested import leaves
+from runtime.config.handlers import AutocastKwargs, DistributedDataParallelKwargs
+from runtime.config.plugins import first
+from runtime.data.prepare import (
     DataLoaderDispatcher,
     DataLoaderShard,
     prepare_data_loader,
     skip_first_batches,
 )
-from runtime.handlers import AutocastKwargs, DistributedDataParallelKwargs
-from runtime.model import extract_model_from_parallel, prepare_model
-from runtime.nested import leaves
-from runtime.optimizer import AcceleratedOptimizer
+from runtime.optim.optimizer import AcceleratedOptimizer
+from runtime.optim.scheduler import AcceleratedScheduler
 from runtime.options import Options
-from runtime.scheduler import AcceleratedScheduler
+from runtime.parallel.compile import compile_model
+from runtime.parallel.containers import container_of
+from runtime.parallel.unaveraged import Unaveraged, note_prepared
+from runtime.parallel.wrap import extract_model_from_parallel, prepare_model
 from runtime.sharding import Sharding
-from runtime.unaveraged import Unaveraged, note_prepared
 
 Prepared = TypeVar("Prepared")
 PREPARED = "_is_accelerate_prepared"  # Accelerate's mark on what was prepared
@@ -216,7 +216,7 @@ class Preparing(Sharding, Options):
         return _marked(prepared, self._schedulers)
 
     def skip_first_batches(self, dataloader: Any, num_batches: int = 0) -> Any:
-        """See `data_loader.skip_first_batches`."""
+        """See `data.prepare.skip_first_batches`."""
         return skip_first_batches(dataloader, num_batches)
 
     def unwrap_model(

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from runtime.control import StateView
+from runtime.world.roles import StateView
 
 Hook = Callable[..., None]
 

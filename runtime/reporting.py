@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from runtime.constants import PROFILE_PATTERN_NAME
-from runtime.control import StateView
-from runtime.handlers import ProfileKwargs
-from runtime.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+from runtime.checkpoint.names import PROFILE_PATTERN_NAME
+from runtime.config.handlers import ProfileKwargs
+from runtime.trackers.choose import LOGGER_TYPE_TO_CLASS, GeneralTracker
+from runtime.world.roles import StateView
 
 
 class Reporting(StateView):

@@ -3,11 +3,11 @@
 import os
 from typing import Any
 
-from runtime import project
-from runtime.checkpointing import load_accelerator_state, load_custom_states
-from runtime.files import writes
+from runtime.checkpoint import directory
+from runtime.checkpoint.contents import load_accelerator_state, load_custom_states
+from runtime.checkpoint.formats import writes
+from runtime.checkpoint.sharding import load_sharded
 from runtime.saving import Saving
-from runtime.sharding import load_sharded
 
 
 class Restoring(Saving):
@@ -41,7 +41,7 @@ class Restoring(Saving):
         self.wait_for_checkpoint()
         config = self.project_configuration
         looks = writes(config.save_on_each_node)
-        folder = project.source(config, input_dir, reads=verify, looks=looks)
+        folder = directory.source(config, input_dir, reads=verify, looks=looks)
         models = list(self._models)
         for hook in self._load_model_state_pre_hook.values():
             hook(models, str(folder))

@@ -8,20 +8,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from runtime import placing, project
-from runtime.checkpointing import parts, random_part
-from runtime.configuration import ProjectConfiguration
+from runtime.checkpoint import directory, storage
+from runtime.checkpoint.contents import parts, random_part
+from runtime.checkpoint.formats import Part, writes
+from runtime.checkpoint.sharding import save_sharded
+from runtime.checkpoint.snapshot import Snapshots
+from runtime.checkpoint.writer import Job, Writer
+from runtime.collectives.objects import each_object
+from runtime.config.plugins import ProjectConfiguration
+from runtime.data.random_states import random_states
 from runtime.errors import CheckpointError
-from runtime.files import Part, writes
-from runtime.gradient import GradientState
-from runtime.logging import get_logger
-from runtime.model import bare
-from runtime.objects import each_object
+from runtime.parallel.wrap import bare
 from runtime.registering import Registering
-from runtime.sharding import save_sharded
-from runtime.snapshot import Snapshots
-from runtime.streams import random_states
-from runtime.writing import Job, Writer
+from runtime.world.gradient_state import GradientState
+from runtime.world.log import get_logger
 
 logger = get_logger(__name__)
 
@@ -82,11 +82,11 @@ class Saving(Registering):
                 "this window has is lost to who loads it; save where sync_gradients is true"
             )
         config = self.project_configuration
-        target = project.target(config, output_dir)
+        target = directory.target(config, output_dir)
         makes = writes(config.save_on_each_node)
-        folder: Path = project.from_main(lambda: placing.begun(target), makes=makes)
+        folder: Path = directory.from_main(lambda: storage.begun(target), makes=makes)
         if config.save_on_each_node:  # the target may be there on some machines only
-            folder = placing.unfinished(target)
+            folder = storage.unfinished(target)
         # In no variable here: what is written is free then.
         self._write(self._collected(folder, safe_serialization), folder, target)
         config.iteration += 1
@@ -126,7 +126,7 @@ class Saving(Registering):
         if config.write_behind:
             found = self._snapshots.take(found)
         facts = {"world_size": self.num_processes}
-        retain = functools.partial(project.retain, config)
+        retain = functools.partial(directory.retain, config)
         self._writer.begin(Job(found, folder, target, facts, config.durable, retain))
 
     def wait_for_checkpoint(self) -> None:

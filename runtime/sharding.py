@@ -4,20 +4,14 @@ The rooms of FSDP2 are imported when a model is to be sharded: see `containers`.
 """
 
 import contextlib
-import importlib
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.optim import Optimizer
 
-from runtime.constants import FSDP_MODEL_NAME
-from runtime.control import StateView
-from runtime.enums import DistributedType
-from runtime.manifest import Contents
-from runtime.parallelism_config import ParallelismConfig
-from runtime.settings import Settings
+from runtime.parallel.mesh import ParallelismConfig
+from runtime.world.roles import StateView
 
 
 class Sharding(StateView):
@@ -79,97 +73,7 @@ class Sharding(StateView):
             return contextlib.nullcontext()
         optimizers = [one for one in objects if isinstance(one, Optimizer)]
         models = [one for one in objects if isinstance(one, nn.Module)]
-        rooms = importlib.import_module("runtime.fsdp_parameters")
-        following: contextlib.AbstractContextManager[None] = rooms.following(
-            [getattr(one, "optimizer", one) for one in optimizers], models, self._models
-        )
-        return following
+        from runtime.parallel.fsdp.parameters import following  # noqa: PLC0415  # imports torch's FSDP, which takes a second
 
-
-def plugin_of(given: Any, settings: Settings) -> Any:
-    """The FullyShardedDataParallelPlugin: the script's, else the environment's, else None.
-
-    Raises:
-        TypeError: the script's is something else.
-    """
-    if given is None and not settings.use_fsdp:
-        return None
-    kind = importlib.import_module("runtime.fsdp_plugin").FullyShardedDataParallelPlugin
-    plugin = kind() if given is None else given
-    if not isinstance(plugin, kind):
-        sentence = f"`fsdp_plugin` must be a {kind.__module__}.{kind.__name__}, got {plugin!r}"
-        raise TypeError(sentence)
-    return plugin
-
-
-def layout_of(given: ParallelismConfig | None, settings: Settings) -> ParallelismConfig | None:
-    """The layout: the script's, else the environment's, else None."""
-    if given is None and settings.use_parallelism_config:
-        return ParallelismConfig()
-    return given
-
-
-def save_sharded(
-    state: Any, folder: Path, models: list[nn.Module], optimizers: list[Any], *, is_shared: bool
-) -> bool:
-    """Write models and optimizers as the plugin says.
-
-    Args:
-        state: of this process.
-        folder: a directory.
-        models: prepared ones.
-        optimizers: prepared ones.
-        is_shared: whether all processes see the directory.
-
-    Returns:
-        Whether there is a plugin; else nothing was written. It also holds in a world of one, so
-        that its checkpoints are those of any other.
-
-    Raises:
-        ValueError: the processes of different machines write into directories of their own.
-    """
-    if state.fsdp_plugin is None:
-        return False
-    if not is_shared:
-        sentence = (
-            "a sharded model's checkpoint needs one directory for all processes: leave "
-            "save_on_each_node, or take a file system that they share"
-        )
-        raise ValueError(sentence)
-    rooms = importlib.import_module("runtime.fsdp_checkpoint")
-    rooms.save_all(state.fsdp_plugin, folder, models, optimizers)
-    return True
-
-
-def load_sharded(
-    state: Any,
-    folder: Path,
-    models: list[nn.Module],
-    optimizers: list[Any],
-    *,
-    trained: list[nn.Module],
-) -> bool:
-    """Put models and optimizers back, if they are sharded or their files are.
-
-    Args:
-        state: of this process.
-        folder: the checkpoint.
-        models: prepared ones, that are to be loaded.
-        optimizers: prepared ones.
-        trained: models that these have parameters of.
-
-    Returns:
-        Whether they are; else nothing was loaded.
-    """
-    is_written = any(one.startswith(FSDP_MODEL_NAME) for one in Contents.of(folder).names())
-    if state.distributed_type != DistributedType.FSDP and not is_written:
-        return False
-    rooms = importlib.import_module("runtime.fsdp_checkpoint")
-    rooms.load_all(folder, models, optimizers, trained=trained)
-    return True
-
-
-def full_state_dict(model: nn.Module) -> dict[str, Any]:
-    """See `fsdp_checkpoint.full_state_dict`."""
-    rooms = importlib.import_module("runtime.fsdp_checkpoint")
-    return dict(rooms.full_state_dict(model))
+        inner = [getattr(one, "optimizer", one) for one in optimizers]
+        return following(inner, models, self._models)

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from runtime.containers import container_of
-from runtime.control import StateView
-from runtime.gradient import GradientState
-from runtime.handlers import AutocastKwargs
-from runtime.model import autocast
-from runtime.optimizer import AcceleratedOptimizer
-from runtime.rollcall import Collective
-from runtime.unaveraged import Unaveraged
+from runtime.config.handlers import AutocastKwargs
+from runtime.optim.optimizer import AcceleratedOptimizer
+from runtime.parallel.containers import container_of
+from runtime.parallel.unaveraged import Unaveraged
+from runtime.parallel.wrap import autocast
+from runtime.world.gradient_state import GradientState
+from runtime.world.roles import StateView
+from runtime.world.roll_call import Collective
 
 Context = contextlib.AbstractContextManager[None]
 _ALONE = contextlib.nullcontext()  # no other process to wait for

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch.distributed.algorithms.join import Join
 
-from runtime.control import StateView
-from runtime.dispatcher import DataLoaderDispatcher
-from runtime.enums import DistributedType
+from runtime.config.enums import DistributedType
+from runtime.data.dispatch.loader import DataLoaderDispatcher
+from runtime.world.roles import StateView
 
 
 class Uneven(StateView):

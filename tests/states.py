@@ -2,7 +2,7 @@
 
 import sys
 
-LIBRARIES = ("runtime", "accelerate")
+LIBRARIES = {"runtime": "runtime.world.state", "accelerate": "accelerate.state"}  # and its module
 
 
 def fresh(*libraries: str, world: bool = True) -> None:
@@ -13,7 +13,7 @@ def fresh(*libraries: str, world: bool = True) -> None:
         world: whether they forget the world as well, which they join only once.
     """
     for library in libraries or LIBRARIES:
-        state = sys.modules.get(f"{library}.state")
+        state = sys.modules.get(LIBRARIES[library])
         if state is not None:
             state.AcceleratorState._reset_state(reset_partial_state=world)
             state.GradientState._reset_state()

@@ -3,8 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from runtime import left_out
-from runtime.parallelism_config import ParallelismConfig
+from runtime.config import left_out
+from runtime.parallel.mesh import ParallelismConfig
 from runtime.utils import imports
 from runtime.utils.constants import (
     MODEL_NAME,
@@ -140,7 +140,7 @@ from runtime.utils.versions import (
 )
 
 if TYPE_CHECKING:
-    from runtime.fsdp_plugin import FullyShardedDataParallelPlugin
+    from runtime.parallel.fsdp.plugin import FullyShardedDataParallelPlugin
     from runtime.utils.fsdp_utils import (
         load_fsdp_model,
         load_fsdp_optimizer,

@@ -1,7 +1,6 @@
 """Accelerate's `utils.constants`: the names of files, and the words of settings."""
 
-from runtime.availability import STR_OPERATION_TO_FUNC
-from runtime.constants import (
+from runtime.checkpoint.names import (
     MODEL_NAME,
     OPTIMIZER_NAME,
     PROFILE_PATTERN_NAME,
@@ -17,6 +16,7 @@ from runtime.constants import (
     WEIGHTS_NAME,
     WEIGHTS_PATTERN_NAME,
 )
+from runtime.config.availability import STR_OPERATION_TO_FUNC
 
 __all__ = [
     "MODEL_NAME",

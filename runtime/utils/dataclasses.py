@@ -3,14 +3,9 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from runtime import left_out
-from runtime.compilation import TorchDynamoPlugin
-from runtime.configuration import (
-    DataLoaderConfiguration,
-    GradientAccumulationPlugin,
-    ProjectConfiguration,
-)
-from runtime.enums import (
+from runtime.collectives.nested import TensorInformation
+from runtime.config import left_out
+from runtime.config.enums import (
     BaseEnum,
     DDPCommunicationHookType,
     DistributedType,
@@ -20,7 +15,7 @@ from runtime.enums import (
     PrecisionType,
     RNGType,
 )
-from runtime.handlers import (
+from runtime.config.handlers import (
     AutocastKwargs,
     DistributedDataParallelKwargs,
     GradScalerKwargs,
@@ -28,10 +23,15 @@ from runtime.handlers import (
     KwargsHandler,
     ProfileKwargs,
 )
-from runtime.nested import TensorInformation
+from runtime.config.plugins import (
+    DataLoaderConfiguration,
+    GradientAccumulationPlugin,
+    ProjectConfiguration,
+)
+from runtime.parallel.compile import TorchDynamoPlugin
 
 if TYPE_CHECKING:
-    from runtime.fsdp_plugin import FullyShardedDataParallelPlugin
+    from runtime.parallel.fsdp.plugin import FullyShardedDataParallelPlugin
 
 __all__ = [
     "AutocastKwargs",
@@ -60,5 +60,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """What torch takes long to import, when it is asked for; and names of what is left out."""
     if name == "FullyShardedDataParallelPlugin":
-        return getattr(importlib.import_module("runtime.fsdp_plugin"), name)
+        return getattr(importlib.import_module("runtime.parallel.fsdp.plugin"), name)
     return left_out.stand_in(name)

@@ -1,7 +1,7 @@
 """Accelerate's `utils.environment`: what it has, from the rooms where it lives."""
 
-from runtime.availability import check_cuda_fp8_capability
-from runtime.environment import (
+from runtime.config.availability import check_cuda_fp8_capability
+from runtime.config.parsing import (
     are_libraries_initialized,
     clear_environment,
     convert_dict_to_env_variables,

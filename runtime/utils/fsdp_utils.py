@@ -6,9 +6,9 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from runtime import fsdp_checkpoint, manifest
-from runtime.fsdp_merging import merge_fsdp_weights
-from runtime.state import PartialState
+from runtime.checkpoint import manifest, sharded
+from runtime.checkpoint.merging import merge_fsdp_weights
+from runtime.world.state import PartialState
 
 __all__ = [
     "load_fsdp_model",
@@ -31,7 +31,7 @@ def save_fsdp_model(
     """Write a model as the plugin's state_dict_type says; to be called by all ranks."""
     _check(adapter_only, use_dcp)
     _forget(Path(output_dir))
-    fsdp_checkpoint.save_model(fsdp_plugin, model, Path(output_dir), model_index)
+    sharded.save_model(fsdp_plugin, model, Path(output_dir), model_index)
 
 
 def load_fsdp_model(
@@ -45,7 +45,7 @@ def load_fsdp_model(
 ) -> Any:
     """Put a model back; to be called by all ranks."""
     _check(adapter_only, use_dcp)
-    return fsdp_checkpoint.load_model(model, Path(input_dir), model_index)
+    return sharded.load_model(model, Path(input_dir), model_index)
 
 
 def save_fsdp_optimizer(
@@ -61,7 +61,7 @@ def save_fsdp_optimizer(
     _check(False, use_dcp)
     folder = Path(output_dir)
     _forget(folder)
-    fsdp_checkpoint.save_optimizer(fsdp_plugin, optimizer, model, folder, optimizer_index)
+    sharded.save_optimizer(fsdp_plugin, optimizer, model, folder, optimizer_index)
 
 
 def load_fsdp_optimizer(
@@ -76,7 +76,7 @@ def load_fsdp_optimizer(
 ) -> None:
     """Put an optimizer back; to be called by all ranks."""
     _check(adapter_only, use_dcp)
-    fsdp_checkpoint.load_optimizer(optimizer, model, Path(input_dir), optimizer_index)
+    sharded.load_optimizer(optimizer, model, Path(input_dir), optimizer_index)
 
 
 def _check(adapter_only: bool, use_dcp: bool) -> None:

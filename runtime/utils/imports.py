@@ -1,7 +1,7 @@
 """Accelerate's `utils.imports`: which packages and devices there are."""
 
-from runtime import availability
-from runtime.availability import (
+from runtime.config import availability
+from runtime.config.availability import (
     is_bf16_available,
     is_fp16_available,
     is_habana_gaudi1,

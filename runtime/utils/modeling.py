@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from runtime import left_out
-from runtime.sizes import dtype_byte_size, id_tensor_storage
-from runtime.sizes import size_in_bytes as convert_file_size_to_int
-from runtime.weights import (
+from runtime.checkpoint.sizes import dtype_byte_size, id_tensor_storage
+from runtime.checkpoint.sizes import size_in_bytes as convert_file_size_to_int
+from runtime.checkpoint.weights import (
     find_tied_parameters,
     load_checkpoint_in_model,
     load_state_dict,
     retie_parameters,
 )
+from runtime.config import left_out
 
 __all__ = [
     "convert_file_size_to_int",

@@ -1,16 +1,7 @@
 """Accelerate's `utils.operations`: what it has, from the rooms where it lives."""
 
-from runtime.collectives import (
-    CannotPadNestedTensorWarning,
-    broadcast,
-    copy_tensor_to_devices,
-    gather,
-    pad_across_processes,
-    pad_input_tensors,
-    reduce,
-)
-from runtime.errors import DistributedOperationException
-from runtime.nested import (
+from runtime.collectives.debug import chained_operation, verify_operation
+from runtime.collectives.nested import (
     TensorInformation,
     concatenate,
     find_batch_size,
@@ -28,9 +19,18 @@ from runtime.nested import (
     send_to_device,
     slice_tensors,
 )
-from runtime.objects import broadcast_object_list, gather_object
-from runtime.precision import convert_outputs_to_fp32, convert_to_fp32
-from runtime.verification import chained_operation, verify_operation
+from runtime.collectives.objects import broadcast_object_list, gather_object
+from runtime.collectives.tensors import (
+    CannotPadNestedTensorWarning,
+    broadcast,
+    copy_tensor_to_devices,
+    gather,
+    pad_across_processes,
+    pad_input_tensors,
+    reduce,
+)
+from runtime.errors import DistributedOperationException
+from runtime.parallel.precision import convert_outputs_to_fp32, convert_to_fp32
 
 __all__ = [
     "CannotPadNestedTensorWarning",

@@ -1,13 +1,13 @@
 """Accelerate's `utils.other`: what it has, from the rooms where it lives."""
 
-from runtime.collectives import wait_for_everyone
-from runtime.compilation import compile_regions
-from runtime.environment import check_os_kernel, get_free_port, is_port_in_use
-from runtime.files import clean_state_dict_for_safetensors, load, save
-from runtime.model import extract_model_from_parallel, is_compiled_module
-from runtime.naming import get_pretty_name, recursive_getattr
-from runtime.nested import merge_dicts
-from runtime.sizes import convert_bytes
+from runtime.checkpoint.formats import clean_state_dict_for_safetensors, load, save
+from runtime.checkpoint.sizes import convert_bytes
+from runtime.collectives.nested import merge_dicts
+from runtime.collectives.tensors import wait_for_everyone
+from runtime.config.dotted_names import get_pretty_name, recursive_getattr
+from runtime.config.parsing import check_os_kernel, get_free_port, is_port_in_use
+from runtime.parallel.compile import compile_regions
+from runtime.parallel.wrap import extract_model_from_parallel, is_compiled_module
 
 __all__ = [
     "check_os_kernel",

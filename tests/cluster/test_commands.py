@@ -51,7 +51,7 @@ def end_fake_pod(job: Job, pod: str, code: int, message: str = "") -> None:
 def ask(job: Job, command: str, *arguments: str) -> tuple[int, str, str]:
     """Its exit code, and what it has said, about a job of this namespace."""
     process = start(job.cluster.kubeconfig, command, "-n", job.namespace, *arguments)
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=240)
     return process.returncode, out, errors
 
 
@@ -188,7 +188,7 @@ def test_the_logs_of_real_pods_and_the_exception_that_one_ends_with(job: Job) ->
     variable = {"name": "PYTHONPATH", "value": str(PROJECT)}
     manifest["spec"]["template"]["spec"]["containers"][0]["env"] = [variable]
     job.apply(manifest)
-    job.wait("jsonpath={.status.phase}=Running", seconds=240)
+    job.wait("jsonpath={.status.size}=2")  # it may have failed before anyone sees it run
     code, followed, errors = ask(job, "logs", "digits", "--follow", "--rank", "1")
     assert (code, errors) == (0, "")
     assert followed.splitlines()[0] == "begins"

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from acceleratedjob.manifests import env as operator_side
+from runtime.config.settings import Settings, env_name
 from runtime.errors import WorldError
-from runtime.launch import plan
-from runtime.settings import Settings, env_name
-from runtime.world import Job, World
+from runtime.launch.__main__ import plan
+from runtime.world.contract import Job, World
 from tests.operator.builders import UID, spec
 
 ROOT = Path(__file__).parents[2]

@@ -9,12 +9,12 @@ import pytest
 
 from acceleratedjob.manifests.env import pod_env
 from acceleratedjob.observe.termination import MAX_BYTES, LastWords, read_last_words
-from runtime import last_words
+from runtime.world import last_words
 from tests.operator.builders import spec
 
 ROOT = Path(__file__).parents[2]
 P0 = {"attempt": 0, "index": 0}
-SET_UP = "import os; from runtime import last_words; last_words.install(os.environ); "
+SET_UP = "import os; from runtime.world import last_words; last_words.install(os.environ); "
 
 
 def start(script: str, env: dict[str, str]) -> "subprocess.Popen[str]":

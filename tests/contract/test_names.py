@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import runtime.utils
-from runtime import Accelerator, left_out
+from runtime import Accelerator
+from runtime.config import left_out
 from tests.states import fresh
 
 MODULES = (

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from runtime import Accelerator, FullyShardedDataParallelPlugin
 from runtime.local_sgd import LocalSGD
-from runtime.unaveraged import Unaveraged
+from runtime.parallel.unaveraged import Unaveraged
 from tests.states import fresh
 
 Forward = Callable[[torch.Tensor], torch.Tensor]

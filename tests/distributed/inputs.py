@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from runtime import Accelerator
-from runtime.configuration import DataLoaderConfiguration
+from runtime.config.plugins import DataLoaderConfiguration
 from tests.distributed.forks import world
 from tests.samplers import Lengths
 from tests.states import fresh

@@ -7,8 +7,9 @@ import threading
 import torch
 from torch import nn
 
-from runtime import Accelerator, rollcall
+from runtime import Accelerator
 from runtime.utils import gather_object
+from runtime.world import roll_call
 
 LOST = 1
 
@@ -23,12 +24,12 @@ def meet(accelerator: Accelerator, model: nn.Module, operation: str) -> None:
 def stand_still() -> None:
     """Until rank 0 has left, and the store with it."""
     for thread in threading.enumerate():
-        if isinstance(thread, rollcall.Answering):
+        if isinstance(thread, roll_call.Answering):
             thread.join()
 
 
 def main(how: str, operation: str) -> None:
-    rollcall.SLOW_AFTER = 1.0
+    roll_call.SLOW_AFTER = 1.0
     accelerator = Accelerator()
     model = accelerator.prepare(nn.Linear(3, 1))
     for _ in range(2):

@@ -146,7 +146,7 @@ def diverged(library: Library) -> Any:
     """What is said in debug mode of a rank that was seeded otherwise, and of torch in step."""
     accelerator = library.Accelerator(rng_types=["generator", "torch"])
     accelerator.state._partial.debug = True
-    importlib.import_module("runtime.warn").warn_once.cache_clear()
+    importlib.import_module("runtime.world.warn").warn_once.cache_clear()
     torch.manual_seed(7 if accelerator.process_index == 1 else 3)
     loader = accelerator.prepare(DataLoader(TensorDataset(torch.arange(8)), shuffle=True))
     with warnings.catch_warnings(record=True) as caught:

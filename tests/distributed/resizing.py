@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from runtime import Accelerator
-from runtime.configuration import ProjectConfiguration
+from runtime.config.plugins import ProjectConfiguration
 from runtime.errors import CheckpointError
 from tests.distributed.forks import world
 from tests.distributed.world import machines_of_one

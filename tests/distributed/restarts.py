@@ -21,8 +21,9 @@ from torch.utils.data import (
     TensorDataset,
 )
 
-from runtime import Accelerator, manifest
-from runtime.configuration import DataLoaderConfiguration, ProjectConfiguration
+from runtime import Accelerator
+from runtime.checkpoint import manifest
+from runtime.config.plugins import DataLoaderConfiguration, ProjectConfiguration
 from runtime.utils import set_seed
 from tests.distributed.forks import world
 from tests.states import fresh

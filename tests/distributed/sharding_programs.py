@@ -402,7 +402,7 @@ def rank(library_name: str, size: int, folder: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     # Imported once: what torch has for sharding takes longer to import than a case to run.
     LIBRARIES |= {name: importlib.import_module(name) for name in ("runtime", "accelerate")}
-    for inner in ("runtime.fsdp_checkpoint", "torch._dynamo"):  # the first optimizer imports that
+    for inner in ("runtime.checkpoint.sharded", "torch._dynamo"):  # for the first optimizer
         importlib.import_module(inner)
     folder = Path(sys.argv[1])
     for library_name, size in WORLDS:

@@ -16,7 +16,7 @@ from typing import Any
 from acceleratedjob.local.process import free_port
 
 SILENCE = 120  # seconds without a line of any process, which names each case: a world that hangs
-# Accelerate's forked workers hang now and then before their first line (runtime/forking.py).
+# Accelerate's forked workers hang now and then before their first line (runtime/data/forking.py).
 TRIES = {"accelerate": 3, "runtime": 1}
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).with_name("programs.py")

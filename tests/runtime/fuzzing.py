@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch._weights_only_unpickler import _get_allowed_globals
 
-from runtime import arrays, files, trusting
-from runtime.nested import leaves
+from runtime.checkpoint import formats
+from runtime.checkpoint.trust import load, numpy
+from runtime.collectives.nested import leaves
 from tests.runtime import forged
 from tests.runtime.forged import array, built, called, content, dtype, items, new, number, text
 
@@ -33,12 +34,12 @@ _ARRAY = array(items(number(2)), dtype(), POINTERS)
 
 def allowed() -> list[str]:
     """Every class and function that a file may name, as pickles name it."""
-    own = [f"{one.__module__}.{one.__qualname__}" for one in trusting._VALUES]
+    own = [f"{one.__module__}.{one.__qualname__}" for one in load._VALUES]
     kinds: dict[Any, str] = {}  # of dtypes and the like, which are nothing but values, one a kind
     for path, one in _get_allowed_globals().items():
         is_own = callable(one) and type(one) is not type(torch.FloatTensor)
         kinds.setdefault(path if is_own else (type(one), path.rpartition(".")[0]), path)
-    paths = [*kinds.values(), *own, *(name for _, name in arrays.allowed())]
+    paths = [*kinds.values(), *own, *(name for _, name in numpy.allowed())]
     return [" ".join(path.rsplit(".", 1)) for path in sorted(set(paths))]
 
 
@@ -144,7 +145,7 @@ def check(label: str, pickled: bytes) -> bool:
     """Load a pickle; whether it has given anything."""
     print(label, pickled, file=_LAST, flush=True)  # the last line names what has crashed
     try:
-        loaded = files.load(forged.file(pickled))
+        loaded = formats.load(forged.file(pickled))
     except pickle.UnpicklingError:
         return False
     except Exception as error:
@@ -163,7 +164,7 @@ def _use(label: str, one: Any) -> None:
     if isinstance(one, np.dtype):
         assert not one.hasobject, label
         np.zeros(3, one)
-    assert not isinstance(one, arrays.Dtype | arrays.Array), label
+    assert not isinstance(one, numpy.Dtype | numpy.Array), label
     if type(one) is torch.Tensor and one.layout is torch.strided and one.device.type == "cpu":
         assert one.numel() * one.itemsize <= 2**32, label
         if one.numel() < 2**16 and not one.is_quantized:

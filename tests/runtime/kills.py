@@ -20,7 +20,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from runtime import Accelerator
-from runtime.configuration import ProjectConfiguration
+from runtime.config.plugins import ProjectConfiguration
 from tests.states import fresh
 
 STEPS = 18

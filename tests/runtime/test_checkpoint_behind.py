@@ -16,10 +16,11 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from runtime import Accelerator, manifest
-from runtime.configuration import ProjectConfiguration
+from runtime import Accelerator
+from runtime.checkpoint import manifest
+from runtime.checkpoint.snapshot import Snapshots
+from runtime.config.plugins import ProjectConfiguration
 from runtime.errors import CheckpointError
-from runtime.snapshot import Snapshots
 from runtime.state import AcceleratorState
 
 ROOT = Path(__file__).parents[2]
@@ -172,7 +173,7 @@ def test_a_disk_that_is_full_in_earnest_leaves_the_older_one(tmp_path: Path) -> 
     """A limit on the size of files is the operating system's own refusal."""
     program = (
         "import resource, signal, torch, runtime\n"
-        "from runtime.configuration import ProjectConfiguration\n"
+        "from runtime.utils import ProjectConfiguration\n"
         "a = runtime.Accelerator(project_config=ProjectConfiguration("
         f"{str(tmp_path)!r}, automatic_checkpoint_naming=True))\n"
         "model = a.prepare(torch.nn.Linear(300, 300))\n"
@@ -192,7 +193,7 @@ def test_a_disk_that_is_full_in_earnest_leaves_the_older_one(tmp_path: Path) -> 
 def test_the_interpreters_end_waits_and_shows_an_error(tmp_path: Path, *, fails: bool) -> None:
     program = (
         "import torch, runtime\n"
-        "from runtime.configuration import ProjectConfiguration\n"
+        "from runtime.utils import ProjectConfiguration\n"
         "from tests.runtime.test_checkpoint_behind import Full\n"
         "a = runtime.Accelerator(project_config=ProjectConfiguration("
         f"{str(tmp_path)!r}, automatic_checkpoint_naming=True, write_behind=True))\n"
@@ -306,8 +307,8 @@ def test_every_tensor_of_every_part_is_copied_once_to_memory_that_is_used_again(
 def test_a_snapshot_takes_the_memory_of_one_copy_and_the_next_takes_none() -> None:
     program = (
         "import resource, torch\n"
-        "from runtime.files import Part\n"
-        "from runtime.snapshot import Snapshots\n"
+        "from runtime.checkpoint.formats import Part\n"
+        "from runtime.checkpoint.snapshot import Snapshots\n"
         "used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "snapshots = Snapshots(torch.device('cpu'))\n"
         "parts = [Part(str(i), {'x': [torch.ones(2**20) for _ in range(16)]}) for i in range(3)]\n"

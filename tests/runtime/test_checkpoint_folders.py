@@ -14,8 +14,9 @@ import torch
 from torch import nn
 from torch.distributed.fsdp import StateDictType
 
-from runtime import Accelerator, FullyShardedDataParallelPlugin, checkpointing, manifest
-from runtime.configuration import ProjectConfiguration
+from runtime import Accelerator, FullyShardedDataParallelPlugin, checkpointing
+from runtime.checkpoint import manifest
+from runtime.config.plugins import ProjectConfiguration
 from runtime.utils import load_checkpoint_in_model, merge_fsdp_weights
 from runtime.utils.fsdp_utils import load_fsdp_model, save_fsdp_model
 from tests.states import fresh

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from runtime import files
+from runtime.checkpoint import formats
 from tests.runtime import forged
 from tests.runtime.forged import array, built, called, content, dtype, items, new, number, text
 
@@ -109,7 +109,7 @@ def test_what_numpy_would_not_have_written_is_refused_by_name(tmp_path: Path, ki
     path = tmp_path / "custom_checkpoint_0.pkl"
     path.write_bytes(forged.file(pickled).getvalue())
     with pytest.raises(pickle.UnpicklingError, match=f"(?s)custom_checkpoint_0.pkl .*{said}"):
-        files.load(path)
+        formats.load(path)
 
 
 VALUES: dict[str, Any] = {
@@ -140,7 +140,7 @@ VALUES: dict[str, Any] = {
 @pytest.mark.parametrize("older", [False, True], ids=["numpy 2", "numpy 1"])
 @pytest.mark.parametrize("kind", VALUES)
 def test_what_numpy_has_written_comes_back_as_it_was(kind: str, *, older: bool) -> None:
-    loaded = files.load(saved(VALUES[kind], "numpy.core." if older else "numpy._core."))
+    loaded = formats.load(saved(VALUES[kind], "numpy.core." if older else "numpy._core."))
     assert repr(loaded) == repr(VALUES[kind])
     for one, other in zip(arrays_in(loaded), arrays_in(VALUES[kind]), strict=True):
         assert type(one) is type(other)
@@ -174,7 +174,7 @@ def test_one_array_in_two_places_stays_one() -> None:
     file = io.BytesIO()
     torch.save({"a": one, "b": [one]}, file)
     file.seek(0)
-    loaded = files.load(file)
+    loaded = formats.load(file)
     assert loaded["a"] is loaded["b"][0]
 
 
@@ -196,7 +196,7 @@ def test_arrays_are_numpys_in_objects_that_a_script_has_allowed() -> None:
     torch.save([Meter(), Row(np.ones(2))], file)
     file.seek(0)
     with torch.serialization.safe_globals([Meter, Row]):
-        meter, row = files.load(file)
+        meter, row = formats.load(file)
     assert type(meter.sums[0]) is type(row.values) is np.ndarray
 
 
@@ -204,10 +204,10 @@ def test_numpys_own_is_not_used_though_another_library_has_allowed_it() -> None:
     core = np._core.multiarray  # type: ignore[attr-defined]
     theirs = [np.dtype, np.ndarray, type(np.dtype("i8")), core._reconstruct, core.scalar]
     with torch.serialization.safe_globals(theirs):
-        assert repr(files.load(saved([np.ones(2)], "numpy._core."))) == repr([np.ones(2)])
+        assert repr(formats.load(saved([np.ones(2)], "numpy._core."))) == repr([np.ones(2)])
         for pickled in (dtype("i8", "|", 0x3F), forged.named("numpy.dtypes Int64DType")):
             with pytest.raises(pickle.UnpicklingError):
-                files.load(forged.file(pickled))
+                formats.load(forged.file(pickled))
         assert set(torch.serialization.get_safe_globals()) >= set(theirs)
 
 
@@ -282,7 +282,7 @@ def try_all() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for name, bomb in (bombs | olds).items():
         try:
-            files.load(bomb)
+            formats.load(bomb)
         except pickle.UnpicklingError:
             continue
         sys.stdout.write(f"taken: {name}\n")
@@ -299,7 +299,7 @@ def test_a_file_takes_no_memory_that_is_not_in_it() -> None:
 
 def test_a_packed_record_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     with pytest.raises(pickle.UnpicklingError, match="2 are compressed"):
-        files.load(zip_bomb(tmp_path))
+        formats.load(zip_bomb(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -322,4 +322,4 @@ def test_what_is_no_checkpoint_is_one_kind_of_error_that_names_the_file(
     torch.save({"state": {}}, path)
     path.write_bytes(written(path.read_bytes()))
     with pytest.raises(pickle.UnpicklingError, match=r"optimizer\.bin cannot be read: .*another"):
-        files.load(path)
+        formats.load(path)

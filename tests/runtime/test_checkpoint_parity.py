@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from runtime import manifest
+from runtime.checkpoint import manifest
 
 LIBRARIES = ["accelerate", "runtime"]
 OURS = {"manifest.json", "dl_state_dict.bin", "dl_state_dict_1.bin"}  # beside Accelerate's

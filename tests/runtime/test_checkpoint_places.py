@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from runtime import Accelerator, manifest
+from runtime import Accelerator
+from runtime.checkpoint import manifest
 from runtime.errors import CheckpointError
 
 ROOT = Path(__file__).parents[2]

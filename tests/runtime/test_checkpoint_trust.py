@@ -16,8 +16,9 @@ from accelerate.state import PartialState as TheirState
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from runtime import Accelerator, checkpointing, manifest
-from runtime.configuration import ProjectConfiguration
+from runtime import Accelerator, checkpointing
+from runtime.checkpoint import manifest
+from runtime.config.plugins import ProjectConfiguration
 
 
 class Kept:

@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from runtime import Accelerator, FullyShardedDataParallelPlugin
-from runtime.configuration import ProjectConfiguration
-from runtime.files import load_weights, save
-from runtime.fitting import renamed
+from runtime.checkpoint.formats import load_weights, save
+from runtime.checkpoint.matching import renamed
+from runtime.config.plugins import ProjectConfiguration
 from runtime.utils import load_checkpoint_in_model
 from tests.states import fresh
 

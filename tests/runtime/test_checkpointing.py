@@ -9,8 +9,9 @@ from accelerate.utils.modeling import load_checkpoint_in_model
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from runtime import Accelerator, manifest
-from runtime.configuration import DataLoaderConfiguration, ProjectConfiguration
+from runtime import Accelerator
+from runtime.checkpoint import manifest
+from runtime.config.plugins import DataLoaderConfiguration, ProjectConfiguration
 
 
 class Training:

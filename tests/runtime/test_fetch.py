@@ -9,8 +9,8 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from runtime import Accelerator
+from runtime.data.fetch import Batches, by_batch
 from runtime.data_loader import prepare_data_loader
-from runtime.fetch import Batches, by_batch
 
 N = 23
 KINDS = {

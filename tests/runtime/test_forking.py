@@ -11,8 +11,8 @@ import torch
 from torch import distributed
 from torch.utils.data import DataLoader, TensorDataset
 
-from runtime import forking
-from runtime.forking import Context, Worker, answering
+from runtime.data import forking
+from runtime.data.forking import Context, Worker, answering
 
 DATA = TensorDataset(torch.arange(8.0))
 

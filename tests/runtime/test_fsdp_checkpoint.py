@@ -11,7 +11,8 @@ from torch import nn
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from runtime import Accelerator, FullyShardedDataParallelPlugin, fsdp_reader
+from runtime import Accelerator, FullyShardedDataParallelPlugin
+from runtime.checkpoint import sharded_reader
 from runtime.state import AcceleratorState
 from runtime.utils import merge_fsdp_weights
 
@@ -72,7 +73,7 @@ def test_the_manifest_says_every_file_of_a_sharded_checkpoint(tmp_path: Path) ->
 
 
 def written(folder: Path, state: dict[str, Any]) -> None:
-    with fsdp_reader.said_alone():
+    with sharded_reader.said_alone():
         save(state, storage_writer=FileSystemWriter(folder))
 
 
@@ -80,14 +81,14 @@ def test_what_a_sharded_checkpoint_says_of_itself_is_not_executed(tmp_path: Path
     written(tmp_path / "c", {"x": torch.ones(2)})
     (tmp_path / "c/.metadata").write_bytes(pickle.dumps(Calls(tmp_path / "was executed")))
     with pytest.raises(ValueError, match=r"no business with posix\.mkdir"):
-        fsdp_reader.read(tmp_path / "c", {"x": torch.zeros(2)})
+        sharded_reader.read(tmp_path / "c", {"x": torch.zeros(2)})
     assert not (tmp_path / "was executed").exists()
 
 
 def test_an_object_in_a_sharded_checkpoint_is_not_executed(tmp_path: Path) -> None:
     written(tmp_path / "c", {"x": torch.ones(2), "y": Calls(tmp_path / "was executed")})
     with pytest.raises(ValueError, match=r"unsupported GLOBAL posix\.mkdir"):
-        fsdp_reader.read(tmp_path / "c", {"x": torch.zeros(2), "y": None})
+        sharded_reader.read(tmp_path / "c", {"x": torch.zeros(2), "y": None})
     assert not (tmp_path / "was executed").exists()
 
 

@@ -13,7 +13,7 @@ from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from runtime import fsdp_reader
+from runtime.checkpoint import sharded_reader
 from tests.runtime import forged
 from tests.runtime.test_checkpoint_forged import child
 
@@ -24,7 +24,7 @@ ENCODING = b"ctorch.distributed.checkpoint.metadata\n_MEM_FORMAT_ENCODING\n"
 
 def written(folder: Path) -> Path:
     """A checkpoint, and a file outside that is as good as its own."""
-    with fsdp_reader.said_alone():
+    with sharded_reader.said_alone():
         save({"x": torch.ones(2), "n": 5}, storage_writer=FileSystemWriter(folder))
     (folder.parent / "outside").write_bytes((folder / DATA).read_bytes())
     return folder
@@ -129,9 +129,9 @@ def test_a_directory_names_its_own_files_and_no_more_than_they_have(
     change, said = CHANGED[kind]
     changed(folder, change)
     with pytest.raises(ValueError, match=rf"c/\.metadata must be what .*(?:{said}).* another"):
-        fsdp_reader.read(folder, {"x": torch.zeros(2), "n": 0})
+        sharded_reader.read(folder, {"x": torch.zeros(2), "n": 0})
     with pytest.raises(ValueError, match=said):
-        fsdp_reader.tensors(folder)
+        sharded_reader.tensors(folder)
 
 
 @pytest.mark.parametrize("kind", RAW)
@@ -140,12 +140,12 @@ def test_what_is_no_metadata_is_an_error_that_names_it(tmp_path: Path, kind: str
     content, said = RAW[kind]
     (folder / ".metadata").write_bytes(content)
     with pytest.raises(ValueError, match=rf"(?s)c/\.metadata must be what .*(?:{said}).* another"):
-        fsdp_reader.names(folder)
+        sharded_reader.names(folder)
 
 
 def test_what_is_not_forged_is_read(tmp_path: Path) -> None:
     state: dict[str, Any] = {"x": torch.zeros(2), "n": 0}
-    fsdp_reader.read(written(tmp_path / "c"), state)
+    sharded_reader.read(written(tmp_path / "c"), state)
     assert state["x"].tolist() == [1, 1]
     assert state["n"] == 5
 
@@ -167,7 +167,7 @@ def test_what_is_in_a_data_file_takes_no_memory_that_is_not_in_it(
 
     changed(folder, change)
     with pytest.raises(ValueError, match="bytearray of a number"):
-        fsdp_reader.read(folder, {"x": torch.zeros(2), "n": 0})
+        sharded_reader.read(folder, {"x": torch.zeros(2), "n": 0})
 
 
 def try_all(folder: str) -> None:
@@ -177,7 +177,7 @@ def try_all(folder: str) -> None:
     for content, _ in RAW.values():
         (target / ".metadata").write_bytes(content)
         with pytest.raises(ValueError, match="metadata must be what"):
-            fsdp_reader.names(target)
+            sharded_reader.names(target)
     sys.stdout.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before}\n")
 
 

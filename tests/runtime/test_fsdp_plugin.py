@@ -11,7 +11,7 @@ from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy, StateDictType
 
 from runtime import Accelerator, FullyShardedDataParallelPlugin, ParallelismConfig
-from runtime.environment import patch_environment
+from runtime.config.parsing import patch_environment
 from runtime.state import AcceleratorState, GradientState
 
 VERSION = {"FSDP_VERSION": "2"}

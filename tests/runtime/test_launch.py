@@ -10,9 +10,9 @@ from accelerate.utils.launch import prepare_multi_gpu_env, prepare_simple_launch
 from torch.distributed.run import get_args_parser
 
 import runtime
-from runtime import flags
-from runtime.launch import plan
-from runtime.settings import Settings
+from runtime.config.settings import Settings
+from runtime.launch import flags
+from runtime.launch.__main__ import plan
 
 RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE")
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from runtime.collectives.metrics import _joined
+from runtime.collectives.nested import concatenate, map_tensors, send_to_device
 from runtime.data_loader import prepare_data_loader
-from runtime.metrics import _joined
-from runtime.nested import concatenate, map_tensors, send_to_device
 
 
 class Named(dict[str, Any]):

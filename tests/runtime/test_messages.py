@@ -11,14 +11,14 @@ import torch
 from torch import nn
 
 from runtime import Accelerator
-from runtime.compilation import TorchDynamoPlugin
-from runtime.environment import get_int_from_env, patch_environment
-from runtime.fsdp_plugin import FullyShardedDataParallelPlugin
+from runtime.config.parsing import get_int_from_env, patch_environment
+from runtime.config.settings import Settings, env_name
 from runtime.launchers import PrepareForLaunch
 from runtime.logging import get_logger
+from runtime.parallel.compile import TorchDynamoPlugin
+from runtime.parallel.fsdp.plugin import FullyShardedDataParallelPlugin
 from runtime.parallelism_config import ParallelismConfig
-from runtime.settings import Settings, env_name
-from runtime.trackers import MLflowTracker
+from runtime.trackers.mlflow import MLflowTracker
 
 FSDP = FullyShardedDataParallelPlugin
 SETTINGS = dataclasses.fields(Settings)

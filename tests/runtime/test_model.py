@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import runtime.utils
 from runtime import Accelerator
-from runtime.containers import Replicated
+from runtime.parallel.containers import Replicated
 from runtime.state import AcceleratorState
 
 

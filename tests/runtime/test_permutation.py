@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch.utils.data import RandomSampler
 
-from runtime import permutation
-from runtime.order import KeyedRandomSampler, order_of
-from runtime.permutation import FORWARD_LIMIT, PREFIX, SMALL, KeyedPermutation, LazyPermutation
+from runtime.data import permutation
+from runtime.data.order import KeyedRandomSampler, order_of
+from runtime.data.permutation import FORWARD_LIMIT, PREFIX, SMALL, KeyedPermutation, LazyPermutation
 
 SIGMAS = 4.5
 LARGE = SMALL + 4465  # by the network; no power of two

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from runtime import Accelerator
-from runtime.enums import DistributedType
+from runtime.config.enums import DistributedType
 from runtime.state import PartialState
 
 

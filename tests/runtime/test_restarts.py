@@ -16,8 +16,8 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+from runtime.data.rng import process_states, set_process_states
 from runtime.data_loader import prepare_data_loader, skip_first_batches
-from runtime.rng import process_states, set_process_states
 from tests.samplers import OwnKind
 
 N, BATCH, EPOCHS = 10, 3, 3

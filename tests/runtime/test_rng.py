@@ -8,9 +8,9 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler
 
 from runtime import Accelerator
+from runtime.config.enums import RNGType
+from runtime.data.rng import check_rng_types
 from runtime.data_loader import prepare_data_loader
-from runtime.enums import RNGType
-from runtime.rng import check_rng_types
 from runtime.state import AcceleratorState, GradientState
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from runtime.rollcall import Collective, Place
-from runtime.settings import Settings
+from runtime.config.settings import Settings
+from runtime.world.roll_call import Collective, Place
 
 
 def test_an_error_that_is_no_transports_is_left_alone() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from runtime.messages import by_samples
+from runtime.data.dispatch.messages import by_samples
 
 N = 5
 NAMES = ["a", "b", "c", "d", "e"]

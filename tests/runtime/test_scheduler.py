@@ -16,9 +16,9 @@ from torch import nn
 from torch.optim import lr_scheduler as schedules
 
 from runtime import Accelerator
+from runtime.optim.leaps import can_leap, leap
 from runtime.optimizer import AcceleratedOptimizer
 from runtime.scheduler import AcceleratedScheduler
-from runtime.schedules import can_leap, leap
 from runtime.state import AcceleratorState, GradientState, PartialState
 
 WORLDS = (1, 3, 512)

@@ -6,9 +6,9 @@ from accelerate.data_loader import BatchSamplerShard as TheirShard
 from accelerate.data_loader import IterableDatasetShard as TheirIterableShard
 from torch.utils.data import BatchSampler, IterableDataset
 
-from runtime.iterable import IterableDatasetShard
-from runtime.sampler import BatchSamplerShard
-from runtime.shard import Layout, count, remainder, spans
+from runtime.data.batch_samplers import BatchSamplerShard
+from runtime.data.iterable import IterableDatasetShard
+from runtime.data.shard import Layout, count, remainder, spans
 from tests.samplers import Lengths, OwnKind
 
 WORLDS = range(1, 5)

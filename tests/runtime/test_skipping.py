@@ -5,7 +5,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from runtime import Accelerator
-from runtime.configuration import DataLoaderConfiguration
+from runtime.config.plugins import DataLoaderConfiguration
 
 
 @pytest.mark.parametrize("dispatched", [False, True])

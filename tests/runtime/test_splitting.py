@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from runtime.splitting import split
+from runtime.world.splitting import split
 
 
 class Squares(Dataset[int]):

@@ -13,9 +13,10 @@ from accelerate import Accelerator as Theirs
 
 import runtime.state
 import runtime.utils
-from runtime import Accelerator, device
-from runtime.enums import DistributedType
+from runtime import Accelerator
+from runtime.config.enums import DistributedType
 from runtime.state import AcceleratorState, GradientState, PartialState
+from runtime.world import device
 
 STATES = (AcceleratorState, GradientState, accelerate.state.AcceleratorState)
 

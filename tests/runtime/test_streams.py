@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from runtime.constants import RNG_STATE_NAME
-from runtime.files import save
-from runtime.streams import kept_random_states, load_random_states, random_states
+from runtime.checkpoint.formats import save
+from runtime.checkpoint.names import RNG_STATE_NAME
+from runtime.checkpoint.random_states import load_random_states
+from runtime.data.random_states import kept_random_states, random_states
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from runtime import Accelerator
-from runtime.configuration import ProjectConfiguration
-from runtime.handlers import ProfileKwargs
+from runtime.config.handlers import ProfileKwargs
+from runtime.config.plugins import ProjectConfiguration
 from runtime.tracking import GeneralTracker, filter_trackers, on_main_process
 
 CONFIG = {"rate": 0.1, "layers": 2, "name": "small"}

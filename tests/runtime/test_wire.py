@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from runtime import messages, wire
-from runtime.messages import Step
+from runtime.data.dispatch import messages, wire
+from runtime.data.dispatch.messages import Step
 
 
 class Row(NamedTuple):

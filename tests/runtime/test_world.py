@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from runtime.errors import WorldError
-from runtime.world import World
+from runtime.world.contract import World
 
 MEET = {"MASTER_ADDR": "a", "MASTER_PORT": "1"}
 TWO = {"RANK": "1", "WORLD_SIZE": "2"} | MEET

@@ -1,0 +1,1 @@
+"""The contents of checkpoints, their formats, and how they are written and read."""

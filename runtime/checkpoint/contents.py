@@ -1,0 +1,253 @@
+"""What a checkpoint has in it, file by file, and how it is put back.
+
+Weights, optimizers, schedulers and loaders' positions are the same for any number of processes;
+random generators are each process' own (`streams`).
+
+`parts` is the one place where states become files, `load_accelerator_state` the one where files
+become states.
+"""
+
+import copy
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from runtime.checkpoint import layout, manifest
+from runtime.checkpoint.formats import (
+    Part,
+    can_be_safetensors,
+    load,
+    load_mapped,
+    load_weights,
+    save,
+    writes,
+)
+from runtime.checkpoint.manifest import Contents
+from runtime.checkpoint.matching import fitted
+from runtime.checkpoint.names import (
+    CUSTOM_STATE_NAME,
+    LOADER_STATE_NAME,
+    MODEL_NAME,
+    OPTIMIZER_NAME,
+    RNG_STATE_NAME,
+    SAFE_MODEL_NAME,
+    SCALER_NAME,
+    SCHEDULER_NAME,
+    numbered,
+)
+from runtime.checkpoint.optimizer_state import load_optimizer
+from runtime.checkpoint.random_states import load_random_states
+from runtime.data.random_states import random_states
+from runtime.parallel.wrap import bare
+from runtime.world.state import PartialState
+
+
+def parts(
+    model_states: Sequence[dict[str, Any]],
+    optimizers: Sequence[Any],
+    schedulers: Sequence[Any],
+    dataloaders: Sequence[Any],
+    scaler: torch.amp.GradScaler | None = None,
+    custom_objects: Sequence[Any] = (),
+    safe_serialization: bool = True,
+) -> list[Part]:
+    """The files of a checkpoint that are the same for all processes; all are to ask for them."""
+    found = [
+        _weights(state, index, can_be_safetensors(safe_serialization, state))
+        for index, state in enumerate(model_states)
+    ]
+    for name, objects in (
+        (OPTIMIZER_NAME, optimizers),
+        (SCHEDULER_NAME, schedulers),
+        (LOADER_STATE_NAME, dataloaders),
+    ):
+        for index, one in enumerate(objects):
+            found.append(Part(numbered(name, index, "bin"), one.state_dict()))
+    if scaler is not None:
+        found.append(Part(SCALER_NAME, scaler.state_dict()))
+    for index, one in enumerate(custom_objects):
+        found.append(Part(f"{CUSTOM_STATE_NAME}_{index}.pkl", one.state_dict()))
+    return found
+
+
+def _weights(state: dict[str, Any], index: int, is_safe: bool) -> Part:
+    name, ending = (SAFE_MODEL_NAME, "safetensors") if is_safe else (MODEL_NAME, "bin")
+    return Part(numbered(name, index, ending), state, is_safe)
+
+
+def random_part(process_index: int, state: dict[str, Any]) -> Part:
+    """The file of one process' own."""
+    return Part(f"{RNG_STATE_NAME}_{process_index}.pkl", state)
+
+
+def save_accelerator_state(
+    output_dir: str | os.PathLike[str],
+    model_states: Sequence[dict[str, Any]],
+    optimizers: Sequence[Any],
+    schedulers: Sequence[Any],
+    dataloaders: Sequence[Any],
+    process_index: int,
+    step: int,
+    scaler: torch.amp.GradScaler | None = None,
+    save_on_each_node: bool = False,
+    safe_serialization: bool = True,
+) -> Path:
+    """Write all states into a directory, and no manifest; to be called by all processes.
+
+    What another checkpoint has left there goes, but for registered objects.
+
+    Args:
+        output_dir: the directory, which is there.
+        model_states: of each model.
+        optimizers: prepared ones.
+        schedulers: prepared ones.
+        dataloaders: prepared ones.
+        process_index: this rank.
+        step: batches of the accumulation that is under way.
+        scaler: of gradients, with fp16.
+        save_on_each_node: where machines do not share a file system.
+        safe_serialization: weights as safetensors, if the package is there.
+
+    Returns:
+        The directory.
+    """
+    folder = Path(output_dir)
+    given = (model_states, optimizers, schedulers, dataloaders, scaler)
+    found = parts(*given, safe_serialization=safe_serialization)
+    for part in found:
+        save(part.state, folder / part.name, save_on_each_node, part.is_safe)
+    random_part(process_index, random_states(step)).write(folder)
+    if writes(save_on_each_node):
+        _remove_others(folder, {part.name for part in found})
+    return folder
+
+
+def _remove_others(folder: Path, written: set[str]) -> None:
+    """Remove what an earlier checkpoint has in a directory; it is none any more."""
+    names = layout.names(folder)
+    old = layout.replaced(names, manifest.listed(folder) & names, written)
+    manifest.forget(folder)
+    own = {random_part(rank, {}).name for rank in range(PartialState().num_processes)}
+    for name in old - own - layout.custom(names):
+        (folder / name).unlink()
+
+
+def load_accelerator_state(
+    input_dir: str | os.PathLike[str],
+    models: Sequence[nn.Module],
+    optimizers: Sequence[Any],
+    schedulers: Sequence[Any],
+    dataloaders: Sequence[Any],
+    process_index: int,
+    scaler: torch.amp.GradScaler | None = None,
+    map_location: Any = None,
+    load_kwargs: dict[str, Any] | None = None,
+    **load_model_func_kwargs: Any,
+) -> dict[str, Any]:
+    """Put all states of a directory back.
+
+    Args:
+        input_dir: the directory.
+        models: prepared ones, as many as were saved.
+        optimizers: prepared ones.
+        schedulers: prepared ones.
+        dataloaders: prepared ones; where the directory has no position, they begin anew.
+        process_index: this rank.
+        scaler: of gradients, with fp16.
+        map_location: where tensors are loaded to: `cpu`, the default, or `on_device`.
+        load_kwargs: for torch.load.
+        **load_model_func_kwargs: for the models' load_state_dict.
+
+    Returns:
+        What else was saved: `step`.
+
+    Raises:
+        TypeError: another place.
+        FileNotFoundError: a state was not saved.
+    """
+    if map_location not in (None, "cpu", "on_device"):
+        sentence = (
+            "Unsupported optimizer map location passed, please choose one of `None`, `'cpu'`, or "
+            f"`'on_device'`, got {map_location!r}"
+        )
+        raise TypeError(sentence)
+    place = PartialState().device if map_location == "on_device" else "cpu"
+    saved, options = Contents.of(Path(input_dir)), load_kwargs or {}
+    for index, model in enumerate(models):
+        weights = load_weights(saved.path(_weights_name(saved, index)), place, **options)
+        _load_model(model, fitted(weights, model), load_model_func_kwargs)
+    for index, one in enumerate(optimizers):
+        path = saved.path(numbered(OPTIMIZER_NAME, index, "bin"))
+        load_optimizer(one, load_mapped(path, place, **options))
+    for index, one in enumerate(schedulers):
+        one.load_state_dict(load(saved.path(numbered(SCHEDULER_NAME, index, "bin")), **options))
+    for index, loader in enumerate(dataloaders):
+        name = numbered(LOADER_STATE_NAME, index, "bin")
+        if saved.has(name):  # Accelerate saves none
+            loader.load_state_dict(load(saved.path(name), **options))
+    if scaler is not None:
+        scaler.load_state_dict(load(saved.path(SCALER_NAME)))
+    return load_random_states(saved.folder, process_index)
+
+
+def _weights_name(saved: Contents, index: int) -> str:
+    safe = numbered(SAFE_MODEL_NAME, index, "safetensors")
+    return safe if saved.has(safe) else numbered(MODEL_NAME, index, "bin")
+
+
+def _load_model(model: nn.Module, weights: dict[str, Any], options: dict[str, Any]) -> None:
+    if options.get("assign"):  # they stay, so they must be this process' own
+        weights = copy.deepcopy(weights)
+    bare(model).load_state_dict(weights, **options)
+
+
+def save_custom_state(
+    obj: Any, path: str | os.PathLike[str], index: int = 0, save_on_each_node: bool = False
+) -> None:
+    """Write the state of an object that a script has registered."""
+    name = f"{CUSTOM_STATE_NAME}_{index}.pkl"
+    if writes(save_on_each_node):
+        manifest.forget(Path(path))
+    save(obj.state_dict(), Path(path, name), save_on_each_node)
+
+
+def load_custom_states(
+    objects: Sequence[Any], folder: Path, load_kwargs: dict[str, Any] | None
+) -> None:
+    """Put the states of all registered objects back.
+
+    Raises:
+        RuntimeError: others were saved.
+    """
+    saved = len(layout.custom(Contents.of(folder).names()))
+    if saved != len(objects):
+        sentence = (
+            f"Number of custom checkpoints in folder {folder} does not match the number of "
+            f"registered objects: found {saved}, registered {len(objects)}"
+        )
+        raise RuntimeError(sentence)
+    for index, one in enumerate(objects):
+        load_custom_state(one, folder, index, load_kwargs)
+
+
+def load_custom_state(
+    obj: Any,
+    path: str | os.PathLike[str],
+    index: int = 0,
+    load_kwargs: dict[str, Any] | None = None,
+) -> None:
+    """Put the state of a registered object back.
+
+    Args:
+        obj: registered.
+        path: the checkpoint.
+        index: of the object.
+        load_kwargs: for torch.load. Accelerate makes whatever objects the file asks for; here that
+            takes `{"weights_only": False}`.
+    """
+    file = Path(path, f"{CUSTOM_STATE_NAME}_{index}.pkl")
+    obj.load_state_dict(load(file, **({"map_location": "cpu"} | (load_kwargs or {}))))

@@ -1,0 +1,49 @@
+"""One file of weights out of the directory that the ranks of a sharded model have written."""
+
+import shutil
+from pathlib import Path
+
+from runtime.checkpoint.formats import save
+from runtime.checkpoint.names import FSDP_MODEL_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME
+from runtime.checkpoint.sharded import MODEL
+from runtime.checkpoint.sharded_metadata import METADATA
+from runtime.checkpoint.sharded_reader import tensors
+from runtime.checkpoint.weights import remove_others
+from runtime.world.state import PartialState
+
+
+def merge_fsdp_weights(
+    checkpoint_dir: str,
+    output_path: str,
+    safe_serialization: bool = True,
+    remove_checkpoint_dir: bool = False,
+) -> None:
+    """Make one file of a model's directory; rank 0 does it.
+
+    Args:
+        checkpoint_dir: `pytorch_model_fsdp_0`, in a checkpoint.
+        output_path: the directory for `model.safetensors`.
+        safe_serialization: as safetensors; else `pytorch_model.bin`.
+        remove_checkpoint_dir: remove the directory then.
+
+    Raises:
+        ValueError: it is not the directory of a model.
+    """
+    state, folder, output = PartialState(), Path(checkpoint_dir), Path(output_path)
+    if not (folder / METADATA).exists():
+        inside = sorted(one.parent.name for one in folder.glob(f"*/{METADATA}"))
+        sentence = f"Tried to load from {folder} but couldn't find a valid metadata file."
+        raise ValueError(f"{sentence} It has: {inside}" if inside else sentence)
+    if state.is_main_process:
+        found = tensors(folder)
+        if not all(name.startswith(f"{MODEL}.") for name in found):
+            sentence = f"{folder} is not of a model; give its {FSDP_MODEL_NAME}_0"
+            raise ValueError(sentence)
+        output.mkdir(parents=True, exist_ok=True)
+        weights = {name.removeprefix(f"{MODEL}."): tensor for name, tensor in found.items()}
+        name = SAFE_WEIGHTS_NAME if safe_serialization else WEIGHTS_NAME
+        save(weights, output / name, safe_serialization=safe_serialization)
+        remove_others(output, {name})
+        if remove_checkpoint_dir:
+            shutil.rmtree(folder)
+    state.wait_for_everyone()

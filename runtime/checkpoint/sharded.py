@@ -1,0 +1,230 @@
+"""Checkpoints of sharded models: each rank writes its parts, any number of ranks read them.
+
+SHARDED_STATE_DICT is a directory of torch.distributed.checkpoint for each model and optimizer,
+FULL_STATE_DICT one file, written by rank 0. Names and content are Accelerate's. All functions are
+to be called by all ranks; what a file says is never executed (`fsdp_reader`).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import distributed, nn
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
+from torch.distributed.fsdp import StateDictType
+from torch.optim import Optimizer
+
+from runtime.checkpoint import layout, sharded_reader
+from runtime.checkpoint.formats import load, load_weights, save
+from runtime.checkpoint.manifest import Contents
+from runtime.checkpoint.matching import fitted, plain
+from runtime.checkpoint.names import (
+    FSDP_MODEL_NAME,
+    MODEL_NAME,
+    OPTIMIZER_NAME,
+    SAFE_MODEL_NAME,
+    numbered,
+)
+from runtime.collectives.objects import broadcast_object_list
+from runtime.world.state import PartialState
+
+_ON_RANK_0 = StateDictOptions(full_state_dict=True, cpu_offload=True)
+_SOME = StateDictOptions(strict=False)  # parameters may have no state
+MODEL, _OPTIMIZER = "model", "optimizer"  # Accelerate's name for all that a directory has
+
+
+def save_all(
+    plugin: Any, folder: Path, models: Sequence[nn.Module], optimizers: Sequence[Optimizer]
+) -> None:
+    """Write models and optimizers as a plugin says.
+
+    Args:
+        plugin: a FullyShardedDataParallelPlugin.
+        folder: a directory that all ranks see.
+        models: prepared ones.
+        optimizers: theirs.
+    """
+    for index, model in enumerate(models):
+        save_model(plugin, model, folder, index)
+    for index, one in enumerate(optimizers):
+        save_optimizer(plugin, one, _model_of(one, models), folder, index)
+
+
+def load_all(
+    folder: Path,
+    models: Sequence[nn.Module],
+    optimizers: Sequence[Optimizer],
+    *,
+    trained: Sequence[nn.Module],
+) -> None:
+    """Put models and optimizers back, sharded or not, from whatever kind of files there are.
+
+    Args:
+        folder: the checkpoint.
+        models: prepared ones, that are to be loaded.
+        optimizers: prepared ones.
+        trained: models that these have parameters of.
+    """
+    for index, model in enumerate(models):
+        load_model(model, folder, index)
+    for index, one in enumerate(optimizers):
+        load_optimizer(one, _model_of(one, trained), folder, index)
+
+
+def full_state_dict(model: nn.Module) -> dict[str, Any]:
+    """The whole weights of a sharded model on rank 0, on the CPU; nothing on the others."""
+    return dict(get_model_state_dict(model, options=_ON_RANK_0))
+
+
+def _model_of(optimizer: Optimizer, models: Sequence[nn.Module]) -> nn.Module:
+    """The model that an optimizer trains; of several, one that has them all."""
+    own = {id(one) for group in optimizer.param_groups for one in group["params"]}
+    trained = [one for one in models if any(id(each) in own for each in one.parameters())]
+    return trained[0] if len(trained) == 1 else nn.ModuleList(trained)
+
+
+def _inner(optimizer: Optimizer) -> Optimizer:
+    """The script's own: torch steps it once to see its state, whatever is being accumulated."""
+    inner: Optimizer = getattr(optimizer, "optimizer", optimizer)
+    return inner
+
+
+def _write(folder: Path, state: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with sharded_reader.said_alone():
+        dcp_save(state, storage_writer=FileSystemWriter(folder))
+
+
+def _is_whole(plugin: Any) -> bool:
+    return bool(plugin.state_dict_type == StateDictType.FULL_STATE_DICT)
+
+
+def save_model(plugin: Any, model: nn.Module, folder: Path, index: int) -> None:
+    """Write a model."""
+    if _is_whole(plugin):
+        save(full_state_dict(model), folder / numbered(FSDP_MODEL_NAME, index, "bin"))
+        _remove_parts(folder, f"{FSDP_MODEL_NAME}_{index}")
+    else:
+        _write(folder / f"{FSDP_MODEL_NAME}_{index}", {MODEL: get_model_state_dict(model)})
+
+
+def save_optimizer(
+    plugin: Any, optimizer: Optimizer, model: nn.Module, folder: Path, index: int
+) -> None:
+    """Write the optimizer of a model."""
+    whole = _is_whole(plugin)
+    options = _ON_RANK_0 if whole else None
+    state = get_optimizer_state_dict(model, _inner(optimizer), options=options)
+    if whole:
+        save(state, folder / numbered(OPTIMIZER_NAME, index, "bin"))
+        _remove_parts(folder, f"{OPTIMIZER_NAME}_{index}")
+    else:
+        _write(folder / f"{OPTIMIZER_NAME}_{index}", {_OPTIMIZER: state})
+
+
+def _remove_parts(folder: Path, name: str) -> None:
+    """Remove the directory that an earlier save has left: it would be read before the file."""
+    if not _is_first() or not (folder / name).is_dir():
+        return
+    for one in layout.states(layout.names(folder)):
+        if one.startswith(f"{name}/"):
+            (folder / one).unlink()
+    if not any((folder / name).iterdir()):
+        (folder / name).rmdir()
+
+
+def load_model(model: nn.Module, folder: Path, index: int) -> Any:
+    """Put a model back; returns what of it was missing, or not expected."""
+    saved, parts = Contents.of(folder), f"{FSDP_MODEL_NAME}_{index}"
+    if saved.has(parts):
+        state: dict[str, Any] = {MODEL: get_model_state_dict(model)}
+        sharded_reader.read(saved.path(parts), state)
+        return set_model_state_dict(model, state[MODEL])
+    names = (
+        numbered(FSDP_MODEL_NAME, index, "bin"),
+        numbered(SAFE_MODEL_NAME, index, "safetensors"),
+        numbered(MODEL_NAME, index, "bin"),
+    )
+    path = saved.path(next((name for name in names if saved.has(name)), names[0]))
+    weights: dict[str, Any] = {}
+    if _is_first():
+        found = fitted(load_weights(path, "cpu"), model)
+        weights |= {plain(name): one for name, one in found.items()}  # as torch asks for them
+    return set_model_state_dict(model, weights, options=_from_rank_0())
+
+
+def load_optimizer(optimizer: Optimizer, model: nn.Module, folder: Path, index: int) -> None:
+    """Put the optimizer of a model back."""
+    inner, saved, parts = _inner(optimizer), Contents.of(folder), f"{OPTIMIZER_NAME}_{index}"
+    own: dict[str, Any] = dict(get_optimizer_state_dict(model, inner))
+    if saved.has(parts):
+        kept = _read_optimizer(inner, model, saved.path(parts), own)
+    else:
+        path = saved.path(numbered(OPTIMIZER_NAME, index, "bin"))
+        kept = _read_whole(inner, model, path, own)
+    for group, known in zip(inner.param_groups, own["param_groups"], strict=True):
+        for parameter, name in zip(group["params"], known["params"], strict=True):
+            if name not in kept:  # it had no gradient yet; torch has made a state to be filled
+                inner.state.pop(parameter, None)
+
+
+def _read_optimizer(inner: Optimizer, model: nn.Module, parts: Path, own: Any) -> set[str]:
+    """Read a directory; returns the names of the parameters that have a state."""
+    saved = sharded_reader.names(parts)
+    kept = {
+        name
+        for name, state in own["state"].items()
+        if any(f"{_OPTIMIZER}.state.{name}.{key}" in saved for key in state)
+    }
+    # A state that is of another kind altogether is asked for, and missed by name.
+    wanted = {name: own["state"][name] for name in kept or own["state"]}
+    state: dict[str, Any] = {_OPTIMIZER: {"state": wanted, "param_groups": own["param_groups"]}}
+    sharded_reader.read(parts, state)
+    set_optimizer_state_dict(model, inner, state[_OPTIMIZER], options=_SOME)
+    return set(wanted)
+
+
+def _read_whole(inner: Optimizer, model: nn.Module, path: Path, own: Any) -> set[str]:
+    """Read one file, on rank 0; returns the names of the parameters that have a state."""
+    saved: dict[str, Any] = {}
+    if _is_first():
+        saved = _by_name(load(path, "cpu"), own["param_groups"])
+    facts = [list(saved.get("state", ())), saved.get("param_groups")]
+    kept, groups = broadcast_object_list(facts)
+    if kept:
+        set_optimizer_state_dict(model, inner, saved, options=_from_rank_0(strict=False))
+    else:  # torch has nothing to broadcast, and fails
+        empty: dict[str, Any] = {"state": {}, "param_groups": groups}
+        set_optimizer_state_dict(model, inner, empty, options=_SOME)
+    return set(kept)
+
+
+def _by_name(saved: dict[str, Any], groups: Any) -> dict[str, Any]:
+    """An optimizer's state with parameters by name; unsharded ones have them by position."""
+    names: dict[Any, str] = {}
+    for group, own in zip(saved["param_groups"], groups, strict=True):
+        names |= dict(zip(group["params"], own["params"], strict=True))
+    return {
+        "state": {names[one]: state for one, state in saved["state"].items()},
+        "param_groups": [
+            group | {"params": [names[one] for one in group["params"]]}
+            for group in saved["param_groups"]
+        ],
+    }
+
+
+def _is_first() -> bool:
+    return PartialState().is_main_process
+
+
+def _from_rank_0(*, strict: bool = True) -> StateDictOptions:
+    several = distributed.is_initialized()
+    return StateDictOptions(full_state_dict=True, broadcast_from_rank0=several, strict=strict)

@@ -1,0 +1,1 @@
+"""Reads files that may come from anyone: nothing in them is executed."""

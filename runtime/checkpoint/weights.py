@@ -1,0 +1,228 @@
+"""A model's weights in files, as `save_model` and Hugging Face's `save_pretrained` write them."""
+
+import json
+import os
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from runtime.checkpoint import layout, manifest, shared_tensors
+from runtime.checkpoint import names as constants
+from runtime.checkpoint.formats import load_weights
+from runtime.checkpoint.matching import fitted
+from runtime.checkpoint.sizes import by_size
+from runtime.parallel.wrap import bare
+
+_SINGLE = (constants.WEIGHTS_NAME, constants.SAFE_WEIGHTS_NAME)
+_INDEX = ".index.json"
+
+
+def load_checkpoint_in_model(
+    model: nn.Module,
+    checkpoint: str | os.PathLike[str],
+    device_map: dict[str, Any] | None = None,
+    offload_folder: Any = None,
+    dtype: str | torch.dtype | None = None,
+    offload_state_dict: bool = False,
+    offload_buffers: bool = False,
+    keep_in_fp32_modules: list[str] | None = None,
+    offload_8bit_bnb: bool = False,
+    strict: bool = False,
+    full_state_dict: bool = True,  # noqa: ARG001  # accelerate's signature
+    broadcast_from_rank0: bool = False,  # noqa: ARG001
+) -> None:
+    """Load weights from a file, an index of several, or a directory with either.
+
+    Args:
+        model: to load into.
+        checkpoint: where they are.
+        device_map: refused, unless it has one device for everything.
+        offload_folder: refused.
+        dtype: convert the weights to this one, or to the one of this name.
+        offload_state_dict: refused.
+        offload_buffers: refused.
+        keep_in_fp32_modules: parts of names of weights that are not converted.
+        offload_8bit_bnb: refused.
+        strict: the file has all weights of the model, and no others.
+        full_state_dict: accepted.
+        broadcast_from_rank0: accepted; each process reads for itself.
+
+    Raises:
+        ValueError: there are no weights there, or it cannot be told which.
+        RuntimeError: names or shapes do not fit.
+        NotImplementedError: parts of the model were to be on different devices, or on the disk.
+    """
+    refused = (offload_folder, offload_state_dict, offload_buffers, offload_8bit_bnb)
+    if any(refused) or set(device_map or {}) - {""}:
+        sentence = "a model on several devices or on the disk is left out: use an fsdp_plugin"
+        raise NotImplementedError(sentence)
+    place = (device_map or {}).get("")
+    if place is not None:
+        model.to(place)
+    kept = tuple(keep_in_fp32_modules or ())
+    wanted = getattr(torch, dtype.removeprefix("torch.")) if isinstance(dtype, str) else dtype
+    weights: dict[str, torch.Tensor] = {}
+    for file in weight_files(Path(checkpoint)):
+        weights |= load_weights(file, "cpu")
+    model, weights = bare(model), fitted(weights, model)
+    converted = {name: _converted(name, one, wanted, kept) for name, one in weights.items()}
+    has_values = not any(parameter.is_meta for parameter in model.parameters())
+    found = model.load_state_dict(converted, strict=False, assign=not has_values)
+    tied = {name for group in find_tied_parameters(model) for name in group}
+    missing = sorted(set(found.missing_keys) - tied)
+    if strict and (missing or found.unexpected_keys):
+        sentence = (
+            f"{checkpoint} does not fit {type(model).__name__}: missing keys {missing}, unexpected "
+            f"keys {found.unexpected_keys}"
+        )
+        raise RuntimeError(sentence)
+
+
+def _converted(name: str, tensor: Any, dtype: torch.dtype | None, kept: tuple[str, ...]) -> Any:
+    is_kept = any(part in name for part in kept)
+    is_tensor = isinstance(tensor, torch.Tensor)  # an extra state may be something else
+    if dtype is None or is_kept or not is_tensor or not tensor.is_floating_point():
+        return tensor
+    return tensor.to(dtype)
+
+
+def weight_files(checkpoint: Path) -> list[Path]:
+    """The files that have a model's weights.
+
+    Raises:
+        ValueError: there are none, or it cannot be told which.
+    """
+    if checkpoint.is_file():
+        return _indexed(checkpoint) if checkpoint.suffix == ".json" else [checkpoint]
+    if not checkpoint.is_dir():
+        sentence = f"{checkpoint} must be a file with weights, an index of them, or a directory"
+        raise ValueError(sentence)
+    found = {one.name for one in checkpoint.iterdir() if one.is_file()}
+    # What `save_state` has written there counts only where `save_model` has written nothing.
+    own = found - manifest.listed(checkpoint)
+    names = own if any(name in _SINGLE or name.endswith(_INDEX) for name in own) else found
+    if whole := [name for name in _SINGLE if name in names]:
+        return [checkpoint / whole[0]]
+    indices = sorted(name for name in names if name.endswith(_INDEX))
+    if len(indices) == 1:
+        return _indexed(checkpoint / indices[0])
+    sentence = (
+        f"{checkpoint} must have one file {' or '.join(_SINGLE)}, or one index of several "
+        f"(*{_INDEX}), got {len(indices)} indices"
+    )
+    raise ValueError(sentence)
+
+
+def _indexed(index: Path) -> list[Path]:
+    """The files of an index, which lie beside it: a name that leads elsewhere is refused."""
+    content = json.loads(index.read_text())
+    names = sorted(set(content.get("weight_map", content).values()))
+    for name in names:
+        if Path(name).name != name:
+            sentence = f"{index} names {name!r}, which is not a file beside it"
+            raise ValueError(sentence)
+    return [index.with_name(name) for name in names]
+
+
+def load_state_dict(checkpoint_file: str, device_map: dict[str, Any] | None = None) -> Any:
+    """The weights of one file.
+
+    Args:
+        checkpoint_file: of torch or of safetensors.
+        device_map: one device for all of them; default: the CPU.
+    """
+    places = set((device_map or {"": "cpu"}).values())
+    if len(places) > 1:
+        sentence = "weights on several devices are left out: name one device for all"
+        raise NotImplementedError(sentence)
+    return load_weights(Path(checkpoint_file), places.pop())
+
+
+def find_tied_parameters(model: nn.Module, **_kwargs: Any) -> list[list[str]]:
+    """Names of parameters that are one and the same, in groups of two and more, sorted.
+
+    >>> model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    >>> model[1].weight = model[0].weight
+    >>> find_tied_parameters(model)
+    [['0.weight', '1.weight']]
+    """
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return [sorted(group) for group in names.values() if len(group) > 1]
+
+
+def retie_parameters(model: nn.Module, tied_params: list[list[str]]) -> None:
+    """Make groups of parameters one and the same again: the first of each that has numbers.
+
+    Args:
+        model: that has them.
+        tied_params: as `find_tied_parameters` gives them.
+    """
+    for group in tied_params:
+        found = (model.get_parameter(name) for name in group)
+        kept = next((parameter for parameter in found if not parameter.is_meta), None)
+        for name in group if kept is not None else ():
+            parent, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(parent), attribute, kept)
+
+
+def write_weights(
+    write: Callable[..., None], weights: dict[str, Any], folder: Path, limit: int, is_safe: bool
+) -> None:
+    """Write weights in one file, or in several with an index, as Hugging Face reads.
+
+    Args:
+        write: saves a dict of tensors.
+        weights: by name.
+        folder: where to; weights of an earlier save there, of any form, go.
+        limit: bytes of one file.
+        is_safe: whether files are safetensors.
+    """
+    pattern = constants.SAFE_WEIGHTS_PATTERN_NAME if is_safe else constants.WEIGHTS_PATTERN_NAME
+    kept, views = shared_tensors.divided(weights) if is_safe else (weights, {})
+    shards = by_size(kept, limit)
+    files = {
+        pattern.format(suffix=f"-{i:05d}-of-{len(shards):05d}" if len(shards) > 1 else ""): shard
+        for i, shard in enumerate(shards, 1)
+    }
+    index = constants.SAFE_WEIGHTS_INDEX_NAME if is_safe else constants.WEIGHTS_INDEX_NAME
+    for name, shard in files.items():
+        _remove_link(folder / name)
+        shared = {one: weights[one] for one, view in views.items() if view.of in shard}
+        write(shard | shared, folder / name, safe_serialization=is_safe)
+    if len(shards) > 1:
+        _remove_link(folder / index)
+        (folder / index).write_text(_index_of(files))
+    written = {*files, *([index] if len(shards) > 1 else [])}
+    manifest.amend(folder, written)
+    remove_others(folder, written)
+
+
+def _index_of(files: dict[str, dict[str, Any]]) -> str:
+    size = sum(getattr(one, "nbytes", 0) for shard in files.values() for one in shard.values())
+    content = {
+        "metadata": {"total_size": size},
+        "weight_map": {key: name for name, shard in files.items() for key in shard},
+    }
+    return json.dumps(content, indent=2, sort_keys=True) + "\n"
+
+
+def _remove_link(path: Path) -> None:
+    """Have a file written in a link's place, not through it into what others may read."""
+    if path.is_symlink():
+        path.unlink()
+
+
+def remove_others(folder: Path, written: Collection[str]) -> None:
+    """Remove the weights that an earlier save has left in a directory: readers may prefer them.
+
+    Args:
+        folder: the directory; a checkpoint of `save_state` there keeps its files.
+        written: names of the new ones.
+    """
+    for name in layout.weights(layout.names(folder)) - manifest.listed(folder) - set(written):
+        (folder / name).unlink()

@@ -1,0 +1,1 @@
+"""What all processes do together: gather, reduce, broadcast, pad."""

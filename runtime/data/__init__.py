@@ -1,0 +1,1 @@
+"""Data loaders: order, shards, samplers, workers, position."""

@@ -1,0 +1,1 @@
+"""A data loader that only rank 0 reads."""

@@ -1,0 +1,191 @@
+"""A data loader that only rank 0 reads; every other rank is sent its own part, and no other.
+
+A step is one message to each rank. It is on its way while the step before it is computed.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from itertools import islice
+from typing import Any
+
+import torch
+
+from runtime.collectives.nested import send_to_device, slice_tensors
+from runtime.data.adapter import DataLoaderAdapter
+from runtime.data.dispatch.channel import Channel, Receiver, Sender
+from runtime.data.dispatch.messages import First, Part, Step, by_batches, by_samples
+from runtime.data.iterable import IterableDatasetShard
+from runtime.data.loader import DataLoaderStateMixin
+from runtime.data.random_states import kept_random_states
+from runtime.data.seekable import Indices
+from runtime.data.workers import Given, Progress
+from runtime.world.gradient_state import GradientState
+from runtime.world.state import PartialState
+
+
+class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
+    """A data loader that rank 0 reads for all."""
+
+    def __init__(
+        self,
+        dataset: Any,
+        split_batches: bool = False,
+        skip_batches: int = 0,
+        use_stateful_dataloader: bool = False,
+        _drop_last: bool = False,
+        _non_blocking: bool = False,
+        slice_fn: Any = None,
+        torch_device_mesh: Any = None,  # noqa: ARG002  # accelerate's signature
+        iteration: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        """Make a data loader.
+
+        Args:
+            dataset: the script's.
+            split_batches: divide each batch among the ranks, rather than give one to each.
+            skip_batches: what each pass leaves out at its beginning.
+            use_stateful_dataloader: accepted; each loader has its state.
+            _drop_last: leave out what is not a whole batch for each rank.
+            _non_blocking: copy to the device without waiting.
+            slice_fn: how a batch is divided; takes it, a slice, `process_index`, `num_processes`.
+            torch_device_mesh: accepted.
+            iteration: the first epoch's number.
+            **kwargs: for torch's DataLoader.
+        """
+        super().__init__(dataset, use_stateful_dataloader, **kwargs)
+        self.split_batches = split_batches
+        self.skip_batches = skip_batches
+        self._drop_last = _drop_last
+        self._non_blocking = _non_blocking
+        self.slice_fn = slice_fn or slice_tensors
+        self.iteration = iteration
+        self._read: deque[Progress] = deque()  # how far, behind each step that is not given yet
+        self._head: list[Any] = []  # the epoch's first batches, if they had to be read before
+        self.state = PartialState()
+        self.gradient_state = GradientState()
+
+    @property
+    def total_batch_size(self) -> int:
+        """Samples of all processes in one step."""
+        return self._unit * self.width
+
+    @property
+    def width(self) -> int:
+        """Batches that are read for one step."""
+        return 1 if self.split_batches else self.state.num_processes
+
+    def __len__(self) -> int:
+        whole = super().__len__()
+        return whole // self.width if self._drop_last else -(-whole // self.width)
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch's own iterator class
+        self.begin()
+        try:
+            self.set_epoch(self.iteration)
+            for part in self._parts():
+                self._position += self.total_batch_size
+                if self._read:  # on rank 0
+                    self._progress = self._read.popleft()
+                if part.is_last:
+                    self.end_of_dataloader = True
+                    self.remainder = -1 if part.real is None else part.real
+                    self.padding_ranks = part.padding_ranks
+                yield send_to_device(part.batch, self.state.device, self._non_blocking)
+            self._end_epoch()
+        finally:  # also when the loop was left early
+            self.end()
+
+    def _parts(self) -> Iterator[Part]:
+        """This rank's, one after the other."""
+        if self.state.num_processes == 1:
+            yield from (Part(one.parts[0], one.real, 0, one.is_last) for one in self._steps())
+            return
+        channel: Channel
+        if self.state.process_index == 0:
+            channel = Sender(self._steps())
+        else:
+            self._pass_by()
+            channel = Receiver()
+        try:
+            while (part := channel.receive()) is not None:
+                yield part
+        finally:
+            channel.close()
+
+    def _steps(self) -> Iterator[Step]:
+        """What rank 0 reads, a group of batches at a time and one ahead."""
+        self._read.clear()
+        groups = self._groups(self._started())
+        group = next(groups, [])
+        first = self._first(group)
+        while group:
+            try:
+                following = next(groups, [])
+            except Exception:
+                yield self._divided(group, first, is_last=False)
+                raise
+            yield self._divided(group, first, is_last=not following)
+            group = following
+
+    def _groups(self, batches: Iterator[Any]) -> Iterator[list[Any]]:
+        """The batches of each step."""
+        reading = Progress.of(self._progress.state_dict())  # a step or two ahead of what is given
+        while group := list(islice(batches, self.width)):
+            if self._drop_last and len(group) < self.width:
+                return
+            contents = [reading.note(batch, self.num_workers) for batch in group]
+            self._read.append(Progress.of(reading.state_dict()))
+            yield contents
+
+    def _first(self, read: list[Any]) -> First:
+        """The batches of the epoch's first step: `read`, if this pass has begun there."""
+        if self._head or not self._position or self._has_one_state:
+            head = self._head or read
+            return lambda: head
+        return cache(lambda: self._read_again() or read)
+
+    def _seek(self, resumed: dict[str, Any]) -> None:
+        is_late = self._position > 0 and self.state.num_processes > 1 and not self._drop_last
+        self._indices.wanted = self.width if is_late else 0
+        self._head = []
+        is_told = Progress.of(resumed.get("dataset")).state is not None
+        if is_late and is_told and self._has_one_state:
+            self._head = self._read_again()
+        super()._seek(resumed)
+
+    @property
+    def _has_one_state(self) -> bool:
+        """Whether to read its beginning moves the dataset, until it is told where to go on."""
+        has_state = self._is_stream and hasattr(self.dataset, "load_state_dict")
+        return has_state and not self.num_workers
+
+    def _read_again(self) -> list[Any]:
+        """The epoch's first batches; this pass and all random generators stay where they are."""
+        with kept_random_states(), self._at_beginning():
+            batches = islice(self._get_iterator(), self.width)
+            return [one.content if isinstance(one, Given) else one for one in batches]
+
+    @contextmanager
+    def _at_beginning(self) -> Iterator[None]:
+        """Within, torch's loader begins with the epoch, and its workers with the same seed."""
+        generator: Any = self.generator
+        indices: Any = self._indices
+        if isinstance(self.dataset, IterableDatasetShard):
+            self.dataset.seek(0, Progress())
+        self.generator = torch.Generator()
+        if self._base_state is not None:
+            self.generator.set_state(self._base_state)
+        self._indices = Indices(indices.head)
+        try:
+            yield
+        finally:
+            self.generator, self._indices = generator, indices
+
+    def _divided(self, group: list[Any], first: First, *, is_last: bool) -> Step:
+        size = self.state.num_processes
+        if self.split_batches:
+            return by_samples(group, size, first, is_last=is_last, slice_fn=self.slice_fn)
+        return by_batches(group, size, first, is_last=is_last, slice_fn=self.slice_fn)

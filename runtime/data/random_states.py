@@ -1,0 +1,39 @@
+"""The states of all random generators of this process."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from runtime.config.availability import is_present
+from runtime.data.rng import process_states, set_process_states
+
+_ACCELERATORS = ("cuda", "xpu", "npu", "mlu", "sdaa", "musa", "hpu", "neuron")
+
+
+def random_states(step: int) -> dict[str, Any]:
+    """The states of all random generators of this process, and how far its accumulation is."""
+    states: dict[str, Any] = {"step": step} | process_states()
+    for name in _ACCELERATORS:
+        if is_present(name):
+            states[f"torch_{name}_manual_seed"] = getattr(torch, name).get_rng_state_all()
+    return states
+
+
+@contextmanager
+def kept_random_states() -> Iterator[None]:
+    """What is drawn within is as if it had not been."""
+    states = random_states(0)
+    try:
+        yield
+    finally:
+        set_random_states(states)
+
+
+def set_random_states(states: dict[str, Any]) -> None:
+    """Set the states of all random generators of this process."""
+    set_process_states(states)
+    for name in _ACCELERATORS:
+        if is_present(name) and f"torch_{name}_manual_seed" in states:
+            getattr(torch, name).set_rng_state_all(states[f"torch_{name}_manual_seed"])

@@ -1,0 +1,15 @@
+"""`runtime.memory_utils`, as Accelerate's `memory_utils`: another name for `utils.memory`."""
+
+from runtime.utils.memory import (
+    clear_device_cache,
+    find_executable_batch_size,
+    release_memory,
+    should_reduce_batch_size,
+)
+
+__all__ = [
+    "clear_device_cache",
+    "find_executable_batch_size",
+    "release_memory",
+    "should_reduce_batch_size",
+]

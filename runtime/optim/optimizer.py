@@ -1,0 +1,133 @@
+"""An optimizer that steps only when an accumulation ends."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from runtime.collectives.nested import send_to_device
+from runtime.world.gradient_state import GradientState
+
+
+class AcceleratedOptimizer(Optimizer):
+    """Wraps an optimizer: between the batches of an accumulation `step` and `zero_grad` do nothing.
+
+    It is an Optimizer so that schedulers take it; its state is the wrapped one's.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        device_placement: bool = True,
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> None:
+        """Wrap an optimizer.
+
+        Args:
+            optimizer: the script's.
+            device_placement: whether a state that it has already follows its parameters.
+            scaler: of gradients, with fp16.
+        """
+        self.optimizer = optimizer
+        self.scaler = scaler
+        self.gradient_state = GradientState()
+        self.device_placement = device_placement
+        self._is_overflow = False  # Accelerate's name for it
+        if device_placement:
+            for parameter, values in optimizer.state.items():
+                optimizer.state[parameter] = send_to_device(values, parameter.device)
+
+    @property
+    def state(self) -> Any:
+        """The wrapped optimizer's state."""
+        return self.optimizer.state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.optimizer.state = state
+
+    @property
+    def param_groups(self) -> Any:
+        """The wrapped optimizer's parameter groups."""
+        return self.optimizer.param_groups
+
+    @param_groups.setter
+    def param_groups(self, param_groups: Any) -> None:
+        self.optimizer.param_groups = param_groups
+
+    @property
+    def defaults(self) -> Any:
+        """The wrapped optimizer's defaults."""
+        return self.optimizer.defaults
+
+    @defaults.setter
+    def defaults(self, defaults: Any) -> None:
+        self.optimizer.defaults = defaults
+
+    @property
+    def step_was_skipped(self) -> bool:
+        """Whether the last step was left out because a scaled gradient was not finite."""
+        return self._is_overflow
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters to the wrapped optimizer."""
+        self.optimizer.add_param_group(param_group)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The wrapped optimizer's."""
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load into the wrapped optimizer."""
+        self.optimizer.load_state_dict(state_dict)
+
+    def zero_grad(self, set_to_none: bool | None = None) -> None:
+        """Clear the gradients, unless they are being accumulated."""
+        if self.gradient_state.sync_gradients:
+            self.gradient_state.window.clear(self.parameters())
+            self.optimizer.zero_grad(
+                **({} if set_to_none is None else {"set_to_none": set_to_none})
+            )
+
+    def parameters(self) -> Iterator[torch.Tensor]:
+        """All that it optimizes."""
+        return (parameter for group in self.param_groups for parameter in group["params"])
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Step, unless gradients are being accumulated."""
+        if not self.gradient_state.sync_gradients:
+            return None
+        window = self.gradient_state.window
+        window.complete(self.parameters())
+        result = self._step(closure)
+        window.take_back(self.parameters())  # what a script then reads is what Accelerate leaves
+        return result
+
+    def _step(self, closure: Callable[[], Any] | None) -> Any:
+        if self.scaler is None:
+            return self.optimizer.step() if closure is None else self.optimizer.step(closure)
+        result = self.scaler.step(self.optimizer, *([] if closure is None else [closure]))
+        # Of this optimizer alone: the scale falls for the gradients of any. Torch says it nowhere.
+        found = self.scaler._found_inf_per_device(self.optimizer)  # noqa: SLF001
+        self._is_overflow = any(bool(one) for one in found.values())
+        self.scaler.update()
+        return result
+
+    def train(self) -> Any:
+        """Switch a schedule-free optimizer to training."""
+        return getattr(self.optimizer, "train", _nothing)()
+
+    def eval(self) -> Any:
+        """Switch a schedule-free optimizer to evaluation."""
+        return getattr(self.optimizer, "eval", _nothing)()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__.copy()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,162 @@
+"""Parameters that sharding replaces: whose numbers they have, and the optimizers that follow them.
+
+A parameter is known by its place, the module that has it and its name there: sharding makes
+another parameter, wrappers change its full name, and both leave the place.
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import distributed, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from torch.distributed.fsdp import CPUOffloadPolicy
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Optimizer
+
+from runtime.collectives.objects import each_object
+from runtime.parallel.fsdp.plugin import FullyShardedDataParallelPlugin
+from runtime.world.warn import warn_once
+
+Place = tuple[nn.Module, str]
+_SAMPLE = 2**16  # numbers of each parameter by which ranks compare their weights
+_TOGETHER = (
+    "When using FSDP2, a model and optimizer must be passed together to `Accelerator.prepare()` as "
+    "the optimizer needs to have its parameters modified after the model is converted."
+)
+
+
+@contextlib.contextmanager
+def weights_of_rank_0(
+    model: nn.Module,
+    plugin: FullyShardedDataParallelPlugin,
+    ignored: set[nn.Parameter],
+    device: torch.device,
+) -> Iterator[None]:
+    """Within, a model is to be sharded; afterwards all ranks have rank 0's weights.
+
+    Where they are the same already nothing is sent. Otherwise no rank but 0 needs the memory for
+    the whole model: parameters are on the meta device until they are sharded.
+
+    Args:
+        model: on rank 0 with its weights.
+        plugin: how it is sharded.
+        ignored: parameters that are not.
+        device: of this process.
+    """
+    if not plugin.cpu_ram_efficient_loading:
+        if len(set(map(str, each_object(_sample(model))))) == 1:
+            yield
+            return
+        warn_once("weights differ between ranks before sharding: rank 0's are everyone's")
+    full = model.state_dict() if distributed.get_rank() == 0 else {}
+    _to_meta(model, ignored)
+    yield
+    place = "cpu" if isinstance(plugin.cpu_offload, CPUOffloadPolicy) else device
+    model._apply(  # type: ignore[no-untyped-call]  # noqa: SLF001  # to_empty would empty buffers
+        lambda one: torch.empty_like(one, device=place) if one.is_meta else one
+    )
+    for buffer in model.buffers():
+        distributed.broadcast(buffer, 0)
+    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+    set_model_state_dict(model, full, options=options)
+
+
+def _sample(model: nn.Module) -> list[int] | None:
+    """Enough to tell weights from those of another seed; None: some are not there."""
+    if any(parameter.is_meta for parameter in model.parameters()):
+        return None
+    heads = (one.detach().reshape(-1)[:_SAMPLE].contiguous() for one in model.parameters())
+    return [int(head.view(torch.uint8).sum(dtype=torch.int64)) for head in heads]
+
+
+def _to_meta(model: nn.Module, ignored: set[nn.Parameter]) -> None:
+    """Take the numbers out of a model; what it shares stays shared."""
+    new = {
+        one: nn.Parameter(torch.empty_like(one, device="meta"), requires_grad=one.requires_grad)
+        for one in model.parameters()
+        if one not in ignored
+    }
+    for module, name, parameter in _each([model]):
+        _put((module, name), new.get(parameter, parameter))
+
+
+@contextlib.contextmanager
+def following(
+    optimizers: Iterable[Optimizer], models: Iterable[nn.Module], prepared: Iterable[nn.Module]
+) -> Iterator[None]:
+    """Within, models are sharded; optimizers then have the new parameters, and their own state.
+
+    Meanwhile they have none: the whole parameters' memory is free as soon as each is sharded.
+
+    Args:
+        optimizers: of the script.
+        models: that are to be sharded.
+        prepared: models that are sharded already.
+
+    Raises:
+        ValueError: an optimizer has a parameter of no model.
+    """
+    places: dict[int, Place | nn.Parameter] = {
+        id(parameter): (module, name) for module, name, parameter in _each(models)
+    }
+    places |= {id(parameter): parameter for one in prepared for parameter in one.parameters()}
+    moving = [(optimizer, *_emptied(optimizer, places)) for optimizer in optimizers]
+    yield
+    for optimizer, groups, states in moving:
+        for group, group_places in zip(optimizer.param_groups, groups, strict=True):
+            group["params"] = [_at(place) for place in group_places]
+        for place, state in states:
+            parameter = _at(place)
+            optimizer.state[parameter] = {
+                name: _as_sharded(value, parameter) for name, value in state.items()
+            }
+
+
+def _emptied(optimizer: Optimizer, places: dict[int, Any]) -> tuple[list[Any], list[Any]]:
+    """Take the parameters out of an optimizer: their places by group, and with each its state."""
+    known = [[places.get(id(one)) for one in group["params"]] for group in optimizer.param_groups]
+    if any(place is None for group in known for place in group):
+        raise ValueError(_TOGETHER)
+    states = [(places[id(one)], state) for one, state in optimizer.state.items()]
+    optimizer.state.clear()
+    for group in optimizer.param_groups:
+        group["params"] = []
+    return known, states
+
+
+def _as_sharded(value: Any, parameter: nn.Parameter) -> Any:
+    """A parameter's state, sharded as it is; each rank keeps its own part."""
+    if not isinstance(value, torch.Tensor) or value.shape != parameter.shape or not value.dim():
+        return value
+    if not isinstance(parameter, DTensor) or isinstance(value, DTensor):
+        return value.to(parameter.device)
+    mesh, place = parameter.device_mesh, parameter.to_local().device
+    sharded = distribute_tensor(value, mesh, parameter.placements, src_data_rank=None)
+    return sharded.to(place)
+
+
+def _each(models: Iterable[nn.Module]) -> list[tuple[nn.Module, str, nn.Parameter]]:
+    """All parameters with their places; those that a model shares have several."""
+    return [
+        (module, name, parameter)
+        for model in models
+        for module in model.modules()
+        for name, parameter in module._parameters.items()  # noqa: SLF001  # by place
+        if parameter is not None
+    ]
+
+
+def _at(place: Place | nn.Parameter) -> nn.Parameter:
+    if isinstance(place, nn.Parameter):
+        return place
+    module, name = place
+    found = module._parameters[name]  # noqa: SLF001
+    assert found is not None  # noqa: S101  # for the type only: sharding keeps places
+    return found
+
+
+def _put(place: Place, parameter: nn.Parameter) -> None:
+    module, name = place
+    module._parameters[name] = parameter  # noqa: SLF001

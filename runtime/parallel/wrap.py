@@ -1,0 +1,129 @@
+"""What `prepare` does with a model, and how the script gets its own back."""
+
+import contextlib
+import functools
+import inspect
+import types
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from runtime.config.handlers import AutocastKwargs, DistributedDataParallelKwargs
+from runtime.config.precision import DTYPES
+from runtime.parallel.containers import container_of
+from runtime.parallel.precision import convert_to_fp32
+from runtime.world.roll_call import Collective
+from runtime.world.state import AcceleratorState
+
+ORIGINAL_FORWARD = "_original_forward"  # Accelerate's name for it
+
+
+def autocast(
+    state: AcceleratorState, handler: AutocastKwargs | None
+) -> contextlib.AbstractContextManager[Any]:
+    """Compute in the precision that was asked for, unless the handler says not to."""
+    dtype = DTYPES.get(state.mixed_precision)
+    if dtype is None:
+        return contextlib.nullcontext()
+    return torch.autocast(state.device.type, dtype, **(handler or AutocastKwargs()).to_dict())
+
+
+def prepare_model(
+    model: nn.Module,
+    *,
+    state: AcceleratorState,
+    device_placement: bool,
+    evaluation_mode: bool = False,
+    autocast_handler: AutocastKwargs | None = None,
+    ddp_handler: DistributedDataParallelKwargs | None = None,
+) -> nn.Module:
+    """Place a model, compute in the precision asked for, and make it one over all processes.
+
+    Args:
+        model: of the script.
+        state: of this process.
+        device_placement: whether the model goes to the process' device.
+        evaluation_mode: no gradients will be needed.
+        autocast_handler: for torch.autocast.
+        ddp_handler: for DistributedDataParallel.
+    """
+    container = container_of(state, handler=ddp_handler, evaluation_mode=evaluation_mode)
+    if state.mixed_precision != "no" and container.autocasts:
+        _autocast_forward(model, autocast(state, autocast_handler))
+    with Collective("prepare_model"):  # which compares and sends the weights
+        return container.wrap(container.place(model) if device_placement else model)
+
+
+def _autocast_forward(model: nn.Module, context: Any) -> None:
+    """Compute in lower precision, and give the loss what it expects: float32."""
+    if ORIGINAL_FORWARD in model.__dict__:
+        return
+    original = model.forward
+
+    @functools.wraps(getattr(original, "__func__", original))
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        with context:
+            outputs = self.__dict__[ORIGINAL_FORWARD](*args, **kwargs)
+        return convert_to_fp32(outputs)
+
+    signature = inspect.signature(original)
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    forward.__signature__ = signature.replace(  # type: ignore[attr-defined]  # read by inspect
+        parameters=[own, *signature.parameters.values()]
+    )
+    model.__dict__[ORIGINAL_FORWARD] = original
+    # Bound, so that a deep copy of the model computes with the copy's weights.
+    model.forward = types.MethodType(forward, model)
+
+
+def is_compiled_module(module: Any) -> bool:
+    """Whether torch.compile has made it."""
+    return isinstance(module, torch._dynamo.eval_frame.OptimizedModule)  # noqa: SLF001  # torch has no public name for it
+
+
+def extract_model_from_parallel(
+    model: nn.Module,
+    keep_fp32_wrapper: bool = True,
+    keep_torch_compile: bool = True,
+    recursive: bool = False,
+) -> nn.Module:
+    """The script's own model, out of what `prepare_model` has put around it.
+
+    Args:
+        model: prepared, or not.
+        keep_fp32_wrapper: whether its forward stays under autocast.
+        keep_torch_compile: whether it stays compiled, if it is.
+        recursive: also unwrap modules inside of it.
+    """
+    compiled = model if is_compiled_module(model) else None
+    inner: Any = model if compiled is None else compiled._orig_mod  # noqa: SLF001
+    if isinstance(inner, DistributedDataParallel | nn.DataParallel):
+        inner = inner.module
+    if recursive:
+        for name, child in inner.named_children():
+            setattr(inner, name, extract_model_from_parallel(child, keep_fp32_wrapper, True, True))
+    if is_compiled_module(inner) and not keep_torch_compile:
+        inner = inner._orig_mod  # noqa: SLF001
+    if not keep_fp32_wrapper:
+        _restore_forward(inner)
+    if compiled is not None and keep_torch_compile:
+        compiled._orig_mod = inner  # noqa: SLF001
+        return compiled
+    unwrapped: nn.Module = inner
+    return unwrapped
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """The script's own model, whose names are the same for any number of processes."""
+    return extract_model_from_parallel(model, keep_torch_compile=False)
+
+
+def _restore_forward(model: nn.Module) -> None:
+    original = model.__dict__.get(ORIGINAL_FORWARD)
+    if original is None:
+        return
+    del model.__dict__["forward"], model.__dict__[ORIGINAL_FORWARD]
+    if getattr(original, "__func__", None) is not type(model).forward:
+        model.forward = original  # the script had set it on this very model

@@ -1,0 +1,104 @@
+"""Which trackers a script asks for, and which of them can be had."""
+
+import importlib.util
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from runtime.config.enums import LoggerType, text
+from runtime.trackers.base import GeneralTracker, on_main_process
+from runtime.trackers.mlflow import MLflowTracker
+from runtime.trackers.tensorboard import TensorBoardTracker
+from runtime.trackers.wandb import WandBTracker
+
+__all__ = [
+    "LOGGER_TYPE_TO_CLASS",
+    "GeneralTracker",
+    "MLflowTracker",
+    "TensorBoardTracker",
+    "WandBTracker",
+    "filter_trackers",
+    "get_available_trackers",
+    "on_main_process",
+    "register_tracker_class",
+]
+
+LOGGER_TYPE_TO_CLASS: dict[str, Callable[..., GeneralTracker]] = {
+    tracker.name: tracker for tracker in (TensorBoardTracker, WandBTracker, MLflowTracker)
+}
+
+
+def get_available_trackers() -> list[LoggerType]:
+    """Those whose package is installed."""
+    return [
+        LoggerType(name)
+        for name in LOGGER_TYPE_TO_CLASS
+        if name in LoggerType and importlib.util.find_spec(name) is not None
+    ]
+
+
+def register_tracker_class(tracker_class: type[GeneralTracker]) -> None:
+    """Have a script's own tracker known by its name.
+
+    Raises:
+        ValueError: it is no tracker, or lacks a name, or does not say whether it writes to files.
+    """
+    made: Any = tracker_class
+    if not isinstance(made, type) or not issubclass(made, GeneralTracker):
+        sentence = (
+            f"`tracker_class` must be a subclass of `GeneralTracker`, but got {tracker_class}."
+        )
+        raise ValueError(sentence)  # noqa: TRY004  # accelerate's
+    for needed in ("name", "requires_logging_directory"):
+        if getattr(tracker_class, needed, None) in (None, ""):
+            sentence = f"The tracker class to register must define a `{needed}` class attribute."
+            raise ValueError(sentence)
+    if tracker_class.name in LOGGER_TYPE_TO_CLASS:
+        sentence = (
+            f"A tracker with the name '{tracker_class.name}' is already registered and will be "
+            f"overwritten by {tracker_class}."
+        )
+        warnings.warn(sentence, stacklevel=2)
+    LOGGER_TYPE_TO_CLASS[tracker_class.name] = tracker_class
+
+
+def filter_trackers(log_with: Any, logging_dir: Any = None) -> list[Any]:
+    """The trackers that are asked for and can be had, each once.
+
+    Args:
+        log_with: one or a list of names, LoggerTypes and trackers; `all` for all that can be had.
+        logging_dir: where those write that write to files.
+
+    Raises:
+        ValueError: an unknown name, or one that needs a directory and has none.
+    """
+    wanted = [] if log_with is None else log_with
+    wanted = list(wanted) if isinstance(wanted, list | tuple) else [wanted]
+    own = [one for one in wanted if isinstance(one, GeneralTracker)]
+    names = list(dict.fromkeys(text(one) for one in wanted if one not in own))
+    if LoggerType.ALL.value in names:
+        return [*own, *get_available_trackers()]
+    return own + [_known(name) for name in names if _can_be_had(name, logging_dir)]
+
+
+def _known(name: str) -> LoggerType | str:
+    return LoggerType(name) if name in LoggerType else name
+
+
+def _can_be_had(name: str, logging_dir: Any) -> bool:
+    if name not in LOGGER_TYPE_TO_CLASS and name not in LoggerType:
+        known = [*LOGGER_TYPE_TO_CLASS, LoggerType.ALL.value]
+        sentence = (
+            f"Unsupported logging capability: {name}. Choose between {known}, or pass a "
+            "GeneralTracker of your own"
+        )
+        raise ValueError(sentence)
+    if name not in LOGGER_TYPE_TO_CLASS or (
+        name in LoggerType and LoggerType(name) not in get_available_trackers()
+    ):
+        return False
+    made: Any = LOGGER_TYPE_TO_CLASS[name]
+    if made.requires_logging_directory and logging_dir is None:
+        sentence = f"Logging with `{name}` requires a `logging_dir` to be passed in."
+        raise ValueError(sentence)
+    return True

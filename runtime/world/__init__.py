@@ -1,0 +1,1 @@
+"""The processes of a job: identity, process group, state, device, log."""

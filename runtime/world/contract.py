@@ -1,0 +1,164 @@
+"""Which process this is, of how many: from the environment to a frozen `World`, without torch.
+
+The environment is a contract with the operator (its side: `acceleratedjob.manifests.env`) and with
+torchrun; every name of it is here, once. A world that was declared and is not there is an error:
+many silent trainings of one process each would cost a day before someone looks at the loss.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from runtime.config.parsing import whole_number
+from runtime.errors import WorldError
+
+# torch's own names, as torchrun sets them.
+RANK = "RANK"
+WORLD_SIZE = "WORLD_SIZE"
+LOCAL_RANK = "LOCAL_RANK"
+LOCAL_WORLD_SIZE = "LOCAL_WORLD_SIZE"
+GROUP_RANK = "GROUP_RANK"
+GROUP_WORLD_SIZE = "GROUP_WORLD_SIZE"
+MASTER_ADDR = "MASTER_ADDR"
+MASTER_PORT = "MASTER_PORT"
+# What the operator declares of the job.
+REPLICAS = "ACCELERATEDJOB_REPLICAS"
+PROCESSES_PER_REPLICA = "ACCELERATEDJOB_PROCESSES_PER_REPLICA"
+NAME = "ACCELERATEDJOB_NAME"
+NAMESPACE = "ACCELERATEDJOB_NAMESPACE"
+UID = "ACCELERATEDJOB_UID"
+ATTEMPT = "ACCELERATEDJOB_ATTEMPT"
+REPLICA_INDEX = "ACCELERATEDJOB_REPLICA_INDEX"
+
+_LAUNCH = "start the script with `python -m runtime.launch SCRIPT`, or with torchrun"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """The AcceleratedJob that this process is of."""
+
+    name: str
+    namespace: str
+    uid: str
+    attempt: int  # from 0; +1 each time all pods are replaced
+    replicas: int
+    replica_index: int  # in [0, replicas)
+    processes_per_replica: int
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> "Job | None":
+        """Read what the operator has set; None outside of a job.
+
+        Raises:
+            WorldError: a number is not one.
+        """
+        if REPLICAS not in env:
+            return None
+        return cls(
+            name=env.get(NAME, ""),
+            namespace=env.get(NAMESPACE, ""),
+            uid=env.get(UID, ""),
+            attempt=_number(env, ATTEMPT, 0),
+            replicas=_number(env, REPLICAS, 1),
+            replica_index=_number(env, REPLICA_INDEX, 0),
+            processes_per_replica=_number(env, PROCESSES_PER_REPLICA, 1),
+        )
+
+    @property
+    def world_size(self) -> int:
+        """Processes that the job declares."""
+        return self.replicas * self.processes_per_replica
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """One process' place among all.
+
+    Raises:
+        WorldError: the numbers contradict each other.
+    """
+
+    rank: int = 0  # in [0, size)
+    size: int = 1
+    local_rank: int = 0  # in [0, local_size): among the processes of this machine or pod
+    local_size: int = 1
+    master_addr: str | None = None  # where rank 0 can be reached; needed above one process
+    master_port: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        _check_range(RANK, self.rank, WORLD_SIZE, self.size)
+        _check_range(LOCAL_RANK, self.local_rank, LOCAL_WORLD_SIZE, self.local_size)
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> "World":
+        """Read the environment; without any of its names this is a world of one.
+
+        RANK and WORLD_SIZE are enough: a process without LOCAL_RANK is the only one in its pod.
+
+        Raises:
+            WorldError: what is declared is not there, or is no number.
+        """
+        job = Job.from_env(env)
+        if RANK not in env and WORLD_SIZE not in env:
+            _check_declared(job, None)
+            return cls()
+        for present, absent in ((RANK, WORLD_SIZE), (WORLD_SIZE, RANK)):
+            if absent not in env:
+                sentence = f"{present} is set and {absent} is not; {_LAUNCH}"
+                raise WorldError(sentence)
+        world = cls(
+            rank=_number(env, RANK, 0),
+            size=_number(env, WORLD_SIZE, 1),
+            local_rank=_local_rank(env, job),
+            local_size=_number(env, LOCAL_WORLD_SIZE, _number(env, LOCAL_RANK, 0) + 1),
+            master_addr=env.get(MASTER_ADDR),
+            master_port=_number(env, MASTER_PORT, 0) or None,
+        )
+        _check_declared(job, world)
+        _check_address(world)
+        return world
+
+
+def _check_address(world: World) -> None:
+    if world.size > 1 and (world.master_addr is None or world.master_port is None):
+        missing = MASTER_ADDR if world.master_addr is None else MASTER_PORT
+        sentence = f"{missing} must be set for {world.size} processes to find rank 0; {_LAUNCH}"
+        raise WorldError(sentence)
+
+
+def _number(env: Mapping[str, str], name: str, default: int) -> int:
+    try:
+        return whole_number(name, env.get(name) or str(default))
+    except ValueError as error:
+        raise WorldError(str(error)) from error
+
+
+def _local_rank(env: Mapping[str, str], job: Job | None) -> int:
+    if LOCAL_RANK not in env and job is not None and job.processes_per_replica > 1:
+        sentence = (
+            f"{LOCAL_RANK} must be set, because {PROCESSES_PER_REPLICA} is "
+            f"{job.processes_per_replica}; {_LAUNCH}"
+        )
+        raise WorldError(sentence)
+    return _number(env, LOCAL_RANK, 0)
+
+
+def _check_range(name: str, value: int, size_name: str, size: int) -> None:
+    if not 0 <= value < size:
+        sentence = f"{name} must be in [0, {size_name}), got {name}={value} {size_name}={size}"
+        raise WorldError(sentence)
+
+
+def _check_declared(job: Job | None, world: World | None) -> None:
+    """The job's world must be this one."""
+    if job is None:
+        return
+    declared = (
+        f"{REPLICAS} is {job.replicas} and {PROCESSES_PER_REPLICA} {job.processes_per_replica}"
+    )
+    if world is None and job.world_size > 1:
+        sentence = f"{declared}, but {RANK} is not set, so this would train alone; {_LAUNCH}"
+        raise WorldError(sentence)
+    if world is not None and world.size != job.world_size:
+        sentence = f"{declared}, but {WORLD_SIZE} is {world.size}; {_LAUNCH} in every pod"
+        raise WorldError(sentence)
