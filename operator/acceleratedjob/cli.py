@@ -1,4 +1,4 @@
-"""The command line: one program, one command for each way to use a job's manifest.
+"""The command line of `acceleratedjob`.
 
 Exit codes: 0 all is well, 1 the job has failed, 2 the manifest or the command is wrong,
 3 there is no such job, or an operator's lease is another's, 4 the cluster cannot be reached (its
@@ -51,12 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """All commands and flags."""
+    """The parser of all commands and flags."""
     top = argparse.ArgumentParser(
         prog="acceleratedjob",
         description="Distributed PyTorch training on Kubernetes, from one manifest.",
-        epilog="The same manifest runs here with `run` and on a cluster with `kubectl apply -f`; "
-        "`why JOB` says there what a job waits for, and what has failed.",
+        epilog="`run` runs a manifest on this machine, `kubectl apply -f` on a cluster; there, "
+        "`why JOB` explains why a job waits or has failed.",
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
@@ -69,16 +69,16 @@ def parser() -> argparse.ArgumentParser:
 def _add_run(commands: Any) -> None:
     run = commands.add_parser(
         "run",
-        help="run a job on this machine, its pods as processes",
-        description="Run a job on this machine: no Kubernetes, no image, no root. Its pods are "
-        "processes, planned and restarted as the operator would; only the training container "
-        "runs. The exit code is the job's: 0 succeeded, 1 failed.",
+        help="run a job on this machine, with its pods as processes",
+        description="Run a job on this machine, without Kubernetes, images or root. Its pods are "
+        "processes, which are started and restarted as by the operator; only the training "
+        "container runs. The exit code is 0 if the job succeeds, and 1 if it fails.",
     )
-    run.add_argument("manifest", type=Path, help="an AcceleratedJob in YAML")
+    run.add_argument("manifest", type=Path, help="path to a YAML file with an AcceleratedJob")
     run.add_argument(
         "--workdir",
         type=Path,
-        help="folder that the processes start in (default: the manifest's folder)",
+        help="working directory of the processes (default: the directory of the manifest)",
     )
     run.set_defaults(run=_run)
 
@@ -86,19 +86,20 @@ def _add_run(commands: Any) -> None:
 def _add_render(commands: Any) -> None:
     render = commands.add_parser(
         "render",
-        help="print the objects of a job",
-        description="Print what the operator would make for a job's first attempt, as YAML.",
+        help="print the objects that are created for a job",
+        description="Print the objects that the operator would create for the first attempt of a "
+        "job, as YAML.",
     )
-    render.add_argument("manifest", type=Path, help="an AcceleratedJob in YAML")
+    render.add_argument("manifest", type=Path, help="path to a YAML file with an AcceleratedJob")
     render.set_defaults(run=_render)
 
 
 def _add_operator(commands: Any) -> None:
     operator = commands.add_parser(
         "operator",
-        help="serve the AcceleratedJobs of a cluster",
-        description="Watch the AcceleratedJobs of a cluster and run them, until stopped. In a pod "
-        "it uses the pod's service account, elsewhere the kubeconfig's current context.",
+        help="run the operator",
+        description="Run the operator. In a pod it uses the service account of the pod, elsewhere "
+        "the current context of the kubeconfig.",
     )
     add_flags(operator)
     operator.set_defaults(run=_operator)

@@ -1,4 +1,4 @@
-"""What the operator asks of a cluster, and nothing more.
+"""The protocol of a cluster: everything that the operator needs.
 
 `kube.KubernetesCluster` asks an API server, `local.LocalCluster` keeps objects in memory and runs
 pods as processes. Both pass tests/cluster/test_clusters.py.
@@ -16,7 +16,7 @@ WATCHED = ("Pod", "Service", "NetworkPolicy")  # what jobs have, and a watch sho
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """Names one object."""
+    """A reference to an object."""
 
     kind: str  # and, where two groups of the API have one, a dot and the group
     namespace: str
@@ -33,7 +33,7 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """An object that is to be created, as the JSON that is sent."""
+    """An object to create, as the JSON to send."""
 
     ref: Ref
     body: bytes
@@ -42,9 +42,9 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A page of all objects of a kind, as they were at one version.
+    """A page of a list of all objects of a kind, at one resource version.
 
-    An object that no page has is gone, unless it is newer than the version.
+    An object that is in no page was deleted, unless it is newer than the list.
     """
 
     objects: tuple[Manifest, ...]
@@ -61,7 +61,7 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """An object was removed; this was its last state."""
+    """An object was deleted; this was its last state."""
 
     object: Manifest
 
@@ -70,7 +70,7 @@ Change = Listed | Changed | Gone
 
 
 class Cluster(Protocol):
-    """Objects of a few kinds, with the API server's rules.
+    """A cluster with objects of a few kinds, and with the rules of the API server.
 
     Every method may raise `errors.Unavailable`.
     """

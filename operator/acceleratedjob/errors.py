@@ -1,4 +1,4 @@
-"""The errors of the operator: one class for each thing that a caller does about it.
+"""The errors of the operator: one class for each reaction of a caller.
 
 InvalidSpec          the user's manifest is wrong: tell the user, once, for good
 ClusterError
@@ -22,7 +22,7 @@ _REPR.maxlevel = 3
 
 
 def shown(value: Any) -> str:
-    """A value of a manifest as an error shows it: in few characters, however large it is.
+    """A value of a manifest for an error message, cut to a few characters.
 
     >>> shown("8Gi"), len(shown("9" * 10**6))
     ("'8Gi'", 200)
@@ -34,7 +34,7 @@ def shown(value: Any) -> str:
 
 
 class InvalidSpec(ValueError):
-    """A job's manifest cannot be run as it is.
+    """The manifest of a job is invalid.
 
     Attributes:
         field: path of the field at fault, such as `spec.network.port`.
@@ -48,11 +48,11 @@ class InvalidSpec(ValueError):
 
 
 class ClusterError(Exception):
-    """The cluster did not do what was asked."""
+    """A request to the cluster failed."""
 
 
 class NotFound(ClusterError):
-    """No such object, or not with the uid asked for."""
+    """The object does not exist, or has another uid."""
 
 
 class AlreadyExists(ClusterError):
@@ -60,11 +60,11 @@ class AlreadyExists(ClusterError):
 
 
 class Conflict(ClusterError):
-    """The object is not at the resource version that the write was based on."""
+    """The object has changed since it was read."""
 
 
 class Refused(ClusterError):
-    """The API server understood the object and will not store it.
+    """The API server rejected the object.
 
     Attributes:
         final: True if the same object will never be accepted (it is invalid or a policy forbids
@@ -79,7 +79,7 @@ class Refused(ClusterError):
 
 
 class Held(Refused):
-    """An object that is being deleted still has the name; it goes by itself.
+    """The name is taken by an object that is being deleted.
 
     Attributes:
         holder: name of the object.
@@ -93,7 +93,7 @@ class Held(Refused):
 
 
 class Unavailable(ClusterError):
-    """No answer, or one that says "later" (429, 5xx).
+    """There was no response, or one that asks to retry later (429, 5xx).
 
     Attributes:
         retry_after: seconds that the server asked to wait; 0 if it did not say.
@@ -105,11 +105,11 @@ class Unavailable(ClusterError):
 
 
 class NotLeading(Unavailable):
-    """This operator does not hold the lease, and has sent nothing."""
+    """This operator does not hold the lease, so the request was not sent."""
 
 
 class NoAnswer(Unavailable):
-    """The API server has not answered.
+    """There was no response from the API server.
 
     Attributes:
         silent: True if nobody said anything that counts, not even a refusal to connect.
@@ -121,12 +121,12 @@ class NoAnswer(Unavailable):
 
 
 class Unreachable(NoAnswer):
-    """What is known of the cluster does not lead to it: a kubeconfig, a certificate."""
+    """The configuration cannot lead to a cluster: the kubeconfig or a certificate is invalid."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, silent=True)
 
 
 def is_answer(error: ClusterError) -> bool:
-    """Whether the API server itself has said no, which the job's author has to know."""
+    """Whether an error is a rejection by the API server, which the job's author has to know."""
     return not isinstance(error, NotLeading | NoAnswer)

@@ -1,4 +1,4 @@
-"""What the program ends with; `acceleratedjob.cli` and docs/operations.md tell users of it."""
+"""The exit codes of the program; users find them in `--help` and in docs/operations.md."""
 
 EXIT_FAILED = 1  # the job has
 EXIT_HELD_UP = 1  # an operator that was asked to end, and could not in time

@@ -1,13 +1,13 @@
-"""How text of others is shown on a terminal, so that it is text and nothing that is obeyed.
+"""Escapes untrusted text before it is printed to a terminal.
 
-The rule of all commands, and kubectl's for its tables: whatever a manifest, a status or a message
-says is shown with its control characters replaced. Only a training's own output is shown as it is
-(`acceleratedjob run` and `logs`), as `kubectl logs` does.
+All commands replace the control characters of manifests, statuses and messages, as kubectl does in
+its tables. Only the output of the training itself (`acceleratedjob run` and `logs`) is printed
+unchanged, as `kubectl logs` does.
 """
 
 
 def plain(text: str) -> str:
-    r"""A text whose control characters cannot do anything to a terminal; line breaks stay.
+    r"""A text without control characters, except line breaks.
 
     >>> plain("a\x1b[2Jb\tc")
     'a?[2Jb  c'
@@ -17,7 +17,7 @@ def plain(text: str) -> str:
 
 
 def lines(text: str, mark: str) -> list[str]:
-    r"""The lines of a text, those after the first with a mark: none passes for a line of ours.
+    r"""The lines of a text; a prefix marks all but the first, so that none looks like one of ours.
 
     >>> lines("broken\n-- Succeeded", "    | ")
     ['broken', '    | -- Succeeded']

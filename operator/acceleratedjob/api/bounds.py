@@ -1,7 +1,7 @@
-"""How deep and how large a job may be, so that work on any job takes a bounded time.
+"""Bounds of the depth and the size of a job, so that work on any job takes a bounded time.
 
-The API server takes JSON of 10,000 levels, and as many values as fit into etcd's 1.5 MiB. Python
-reads about 1,000 levels, and needs seconds to copy that many values. See
+The API server accepts JSON of 10,000 levels, and as many values as fit into etcd's 1.5 MiB. Python
+decodes about 1,000 levels, and needs seconds to copy that many values. See
 docs/decisions/0012-bounds-of-a-job.md.
 """
 
@@ -20,9 +20,9 @@ METADATA = (
 
 
 def excess(value: Any) -> str | None:
-    """What a value is beyond the bounds, in a sentence; None if it is within them.
+    """A message about the bound that a value exceeds; None if it exceeds none.
 
-    The time is bounded too, whatever the value: also one that contains itself, as YAML may have.
+    It takes a bounded time for any value, including one that contains itself, as YAML allows.
 
     >>> excess({"a": [1, 2]}), excess([0] * 60_000)
     (None, 'must have at most 50000 values, and has more')
@@ -39,7 +39,7 @@ def excess(value: Any) -> str | None:
 
 
 def _inner(values: list[Any], at_most: int) -> Iterator[Any]:
-    """The values directly inside of others, but no more than are asked for."""
+    """The values directly inside other values, up to a number."""
     for value in values:
         if isinstance(value, dict):
             inner: Any = value.values()
@@ -55,7 +55,7 @@ def _inner(values: list[Any], at_most: int) -> Iterator[Any]:
 
 
 def bounded(job: Any) -> Any:
-    """A job as it came, or, if its spec is beyond the bounds, the job with a sentence instead."""
+    """A job; if its spec exceeds a bound, a message replaces the spec."""
     if not isinstance(job, dict) or "metadata" not in job:  # a list may be of anything
         return job
     status = job.get("status")

@@ -1,7 +1,7 @@
-"""Since when each replica waits, for each reason that decides something when it lasts.
+"""Since when each replica waits, for each reason that has a time limit.
 
-The clocks are part of the status, so that they outlive the operator. Replicas that wait for the
-same reason since the same second are written as one entry.
+The times are part of the status, so that they survive the operator. Replicas that wait for the same
+reason since the same second are one entry.
 """
 
 from collections import defaultdict
@@ -46,7 +46,7 @@ class Clocks:
                 self._since[usual_word(wait.reason), replica] = parse_time(wait.since)
 
     def since(self, reason: str, replica: int) -> datetime | None:
-        """Since when a replica waits for a reason; None if it was not seen to."""
+        """Since when a replica waits for a reason; None if it does not."""
         word = usual_word(reason)
         return self._since.get((word, replica), self._begun.get(word))
 

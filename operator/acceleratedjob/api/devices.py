@@ -1,7 +1,7 @@
-"""Which devices the training container has, as far as its template says.
+"""The devices of the training container, by its template.
 
-What a template does not say is not guessed: a container may have devices by a resource claim (DRA),
-by its runtime class, or by what it may see of its node, and only the node knows them then.
+Devices that the template does not count are not guessed: a resource claim (DRA), a runtime class or
+access to the node may provide devices that only the node knows.
 """
 
 import re
@@ -26,12 +26,12 @@ _NONE_VISIBLE = ("", "none", "void")
 
 
 def count(template: View) -> int:
-    """How many devices for a process each (GPUs, MIG slices, …) the training container asks for."""
+    """The number of devices (GPUs, MIG slices, …) that each run one process of the container."""
     return sum(number for _, number in _counted(template))
 
 
 def found(template: View) -> str:
-    """What there is for `processesPerReplica: auto`, in words.
+    """A description of the devices that `processesPerReplica: auto` found.
 
     >>> container = {"name": "trainer", "resources": {"claims": [{"name": "gpus"}]}}
     >>> found({"spec": {"containers": [container]}})
@@ -47,10 +47,10 @@ def found(template: View) -> str:
 
 
 def uncounted(template: View) -> Iterator[str]:
-    """All that may be, or bring, devices of which nobody can tell here how many processes they are.
+    """The parts of the template that may provide devices, but not a number of processes.
 
-    An extended resource that is not known may be a device: google.com/tpu, of which one process
-    drives several, aws.amazon.com/neuron, of which each drives several, or a newer vendor's.
+    An unknown extended resource may be a device: google.com/tpu, several of which are used by one
+    process, aws.amazon.com/neuron, each of which is used by several, or one of a new vendor.
     """
     for name, amount in limits(template):
         if amount and "/" in name and not DEVICE.fullmatch(name):

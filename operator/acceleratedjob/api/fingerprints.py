@@ -1,4 +1,4 @@
-"""A hash of what pods are made from: the same for all ways to write one thing."""
+"""A hash of the fields that pods are created from, equal for all notations of the same value."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ def fingerprint(*parts: object) -> str:
 
 
 def _plain(value: Any, key: str = "") -> Any:
-    """A value with each quantity in one form, and without null, which says no more than nothing.
+    """A value with normalized quantities, and without nulls.
 
     >>> _plain({"limits": {"cpu": "1000m", "memory": None}}) == _plain({"limits": {"cpu": 1}})
     True
@@ -35,7 +35,7 @@ def _plain(value: Any, key: str = "") -> Any:
 
 
 def _amount(value: Any) -> Any:
-    """A quantity in one form; what is none, and the API server will refuse, as it is."""
+    """A normalized quantity; an invalid one, which the API server rejects, is kept."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return _plain(value)
     try:

@@ -1,4 +1,4 @@
-"""Sets of replica indices as text, in the form of batch/v1's completedIndexes: `0,3-5,9`."""
+"""Sets of replica indices as text, in the format of batch/v1's completedIndexes: `0,3-5,9`."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ indexes = text(rf"({_RANGE}(,{_RANGE})*)?", "replica indices such as 0,3-5")
 
 
 def format_indexes(numbers: Iterable[int]) -> str:
-    """Write a set down.
+    """Format a set.
 
     >>> format_indexes({9, 0, 3, 4, 5}), format_indexes(())
     ('0,3-5,9', '')
@@ -26,7 +26,7 @@ def format_indexes(numbers: Iterable[int]) -> str:
 
 
 def parse_indexes(written: str) -> frozenset[int]:
-    """Read a set that was written by `format_indexes`.
+    """Parse a set that `format_indexes` has formatted.
 
     >>> sorted(parse_indexes("0,3-5,9")), parse_indexes("")
     ([0, 3, 4, 5, 9], frozenset())

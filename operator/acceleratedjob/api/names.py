@@ -1,7 +1,6 @@
-"""Every name that the operator shares with others, each once.
+"""The names of the API: group and kinds, labels, object names, phases, conditions and reasons.
 
-The API's group and kinds, label keys, the names of objects, phases, conditions and reasons.
-Environment variables are in `env`, the contract with the pod.
+Each name is defined once. Environment variables are defined in `manifests.env`.
 """
 
 import re
@@ -48,7 +47,7 @@ MAX_NAME_LENGTH = 50  # leaves room in a pod's 63-character hostname for -<attem
 
 
 class Phase(StrEnum):
-    """Where a job stands, in one word, for people."""
+    """The phase of a job: a summary for people."""
 
     PENDING = "Pending"  # some pods have no node yet
     STARTING = "Starting"  # all pods have a node, not all are ready
@@ -61,7 +60,7 @@ class Phase(StrEnum):
 
 
 class ConditionType(StrEnum):
-    """What holds of a job, for machines; batch/v1's names where it has them."""
+    """The types of conditions, with the names of batch/v1 where it has them."""
 
     SCHEDULED = "Scheduled"
     READY = "Ready"
@@ -72,7 +71,7 @@ class ConditionType(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a condition, an event or a failure is as it is."""
+    """The reasons of conditions, events and failures."""
 
     ALL_SCHEDULED = "AllScheduled"
     WAITING_FOR_NODES = "WaitingForNodes"
@@ -108,24 +107,24 @@ class Reason(StrEnum):
 
 
 def is_ours(job: View) -> bool:
-    """Whether a job is this operator's to run; another controller's is not so much as looked at."""
+    """Whether this operator runs a job; jobs of another controller (`managedBy`) are ignored."""
     spec = job.get("spec")
     manager = spec.get("managedBy") if isinstance(spec, Mapping) else None
     return manager in (None, CONTROLLER)
 
 
 def job_labels(job: str) -> dict[str, str]:
-    """Labels by which all objects of a job are found."""
+    """The labels of all objects of a job."""
     return {JOB_NAME_LABEL: job}
 
 
 def pod_selector(job: str, uid: str) -> dict[str, str]:
-    """Labels that all pods of a job have, and none of a deleted job of the same name."""
+    """The labels that select the pods of a job, but not those of a deleted job of the same name."""
     return job_labels(job) | {JOB_UID_LABEL: uid}
 
 
 def pod_name(job: str, attempt: int, index: int) -> str:
-    """Name, and hostname, of one replica's pod in one attempt.
+    """The name, and the hostname, of the pod of a replica in an attempt.
 
     >>> pod_name("digits", 2, 0)
     'digits-2-0'
@@ -134,9 +133,9 @@ def pod_name(job: str, attempt: int, index: int) -> str:
 
 
 def parse_pod_name(name: str) -> tuple[int, int] | None:
-    """The attempt and the replica index in a pod's name; None if it is not of that form.
+    """The attempt and the replica index in the name of a pod; None if it has another form.
 
-    Who makes a pod may choose any name: numbers beyond an int32 fit no status.
+    Whoever creates a pod chooses its name: numbers beyond an int32 are rejected.
 
     >>> parse_pod_name(pod_name("my-job-7", 2, 13))
     (2, 13)
@@ -146,26 +145,26 @@ def parse_pod_name(name: str) -> tuple[int, int] | None:
 
 
 def pod_address(job: str, namespace: str, attempt: int, index: int) -> str:
-    """DNS name of one replica's pod, under the job's headless Service."""
+    """The DNS name of the pod of a replica, under the headless Service of the job."""
     return f"{pod_name(job, attempt, index)}.{job}.{namespace}.svc"
 
 
 def annotations(manifest: View) -> dict[str, str]:
-    """An object's annotations; empty if it has none."""
+    """The annotations of an object; empty if it has none."""
     return {**(manifest["metadata"].get("annotations") or {})}
 
 
 def owner_uid(manifest: View) -> str | None:
     """The uid of the AcceleratedJob that controls an object; None if none does.
 
-    Labels can be set by anyone who may create pods; this decides who owns what.
+    Ownership is decided by this reference, not by labels, which anyone who may create pods can set.
     """
     found = job_reference(manifest)
     return None if found is None else str(found["uid"])
 
 
 def job_reference(manifest: View, name: str | None = None) -> View | None:
-    """The reference to the AcceleratedJob, of a name if one is given, that controls an object."""
+    """The owner reference to the AcceleratedJob (with a name, if given) that controls an object."""
     references: list[View] = manifest["metadata"].get("ownerReferences") or []
     for one in references:
         if one.get("controller") and one.get("kind") == KIND:

@@ -1,9 +1,9 @@
-"""Reads a mapping from a manifest into a frozen dataclass, and writes it back.
+"""Parses a mapping of a manifest into a frozen dataclass, and formats it again.
 
-The dataclass is the table: a field `max_restarts` is the key `maxRestarts`, its default is the
-default, and its annotation (`Annotated[int, integer(minimum=0)]`) holds the reader that checks and
-converts the value. What does not fit raises InvalidSpec with the path of the field, as the API
-server would for the same manifest: tests/contract/test_crd.py holds the two answers together.
+The dataclass is the schema: the field `max_restarts` is the key `maxRestarts`, and its annotation
+(`Annotated[int, integer(minimum=0)]`) has the reader that validates and converts the value. An
+invalid value raises InvalidSpec with the path of the field. The API server rejects the same
+manifests: tests/contract/test_crd.py compares the two.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ Reader = Callable[[Any, str], Any]  # (value, path) -> value; raises InvalidSpec
 
 
 def key(name: str) -> str:
-    """The manifest's key for a field's name.
+    """The key in the manifest for the name of a field.
 
     >>> key("max_restarts")
     'maxRestarts'
@@ -60,10 +60,7 @@ def read(cls: type[T], value: object, path: str, *, whole: bool = True) -> T:
 
 
 def readable(cls: type[Any], value: object) -> dict[str, Any]:
-    """The fields of `cls` that a mapping has and whose readers take them; all others are left out.
-
-    For what goes on although its manifest as a whole is refused.
-    """
+    """The valid fields of a mapping whose other fields may be invalid."""
     given = value if isinstance(value, Mapping) else {}
     kept = {}
     for name, (field, reader) in _fields(cast("Any", cls)).items():
@@ -75,7 +72,7 @@ def readable(cls: type[Any], value: object) -> dict[str, Any]:
 
 @functools.cache
 def _fields(cls: Any) -> dict[str, tuple["dataclasses.Field[Any]", Reader]]:
-    """A dataclass's fields by their manifest keys, each with its reader."""
+    """The fields of a dataclass by their keys, each with its reader."""
     hints = typing.get_type_hints(cls, include_extras=True)
     return {
         key(field.name): (field, hints[field.name].__metadata__[0])
@@ -84,7 +81,7 @@ def _fields(cls: Any) -> dict[str, tuple["dataclasses.Field[Any]", Reader]]:
 
 
 def dump(value: Any) -> Any:
-    """The manifest form of a dataclass: camelCase keys, nothing that is None or empty."""
+    """Format a dataclass for a manifest: camelCase keys, without None and empty values."""
     if dataclasses.is_dataclass(value):
         pairs = ((key(f.name), dump(getattr(value, f.name))) for f in dataclasses.fields(value))
         return {name: item for name, item in pairs if item is not None and item != []}
@@ -94,10 +91,10 @@ def dump(value: Any) -> Any:
 
 
 def check_known(given: Mapping[str, Any], fields: Mapping[str, object], path: str) -> None:
-    """Refuse keys that are not fields.
+    """Check that all keys are fields.
 
     Raises:
-        InvalidSpec: there is one; it names the field that may have been meant.
+        InvalidSpec: a key is unknown; the message suggests a similar field.
     """
     for name in given:
         if name not in fields:

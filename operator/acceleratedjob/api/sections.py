@@ -1,4 +1,4 @@
-"""The sections of a job's spec, each a table of its fields with their readers and defaults."""
+"""The sections of `spec`, each a dataclass of its fields with their readers and defaults."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -31,7 +31,7 @@ WITH_POD_GROUP = (GANG_VOLCANO, GANG_COSCHEDULING)
 
 
 class Verdict(StrEnum):
-    """What a failed attempt leads to."""
+    """What follows a failed attempt."""
 
     RESTART = "Restart"  # a new attempt, which counts towards maxRestarts
     RESTART_FREE = "RestartFree"  # a new attempt that does not: the job is not to blame
@@ -54,7 +54,7 @@ def _size(value: object, path: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeSettings:
-    """What the job tells the runtime library; None leaves it to the script."""
+    """`spec.runtime`: settings for the runtime library; None leaves a setting to the script."""
 
     mixed_precision: Annotated[str | None, choice("no", "fp16", "bf16")] = None
     gradient_accumulation_steps: Annotated[int | None, integer(minimum=1)] = None
@@ -70,7 +70,7 @@ class RuntimeSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """Seconds between a failure and the next attempt's pods: initial, doubled, at most max."""
+    """The seconds between a failure and the next attempt: initial, then doubled, at most max."""
 
     initial_seconds: Annotated[int, integer(minimum=0)] = 1
     max_seconds: Annotated[int, integer(minimum=0)] = 300
@@ -86,7 +86,7 @@ def _some(item: Reader) -> Reader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureRule:
-    """Holds if the failure is in every list that is given; then its action is taken."""
+    """A rule: if each of its lists contains what the failure has, its action is taken."""
 
     action: Annotated[Verdict, _verdict]
     exit_codes: Annotated[tuple[int, ...], _some(integer(minimum=1, maximum=255))] = ()
@@ -106,7 +106,7 @@ def _rule(value: object, path: str) -> FailureRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailurePolicy:
-    """What failures lead to; how often a failed job is started again, and how fast."""
+    """`spec.failurePolicy`: what follows a failure, how often a job is restarted, and how fast."""
 
     max_restarts: Annotated[int, integer(minimum=0)] = 3
     backoff: Annotated[Backoff, section(Backoff)] = Backoff()
@@ -117,7 +117,7 @@ def read_failure_policy(value: object, path: str) -> FailurePolicy:
     """Read a failure policy.
 
     Raises:
-        InvalidSpec: a field is not as it must be, or the backoff would shrink.
+        InvalidSpec: a field is invalid, or the maximum backoff is below the initial one.
     """
     policy = read(FailurePolicy, value, path)
     backoff = policy.backoff
@@ -131,7 +131,7 @@ def read_failure_policy(value: object, path: str) -> FailurePolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Elastic:
-    """Between which numbers replicas may change while the job runs."""
+    """`spec.elastic`: the bounds of the number of replicas of a running job."""
 
     max_replicas: Annotated[int, integer(minimum=1, maximum=MAX_REPLICAS)]
     min_replicas: Annotated[int, integer(minimum=1, maximum=MAX_REPLICAS)] = 1
@@ -141,7 +141,7 @@ def read_elastic(value: object, path: str) -> Elastic:
     """Read the bounds.
 
     Raises:
-        InvalidSpec: a bound is not as it must be, or there is nothing between them.
+        InvalidSpec: a bound is invalid, or the minimum is above the maximum.
     """
     bounds = read(Elastic, value, path)
     if bounds.min_replicas > bounds.max_replicas:
@@ -152,7 +152,7 @@ def read_elastic(value: object, path: str) -> Elastic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scheduling:
-    """Who starts the pods, all together, and where."""
+    """`spec.scheduling`: the gang scheduler or the queue of the pods, and their placement."""
 
     gang: Annotated[str, choice(*GANGS)] = GANG_NONE
     queue: Annotated[str | None, _NAME] = None
@@ -161,10 +161,10 @@ class Scheduling:
 
 
 def read_scheduling(value: object, path: str) -> Scheduling:
-    """Read how pods are scheduled.
+    """Read the scheduling.
 
     Raises:
-        InvalidSpec: a field is not as it must be, or the queue is nobody's.
+        InvalidSpec: a field is invalid, or the queue does not fit the gang scheduler.
     """
     scheduling = read(Scheduling, value, path)
     if scheduling.gang == GANG_KUEUE and scheduling.queue is None:
@@ -177,7 +177,7 @@ def read_scheduling(value: object, path: str) -> Scheduling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """How the pods meet, and who else may reach them."""
+    """`spec.network`: the ports of the pods, and whether a NetworkPolicy isolates them."""
 
     port: Annotated[int, integer(minimum=1024, maximum=65535)] = 29500
     progress_port: Annotated[int, integer(minimum=1024, maximum=65535)] = 29400
@@ -192,7 +192,7 @@ def read_network(value: object, path: str) -> Network:
     """Read the ports.
 
     Raises:
-        InvalidSpec: a port is none, or one is used twice.
+        InvalidSpec: a port is invalid, or both are the same.
     """
     network = read(Network, value, path)
     if network.port == network.progress_port:
@@ -202,6 +202,6 @@ def read_network(value: object, path: str) -> Network:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedMemory:
-    """The size of /dev/shm; None: half the training container's memory limit."""
+    """`spec.sharedMemory`: the size of /dev/shm; None stands for half of the memory limit."""
 
     size_limit: Annotated[str | None, _size] = None

@@ -1,7 +1,7 @@
-"""The job as its author wants it: from a manifest to a frozen `JobSpec`, or a refusal.
+"""Parses and validates a manifest: the result is a frozen `JobSpec`.
 
-Fields and defaults are those of the CRD (charts/acceleratedjob), which documents them. The
-operator checks again what the API server has checked, because `acceleratedjob run` has none.
+Fields and defaults are those of the CRD (charts/acceleratedjob), which documents them. What the API
+server validates is validated here again, because `acceleratedjob run` has no API server.
 """
 
 import dataclasses
@@ -60,7 +60,7 @@ def _auto_or_count(value: object, path: str) -> int | str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Spec:
-    """The manifest's `spec`, field for field."""
+    """The fields of `spec`."""
 
     template: Annotated[View, template.read_template]
     replicas: Annotated[int, integer(minimum=1, maximum=MAX_REPLICAS)] = 1
@@ -81,7 +81,7 @@ class _Spec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec(_Spec):
-    """A job that can be run: its identity and its spec, complete and checked."""
+    """A valid job: its identity and its spec."""
 
     name: str = ""
     namespace: str = "default"
@@ -93,10 +93,10 @@ class JobSpec(_Spec):
 
     @classmethod
     def from_manifest(cls, manifest: View) -> "JobSpec":
-        """Read an AcceleratedJob.
+        """Parse and validate an AcceleratedJob.
 
         Raises:
-            InvalidSpec: it cannot be run as it is.
+            InvalidSpec: the manifest is invalid.
         """
         _check_kind(manifest)
         _check_extent(manifest)
@@ -116,9 +116,9 @@ class JobSpec(_Spec):
 
     @classmethod
     def from_refused(cls, manifest: View) -> "JobSpec":
-        """What can be read of a job that `from_manifest` refuses; the rest has its defaults.
+        """The valid fields of an invalid job; all others have their defaults.
 
-        It tells of the author's wishes for what there is; no pod is made from it.
+        It decides about existing pods only: no pod is created from it.
         """
         metadata = manifest["metadata"]
         is_bounded = manifest.get(UNREADABLE) is None and excess(manifest.get("spec")) is None
@@ -133,54 +133,54 @@ class JobSpec(_Spec):
 
     @property
     def fingerprint(self) -> str | None:
-        """The hash that an attempt is recorded with; None for a job that was not read."""
+        """The hash that is recorded for an attempt; None for an invalid job."""
         return next(iter(self.fingerprints), None)
 
     @property
     def size(self) -> int:
-        """Replicas of the current attempt; as many as are wanted, unless fewer found a node."""
+        """The replicas of the current attempt: `replicas`, unless fewer pods found a node."""
         return self.attempt_size or self.replicas
 
     @property
     def processes(self) -> int:
-        """Processes in each replica: `auto` is the devices asked for, or one without any.
+        """The processes per replica; `auto` stands for the number of devices, or for one.
 
-        An attempt keeps its number, also if a later version of the operator counts more devices.
+        An attempt keeps its number, even if a later version of the operator counts more devices.
         """
         given = self.attempt_processes or self.processes_per_replica
         return given if isinstance(given, int) else _counted(self)
 
     @property
     def world_size(self) -> int:
-        """All processes of one attempt."""
+        """The number of processes of an attempt."""
         return self.size * self.processes
 
     @property
     def grace_seconds(self) -> int:
-        """Seconds that a pod has between SIGTERM and SIGKILL."""
+        """The seconds between SIGTERM and SIGKILL for a pod."""
         given: Any = self.template["spec"].get("terminationGracePeriodSeconds")
         return USUAL_GRACE_SECONDS if given is None else int(given)
 
 
 def _check_extent(manifest: View) -> None:
-    """Before anything else is read of it: all that follows takes a bounded time."""
+    """Check the size and the depth first, so that all further work takes a bounded time."""
     sentence = manifest.get(UNREADABLE) or excess(manifest.get("spec"))
     if sentence is not None:
         raise InvalidSpec("spec", str(sentence))
 
 
 def _counted(spec: _Spec) -> int:
-    """What `auto` is: a process for each device, or one without any."""
+    """The number that `auto` stands for: a process per device, or one if there are no devices."""
     return max(1, devices.count(spec.template))
 
 
 def _fingerprints(spec: _Spec) -> tuple[str, ...]:
-    """Hashes of what pods are made from: of another one they are another attempt's.
+    """Hashes of the fields that pods are created from; another hash requires another attempt.
 
-    The first is of what is written, where neither a default that a later version adds nor a device
-    that it learns to count changes anything. If a number of processes says the same as `auto`, the
-    second is of the other. Replicas are compared by themselves, and what only the operator reads is
-    of no attempt.
+    The first hash is that of the fields as written, which neither a new default of a later version
+    changes nor a device that it learns to count. If a number of processes means the same as `auto`,
+    the second hash is that of the other notation. Replicas are compared separately, and fields that
+    only the operator reads are left out.
     """
     given, counted = spec.processes_per_replica, _counted(spec)
     words = {given: None} | ({AUTO: None, counted: None} if given in (AUTO, counted) else {})
@@ -190,7 +190,7 @@ def _fingerprints(spec: _Spec) -> tuple[str, ...]:
 
 
 def _given(section: Any) -> dict[str, Any]:
-    """What a section says, without its defaults."""
+    """The fields of a section that differ from their defaults."""
     return {
         field.name: dump(getattr(section, field.name))
         for field in dataclasses.fields(section)

@@ -1,7 +1,7 @@
-"""The job's status: what is written to the resource, read back, and never guessed.
+"""The status of a job, as it is stored in the resource.
 
-`Status` is the only state that survives the operator. Its fields are the CRD's, and its history
-(the attempt, the restarts that counted, the failures) decides what the next pass does.
+`Status` is the only state that survives the operator. Its fields are those of the CRD. Its history
+(the attempt, the counted restarts, the failures) decides what the next reconcile does.
 """
 
 import dataclasses
@@ -27,18 +27,18 @@ _PROCESSES = integer(minimum=0, maximum=MAX_PROCESSES)
 
 
 def _told(cls: type[Any]) -> Reader:
-    """A list of what the status tells."""
+    """A reader of a list of dataclasses."""
     return list_of(section(cls, whole=False))
 
 
 def shortened(message: str) -> str:
-    """A message that fits a status."""
+    """A message, cut to the length that a status may have."""
     return message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """What holds of a job, by Kubernetes' conventions for conditions."""
+    """A condition of a job, by the conventions of Kubernetes."""
 
     type: Annotated[str, string]
     status: Annotated[str, choice("True", "False", "Unknown")]
@@ -50,7 +50,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pending:
-    """Why some pods do not run, one entry for each reason."""
+    """Why some pods do not run: one entry per reason."""
 
     reason: Annotated[str, string]
     count: Annotated[int, _COUNT]  # pods
@@ -61,7 +61,7 @@ class Pending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why an attempt ended: its first cause, not that cause's victims."""
+    """Why an attempt ended: its first failure, without those that followed from it."""
 
     attempt: Annotated[int, _COUNT]
     replica: Annotated[int, _COUNT]
@@ -81,7 +81,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """An AcceleratedJob's `status`, field for field."""
+    """The fields of `status`."""
 
     phase: Annotated[str | None, string] = None
     ready_ratio: Annotated[str | None, string] = None  # "3/4": ready or succeeded, of all replicas
@@ -164,9 +164,9 @@ class Status:
 
 
 def with_conditions(status: Status, changed: Iterable[Condition], now: datetime) -> Status:
-    """The status with conditions added or replaced.
+    """Add or replace conditions.
 
-    The time of transition stays when True stays True or False stays False.
+    lastTransitionTime changes only if the status of the condition changes.
     """
     conditions = {condition.type: condition for condition in status.conditions}
     for new in changed:
@@ -180,7 +180,7 @@ def with_conditions(status: Status, changed: Iterable[Condition], now: datetime)
 def condition(
     type_: ConditionType, holds: bool, reason: Reason, message: str, generation: int = 0
 ) -> Condition:
-    """A condition; `with_conditions` gives it its time."""
+    """A condition, whose time is set by `with_conditions`."""
     return Condition(
         type=str(type_),
         status=str(bool(holds)),

@@ -1,6 +1,6 @@
-"""What the operator reads in a job's pod template, and what it refuses there.
+"""Validates the fields of the pod template that the operator reads or sets itself.
 
-The rest of a PodTemplateSpec is the API server's to judge, when the first pod is created.
+The API server validates the rest of the PodTemplateSpec when the first pod is created.
 """
 
 import re
@@ -45,7 +45,7 @@ def _refused(why: str) -> Reader:
 
 
 def read_quantity(value: object, path: str) -> Decimal:
-    """An amount, at least 0."""
+    """Read a quantity of at least 0."""
     try:
         amount = quantity.parse(value)  # type: ignore[arg-type]  # whatever it is, parse says so
     except ValueError as error:
@@ -118,12 +118,12 @@ def _check_env(container: View, path: str) -> None:
 
 
 def reserved_env(name: str) -> str | None:
-    """Why an author may not set a variable; None if they may."""
+    """Why a template must not set an environment variable; None if it may."""
     return next((why for names, why in _RESERVED_ENV.items() if names.fullmatch(name)), None)
 
 
 def trainer_index(template: View) -> int:
-    """Index of the training container: the one named `trainer`, else the first."""
+    """The index of the training container: the one named `trainer`, or else the first."""
     names = [container["name"] for container in template["spec"]["containers"]]
     return names.index(TRAINER) if TRAINER in names else 0
 
@@ -135,12 +135,12 @@ def trainer(template: View) -> View:
 
 
 def limit(template: View, resource: str) -> Decimal | None:
-    """The training container's limit of a resource, in cores or bytes; None without one."""
+    """The limit of a resource of the training container, in cores or bytes; None if it has none."""
     return dict(limits(template)).get(resource)
 
 
 def limits(template: View) -> Iterator[tuple[str, Decimal]]:
-    """The training container's limits, by resource."""
+    """The limits of the training container, by resource."""
     resources: Mapping[str, Any] = trainer(template).get("resources") or {}
     for name, amount in (resources.get("limits") or {}).items():
         if amount is not None:

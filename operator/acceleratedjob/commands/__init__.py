@@ -1,1 +1,1 @@
-"""Commands that ask a cluster about jobs: `why`, `status`, `logs`."""
+"""The commands of the program: `run`, `render`, `why`, `status`, `logs`."""

@@ -1,4 +1,4 @@
-"""Reads an AcceleratedJob from a file, as strictly as `kubectl apply` does."""
+"""Reads an AcceleratedJob from a YAML file, as strictly as `kubectl apply` does."""
 
 import json
 from pathlib import Path
@@ -27,11 +27,11 @@ _METADATA = partly(
 
 
 def load(path: Path) -> Manifest:
-    """Read the one AcceleratedJob of a file.
+    """Read the AcceleratedJob in a file.
 
     Raises:
-        InvalidSpec: there is none, more than one, or it is not YAML; a field of it that is not
-            `spec` does not exist.
+        InvalidSpec: the file is not YAML, or has no job or several; a field outside of `spec` is
+            unknown.
     """
     document = _only_document(path)
     _check_json(document)
@@ -42,7 +42,7 @@ def load(path: Path) -> Manifest:
 
 
 def _check_json(document: object) -> None:
-    """Refuse what only YAML has: dates, NaN, keys of several types, values that hold themselves."""
+    """Check that a value can be JSON: no dates, no NaN, string keys, no value inside itself."""
     sentence = excess(document)
     if sentence is not None:
         raise InvalidSpec("manifest", sentence)
@@ -70,7 +70,7 @@ def _only_document(path: Path) -> object:
 
 
 class _Strict(yaml.SafeLoader):
-    """Refuses a key that is given twice, as kubectl does."""
+    """Rejects duplicate keys, as kubectl does."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Build a mapping.

@@ -1,4 +1,4 @@
-"""`acceleratedjob logs`: whose log is shown, and what stands before its lines."""
+"""`acceleratedjob logs`: selects replicas, and prefixes their lines."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ _COLOURS = (36, 33, 35, 32, 34, 31)  # ANSI, one for each replica in turn
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """Replicas of one attempt of a job."""
+    """The selected replicas of an attempt."""
 
     job: str
     attempt: int
@@ -20,16 +20,16 @@ class Choice:
 
     @property
     def indices(self) -> range:
-        """The chosen replicas."""
+        """The indices of the selected replicas."""
         return range(self.size) if self.replica is None else range(self.replica, self.replica + 1)
 
     @property
     def selector(self) -> str:
-        """Labels by which the attempt's pods are found."""
+        """The label selector of the attempt's pods."""
         return f"{names.JOB_NAME_LABEL}={self.job},{names.ATTEMPT_LABEL}={self.attempt}"
 
     def prefix(self, index: int, *, colour: bool) -> str:
-        """What stands before each line of a replica; nothing if it is the only one."""
+        """The prefix of the lines of a replica; empty if it is the only one."""
         if len(self.indices) == 1:
             return ""
         text = f"rank {index}" if self.processes == 1 else f"replica {index}"
@@ -42,10 +42,10 @@ class Choice:
 def choose(
     job: View, *, rank: int | None = None, replica: int | None = None, previous: bool = False
 ) -> Choice:
-    """The replicas that are asked for.
+    """Select replicas by replica or rank.
 
     Raises:
-        ValueError: there are none such.
+        ValueError: the job has no such replica or rank.
     """
     status, name = job.get("status") or {}, job["metadata"]["name"]
     processes, size = int(status.get("processesPerReplica") or 1), int(status.get("size") or 0)
@@ -64,7 +64,7 @@ def choose(
 
 
 def mixed(choice: Choice, rank: int) -> str:
-    """That a rank's output cannot be told from its neighbours', where it is so."""
+    """A notice that the output of a rank is mixed with that of others in its pod, if it is."""
     if choice.processes == 1:
         return ""
     first = rank // choice.processes * choice.processes
@@ -73,14 +73,14 @@ def mixed(choice: Choice, rank: int) -> str:
 
 
 def container(pod: View) -> str:
-    """The name of a pod's training container."""
+    """The name of the training container of a pod."""
     annotations = pod["metadata"].get("annotations") or {}
     name = annotations.get(names.DEFAULT_CONTAINER) or pod["spec"]["containers"][0]["name"]
     return str(name)
 
 
 def has_begun(pod: View) -> bool:
-    """Whether a pod's training container runs or has run, so that there is a log."""
+    """Whether the training container of a pod has started, so that there is a log."""
     statuses = (pod.get("status") or {}).get("containerStatuses") or ()
     states = (one.get("state") or {} for one in statuses if one["name"] == container(pod))
     return any("running" in state or "terminated" in state for state in states)

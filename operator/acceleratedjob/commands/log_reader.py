@@ -1,4 +1,4 @@
-"""Logs of a job's pods, to their present end or while they are written."""
+"""Reads the logs of the pods of a job, once or continuously."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ from acceleratedjob.local.lines import Line, LineCutter
 
 
 def wants_colour(wish: str, out: TextIO) -> bool:
-    """Whether lines are coloured: as is wished, else on a terminal if nothing says otherwise."""
+    """Whether lines are colored: by the flag, or else if standard output is a terminal."""
     if wish != "auto":
         return wish == "always"
     return out.isatty() and not os.environ.get("NO_COLOR")
@@ -30,7 +30,7 @@ def wants_colour(wish: str, out: TextIO) -> bool:
 
 @dataclass(slots=True, kw_only=True)
 class Reader:
-    """Prints the logs of the chosen replicas."""
+    """Prints the logs of the selected replicas."""
 
     connection: Connection
     namespace: str
@@ -42,11 +42,11 @@ class Reader:
     _gone: set[int] = field(default_factory=set)  # replicas whose pods went before they began
 
     async def show(self) -> None:
-        """Print what there is, replica by replica.
+        """Print the logs so far, replica by replica.
 
         Raises:
-            NotFound: no pod of the attempt is left, or none has begun.
-            ClusterError: a log cannot be had; those that can are shown before.
+            NotFound: no pod of the attempt is left, or none has started.
+            ClusterError: a log cannot be read; those that can be read are printed first.
         """
         pages = self._stream().pages()
         pods = [pod async for page in pages for pod in page.objects]
@@ -69,7 +69,7 @@ class Reader:
             raise errors[0]
 
     async def follow(self) -> None:
-        """Print lines as they come, until every chosen replica's container has ended."""
+        """Print lines as they are written, until the containers of all selected replicas ended."""
         watching = asyncio.ensure_future(self._watch())
         try:
             await watching
@@ -79,7 +79,7 @@ class Reader:
                 task.cancel()
 
     async def _watch(self) -> None:
-        """Begin with each pod when its container does; return when all have begun or are gone."""
+        """Start to read each pod when its container starts; return when all started or are gone."""
         async for change in self._stream().changes():
             self._take(change)
             failed = [one for one in self._tasks.values() if one.done() and one.exception()]
@@ -103,7 +103,7 @@ class Reader:
         return Stream(self.connection, path, "Pod", self.choice.selector, Pulse(()))
 
     def _chosen(self, pod: View) -> list[tuple[int, View]]:
-        """The pod with its index, if it is the job's and chosen."""
+        """The index of a pod, if the pod belongs to the job and is selected."""
         place = names.parse_pod_name(pod["metadata"]["name"])
         is_ours = place is not None and names.owner_uid(pod) == self.uid
         return [(place[1], pod)] if place and is_ours and place[1] in self.choice.indices else []

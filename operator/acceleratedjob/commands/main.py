@@ -1,4 +1,4 @@
-"""What the commands ask of a cluster, and where they print it."""
+"""Runs `why`, `status` and `logs`: reads from a cluster, and prints."""
 
 import argparse
 import sys
@@ -24,7 +24,7 @@ _WIDTHS = (24, 10, 7, 12, 8, 6, 8, 6)  # of a table that grows, one for each col
 
 
 async def run(name: str, options: argparse.Namespace) -> int:
-    """Run a command; what goes wrong is told, and is its exit code."""
+    """Run a command, and return its exit code; errors are printed."""
     commands = {"why": _why, "status": _status, "logs": _logs}
     try:
         configuration = await load_configuration(options.kubeconfig, options.context)
@@ -45,7 +45,7 @@ def _fail(name: str, error: Exception, code: int) -> int:
 
 
 def _usual_namespace(options: argparse.Namespace) -> str:
-    """The namespace that kubectl would use: the context's, or a pod's own."""
+    """The namespace that kubectl would use: that of the context, or that of the pod."""
     if options.kubeconfig is None and options.context is None and OWN_NAMESPACE.exists():
         return own_namespace()
     return find(options.kubeconfig, options.context).namespace
@@ -88,7 +88,7 @@ async def _status(options: argparse.Namespace, cluster: KubernetesCluster) -> in
 
 
 async def _watch(options: argparse.Namespace, cluster: KubernetesCluster) -> int:
-    """Add a line for each change; one job is followed to its end."""
+    """Print a line for each change; a single job is followed until it has finished."""
     every = options.all_namespaces
     widths = (16, *_WIDTHS) if every else _WIDTHS
     print(*aligned([table.header(namespaces=every)], widths), flush=True)
@@ -109,7 +109,7 @@ async def _watch(options: argparse.Namespace, cluster: KubernetesCluster) -> int
 
 
 async def _changes(cluster: KubernetesCluster) -> AsyncIterator[tuple[View, bool]]:
-    """Every job as it is, then as it changes, and whether it is gone."""
+    """Yield every job, and then each change, with whether the job was deleted."""
     async for change in cluster.watch(names.KIND):
         match change:
             case Listed(objects):

@@ -1,4 +1,4 @@
-"""`acceleratedjob run`: a job on this machine, with what a person wants to see of it."""
+"""`acceleratedjob run`: runs a job on this machine, and shows its output."""
 
 import asyncio
 import contextlib
@@ -32,13 +32,13 @@ _CLEAR = "\r\x1b[K"
 
 @dataclass(slots=True)
 class Console:
-    """Lines of output above one live line, if there is a terminal; plain lines if not."""
+    """Prints lines above a live status line; without a terminal, prints lines only."""
 
     out: TextIO = field(default_factory=lambda: sys.stdout)
     _live: str = ""
 
     def pod(self, pod: View, line: Line) -> None:
-        """Show a line of a replica's output; one step of a progress bar as the live line."""
+        """Print a line of the output of a replica; steps of a progress bar are the live line."""
         index = replica_index(pod)
         prefix = f"[{index}]"
         if self.out.isatty():
@@ -49,7 +49,7 @@ class Console:
             self._write(f"{prefix} {line.text}")
 
     def tell(self, text: str) -> None:
-        """Show a line of our own; what it repeats of a manifest is text."""
+        """Print a line of our own, with control characters escaped."""
         for line in lines(f"-- {text}", "   | "):
             self._write(line)
 
@@ -68,7 +68,7 @@ class Console:
 
 
 async def run_job(manifest: Manifest, *, workdir: Path) -> int:
-    """Run a job to its end and return the exit code of the command.
+    """Run a job until it has finished, and return the exit code of the command.
 
     Args:
         manifest: an AcceleratedJob; its namespace may be absent.
@@ -96,14 +96,14 @@ async def run_job(manifest: Manifest, *, workdir: Path) -> int:
 
 
 def _first(error: BaseException) -> BaseException:
-    """The error that ended the run; the others followed from it."""
+    """The error that ended the run; all others followed from it."""
     return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 async def _serve(
     cluster: LocalCluster, controller: Controller, kubelet: Kubelet, console: Console, *, grace: int
 ) -> Status | None:
-    """Run a job until it is over; None if it was interrupted. No process is left behind."""
+    """Run a job until it has finished; None if it was interrupted. No process is left running."""
     interrupted = asyncio.Event()
     with _signals(interrupted, kubelet.kill):
         async with asyncio.TaskGroup() as tasks:  # an error in one of them ends all
@@ -122,7 +122,7 @@ async def _serve(
 
 @contextlib.contextmanager
 def _signals(interrupted: asyncio.Event, again: Callable[[], None]) -> Iterator[None]:
-    """Inside the block, Ctrl-C and SIGTERM set an event, and call `again` from the second on."""
+    """Inside the block, the first SIGINT or SIGTERM sets an event; later ones call `again`."""
     loop = asyncio.get_running_loop()
 
     def heard() -> None:
@@ -140,7 +140,7 @@ def _signals(interrupted: asyncio.Event, again: Callable[[], None]) -> Iterator[
 
 
 async def _follow(cluster: LocalCluster, controller: Controller, console: Console) -> Status:
-    """Show a job's progress until it is over."""
+    """Show the progress of a job until it has finished."""
     async for change in cluster.watch(names.KIND):
         if isinstance(change, Changed):
             controller.see(change.object)

@@ -1,4 +1,4 @@
-"""`acceleratedjob status`: jobs as a table, as kubectl has it."""
+"""`acceleratedjob status`: a table of jobs, as kubectl prints it."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -13,7 +13,7 @@ Row = tuple[str, ...]
 
 
 def row(job: View, now: datetime, *, namespaces: bool = False, gone: bool = False) -> Row:
-    """One job's cells; what its training has not told yet is empty."""
+    """The cells of a job; unknown values are empty."""
     metadata, status = job["metadata"], job.get("status") or {}
     found = status.get("progress")
     progress = found if isinstance(found, Mapping) else {}
@@ -32,7 +32,7 @@ def row(job: View, now: datetime, *, namespaces: bool = False, gone: bool = Fals
 
 
 def header(*, namespaces: bool = False) -> Row:
-    """The columns' names."""
+    """The names of the columns."""
     return ("NAMESPACE", *HEADER) if namespaces else HEADER
 
 

@@ -1,4 +1,4 @@
-"""How times, exit codes and texts from a cluster are shown on a terminal."""
+"""Formats durations, exit codes and columns for a terminal."""
 
 import signal
 from collections.abc import Iterable
@@ -34,7 +34,7 @@ def age(seconds: float) -> str:
 
 
 def ending(exit_code: int | None, number: int | None) -> str:
-    """An exit code, or a signal, in words; empty if neither is known.
+    """A description of an exit code or a signal; empty if neither is known.
 
     >>> ending(1, None), ending(137, 9)[:25]
     ('exit code 1', 'exit code 137 (SIGKILL, k')
@@ -51,7 +51,7 @@ def ending(exit_code: int | None, number: int | None) -> str:
 
 
 def aligned(rows: Iterable[tuple[str, ...]], widths: Iterable[int] = ()) -> list[str]:
-    """Rows as lines whose columns begin at the same places, at least so wide as given."""
+    """Format rows as lines with aligned columns of given minimum widths."""
     table = list(rows)
     least = [*widths] or [0] * len(table[0])
     wide = [

@@ -1,4 +1,4 @@
-"""`acceleratedjob why`: one screen about a job, from what its status says."""
+"""`acceleratedjob why`: explains the status of a job."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -27,14 +27,14 @@ _SINCE: dict[str, ConditionType] = {
 
 
 def read_status(job: View) -> Status:
-    """A job's status; what a newer operator writes beside it is left out."""
+    """The status of a job, without fields that only a newer operator knows."""
     known = {key(field.name) for field in dataclasses.fields(Status)}
     given = job.get("status") or {}
     return Status.from_manifest({"status": {k: v for k, v in given.items() if k in known}})
 
 
 def why(job: View, now: datetime) -> list[str]:
-    """What is to be shown about a job."""
+    """The lines about a job."""
     status, name = read_status(job), job["metadata"]["name"]
     if status.phase is None:
         made = parse_time(job["metadata"]["creationTimestamp"])
@@ -60,7 +60,7 @@ def why(job: View, now: datetime) -> list[str]:
 
 
 def _printed(line: str) -> list[str]:
-    """A line as it is shown: where a pod's words go on, they pass for no line of ours."""
+    """The lines to print: continued text from a pod is marked, so that it is not taken for ours."""
     return lines(line, "    | ")
 
 
@@ -96,7 +96,7 @@ def _failures(status: Status, now: datetime) -> Iterator[str]:
 
 
 def _failure(failure: Failure, now: datetime) -> Iterator[str]:
-    """One failure: who, how, and what it said."""
+    """The lines about a failure."""
     rank = f", rank {failure.rank}" if failure.rank is not None else ""
     node = f" on node {failure.node}" if failure.node else ""
     step = f", at step {failure.step}" if failure.step is not None else ""
@@ -113,7 +113,7 @@ def _failure(failure: Failure, now: datetime) -> Iterator[str]:
 
 
 def _held(status: Status) -> list[Condition]:
-    """The conditions that decide what becomes of a job; Stalled only repeats Failed."""
+    """The conditions that explain a job; Stalled is left out where it only repeats Failed."""
     types = [ConditionType.FAILED, ConditionType.COMPLETE]
     types += [] if status.finished else [ConditionType.STALLED]
     types.append(ConditionType.SUSPENDED)
@@ -122,7 +122,7 @@ def _held(status: Status) -> list[Condition]:
 
 
 def _decided(job: View, status: Status, now: datetime) -> Iterator[str]:
-    """What the operator does about it."""
+    """What the operator does about a failure."""
     for found in _held(status):
         yield f"  {found.reason}: {found.message}"
     if status.finished:
@@ -148,7 +148,7 @@ def _going_on(spec: JobSpec, status: Status, now: datetime) -> Iterator[str]:
 
 
 def _next(status: Status) -> list[str]:
-    """What to do about it: once each, the most pressing first."""
+    """What a person can do: each advice once, the most urgent one first."""
     found = [advise(entry.reason) for entry in status.pending]
     if not status.holds(ConditionType.COMPLETE):
         found += [advise(one.reason, one.exception) for one in status.failures[:1]]

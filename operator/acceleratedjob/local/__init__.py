@@ -1,1 +1,1 @@
-"""A cluster of one machine: objects in memory, pods as processes, planned by the same planner."""
+"""A cluster on one machine: objects in memory, and pods as processes."""

@@ -1,7 +1,7 @@
-"""Objects in memory, with the API server's rules: `cluster.Cluster` without a server.
+"""Implements `cluster.Cluster` in memory, with the rules of the API server.
 
-It serves `acceleratedjob run`, and it is what the tests put in the place of a real cluster: both
-pass tests/cluster/test_clusters.py. What a node does is not here but in `local.kubelet`.
+`acceleratedjob run` uses it, and tests use it in place of a real cluster: both pass
+tests/cluster/test_clusters.py. The work of a node is in `local.kubelet`.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _NOTHING: Manifest = {"metadata": {"uid": None}}
 
 
 class LocalCluster:
-    """All objects of one pretended cluster."""
+    """The objects of a cluster in memory."""
 
     def __init__(self, now: Callable[[], datetime] = utc_now) -> None:
         """Args: now: the clock."""
@@ -59,7 +59,7 @@ class LocalCluster:
     async def delete(
         self, ref: Ref, *, uid: str, grace_seconds: int | None = None
     ) -> Manifest | None:
-        """See `Cluster.delete`; a pod that no node has taken goes at once."""
+        """See `Cluster.delete`; a pod without a node is deleted immediately."""
         found = self._find(ref, uid)
         if ref.kind != "Pod" or "nodeName" not in found["spec"]:
             self.remove(ref, uid=uid)
@@ -95,20 +95,20 @@ class LocalCluster:
             self._watchers[kind].remove(changes)
 
     def snapshot(self, kind: str) -> Listed:
-        """Everything of a kind that a watch lists, at this version."""
+        """All objects of a kind that a watch would list, at the current version."""
         return Listed(tuple(map(copy.deepcopy, self.objects(kind))), version=self.version)
 
     def objects(self, kind: str) -> list[Manifest]:
-        """Everything of a kind that a watch would list; not to be changed."""
+        """All objects of a kind that a watch would list; they must not be modified."""
         return [
             entry for ref, entry in self._objects.items() if ref.kind == kind and _is_listed(entry)
         ]
 
     def change(self, ref: Ref, alter: Callable[[Manifest], None]) -> Manifest:
-        """Change an object in place, as its author or a node would.
+        """Modify an object in place, as its author or a node would.
 
         Raises:
-            NotFound: there is none.
+            NotFound: the object does not exist.
         """
         changed = copy.deepcopy(self._find(ref))
         spec = copy.deepcopy(changed.get("spec"))
@@ -118,9 +118,9 @@ class LocalCluster:
         return self._store(ref, changed)
 
     def remove(self, ref: Ref, *, uid: str) -> None:
-        """Take an object away, as a node does when a pod's containers have stopped.
+        """Remove an object, as a node does when the containers of a pod have stopped.
 
-        An object that is gone already stays so.
+        It is no error if the object does not exist.
         """
         if self._objects.get(ref, _NOTHING)["metadata"]["uid"] != uid:
             return
@@ -152,7 +152,7 @@ class LocalCluster:
 
 
 def _is_listed(manifest: View) -> bool:
-    """Whether a watch shows an object: what jobs have only with the label of a job."""
+    """Whether a watch includes an object: pods, Services and policies need the label of a job."""
     labels = manifest["metadata"].get("labels") or {}
     return (
         manifest["kind"] not in ("Pod", "Service", "NetworkPolicy")

@@ -1,8 +1,8 @@
-"""The processes of one pod: started as a group, read to the end, and ended, all of them.
+"""The processes of a pod: a process group that is read until the end, and stopped completely.
 
-A container's end is the end of all its processes: when the first one ends, the kernel kills the
-others. Here a process group is in the container's place. What has left the group, as torchrun's
-workers do, is found by a variable of its environment, where the system shows that (Linux).
+When the first process of a container ends, the kernel kills all others. Here, a process group takes
+the place of the container. Processes that have left the group, as torchrun's workers do, are found
+by a variable of their environment, where the system shows it (Linux).
 """
 
 import asyncio
@@ -27,7 +27,7 @@ Show = Callable[[Line], None]
 
 @dataclass(slots=True, kw_only=True)
 class Container:
-    """A running container; `start` makes one, and `run` must be awaited."""
+    """A running container; created by `start`, and `run` must be awaited."""
 
     process: asyncio.subprocess.Process
     reading: "asyncio.Task[None]"
@@ -80,10 +80,10 @@ class Container:
         )
 
     async def run(self) -> int:
-        """Wait until the first process has ended, end the others, and return its exit code.
+        """Wait until the first process has ended, kill the others, and return its exit code.
 
-        All output has been read then. When it is cancelled, and when `show` fails, it stops the
-        container before it raises.
+        All output has been read by then. If it is cancelled, or if `show` fails, the container is
+        stopped before the exception is raised.
         """
         exited = asyncio.create_task(self.process.wait())
         either: tuple[asyncio.Future[Any], ...] = (exited, self.failed)
@@ -96,7 +96,7 @@ class Container:
         return exited.result()
 
     def stop(self, seconds: float) -> None:
-        """Ask the first process to end, and kill all after so many seconds.
+        """Send SIGTERM to the first process, and kill all processes after a number of seconds.
 
         Another call can only shorten the time.
         """
@@ -112,7 +112,7 @@ class Container:
         self._kill_timer = loop.call_at(when, self.kill)
 
     def kill(self) -> None:
-        """Kill all processes now."""
+        """Kill all processes immediately."""
         for _ in range(KILL_ROUNDS):
             if not self._signal_all(signal.SIGKILL):
                 return
@@ -144,7 +144,7 @@ class Container:
         await asyncio.wait({self.reading}, timeout=max(0.0, seconds))
 
     def _signal_all(self, number: signal.Signals) -> bool:
-        """Signal the group, and what has left it; False if nothing outside the group is left."""
+        """Signal the group, and the processes that left it; False if there are none of those."""
         with contextlib.suppress(ProcessLookupError):  # nothing of it is left
             os.killpg(self.process.pid, number)
         found = [pid for pid in marked(self.mark) if _group(pid) != self.process.pid]
@@ -190,7 +190,7 @@ def _show(lines: Iterable[Line], show: Show, failed: "asyncio.Future[None]") -> 
 
 
 def marked(mark: bytes) -> list[int]:
-    """The processes that were started with a variable, NAME=VALUE; none where /proc is not."""
+    """The processes that were started with a variable, NAME=VALUE; none if there is no /proc."""
     found = []
     for environ in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):  # it has ended, or is another user's

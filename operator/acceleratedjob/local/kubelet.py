@@ -1,4 +1,4 @@
-"""Runs the pods of a `LocalCluster` as processes, and reports on them as a kubelet does."""
+"""Runs the pods of a `LocalCluster` as processes, and reports their status as a kubelet does."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ Show = Callable[[View, Line], None]  # a pod and a line of its output
 
 
 class Kubelet:
-    """One container for each pod."""
+    """Runs a container for each pod."""
 
     def __init__(self, cluster: LocalCluster, *, workdir: Path, show: Show) -> None:
         """Args: cluster: whose pods; workdir: where they start; show: takes their output."""
@@ -44,10 +44,10 @@ class Kubelet:
         self._stop_by: dict[str, datetime] = {}
 
     async def run(self) -> None:
-        """Start and stop processes as pods come and go, until cancelled; then end them all.
+        """Start and stop processes as pods are created and deleted; when cancelled, stop them all.
 
         Raises:
-            ExceptionGroup: an error of ours, when all processes have ended.
+            ExceptionGroup: an internal error, after all processes have ended.
         """
         async with asyncio.TaskGroup() as tasks:
             async for change in self._cluster.watch("Pod"):
@@ -56,12 +56,12 @@ class Kubelet:
                     self._see(pod, tasks)
 
     def stop(self, seconds: float) -> None:
-        """Ask all processes to end, and kill them after so many seconds."""
+        """Send SIGTERM to all containers, and kill them after a number of seconds."""
         for container in self._containers.values():
             container.stop(seconds)
 
     def kill(self) -> None:
-        """Kill all processes now."""
+        """Kill all processes immediately."""
         for container in self._containers.values():
             container.kill()
 
@@ -73,7 +73,7 @@ class Kubelet:
             self._lives[uid] = tasks.create_task(self._live(pod))
 
     async def _live(self, pod: Manifest) -> None:
-        """A pod's life: started, read to the end, reported."""
+        """The life of a pod: start it, read its output, report its end."""
         self._report(pod, {"running": {"startedAt": format_time(utc_now())}}, "Running")
         with tempfile.TemporaryDirectory(prefix="acceleratedjob-") as folder:
             ended = await self._run(pod, Path(folder, "termination-log"))
@@ -82,7 +82,7 @@ class Kubelet:
         self._report(pod, {"terminated": ended}, "Succeeded" if succeeded else "Failed")
 
     async def _run(self, pod: Manifest, words: Path) -> Manifest:
-        """Run a pod's container and return how it has ended."""
+        """Run the container of a pod, and return its terminated state."""
         ready = command(pod, port=self._port(pod), workdir=self._workdir, inherited=os.environ)
         ready.env[TERMINATION_LOG] = str(words)
         tail: deque[str] = deque(maxlen=TAIL_LINES)
@@ -133,7 +133,7 @@ class Kubelet:
             self._cluster.remove(Ref.of(pod), uid=pod["metadata"]["uid"])
 
     def _stop(self, pod: Manifest, deadline: datetime) -> None:
-        """SIGTERM now, SIGKILL at the deadline; a pod that has ended goes at once."""
+        """Send SIGTERM, and SIGKILL at the deadline; an ended pod is removed immediately."""
         uid = pod["metadata"]["uid"]
         life = self._lives.get(uid)
         if life is None or life.done():
@@ -149,7 +149,7 @@ def _seconds_until(deadline: datetime) -> float:
 
 
 def replica_index(pod: View) -> int:
-    """The index of a pod's replica."""
+    """The replica index of a pod."""
     return int(pod["metadata"]["labels"][names.REPLICA_INDEX_LABEL])
 
 
@@ -171,7 +171,7 @@ def _cannot_start(message: str, code: int = CANNOT_START) -> Manifest:
 
 
 def _said(words: Path) -> str:
-    """What a process has left, as much as a kubelet keeps."""
+    """The termination message of a process, as much of it as a kubelet keeps."""
     if not words.exists():
         return ""
     with words.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Cuts what a process writes into lines, whatever it writes."""
+"""Splits the output of a process into lines, whatever bytes it writes."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ _LINE_END = re.compile(rb"\r\n|\n|\r(?=[^\n])")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of output."""
+    """A line of output."""
 
     text: str
     is_overwritten: bool = False  # ended by \r: on a terminal, the next line is written over it

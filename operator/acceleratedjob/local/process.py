@@ -1,8 +1,8 @@
-"""How a pod's training container becomes a process of this machine.
+"""Translates the training container of a pod into a process on this machine.
 
-Names that only a cluster resolves become loopback addresses and free ports; all else of the
-container's environment is as in the cluster. What a laptop cannot give (volumes, secrets,
-resources, other containers) is not pretended.
+Names that only a cluster resolves become loopback addresses and free ports; all other environment
+variables are those of the cluster. What this machine cannot provide (volumes, secrets, resources,
+other containers) is left out.
 """
 
 import ctypes
@@ -37,7 +37,7 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What is started for a pod."""
+    """The command to start for a pod."""
 
     argv: list[str]
     env: dict[str, str]
@@ -45,7 +45,7 @@ class Command:
 
 
 def check_runnable(spec: JobSpec) -> None:
-    """Refuse what would never run here.
+    """Check that a job can run on this machine.
 
     Raises:
         InvalidSpec: the training container leaves its command to an image, the job is suspended,
@@ -65,7 +65,7 @@ def check_runnable(spec: JobSpec) -> None:
 
 
 def ignored(spec: JobSpec) -> Iterator[str]:
-    """What a job asks of a cluster and does not get here, each in a sentence."""
+    """The fields of a job that have no effect on this machine, each in a sentence."""
     if spec.scheduling != Scheduling():
         yield "spec.scheduling is left out: on this machine all processes start at once"
     if spec.network.isolate:
@@ -73,7 +73,7 @@ def ignored(spec: JobSpec) -> Iterator[str]:
 
 
 def command(pod: View, *, port: int, workdir: Path, inherited: Mapping[str, str]) -> Command:
-    """The command of a pod's training container.
+    """The command of the training container of a pod.
 
     Args:
         pod: its manifest.
@@ -95,7 +95,7 @@ def command(pod: View, *, port: int, workdir: Path, inherited: Mapping[str, str]
 
 
 def missing_script(command: Command) -> str | None:
-    """The script that a command runs, if it is a file that is not there.
+    """The script that a command runs, if that file does not exist.
 
     Only what Python, torchrun, Accelerate and shells take for a script is looked at: the first
     word that is there, such as a package's folder, or looks like one. Those after it are its own.
@@ -137,7 +137,7 @@ def expand(text: str, values: Mapping[str, str]) -> str:
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens at now."""
+    """A free TCP port."""
     with socket.socket() as sock:
         sock.bind((LOOPBACK, 0))
         port: int = sock.getsockname()[1]

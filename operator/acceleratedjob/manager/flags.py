@@ -102,24 +102,28 @@ def _add_place(parser: Any) -> None:
         action="append",
         default=[],
         metavar="NS",
-        help="serve this namespace only; may be given more than once (default: all)",
+        help="a namespace to serve; may be repeated (default: all namespaces)",
     )
     parser.add_argument(
         "--kubeconfig",
         default=os.environ.get("KUBECONFIG"),
         metavar="FILE",
-        help="file to find the cluster in (default: $KUBECONFIG, then ~/.kube/config)",
+        help="path to the kubeconfig (default: $KUBECONFIG, then ~/.kube/config)",
     )
     parser.add_argument(
-        "--context", metavar="NAME", help="of the kubeconfig (default: its current one)"
+        "--context", metavar="NAME", help="context of the kubeconfig (default: the current context)"
     )
 
 
 def _add_limit(group: Any) -> None:
     texts = {
-        "--api-qps": (float, PER_SECOND, "requests a second to the API server, on average"),
-        "--api-burst": (int, BURST, "requests at once, after a rest"),
-        "--api-in-flight": (int, IN_FLIGHT, "requests side by side"),
+        "--api-qps": (
+            float,
+            PER_SECOND,
+            "maximum requests per second to the API server, on average",
+        ),
+        "--api-burst": (int, BURST, "maximum burst of requests"),
+        "--api-in-flight": (int, IN_FLIGHT, "maximum concurrent requests"),
     }
     for flag, (kind, default, text) in texts.items():
         shown = f"{text} (default: {default:g})"
@@ -131,19 +135,19 @@ def _add_observation(parser: Any) -> None:
         "--http-port",
         type=int,
         metavar="PORT",
-        help="answer GET /healthz, /readyz and /metrics on this port (default: none)",
+        help="port that serves /healthz, /readyz and /metrics (default: none)",
     )
     _add_duration(
-        parser, "--watch-silence", 90, "/healthz fails when a watch has told nothing for so long"
+        parser, "--watch-silence", 90, "time without data from a watch after which /healthz fails"
     )
     parser.add_argument(
         "--log-format",
         choices=("text", "json"),
         default="text",
-        help="a line for people, or one JSON object a line (default: %(default)s)",
+        help="format of the log (default: %(default)s)",
     )
     parser.add_argument(
-        "--log-level", choices=LEVELS, default="info", help="(default: %(default)s)"
+        "--log-level", choices=LEVELS, default="info", help="log level (default: %(default)s)"
     )
 
 
@@ -151,19 +155,26 @@ def _add_election(group: Any) -> None:
     group.add_argument(
         "--leader-elect",
         action="store_true",
-        help="write only while holding a Lease, so that several may run and one works",
+        help="elect a leader by a Lease, so that several operators can run",
     )
     group.add_argument(
         "--lease-name",
         metavar="NAME",
-        help="(default: acceleratedjob-operator, and the namespaces if not all are served)",
+        help="name of the Lease (default: acceleratedjob-operator, and the served namespaces)",
     )
     group.add_argument(
-        "--lease-namespace", metavar="NS", help="(default: the pod's own; outside of pods, default)"
+        "--lease-namespace", metavar="NS", help="namespace of the Lease (default: that of the pod)"
     )
-    _add_duration(group, "--lease-duration", 15, "a lease not renewed for so long is free")
-    _add_duration(group, "--renew-deadline", 10, "a leader that cannot renew for so long ends")
-    _add_duration(group, "--retry-period", 2, "between two tries to get or to renew the lease")
+    _add_duration(
+        group,
+        "--lease-duration",
+        15,
+        "time without a renewal after which others may take the Lease",
+    )
+    _add_duration(
+        group, "--renew-deadline", 10, "time without a renewal after which the leader exits"
+    )
+    _add_duration(group, "--retry-period", 2, "time between attempts to acquire or renew the Lease")
 
 
 def _add_duration(parser: Any, flag: str, default: float, text: str) -> None:

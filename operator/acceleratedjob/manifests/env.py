@@ -1,6 +1,6 @@
 """The environment variables of the training container: the contract between operator and pod.
 
-They are read by `runtime.world`, torchrun, Hugging Face Accelerate, and scripts that use
+They are read by `runtime.world.contract`, torchrun, Hugging Face Accelerate, and scripts that use
 torch.distributed directly; tests/contract tests both sides. With one process per replica, the
 process finds its rank here. With several, the launcher (`python -m runtime.launch`, torchrun)
 assigns the ranks, and only the PET_ variables identify the pod: a rank that is set here would be

@@ -1,7 +1,7 @@
 """Reads the termination message of a training container.
 
-The runtime (`runtime.last_words`) writes one JSON object. The message comes from inside a pod and
-is not trusted: its length is bounded, its types are checked, and any other content is shown as
+The runtime (`runtime.world.last_words`) writes one JSON object. The message comes from inside a pod
+and is not trusted: its length is bounded, its types are checked, and any other content is shown as
 plain text.
 """
 
