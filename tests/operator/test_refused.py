@@ -7,6 +7,7 @@ import pytest
 
 from acceleratedjob.api import names
 from acceleratedjob.api.names import Manifest
+from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.api.status import Pending, Status
 from acceleratedjob.api.times import parse_time
 from acceleratedjob.cluster import Ref, Rendered
@@ -19,6 +20,7 @@ from acceleratedjob.errors import (
     Unavailable,
 )
 from acceleratedjob.local.cluster import LocalCluster
+from acceleratedjob.manifests.pod import pod
 from tests.operator.builders import job
 from tests.operator.clockwork import Clock, Fated, Operator
 from tests.operator.lives import (
@@ -265,4 +267,14 @@ def test_what_no_api_server_has_said_is_not_told_of_the_job(error: ClusterError)
     world = World("create Pod", error)
     world.pass_time(20)
     assert (refused(world.store), world.told()) == ([], [])
+    world.close()
+
+
+def test_counters_are_written_in_time_while_creations_fail_again_and_again() -> None:
+    world = World("create Pod", NoAnswer("connection lost"))
+    world.pass_time(40)  # the next try is at 63 s
+    spec = JobSpec.from_manifest(world.store.objects(names.KIND)[0])
+    world.clock.run_until_complete(world.store.create(pod(spec, attempt=0, index=0)))
+    world.pass_time(8)
+    assert status_of(world.store).replicas == 1
     world.close()

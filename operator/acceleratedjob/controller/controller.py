@@ -46,7 +46,7 @@ class Controller:
         self._turns = Turns()
         self._backoff = Backoff(retry_seconds)
         self._refusals = Refusals(Backoff(retry_seconds))
-        self._reconciler = Reconciler(cluster, self.cache, self._refusals, self.queue.add, now)
+        self._reconciler = Reconciler(cluster, self.cache, self.queue, self._refusals, now)
         self._listed = {kind: asyncio.Event() for kind in WATCHED}
         self._is_working = False
 
@@ -118,19 +118,13 @@ class Controller:
             return
         try:
             with metrics.PASS_DURATION.time():
-                self._requeue(uid, await self._reconciler.reconcile(job))
+                await self._reconciler.reconcile(job)
         except Exception as error:  # noqa: BLE001  # a bug that one job meets must not stop the others
             log_failed_reconcile(job, error, self._retry(uid))
         else:
             self._backoff.reset(uid)
         if uid not in self.cache.jobs:  # it was deleted during the reconcile
             self.forget(uid)
-
-    def _requeue(self, uid: str, seconds: float | None) -> None:
-        if seconds == 0:
-            self.queue.add(uid)
-        elif seconds is not None:
-            self.queue.add_after(uid, seconds)
 
     def _retry(self, uid: str) -> float:
         """Schedule the next reconcile; returns the seconds until the write is tried again.

@@ -88,9 +88,8 @@ async def _ours(
 def _taken(spec: JobSpec, ref: Ref, found: Manifest) -> Refused:
     """The error for a name that is taken: for good, or until an object has terminated."""
     named, metadata = f"{ref.kind} {ref.namespace}/{ref.name}", found["metadata"]
-    is_predecessors = (
-        names.job_reference(found, spec.name) is not None
-    )  # whose uid is not the job's
+    # A job of the same name, whose uid is not this one's.
+    is_predecessors = names.job_reference(found, spec.name) is not None
     if not is_predecessors and "deletionTimestamp" not in metadata:
         return Refused(f"{named} exists and is not this job's; delete or rename it", final=False)
     whose = " of a deleted job with the same name" if is_predecessors else ""

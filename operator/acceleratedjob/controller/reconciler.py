@@ -15,6 +15,7 @@ from acceleratedjob.controller.executor import Executor
 from acceleratedjob.controller.first_seen import Since
 from acceleratedjob.controller.reporting import about, count_restart
 from acceleratedjob.controller.specs import Specs
+from acceleratedjob.controller.workqueue import WorkQueue
 from acceleratedjob.errors import ClusterError, Conflict, NotFound, is_answer
 from acceleratedjob.manifests.pod_bytes import Gang
 from acceleratedjob.observe.observed import Observed
@@ -39,8 +40,8 @@ class Reconciler:
         self,
         cluster: Cluster,
         cache: Cache,
+        queue: WorkQueue,
         refusals: Refusals,
-        request: Callable[[str], None],
         now: Callable[[], datetime],
     ) -> None:
         """Create a reconciler.
@@ -48,18 +49,19 @@ class Reconciler:
         Args:
             cluster: where it reads and writes.
             cache: what has been observed of all jobs.
+            queue: where the next reconcile of a job is requested.
             refusals: what the API server has refused.
-            request: requests another reconcile of a job, by its uid.
             now: the clock.
         """
         self._cluster = cluster
         self._cache = cache
+        self._queue = queue
         self._refusals = refusals
         self._now = now
         self._specs = Specs()
         self._since = Since()
         self._unwritten: dict[str, float] = {}  # since when counters wait to be written
-        self._executor = Executor(cluster, cache, refusals, request, elapsed)
+        self._executor = Executor(cluster, cache, refusals, queue.add, elapsed)
 
     def forget(self, uid: str) -> None:
         """Drop all that is kept of a job that is gone."""
@@ -68,12 +70,8 @@ class Reconciler:
         self._refusals.forget(uid)
         self._unwritten.pop(uid, None)
 
-    async def reconcile(self, job: Manifest) -> float | None:
+    async def reconcile(self, job: Manifest) -> None:
         """Bring a job closer to what its spec says.
-
-        Returns:
-            The seconds after which the job must be reconciled again, whether or not an event
-            requests it; None if it need not be.
 
         Raises:
             Exception: of a write; what was not done is left to the next reconcile.
@@ -81,20 +79,19 @@ class Reconciler:
         uid, now = job["metadata"]["uid"], self._now()
         observed = self._observe(job)
         spec, plan = decide(job, observed, now, self._specs.read)
-        gang, wait = Gang(spec, plan.status.attempt), self._write_in(uid, observed.status, plan)
-        if wait == 0 and not await self._write(job, gang, observed.status, plan.status, now):
-            return None
+        gang, old = Gang(spec, plan.status.attempt), observed.status
+        if self._is_due(uid, old, plan) and not await self._write(job, gang, old, plan.status, now):
+            return
         self._cache.forget_lost(uid, attempt=plan.status.attempt)
         for step in plan.steps:
             log.debug("%s", step, extra=about(job, gang.attempt))
             await self._executor.take(gang, step, time=format_time(now))
-        waits = [wait] if wait else []
         if plan.requeue_after is not None:
-            waits.append(min(plan.requeue_after.total_seconds(), LOOK_AGAIN_SECONDS))
+            seconds = min(plan.requeue_after.total_seconds(), LOOK_AGAIN_SECONDS)
+            self._queue.add_after(uid, seconds)
         if observed.refusal is not None and not observed.refusal.retry_in:
             self._refusals.forget(uid)
-            waits.append(0.0)
-        return min(waits, default=None)
+            self._queue.add(uid)
 
     def _observe(self, job: Manifest) -> Observed:
         uid, status = job["metadata"]["uid"], Status.from_manifest(job)
@@ -114,15 +111,17 @@ class Reconciler:
             refusal=self._refusals.get(uid, elapsed()),
         )
 
-    def _write_in(self, uid: str, old: Status, plan: Plan) -> float | None:
-        """The seconds after which the status must be written; None if it has not changed."""
+    def _is_due(self, uid: str, old: Status, plan: Plan) -> bool:
+        """Whether the status must be written now; a change of counters is written later."""
         if plan.status == old:
             self._unwritten.pop(uid, None)
-            return None
-        since = self._unwritten.setdefault(uid, elapsed())
-        if is_urgent(old, plan.status):
-            return 0
-        return max(0, since + COALESCE_SECONDS - elapsed())
+            return False
+        now = elapsed()
+        due = self._unwritten.setdefault(uid, now) + COALESCE_SECONDS
+        if is_urgent(old, plan.status) or now >= due:
+            return True
+        self._queue.add_after(uid, due - now)
+        return False
 
     async def _write(
         self, job: Manifest, gang: Gang, old: Status, new: Status, now: datetime

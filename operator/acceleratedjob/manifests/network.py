@@ -26,6 +26,16 @@ def owner_reference(spec: JobSpec) -> names.Manifest:
     }
 
 
+def object_metadata(spec: JobSpec) -> names.Manifest:
+    """The metadata of an object of which a job has one, and which has the job's name."""
+    return {
+        "name": spec.name,
+        "namespace": spec.namespace,
+        "labels": names.job_labels(spec.name) | names.APP_LABELS,
+        "ownerReferences": [owner_reference(spec)],
+    }
+
+
 def service(spec: JobSpec) -> names.Manifest:
     """The headless Service of a job.
 
@@ -34,12 +44,7 @@ def service(spec: JobSpec) -> names.Manifest:
     made = {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {
-            "name": spec.name,
-            "namespace": spec.namespace,
-            "labels": names.job_labels(spec.name) | names.APP_LABELS,
-            "ownerReferences": [owner_reference(spec)],
-        },
+        "metadata": object_metadata(spec),
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
@@ -120,12 +125,7 @@ def network_policy(spec: JobSpec) -> names.Manifest:
     made = {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": {
-            "name": spec.name,
-            "namespace": spec.namespace,
-            "labels": names.job_labels(spec.name) | names.APP_LABELS,
-            "ownerReferences": [owner_reference(spec)],
-        },
+        "metadata": object_metadata(spec),
         "spec": ours
         | {
             "policyTypes": ["Ingress"],

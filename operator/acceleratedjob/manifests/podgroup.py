@@ -13,7 +13,7 @@ from acceleratedjob.api.names import Manifest
 from acceleratedjob.api.sections import GANG_COSCHEDULING, GANG_KUEUE, GANG_VOLCANO, WITH_POD_GROUP
 from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.api.template import REQUIRED_TERMS
-from acceleratedjob.manifests.network import owner_reference, recorded
+from acceleratedjob.manifests.network import object_metadata, recorded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +57,7 @@ def pod_group(spec: JobSpec) -> Manifest | None:
     made = {
         "apiVersion": scheduler.api_version,
         "kind": "PodGroup",
-        "metadata": {
-            "name": spec.name,
-            "namespace": spec.namespace,
-            "labels": names.job_labels(spec.name) | names.APP_LABELS,
-            "ownerReferences": [owner_reference(spec)],
-        },
+        "metadata": object_metadata(spec),
         "spec": wishes,
     }
     return recorded(made)
