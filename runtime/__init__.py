@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from runtime.parallel.fsdp.plugin import FullyShardedDataParallelPlugin
     from runtime.parallel.mesh import ParallelismConfig
     from runtime.utils.memory import find_executable_batch_size
-    from runtime.world.state import AcceleratorState, GradientState, PartialState
+    from runtime.world.gradient_state import GradientState
+    from runtime.world.state import AcceleratorState, PartialState
 
 __version__ = "0.1.0"
 

@@ -35,7 +35,8 @@ from runtime.restoring import Restoring
 from runtime.stepping import Stepping
 from runtime.trackers.choose import filter_trackers
 from runtime.uneven import Uneven
-from runtime.world.state import AcceleratorState, GradientState
+from runtime.world.gradient_state import GradientState
+from runtime.world.state import AcceleratorState
 from runtime.world.warn import warn_once
 
 _HANDLERS: dict[type[KwargsHandler], str] = {  # what a handler is for -> the attribute that has it

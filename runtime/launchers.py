@@ -12,7 +12,8 @@ from torch.multiprocessing.spawn import start_processes
 from runtime.config.enums import DistributedType, PrecisionType
 from runtime.config.parsing import patch_environment, whole_number
 from runtime.world import contract
-from runtime.world.state import AcceleratorState, GradientState, PartialState
+from runtime.world.gradient_state import GradientState
+from runtime.world.state import AcceleratorState, PartialState
 
 __all__ = ["PrepareForLaunch", "debug_launcher", "notebook_launcher"]
 

@@ -13,12 +13,9 @@ from torch.utils.data import DataLoader
 from runtime.collectives.nested import leaves
 from runtime.config.handlers import AutocastKwargs, DistributedDataParallelKwargs
 from runtime.config.plugins import first
-from runtime.data.prepare import (
-    DataLoaderDispatcher,
-    DataLoaderShard,
-    prepare_data_loader,
-    skip_first_batches,
-)
+from runtime.data.dispatch.loader import DataLoaderDispatcher
+from runtime.data.loader import DataLoaderShard
+from runtime.data.prepare import prepare_data_loader, skip_first_batches
 from runtime.optim.optimizer import AcceleratedOptimizer
 from runtime.optim.scheduler import AcceleratedScheduler
 from runtime.options import Options

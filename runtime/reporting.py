@@ -9,7 +9,8 @@ import torch
 
 from runtime.checkpoint.names import PROFILE_PATTERN_NAME
 from runtime.config.handlers import ProfileKwargs
-from runtime.trackers.choose import LOGGER_TYPE_TO_CLASS, GeneralTracker
+from runtime.trackers.base import GeneralTracker
+from runtime.trackers.choose import LOGGER_TYPE_TO_CLASS
 from runtime.world.roles import StateView
 
 

@@ -1,8 +1,9 @@
 """What a process keeps of the Accelerator that was made in it, in both libraries."""
 
+import importlib
 import sys
 
-LIBRARIES = {"runtime": "runtime.world.state", "accelerate": "accelerate.state"}  # and its module
+LIBRARIES = {"runtime": "runtime.world.state", "accelerate": "accelerate.state"}  # their states
 
 
 def fresh(*libraries: str, world: bool = True) -> None:
@@ -13,7 +14,7 @@ def fresh(*libraries: str, world: bool = True) -> None:
         world: whether they forget the world as well, which they join only once.
     """
     for library in libraries or LIBRARIES:
-        state = sys.modules.get(LIBRARIES[library])
-        if state is not None:
+        if LIBRARIES[library] in sys.modules:
+            state = importlib.import_module(f"{library}.state")
             state.AcceleratorState._reset_state(reset_partial_state=world)
             state.GradientState._reset_state()

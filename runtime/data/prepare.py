@@ -7,31 +7,14 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from runtime.config.enums import RNGType
-from runtime.data.adapter import DataLoaderAdapter, batch_sampler_of, get_sampler
+from runtime.data.adapter import batch_sampler_of
 from runtime.data.batch_samplers import BatchSamplerShard, SkipBatchSampler
 from runtime.data.choosing import followed_sampler, synchronized_generator
 from runtime.data.dispatch.loader import DataLoaderDispatcher
 from runtime.data.iterable import IterableDatasetShard
-from runtime.data.loader import DataLoaderShard, DataLoaderStateMixin, SkipDataLoader
-from runtime.data.order import KeyedRandomSampler, SeedableRandomSampler
+from runtime.data.loader import DataLoaderShard, SkipDataLoader
 from runtime.data.rng import GENERATOR, check_rng_types
 from runtime.world.state import PartialState
-
-__all__ = [
-    "BatchSamplerShard",
-    "DataLoaderAdapter",
-    "DataLoaderDispatcher",
-    "DataLoaderShard",
-    "DataLoaderStateMixin",
-    "IterableDatasetShard",
-    "KeyedRandomSampler",
-    "SeedableRandomSampler",
-    "SkipBatchSampler",
-    "SkipDataLoader",
-    "get_sampler",
-    "prepare_data_loader",
-    "skip_first_batches",
-]
 
 log = logging.getLogger(__name__)
 

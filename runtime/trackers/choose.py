@@ -6,22 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from runtime.config.enums import LoggerType, text
-from runtime.trackers.base import GeneralTracker, on_main_process
+from runtime.trackers.base import GeneralTracker
 from runtime.trackers.mlflow import MLflowTracker
 from runtime.trackers.tensorboard import TensorBoardTracker
 from runtime.trackers.wandb import WandBTracker
-
-__all__ = [
-    "LOGGER_TYPE_TO_CLASS",
-    "GeneralTracker",
-    "MLflowTracker",
-    "TensorBoardTracker",
-    "WandBTracker",
-    "filter_trackers",
-    "get_available_trackers",
-    "on_main_process",
-    "register_tracker_class",
-]
 
 LOGGER_TYPE_TO_CLASS: dict[str, Callable[..., GeneralTracker]] = {
     tracker.name: tracker for tracker in (TensorBoardTracker, WandBTracker, MLflowTracker)

@@ -13,12 +13,9 @@ from runtime.config.precision import choose_precision
 from runtime.config.settings import Settings, env_name
 from runtime.world import last_words, roll_call
 from runtime.world.device import choose, named, place
-from runtime.world.gradient_state import GradientState
 from runtime.world.process_group import check_backend, join, joined_world, leave, set_timeout
 from runtime.world.roles import ProcessControl
 from runtime.world.shared import Shared
-
-__all__ = ["AcceleratorState", "GradientState", "PartialState", "is_initialized"]
 
 
 def is_initialized() -> bool:
