@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.connector import NEEDS_CLEANUP_CLOSED
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
@@ -170,7 +171,10 @@ def open_session(configuration: Configuration, **options: Any) -> aiohttp.Client
     Raises:
         Unreachable: the certificates of the configuration cannot be used.
     """
-    connector = aiohttp.TCPConnector(ssl=_tls(configuration), limit=0)
+    # Without it, older versions of Python keep a TLS connection open whose server reads no more.
+    connector = aiohttp.TCPConnector(
+        ssl=_tls(configuration), limit=0, enable_cleanup_closed=NEEDS_CLEANUP_CLOSED
+    )
     return aiohttp.ClientSession(
         connector=connector, read_bufsize=BUFFER_BYTES, proxy=configuration.proxy, **options
     )
