@@ -5,7 +5,7 @@ Each class has torch's names and defaults, and goes into `Accelerator(kwargs_han
 
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -142,3 +142,50 @@ class ProfileKwargs(KwargsHandler):
             sentence = f"Invalid profiler activity: {activity}. Must be one of {names}."
             raise ValueError(sentence)
         return known[activity.upper()]
+
+
+_FIELDS: dict[type[KwargsHandler], str] = {
+    AutocastKwargs: "autocast",
+    DistributedDataParallelKwargs: "ddp",
+    GradScalerKwargs: "scaler",
+    InitProcessGroupKwargs: "init",
+    ProfileKwargs: "profile",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """The handlers of an Accelerator, at most one of each kind.
+
+    Attributes:
+        autocast: the arguments of torch.autocast.
+        ddp: the arguments of DistributedDataParallel.
+        scaler: the arguments of the gradient scaler.
+        init: the arguments of init_process_group.
+        profile: the arguments of the profiler.
+    """
+
+    autocast: AutocastKwargs | None = None
+    ddp: DistributedDataParallelKwargs | None = None
+    scaler: GradScalerKwargs | None = None
+    init: InitProcessGroupKwargs | None = None
+    profile: ProfileKwargs | None = None
+
+    @classmethod
+    def of(cls, handlers: Sequence[KwargsHandler]) -> "Handlers":
+        """Sort handlers by their kind.
+
+        Raises:
+            ValueError: the kind of a handler is unknown, or there are two of one kind.
+        """
+        found: dict[str, Any] = {}
+        for handler in handlers:
+            kind = type(handler)
+            if kind not in _FIELDS:
+                sentence = f"Unsupported kwargs handler passed: {handler}"
+                raise ValueError(sentence)
+            if _FIELDS[kind] in found:
+                sentence = f"You can only pass one {kind} in `kwargs_handlers`."
+                raise ValueError(sentence)
+            found[_FIELDS[kind]] = handler
+        return cls(**found)

@@ -92,6 +92,46 @@ class GradientAccumulationPlugin(KwargsHandler):
             raise ValueError(sentence)
 
 
+def dataloader_configuration(
+    config: DataLoaderConfiguration | None, split_batches: bool | None, settings: Settings
+) -> DataLoaderConfiguration:
+    """Return the configuration of an Accelerator's data loaders."""
+    filled = (config or DataLoaderConfiguration()).filled(settings)
+    if split_batches is not None:
+        filled.split_batches = split_batches
+    return filled
+
+
+def project_configuration(
+    config: ProjectConfiguration | None, project_dir: Any
+) -> ProjectConfiguration:
+    """Return the configuration of an Accelerator's project."""
+    config = config or ProjectConfiguration(project_dir)
+    if project_dir is not None and config.project_dir is None:
+        config.set_directories(project_dir)
+    return config
+
+
+def accumulation_plugin(
+    plugin: GradientAccumulationPlugin | None, steps: int, settings: Settings
+) -> GradientAccumulationPlugin:
+    """Return the plugin that was given, or one for the steps that were given.
+
+    Raises:
+        ValueError: both were given.
+    """
+    if plugin is not None and steps != 1:
+        sentence = (
+            "You can only pass one of `gradient_accumulation_steps` and "
+            "`gradient_accumulation_plugin`."
+        )
+        raise ValueError(sentence)
+    if plugin is not None:
+        return plugin
+    answer = settings.gradient_accumulation_steps if steps == 1 else None
+    return GradientAccumulationPlugin(num_steps=first(answer, steps))
+
+
 def first(*values: Any) -> Any:
     """The first value that is not None.
 

@@ -78,6 +78,18 @@ def _check_mode(mode: str, backend: DynamoBackend) -> None:
         raise ValueError(sentence)
 
 
+def plugin_of(backend: Any, plugin: TorchDynamoPlugin | None) -> TorchDynamoPlugin:
+    """Return the plugin that was given, or one for the backend that was given.
+
+    Raises:
+        ValueError: both were given.
+    """
+    if backend is not None and plugin is not None:
+        sentence = "You cannot pass in both `dynamo_plugin` and `dynamo_backend`."
+        raise ValueError(sentence)
+    return plugin or TorchDynamoPlugin(backend=backend)
+
+
 def compile_model(model: nn.Module, plugin: TorchDynamoPlugin) -> nn.Module:
     """The model, compiled as the plugin says; as it is if that says NO."""
     if plugin.backend == DynamoBackend.NO:

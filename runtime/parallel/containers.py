@@ -110,6 +110,26 @@ def container_of(state: Any, **options: Any) -> Plain:
 
 
 @contextlib.contextmanager
+def trigger_sync_in_backward(model: nn.Module) -> Iterator[None]:
+    """Reduce gradients in the next backward, although forward ran under `no_sync`.
+
+    Args:
+        model: a prepared model; one that is not DistributedDataParallel stays as it is.
+    """
+    if not isinstance(model, DistributedDataParallel):
+        yield
+        return
+    before = model.require_backward_grad_sync, model.require_forward_param_sync
+    model.require_backward_grad_sync = model.require_forward_param_sync = True
+    # DistributedDataParallel.forward does this at its end if gradients are to be reduced.
+    model.reducer.prepare_for_backward([])
+    try:
+        yield
+    finally:
+        model.require_backward_grad_sync, model.require_forward_param_sync = before
+
+
+@contextlib.contextmanager
 def _switched_off(switch: Callable[[bool], None]) -> Iterator[None]:
     switch(False)
     try:

@@ -203,3 +203,10 @@ def layout_of(given: ParallelismConfig | None, settings: Settings) -> Parallelis
     if given is None and settings.use_parallelism_config:
         return ParallelismConfig()
     return given
+
+
+def rank_in(mesh: DeviceMesh | None, dimension: str) -> int:
+    """Return this process' coordinate in a dimension of the mesh; 0 if it has no such dimension."""
+    if mesh is None or dimension not in (mesh.mesh_dim_names or ()):
+        return 0
+    return mesh.get_local_rank(dimension)

@@ -3,7 +3,6 @@
 from runtime.checkpoint.names import (
     MODEL_NAME,
     OPTIMIZER_NAME,
-    PROFILE_PATTERN_NAME,
     RNG_STATE_NAME,
     SAFE_MODEL_NAME,
     SAFE_WEIGHTS_INDEX_NAME,
@@ -17,6 +16,7 @@ from runtime.checkpoint.names import (
     WEIGHTS_PATTERN_NAME,
 )
 from runtime.config.availability import STR_OPERATION_TO_FUNC
+from runtime.world.profiling import PROFILE_PATTERN_NAME
 
 __all__ = [
     "MODEL_NAME",

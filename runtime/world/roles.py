@@ -5,9 +5,6 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-import torch
-
-from runtime.config.enums import DistributedType
 from runtime.world.splitting import check_lengths, split
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -129,40 +126,3 @@ class ProcessControl:
         elif isinstance(inputs, Mapping):
             check_lengths(inputs)
         yield inputs
-
-
-class StateView(ProcessControl):
-    """What an object that has the process' state answers by it."""
-
-    state: Any
-
-    @property
-    def device(self) -> torch.device:
-        """Where this process computes."""
-        device: torch.device = self.state.device
-        return device
-
-    @property
-    def distributed_type(self) -> DistributedType:
-        """What kind of world this is."""
-        kind: DistributedType = self.state.distributed_type
-        return kind
-
-    @property
-    def num_processes(self) -> int:  # type: ignore[override]  # an attribute there
-        """Processes of the world."""
-        return int(self.state.num_processes)
-
-    @property
-    def process_index(self) -> int:  # type: ignore[override]  # an attribute there
-        """This process' rank."""
-        return int(self.state.process_index)
-
-    @property
-    def local_process_index(self) -> int:  # type: ignore[override]  # an attribute there
-        """This process' rank on its machine, or in its pod."""
-        return int(self.state.local_process_index)
-
-    def wait_for_everyone(self) -> None:
-        """Return when all processes have come here."""
-        self.state.wait_for_everyone()

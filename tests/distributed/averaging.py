@@ -267,7 +267,7 @@ def trained(case: str, script: Script, *, checked: bool = True) -> Any:
     try:
         forward, optimizer = script(accelerator, net())
         if not checked:
-            accelerator._unaveraged = Unaveraged()
+            accelerator._preparer._unaveraged = Unaveraged()
         for step in range(STEPS):
             x = torch.full((2, 3), 1.0 + step + accelerator.process_index)
             accelerator.backward(forward(x).square().mean())
@@ -306,8 +306,9 @@ def two_optimizers(kind: str, *, shared: bool) -> dict[str, Any]:
     ]
     schedulers = [torch.optim.lr_scheduler.StepLR(one, 1, 0.5) for one in optimizers]
     rows = torch.arange(18.0).reshape(6, 3) / 10
-    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(rows), batch_size=1)
-    loader, *prepared = accelerator.prepare(loader, *models, *optimizers, *schedulers)
+    data: Any = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(rows), batch_size=1)
+    together: Any = accelerator.prepare(data, *models, *optimizers, *schedulers)
+    loader, *prepared = together
     count = len(models)
     models, optimizers, schedulers = prepared[:count], prepared[count : count + 2], prepared[-2:]
 

@@ -287,8 +287,9 @@ def test_every_tensor_of_every_part_is_copied_once_to_memory_that_is_used_again(
     accelerator.prepare(schedule, loader)
     accelerator.register_for_checkpointing(Average(device))
     (tmp_path / "parts").mkdir()
-    found = accelerator._collected(tmp_path / "parts", safe_serialization=True)
-    first = accelerator._snapshots.take(found)
+    checkpointer = accelerator._checkpointer
+    found = checkpointer._collected(tmp_path / "parts", None, safe_serialization=True)
+    first = checkpointer._snapshots.take(found)
     assert len(Tensors(first).found) == len(Tensors(found).found) > 10
     assert sum(storages(first).values()) == sum(storages(found).values())
     assert not storages(first).keys() & storages(found).keys()
@@ -298,8 +299,8 @@ def test_every_tensor_of_every_part_is_copied_once_to_memory_that_is_used_again(
         assert torch.equal(one, other.cpu())
     before = storages(first)
     step(model, optimizer)
-    again = accelerator._snapshots.take(
-        accelerator._collected(tmp_path / "parts", safe_serialization=True)
+    again = checkpointer._snapshots.take(
+        checkpointer._collected(tmp_path / "parts", None, safe_serialization=True)
     )
     assert storages(again) == before
 

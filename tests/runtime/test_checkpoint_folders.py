@@ -45,7 +45,8 @@ class Training:
         self.accelerator = (library or Accelerator)(cpu=True, **options)
         model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
         optimizer = torch.optim.SGD(model.parameters(), lr=value)
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        prepared: tuple[Any, Any] = self.accelerator.prepare(model, optimizer)
+        self.model, self.optimizer = prepared
         self.kept = [Kept(value) for _ in range(objects)]
         self.accelerator.register_for_checkpointing(*self.kept)
         with torch.no_grad():

@@ -28,7 +28,7 @@ class Training:
         scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 3, 0.5)
         data = TensorDataset(torch.randn(22, 3, generator=torch.Generator().manual_seed(2)))
         loader = DataLoader(data, batch_size=4, shuffle=True, num_workers=workers)
-        prepared = self.accelerator.prepare(model, optimizer, loader, scheduler)
+        prepared: Any = self.accelerator.prepare(model, optimizer, loader, scheduler)
         self.model, self.optimizer, self.loader, self.scheduler = prepared
 
     def steps(self, epochs: int, *, save_at: int = -1) -> list[list[float]]:
@@ -95,9 +95,9 @@ class Seeking(Plain):
 def test_an_iterable_dataset_begins_where_it_was(kind: Any, asked: int, workers: int) -> None:
     accelerator = Accelerator()
     first, second = kind(23), kind(23)
-    loader = accelerator.prepare(DataLoader(first, batch_size=4, num_workers=workers))
+    loader: Any = accelerator.prepare(DataLoader(first, batch_size=4, num_workers=workers))
     states = [loader.state_dict() for _ in loader]
-    again = accelerator.prepare(DataLoader(second, batch_size=4, num_workers=workers))
+    again: Any = accelerator.prepare(DataLoader(second, batch_size=4, num_workers=workers))
     again.load_state_dict(states[4])
     assert [batch.tolist() for batch in again] == [[20, 21, 22]]
     if not workers:

@@ -170,7 +170,7 @@ def test_gradients_are_left_as_accelerate_leaves_them() -> None:
     """Behind the step of a window of 2 batches instead of 4: two quarters of their sum."""
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=4)
     model = nn.Linear(1, 1, bias=False)
-    prepared = accelerator.prepare(
+    prepared: Any = accelerator.prepare(
         model,
         torch.optim.SGD(model.parameters(), 0.0),
         DataLoader(TensorDataset(torch.ones(6, 1)), batch_size=1),

@@ -1,0 +1,72 @@
+"""Training with a different number of batches in each process."""
+
+import contextlib
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from torch.distributed.algorithms.join import Join
+
+from runtime.config.enums import DistributedType
+from runtime.data.dispatch.loader import DataLoaderDispatcher
+
+_SCRIPT = 5  # the script's frame, above two generators and their context managers
+
+
+@contextlib.contextmanager
+def join_uneven_inputs(
+    joinables: list[Any],
+    dataloaders: Sequence[Any],
+    *,
+    distributed_type: DistributedType,
+    usual: bool,
+    even_batches: bool | None,
+) -> Iterator[None]:
+    """Let processes that have more batches than others train on; see the Accelerator's method.
+
+    Args:
+        joinables: models in DistributedDataParallel.
+        dataloaders: the prepared data loaders.
+        distributed_type: the kind of world.
+        usual: the `even_batches` that the data loaders were prepared with.
+        even_batches: what they have inside the context instead; None changes nothing.
+    """
+    if distributed_type == DistributedType.NO:
+        yield
+        return
+    if distributed_type == DistributedType.FSDP:
+        sentence = (
+            "Joining uneven inputs is only supported for multi-GPU and multi-CPU training with "
+            "DistributedDataParallel; it has no effect on models that are sharded."
+        )
+        warnings.warn(sentence, stacklevel=_SCRIPT)
+        yield
+        return
+    sharded = [one for one in dataloaders if not isinstance(one, DataLoaderDispatcher)]
+    if even_batches is not None and len(sharded) < len(dataloaders):
+        sentence = (
+            "Overriding even_batches is only supported for map-style datasets, yet some "
+            "dataloaders given were iterable, or are read by rank 0 for all"
+        )
+        warnings.warn(sentence, stacklevel=_SCRIPT)
+    even = usual if even_batches is None else even_batches
+    with (
+        _even_batches(sharded if even_batches is not None else (), even),
+        Join(joinables, enable=not even, throw_on_early_termination=False),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _even_batches(dataloaders: Iterable[Any], even_batches: bool) -> Iterator[None]:
+    """Set `even_batches` of the loaders' batch samplers inside the context."""
+    found = (loader.batch_sampler for loader in dataloaders)
+    samplers = [sampler for sampler in found if hasattr(sampler, "even_batches")]
+    before = [sampler.even_batches for sampler in samplers]
+    for sampler in samplers:
+        sampler.even_batches = even_batches
+    try:
+        yield
+    finally:
+        for sampler, was_even in zip(samplers, before, strict=True):
+            sampler.even_batches = was_even

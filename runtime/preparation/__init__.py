@@ -1,0 +1,1 @@
+"""What `prepare` does with a script's objects, and which objects it has prepared."""
