@@ -21,6 +21,7 @@ from aiohttp import web
 from kubernetes.aio.client import Configuration
 
 from acceleratedjob.api import names
+from acceleratedjob.api.attempt import Attempt
 from acceleratedjob.api.names import Manifest
 from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.cluster import Changed
@@ -29,7 +30,7 @@ from acceleratedjob.kube.client import connect
 from acceleratedjob.kube.cluster import collection
 from acceleratedjob.kube.health import Pulse
 from acceleratedjob.kube.informer import Stream
-from acceleratedjob.manifests import pod as pods
+from acceleratedjob.manifests.pod import pod as manifest_of
 from bench.command import say
 from bench.operator.process import Process
 
@@ -70,7 +71,8 @@ def _spec(number: int) -> JobSpec:
 
 def pod(number: int) -> Manifest:
     """A pod that runs, as a kubelet leaves it."""
-    made = pods.pod(_spec(number // REPLICAS), attempt=0, index=number % REPLICAS)
+    spec = _spec(number // REPLICAS)
+    made = manifest_of(spec, attempt=Attempt.full(spec), index=number % REPLICAS)
     made["metadata"] |= {
         "uid": f"{number:036x}",
         "resourceVersion": str(number + 2),

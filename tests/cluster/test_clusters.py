@@ -13,8 +13,7 @@ from acceleratedjob.errors import AlreadyExists, Conflict, NotFound
 from acceleratedjob.kube.cluster import KubernetesCluster
 from acceleratedjob.local.cluster import LocalCluster
 from acceleratedjob.manifests.network import is_as_made, network_policy, service
-from acceleratedjob.manifests.pod import pod
-from acceleratedjob.manifests.pod_bytes import Gang
+from tests.attempts import gang_of, pod_of
 from tests.cluster.jobs import fake_job
 from tests.cluster.operators import connection
 
@@ -58,9 +57,9 @@ def policy_of(job: Manifest) -> Manifest:
     return network_policy(JobSpec.from_manifest(job))
 
 
-def pod_of(job: Manifest, **spec: Any) -> Manifest:
+def first_pod(job: Manifest, **spec: Any) -> Manifest:
     """The job's first pod, as the operator would make it."""
-    made = pod(JobSpec.from_manifest(job), attempt=0, index=0)
+    made = pod_of(JobSpec.from_manifest(job), attempt=0, index=0)
     return made | {"spec": made["spec"] | spec}
 
 
@@ -108,12 +107,12 @@ def test_a_name_is_taken_once(holds: Callable[[Case], None]) -> None:
 def test_a_rendered_pod_is_as_one_that_is_not(holds: Callable[[Case], None]) -> None:
     async def case(cluster: Cluster, namespace: str) -> None:
         job = JobSpec.from_manifest(await a_job(cluster, namespace))
-        rendered = Gang(job, 0).pod(1)
+        rendered = gang_of(job, 0).pod(1)
         made = await cluster.create_pod(rendered)
         stored = await cluster.read(rendered.ref)
         for name in ("name", "uid", "labels", "ownerReferences"):
             assert made["metadata"][name] == stored["metadata"][name]
-        wanted = pod(job, attempt=0, index=1)
+        wanted = pod_of(job, attempt=0, index=1)
         assert stored["spec"]["containers"][0]["env"] == wanted["spec"]["containers"][0]["env"]
         with pytest.raises(AlreadyExists, match="digits-0-1"):
             await cluster.create_pod(rendered)
@@ -146,7 +145,9 @@ def test_only_the_object_that_was_meant_is_deleted(holds: Callable[[Case], None]
     [
         pytest.param(service_of, id="a Service"),
         pytest.param(policy_of, id="a NetworkPolicy"),
-        pytest.param(lambda job: pod_of(job, nodeSelector={"no": "node"}), id="a pod on no node"),
+        pytest.param(
+            lambda job: first_pod(job, nodeSelector={"no": "node"}), id="a pod on no node"
+        ),
     ],
 )
 def test_what_nothing_keeps_goes_at_once(
@@ -176,7 +177,7 @@ def test_a_job_is_deleted_only_as_itself(holds: Callable[[Case], None]) -> None:
 def test_a_pod_on_a_node_is_given_its_grace(holds: Callable[[Case], None]) -> None:
     async def case(cluster: Cluster, namespace: str) -> None:
         job = await a_job(cluster, namespace)
-        made = await cluster.create(pod_of(job, nodeName="kwok-0"))
+        made = await cluster.create(first_pod(job, nodeName="kwok-0"))
         left = await cluster.delete(Ref.of(made), uid=uid_of(made), grace_seconds=7)
         assert left is not None
         assert uid_of(left) == uid_of(made)

@@ -11,7 +11,7 @@ import pytest
 from acceleratedjob.api.names import pod_name
 from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.api.template import REQUIRED_TERMS
-from acceleratedjob.manifests.pod import pod
+from tests.attempts import pod_of
 from tests.cluster.jobs import Job, fake_job
 from tests.cluster.operators import connection, end_pod, operator
 from tests.cluster.testbed.cluster import Cluster
@@ -120,11 +120,11 @@ def exclusive(job: Job, key: str) -> JobSpec:
 
 def placed(job: Job, spec: JobSpec, attempt: int) -> set[str]:
     """The nodes of an attempt's pods, once the scheduler has found them."""
-    for index in range(spec.size):
-        manifest = pod(spec, attempt=attempt, index=index)
+    for index in range(spec.replicas):
+        manifest = pod_of(spec, attempt=attempt, index=index)
         del manifest["metadata"]["ownerReferences"]  # there is no such job
         job.kubectl("create", "--filename=-", stdin=json.dumps(manifest))
-    names = [f"pod/{pod_name(spec.name, attempt, index)}" for index in range(spec.size)]
+    names = [f"pod/{pod_name(spec.name, attempt, index)}" for index in range(spec.replicas)]
     job.kubectl("wait", *names, "--for=jsonpath={.spec.nodeName}", "--timeout=60s")
     return set(job.kubectl("get", *names, "--output=jsonpath={.items[*].spec.nodeName}").split())
 
@@ -140,7 +140,7 @@ def test_pods_that_a_dead_rack_keeps_do_not_bind_the_next_attempt_to_it(
         assert placed(job, spec, 0) == {dead_node}
         job.kubectl("delete", "pods", "--all", "--wait=false")
         assert placed(job, spec, 1) == {other.removeprefix("node/")}
-        assert len(job.names("pods")) == 2 * spec.size
+        assert len(job.names("pods")) == 2 * spec.replicas
     finally:
         testbed.kubectl("label", other, f"{key}-")
 

@@ -9,7 +9,7 @@ import yaml
 from acceleratedjob.api.names import Manifest
 from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.manifests.network import network_policy
-from acceleratedjob.manifests.pod import pod as pod_of
+from tests.attempts import pod_of
 from tests.cluster.charts import RELEASE, Release
 from tests.cluster.conftest import Kubectl
 from tests.cluster.jobs import CHART, CRD, Job, fake_job

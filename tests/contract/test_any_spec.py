@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from acceleratedjob.api.attempt import Attempt
 from acceleratedjob.api.names import Manifest
 from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.api.status import Status
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.manifests.network import network_policy, service
-from acceleratedjob.manifests.pod import pod
 from acceleratedjob.manifests.podgroup import pod_group
 from acceleratedjob.observe.endings import Ending
 from acceleratedjob.observe.observed import Observed, Refusal
@@ -22,6 +22,7 @@ from acceleratedjob.observe.pending import Waiting
 from acceleratedjob.observe.pod import Pod
 from acceleratedjob.planner.actions import CreatePod
 from acceleratedjob.planner.planner import decide
+from tests.attempts import pod_of
 from tests.contract.specs import manifest, specs
 from tests.contract.test_crd import SCHEMA
 from tests.operator.builders import NOW, UID
@@ -82,7 +83,7 @@ def test_a_job_is_read_or_its_field_is_named(spec: Manifest) -> None:
         return
     job = JobSpec.from_manifest(made)
     objects = [service(job), network_policy(job), pod_group(job)]
-    objects += [pod(job, attempt=3, index=job.size - 1)]
+    objects += [pod_of(job, attempt=3, index=job.replicas - 1)]
     json.dumps(objects, allow_nan=False)
 
 
@@ -102,7 +103,7 @@ def test_every_job_has_a_plan_whatever_its_pods_do(spec: Manifest, data: st.Data
         assert Status.from_manifest({"status": plan.status.to_manifest()}) == plan.status
         assert plan.requeue_after is None or plan.requeue_after > timedelta()
         creations = [one for group in plan.steps for one in group if isinstance(one, CreatePod)]
-        assert all(one.index < job.size for one in creations)
+        assert all(one.index < Attempt.current(job, plan.status).size for one in creations)
         assert all(one.attempt == plan.status.attempt for one in creations)
         if observed.status.finished:
             assert plan.status == observed.status

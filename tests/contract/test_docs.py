@@ -12,8 +12,8 @@ import pytest
 from acceleratedjob import cli
 from acceleratedjob.api.names import Manifest
 from acceleratedjob.api.spec import JobSpec
-from acceleratedjob.manifests.env import pod_env
 from docs import reference
+from tests.attempts import env_of
 from tests.contract.documents import DOCUMENTS, PROJECT, jobs, objects, read, snippets
 
 README = read("README.md")
@@ -67,7 +67,7 @@ def test_the_same_job_elsewhere_is_the_same() -> None:
     pods = ours["spec"]["replicas"]
     roles = theirs["spec"]["pytorchReplicaSpecs"].values()
     assert pods == indexed["spec"]["completions"] == sum(role["replicas"] for role in roles)
-    env = pod_env(JobSpec.from_manifest(ours), attempt=0, index=1)
+    env = env_of(JobSpec.from_manifest(ours), attempt=0, index=1)
     assert env["PET_NPROC_PER_NODE"] == theirs["spec"]["nprocPerNode"]
     for other in (*containers(indexed), *containers(theirs)):
         assert {**other, **container} == other | {

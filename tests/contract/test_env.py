@@ -13,6 +13,7 @@ from runtime.config.settings import Settings, env_name
 from runtime.errors import WorldError
 from runtime.launch.__main__ import plan
 from runtime.world.contract import Job, World
+from tests.attempts import env_of
 from tests.operator.builders import UID, spec
 
 ROOT = Path(__file__).parents[2]
@@ -50,10 +51,7 @@ print(json.dumps(found | {{"seed": torch.initial_seed()}}))
 @pytest.mark.parametrize("replicas", [1, 2, 5])
 def test_every_replica_reads_its_own_place(replicas: int) -> None:
     job = spec(replicas=replicas)
-    worlds = [
-        World.from_env(operator_side.pod_env(job, attempt=4, index=index))
-        for index in range(replicas)
-    ]
+    worlds = [World.from_env(env_of(job, attempt=4, index=index)) for index in range(replicas)]
     assert [(world.rank, world.size) for world in worlds] == [
         (index, replicas) for index in range(replicas)
     ]
@@ -61,7 +59,7 @@ def test_every_replica_reads_its_own_place(replicas: int) -> None:
 
 
 def test_the_jobs_identity_is_read_back() -> None:
-    found = Job.from_env(operator_side.pod_env(spec(), attempt=4, index=1))
+    found = Job.from_env(env_of(spec(), attempt=4, index=1))
     assert found == Job(
         name="digits",
         namespace="research",
@@ -74,13 +72,13 @@ def test_the_jobs_identity_is_read_back() -> None:
 
 
 def test_the_launcher_gives_one_process_the_ranks_that_the_operator_would() -> None:
-    env = operator_side.pod_env(spec(), attempt=0, index=1)
+    env = env_of(spec(), attempt=0, index=1)
     bare = {name: value for name, value in env.items() if name.startswith(("PET_", "ACCELER"))}
     assert World.from_env(plan(["train.py"], bare).env) == World.from_env(env)
 
 
 def test_several_processes_need_a_launcher_and_are_told_so() -> None:
-    env = operator_side.pod_env(spec(processesPerReplica=2), attempt=0, index=1)
+    env = env_of(spec(processesPerReplica=2), attempt=0, index=1)
     with pytest.raises(WorldError, match=r"python -m runtime\.launch"):
         World.from_env(env)
     flags = plan(["train.py"], env).argv
@@ -104,7 +102,7 @@ def test_several_processes_need_a_launcher_and_are_told_so() -> None:
     ],
 )
 def test_every_setting_of_the_spec_is_read_back(field: str, value: object, read: object) -> None:
-    env = operator_side.pod_env(spec(runtime={field: value}), attempt=0, index=0)
+    env = env_of(spec(runtime={field: value}), attempt=0, index=0)
     settings = Settings.from_env(env)
     other = {"backend": "distributed_backend", "sharding": "use_fsdp"}
     name = other.get(field) or next(
@@ -129,7 +127,7 @@ def test_an_accelerator_is_as_the_spec_says(arguments: str, changed: dict[str, o
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE")}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT.format(arguments)],
-        env=kept | {"PYTHONPATH": str(ROOT)} | operator_side.pod_env(job, attempt=0, index=0),
+        env=kept | {"PYTHONPATH": str(ROOT)} | env_of(job, attempt=0, index=0),
         capture_output=True,
         text=True,
         timeout=600,

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from acceleratedjob.api.spec import JobSpec
-from acceleratedjob.manifests.pod import pod
 from acceleratedjob.manifests.podgroup import pod_group
+from tests.attempts import pod_of
 from tests.cluster.jobs import CRD
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -42,12 +42,14 @@ def test_every_folder_is_told_of() -> None:
 @pytest.mark.parametrize("example", FOLDERS)
 def test_an_examples_job_is_taken_by_the_crd_and_makes_two_pods(example: str) -> None:
     job = spec(example)
-    names = [pod(job, attempt=0, index=index)["metadata"]["name"] for index in range(job.size)]
+    names = [
+        pod_of(job, attempt=0, index=index)["metadata"]["name"] for index in range(job.replicas)
+    ]
     assert names == [f"{example}-0-0", f"{example}-0-1"]
 
 
 def test_kueues_example_makes_a_group_of_its_pods() -> None:
-    metadata = pod(spec("kueue"), attempt=0, index=0)["metadata"]
+    metadata = pod_of(spec("kueue"), attempt=0, index=0)["metadata"]
     assert metadata["labels"]["kueue.x-k8s.io/queue-name"] == "team"
     assert metadata["annotations"]["kueue.x-k8s.io/pod-group-total-count"] == "2"
 

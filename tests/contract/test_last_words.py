@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from acceleratedjob.manifests.env import pod_env
 from acceleratedjob.observe.termination import MAX_BYTES, LastWords, read_last_words
 from runtime.world import last_words
+from tests.attempts import env_of
 from tests.operator.builders import spec
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +19,7 @@ SET_UP = "import os; from runtime.world import last_words; last_words.install(os
 
 def start(script: str, env: dict[str, str]) -> "subprocess.Popen[str]":
     """A real process of a pod, or of no job, with nothing of this one's world."""
-    kept = {name: value for name, value in os.environ.items() if name not in pod_env(spec(), **P0)}
+    kept = {name: value for name, value in os.environ.items() if name not in env_of(spec(), **P0)}
     return subprocess.Popen(
         [sys.executable, "-c", script],
         env=kept | {"PYTHONPATH": str(ROOT)} | env,
@@ -38,7 +38,7 @@ def finish(process: "subprocess.Popen[str]") -> str:
 def environment(file: Path, index: int = 1, **fields: object) -> dict[str, str]:
     """What the operator gives to a replica whose message is in a file."""
     job = spec({"terminationMessagePath": str(file)}, **fields)
-    return pod_env(job, attempt=0, index=index)
+    return env_of(job, attempt=0, index=index)
 
 
 @pytest.mark.parametrize(

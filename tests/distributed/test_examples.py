@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from acceleratedjob.api.spec import JobSpec
-from acceleratedjob.manifests.env import pod_env
+from tests.attempts import env_of
 from tests.contract.documents import command
 from tests.distributed.world import ROOT, SCRIPT
 from tests.states import fresh
@@ -117,7 +117,7 @@ def environment(example: str) -> dict[str, str]:
     manifest = yaml.safe_load((ROOT / f"examples/{example}/job.yaml").read_text())
     manifest["metadata"] |= {"namespace": "default", "uid": "u"}
     manifest["spec"] |= {"replicas": 1, "processesPerReplica": 1}
-    env = pod_env(JobSpec.from_manifest(manifest), attempt=0, index=0)
+    env = env_of(JobSpec.from_manifest(manifest), attempt=0, index=0)
     here = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "OMP_NUM_THREADS": "1"}
     return env | here
 

@@ -10,7 +10,7 @@ from acceleratedjob.api.sections import MAX_REPLICAS
 from acceleratedjob.cluster import Change, Changed, Gone, Listed
 from acceleratedjob.controller.cache import Cache
 from acceleratedjob.manifests import network
-from acceleratedjob.manifests import pod as pods
+from tests.attempts import pod_of
 from tests.operator.builders import UID, job, spec
 
 
@@ -18,7 +18,7 @@ def pod(
     index: int = 0, attempt: int = 0, *, at: int = 1, uid: str = "", phase: str = "Pending"
 ) -> Manifest:
     """The manifest of a pod, at a resource version."""
-    made: dict[str, Any] = pods.pod(spec(), attempt=attempt, index=index)
+    made: dict[str, Any] = pod_of(spec(), attempt=attempt, index=index)
     made["metadata"] |= {"uid": uid or f"u{index}", "resourceVersion": f"{at}"}
     return made | {"status": {"phase": phase}}
 

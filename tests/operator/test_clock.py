@@ -11,8 +11,8 @@ from acceleratedjob.api.status import Failure, Status
 from acceleratedjob.api.times import format_time
 from acceleratedjob.cluster import Ref
 from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.manifests import pod
 from acceleratedjob.planner.report import restarting
+from tests.attempts import pod_of
 from tests.operator.builders import NOW, job, spec
 from tests.operator.clockwork import Clock, Fated, Operator
 
@@ -51,7 +51,7 @@ def test_a_pod_whose_node_is_lost_has_its_time_by_whatever_clock(hours: int) -> 
     store = LocalCluster(now=clock.now)
     clock.run_until_complete(store.create(job() | {"status": FAILED.to_manifest()}))
     (owner,) = store.objects(names.KIND)
-    old = pod.pod(spec(), attempt=0, index=0)
+    old = pod_of(spec(), attempt=0, index=0)
     old["metadata"]["ownerReferences"][0]["uid"] = owner["metadata"]["uid"]
     old["spec"]["nodeName"] = "n0"
     made = clock.run_until_complete(store.create(old))

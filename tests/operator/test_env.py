@@ -3,11 +3,13 @@ from dataclasses import replace
 import pytest
 
 from acceleratedjob.api import devices
+from acceleratedjob.api.attempt import Attempt
 from acceleratedjob.api.names import Manifest
-from acceleratedjob.manifests.env import merged, pod_env
+from acceleratedjob.manifests.env import merged
 from acceleratedjob.observe.observed import Observed
 from acceleratedjob.planner.actions import Announce
 from acceleratedjob.planner.planner import plan
+from tests.attempts import env_of
 from tests.operator.builders import CONTAINER, NOW, UID, spec
 
 IDENTITY = {
@@ -23,7 +25,7 @@ ADDRESS = "digits-3-0.digits.research.svc"
 
 
 def test_one_process_a_replica_has_its_rank() -> None:
-    assert pod_env(spec(), attempt=3, index=1) == IDENTITY | {
+    assert env_of(spec(), attempt=3, index=1) == IDENTITY | {
         "ACCELERATEDJOB_PROCESSES_PER_REPLICA": "1",
         "RANK": "1",
         "WORLD_SIZE": "2",
@@ -43,7 +45,7 @@ def test_one_process_a_replica_has_its_rank() -> None:
 
 
 def test_several_processes_a_replica_have_none_before_they_are_started() -> None:
-    env = pod_env(spec(processesPerReplica=4, network={"port": 3000}), attempt=3, index=1)
+    env = env_of(spec(processesPerReplica=4, network={"port": 3000}), attempt=3, index=1)
     assert env == IDENTITY | {
         "ACCELERATEDJOB_PROCESSES_PER_REPLICA": "4",
         "MASTER_ADDR": ADDRESS,
@@ -119,7 +121,7 @@ def limits(**amounts: str) -> dict[str, object]:
 def test_what_depends_on_the_spec(
     container: dict[str, object], fields: dict[str, object], name: str, value: str | None
 ) -> None:
-    assert pod_env(spec(container, **fields), attempt=0, index=0).get(name) == value
+    assert env_of(spec(container, **fields), attempt=0, index=0).get(name) == value
 
 
 @pytest.mark.parametrize(
@@ -157,8 +159,8 @@ def test_auto_is_a_process_for_each_device(
     asked: dict[str, object], processes: int, on_cpu: bool
 ) -> None:
     job = spec({"resources": {"limits": asked}})
-    env = pod_env(job, attempt=0, index=0)
-    assert (job.processes, job.world_size) == (processes, 2 * processes)
+    env = env_of(job, attempt=0, index=0)
+    assert (job.processes, Attempt.full(job).world_size) == (processes, 2 * processes)
     assert env["PET_NPROC_PER_NODE"] == str(processes)
     assert ("ACCELERATE_USE_CPU" in env) == on_cpu
     assert replace(job, processes_per_replica=3).processes == 3
@@ -229,7 +231,7 @@ def pod_of(container: Manifest | None = None, **pod: object) -> Manifest:
 def test_only_what_cannot_have_a_device_is_kept_to_the_cpu(template: Manifest, found: str) -> None:
     job = spec(template=template)
     assert devices.found(template).startswith(found)
-    assert ("ACCELERATE_USE_CPU" in pod_env(job, attempt=0, index=0)) == (found == "no device")
+    assert ("ACCELERATE_USE_CPU" in env_of(job, attempt=0, index=0)) == (found == "no device")
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import pytest
 from acceleratedjob.api.names import Reason
 from acceleratedjob.controller.execute import execute
 from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.manifests.pod_bytes import Gang
 from acceleratedjob.planner.actions import Announce
+from tests.attempts import gang_of
 from tests.operator.builders import spec
 
 TOLD = Announce(Reason.RESTARTING, "Replica 1 exited with code 1")
@@ -30,7 +30,7 @@ def test_an_event_is_told_once_an_attempt(told: list[tuple[Announce, int]], even
     async def tell() -> None:
         for second, (event, attempt) in enumerate(told):
             time = f"2026-01-01T12:00:0{second}Z"
-            assert await execute(cluster, Gang(spec(), attempt), event, time=time) is None
+            assert await execute(cluster, gang_of(spec(), attempt), event, time=time) is None
 
     asyncio.run(tell())
     assert len(cluster.objects("Event")) == events
@@ -41,7 +41,7 @@ def test_a_job_made_anew_tells_its_own_events() -> None:
 
     async def tell() -> None:
         for uid in ("a", "b"):
-            await execute(cluster, Gang(replace(spec(), uid=uid), 0), TOLD, time="")
+            await execute(cluster, gang_of(replace(spec(), uid=uid), 0), TOLD, time="")
 
     asyncio.run(tell())
     assert len(cluster.objects("Event")) == 2

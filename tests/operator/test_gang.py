@@ -4,8 +4,7 @@ from typing import Any
 import pytest
 
 from acceleratedjob.cluster import Ref
-from acceleratedjob.manifests.pod import pod
-from acceleratedjob.manifests.pod_bytes import Gang
+from tests.attempts import gang_of, pod_of
 from tests.operator.builders import spec
 
 AUTHORS = {"env": [{"name": "TEXT", "value": "-1 é\n{index}"}]}
@@ -24,9 +23,9 @@ SPECS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("fields", SPECS.values(), ids=SPECS)
 def test_each_pod_is_as_if_it_was_made_alone(fields: dict[str, Any]) -> None:
     made = spec(AUTHORS, **fields)
-    gang = Gang(made, 3)
-    for index in range(made.size):
+    gang = gang_of(made, 3)
+    for index in range(made.replicas):
         rendered = gang.pod(index)
-        assert json.loads(rendered.body) == pod(made, attempt=3, index=index)
+        assert json.loads(rendered.body) == pod_of(made, attempt=3, index=index)
         assert rendered.ref == Ref("Pod", made.namespace, f"{made.name}-3-{index}")
         assert rendered.is_checked == (index == 0)

@@ -10,10 +10,9 @@ from acceleratedjob.cluster import Ref
 from acceleratedjob.controller.execute import execute
 from acceleratedjob.errors import NotFound, Refused
 from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.manifests.pod import pod
-from acceleratedjob.manifests.pod_bytes import Gang
 from acceleratedjob.manifests.podgroup import pod_group
 from acceleratedjob.planner.actions import CreatePodGroup, DeletePodGroup
+from tests.attempts import gang_of, pod_of
 from tests.operator.builders import CONTAINER, UID, spec
 
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -25,8 +24,8 @@ def template(**fields: object) -> Manifest:
 
 def difference(scheduling: Manifest, **fields: object) -> Manifest:
     """What a job's scheduling adds to a pod: to labels, annotations and spec."""
-    made = pod(spec(scheduling=scheduling, **fields), attempt=2, index=1)
-    plain = pod(spec(**fields), attempt=2, index=1)
+    made = pod_of(spec(scheduling=scheduling, **fields), attempt=2, index=1)
+    plain = pod_of(spec(**fields), attempt=2, index=1)
     parts = {
         "labels": (made["metadata"]["labels"], plain["metadata"]["labels"]),
         "annotations": (made["metadata"]["annotations"], plain["metadata"]["annotations"]),
@@ -101,7 +100,7 @@ def test_an_exclusive_job_keeps_its_pods_together_and_others_away() -> None:
     theirs = {"labelSelector": {}, "topologyKey": "x"}
     given = {"nodeAffinity": {"a": 1}, "podAffinity": {REQUIRED: [theirs]}}
     job = spec(scheduling={"exclusiveTopologyKey": "rack"}, **template(affinity=given))
-    made = pod(job, attempt=2, index=0)
+    made = pod_of(job, attempt=2, index=0)
     attempt = {"accelerated.dev/job-uid": UID, "accelerated.dev/attempt": "2"}
     assert made["metadata"]["labels"].items() >= attempt.items()
     own = {
@@ -166,7 +165,7 @@ def test_others_have_no_pod_group(gang: str) -> None:
     assert pod_group(spec(scheduling={"gang": gang} | queue)) is None
 
 
-def gang_of(replicas: int) -> JobSpec:
+def with_group(replicas: int) -> JobSpec:
     return spec(replicas=replicas, scheduling={"gang": "volcano"})
 
 
@@ -175,13 +174,13 @@ def test_the_group_of_a_job_that_was_changed_while_suspended_is_made_anew() -> N
         cluster = LocalCluster()
         made = []
         for replicas in (2, 2, 3):
-            found = await execute(cluster, Gang(gang_of(replicas), 0), CreatePodGroup(), time="")
+            found = await execute(cluster, gang_of(with_group(replicas)), CreatePodGroup(), time="")
             assert found is not None
             made.append((found["metadata"]["uid"], found["spec"]["minMember"]))
         assert (made[0], made[2][1]) == (made[1], 3)
         for _ in range(2):
             removal = DeletePodGroup("volcano")
-            assert await execute(cluster, Gang(gang_of(3), 0), removal, time="") is None
+            assert await execute(cluster, gang_of(with_group(3)), removal, time="") is None
         return cluster.objects("PodGroup")
 
     assert asyncio.run(scenario()) == []
@@ -204,7 +203,7 @@ def test_a_group_says_no_more_than_the_job_does_now(
         cluster, uids = LocalCluster(), []
         for wishes in (before, after):
             job = spec(scheduling={"gang": "volcano"} | wishes)
-            found = await execute(cluster, Gang(job, 0), CreatePodGroup(), time="")
+            found = await execute(cluster, gang_of(job, 0), CreatePodGroup(), time="")
             assert found is not None
             cluster.change(Ref.of(found), lambda it: it["spec"].setdefault("queue", "default"))
             uids.append(found["metadata"]["uid"])
@@ -225,19 +224,19 @@ class Unreadable(LocalCluster):
 
 def test_who_may_not_see_groups_has_none_to_remove() -> None:
     removal = DeletePodGroup("volcano")
-    assert asyncio.run(execute(Unreadable(), Gang(spec(), 0), removal, time="")) is None
+    assert asyncio.run(execute(Unreadable(), gang_of(spec(), 0), removal, time="")) is None
 
 
 def test_a_group_of_the_same_name_that_is_not_ours_is_left_alone() -> None:
     async def scenario() -> None:
         cluster = LocalCluster()
-        theirs = pod_group(gang_of(2))
+        theirs = pod_group(with_group(2))
         assert theirs is not None
         theirs["metadata"]["ownerReferences"] = []
         await cluster.create(theirs)
         with pytest.raises(Refused, match="is not this job's"):
-            await execute(cluster, Gang(gang_of(2), 0), CreatePodGroup(), time="")
-        await execute(cluster, Gang(gang_of(2), 0), DeletePodGroup("volcano"), time="")
+            await execute(cluster, gang_of(with_group(2)), CreatePodGroup(), time="")
+        await execute(cluster, gang_of(with_group(2)), DeletePodGroup("volcano"), time="")
         assert await cluster.read(Ref.of(theirs))
 
     asyncio.run(scenario())
@@ -256,4 +255,4 @@ def test_a_cluster_without_the_scheduler_says_what_to_install() -> None:
     with pytest.raises(
         Refused, match=r"install Volcano .* or choose another spec\.scheduling\.gang"
     ):
-        asyncio.run(execute(WithoutGroups(), Gang(gang_of(2), 0), CreatePodGroup(), time=""))
+        asyncio.run(execute(WithoutGroups(), gang_of(with_group(2)), CreatePodGroup(), time=""))

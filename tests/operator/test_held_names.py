@@ -9,7 +9,7 @@ from acceleratedjob.api.names import Manifest
 from acceleratedjob.api.status import Status
 from acceleratedjob.cluster import Ref
 from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.manifests import pod
+from tests.attempts import pod_of
 from tests.operator.builders import job, spec
 from tests.operator.clockwork import Clock, Fated, Operator
 
@@ -29,7 +29,7 @@ class Again:
         self.pass_time(1)
 
     def left_behind(self, index: int, owner: str) -> Manifest:
-        old = pod.pod(spec(), attempt=0, index=index)
+        old = pod_of(spec(), attempt=0, index=index)
         old["metadata"]["ownerReferences"][0]["name"] = "digits" if owner else "another"
         old["metadata"]["ownerReferences"][0]["uid"] = owner or "another"
         old["spec"]["nodeName"] = "dead"

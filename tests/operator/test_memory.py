@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from acceleratedjob.api import names
+from acceleratedjob.api.attempt import Attempt
 from acceleratedjob.api.names import Manifest
 from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.api.status import Status
@@ -215,7 +216,10 @@ def test_what_pods_were_not_made_from_is_the_next_attempts(
     status = made.status
     assert (status.phase, status.attempt, status.restarts) == ("Restarting", 1, 0)
     assert actions(made) == [DeletePod(each.name, each.uid, None) for each in pods]
-    assert (status.world_size, status.spec_hash) == (changed.world_size, changed.fingerprint)
+    assert (status.world_size, status.spec_hash) == (
+        Attempt.full(changed).world_size,
+        changed.fingerprint,
+    )
     after = plan(changed, seen(status), NOW)
     assert actions(after) == [CreatePod(1, index) for index in range(3)]
 

@@ -136,7 +136,7 @@ def test_of_a_long_log_the_end_is_kept_where_the_exception_is(status: dict[str, 
     seen = read_pod(raw(status))
     assert seen is not None
     (cause,) = causes(Observed(pods=(seen,)), TIME)
-    told = failure(cause, spec())
+    told = failure(cause, 1)
     assert told.message.startswith(("exited with code 3: …", "failed: init container a exited"))
     assert told.message.endswith("ValueError: the cause")
     decided = decide(cause, Status(), spec())

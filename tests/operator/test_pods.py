@@ -2,8 +2,9 @@ import pytest
 
 from acceleratedjob.api.names import Manifest
 from acceleratedjob.manifests.network import network_policy, service
-from acceleratedjob.manifests.pod import pod, shared_memory_size
+from acceleratedjob.manifests.pod import shared_memory_size
 from acceleratedjob.observe.pod import read_pod
+from tests.attempts import pod_of
 from tests.operator.builders import CONTAINER, UID, spec
 
 
@@ -12,7 +13,7 @@ def template(metadata: Manifest | None = None, **fields: object) -> Manifest:
 
 
 def test_a_pod_has_its_name_its_owner_and_no_access_to_the_api() -> None:
-    made = pod(spec(), attempt=2, index=1)
+    made = pod_of(spec(), attempt=2, index=1)
     assert made["metadata"]["name"] == "digits-2-1"
     assert made["metadata"]["labels"] | {} == {
         "sidecar.istio.io/inject": "false",
@@ -40,7 +41,7 @@ def test_a_pod_has_its_name_its_owner_and_no_access_to_the_api() -> None:
 def test_the_template_is_not_changed_and_its_wishes_stand() -> None:
     given = template(automountServiceAccountToken=True, nodeSelector={"gpu": "yes"})
     job = spec(template=given)
-    made = pod(job, attempt=0, index=0)
+    made = pod_of(job, attempt=0, index=0)
     assert made["spec"]["automountServiceAccountToken"] is True
     assert made["spec"]["nodeSelector"] == {"gpu": "yes"}
     assert job.template == given
@@ -48,13 +49,13 @@ def test_the_template_is_not_changed_and_its_wishes_stand() -> None:
 
 def test_a_mesh_is_joined_if_the_template_says_so() -> None:
     given = template(metadata={"labels": {"sidecar.istio.io/inject": "true"}})
-    labels = pod(spec(template=given), attempt=0, index=0)["metadata"]["labels"]
+    labels = pod_of(spec(template=given), attempt=0, index=0)["metadata"]["labels"]
     assert labels["sidecar.istio.io/inject"] == "true"
 
 
 def test_only_the_training_container_gets_the_environment() -> None:
     sidecar = {"name": "logs", "image": "logs:1"}
-    made = pod(spec(template=template(containers=[sidecar, CONTAINER])), attempt=0, index=0)
+    made = pod_of(spec(template=template(containers=[sidecar, CONTAINER])), attempt=0, index=0)
     assert made["spec"]["containers"][0] == sidecar
     assert made["spec"]["containers"][1]["env"][0]["name"] == "ACCELERATEDJOB_NAME"
     assert made["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"] == "trainer"
@@ -71,14 +72,14 @@ def test_only_the_training_container_gets_the_environment() -> None:
 def test_shared_memory(limits: Manifest, fields: Manifest, size: str | None) -> None:
     job = spec({"resources": {"limits": limits}}, sharedMemory=fields)
     assert shared_memory_size(job) == size
-    volume = pod(job, attempt=0, index=0)["spec"]["volumes"][0]["emptyDir"]
+    volume = pod_of(job, attempt=0, index=0)["spec"]["volumes"][0]["emptyDir"]
     assert volume == {"medium": "Memory"} | ({"sizeLimit": size} if size else {})
 
 
 @pytest.mark.parametrize("path", ["/dev/shm", "/dev/shm/", "/dev//shm", "/dev/./shm"])  # noqa: S108
 def test_a_mount_of_ones_own_at_dev_shm_stays(path: str) -> None:
     mounts = [{"name": "mine", "mountPath": path}]
-    made = pod(spec({"volumeMounts": mounts}), attempt=0, index=0)
+    made = pod_of(spec({"volumeMounts": mounts}), attempt=0, index=0)
     assert made["spec"]["containers"][0]["volumeMounts"] == mounts
     assert "volumes" not in made["spec"]
 
@@ -90,7 +91,7 @@ def test_a_volume_of_ones_own_may_have_the_name_of_ours() -> None:
     ]
     mount = {"name": "shared-memory", "mountPath": "/plasma"}
     given = template(volumes=own, containers=[CONTAINER | {"volumeMounts": [mount]}])
-    made = pod(spec(template=given), attempt=0, index=0)["spec"]
+    made = pod_of(spec(template=given), attempt=0, index=0)["spec"]
     assert made["volumes"][:2] == own
     ours = made["volumes"][2]["name"]
     assert ours not in ("shared-memory", "shared-memory-1")
@@ -114,7 +115,7 @@ def test_a_volume_of_ones_own_may_have_the_name_of_ours() -> None:
     ],
 )
 def test_pods_find_each_other_by_the_clusters_dns(fields: Manifest, policy: str | None) -> None:
-    made = pod(spec(template=template(**fields)), attempt=0, index=0)["spec"]
+    made = pod_of(spec(template=template(**fields)), attempt=0, index=0)["spec"]
     assert made.get("dnsPolicy") == policy
 
 
@@ -148,7 +149,7 @@ def test_the_wall_lets_in_the_jobs_own_pods_and_the_operator_where_progress_is_t
 
 
 def test_a_pod_is_read_back_as_it_was_named() -> None:
-    made = pod(spec(), attempt=12, index=345)
+    made = pod_of(spec(), attempt=12, index=345)
     made["metadata"]["uid"] = "u"
     seen = read_pod(made)
     assert seen is not None

@@ -10,7 +10,7 @@ import pytest
 from acceleratedjob.api.quantity import MAX_LENGTH, parse
 from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.errors import InvalidSpec, shown
-from acceleratedjob.manifests import pod
+from tests.attempts import pod_of
 from tests.operator.builders import job
 
 DIGITS = "1" * 20_000
@@ -62,7 +62,7 @@ def test_a_hostile_quantity_is_refused_at_once_in_few_words(value: Any, place: s
 def test_what_is_within_the_bounds_makes_a_pod_at_once(value: str, resource: str) -> None:
     began = time.process_time()
     spec = JobSpec.from_manifest(in_limits(value, resource))
-    assert pod.pod(spec, attempt=0, index=0)
+    assert pod_of(spec, attempt=0, index=0)
     assert time.process_time() - began < 0.1
 
 

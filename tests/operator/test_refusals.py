@@ -1,7 +1,6 @@
 import pytest
 
 from acceleratedjob.controller.field_path import field_at_fault
-from acceleratedjob.manifests.pod import pod
 from acceleratedjob.planner.actions import (
     Action,
     CreatePod,
@@ -9,12 +8,13 @@ from acceleratedjob.planner.actions import (
     CreatePolicy,
     CreateService,
 )
+from tests.attempts import gang_of, pod_of
 from tests.operator.builders import CONTAINER, spec
 
 SIDECAR = {"name": "logs", "env": [{"name": "A"}]}
 TRAINER = CONTAINER | {"env": [{"name": "ACCELERATE_USE_CPU", "value": "no"}, {"name": "B C"}]}
 JOB = spec(template={"spec": {"containers": [SIDECAR, TRAINER]}})
-THEIRS = pod(JOB, attempt=0, index=0)["spec"]["containers"][1]["env"].index({"name": "B C"})
+THEIRS = pod_of(JOB, attempt=0, index=0)["spec"]["containers"][1]["env"].index({"name": "B C"})
 
 
 @pytest.mark.parametrize(
@@ -45,4 +45,4 @@ THEIRS = pod(JOB, attempt=0, index=0)["spec"]["containers"][1]["env"].index({"na
     ],
 )
 def test_the_jobs_field_at_fault(action: Action, told: str, field: str) -> None:
-    assert field_at_fault(JOB, action, told) == field
+    assert field_at_fault(gang_of(JOB), action, told) == field

@@ -20,7 +20,7 @@ from acceleratedjob.errors import (
     Unavailable,
 )
 from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.manifests.pod import pod
+from tests.attempts import pod_of
 from tests.operator.builders import job
 from tests.operator.clockwork import Clock, Fated, Operator
 from tests.operator.lives import (
@@ -274,7 +274,7 @@ def test_counters_are_written_in_time_while_creations_fail_again_and_again() -> 
     world = World("create Pod", NoAnswer("connection lost"))
     world.pass_time(40)  # the next try is at 63 s
     spec = JobSpec.from_manifest(world.store.objects(names.KIND)[0])
-    world.clock.run_until_complete(world.store.create(pod(spec, attempt=0, index=0)))
+    world.clock.run_until_complete(world.store.create(pod_of(spec, attempt=0, index=0)))
     world.pass_time(8)
     assert status_of(world.store).replicas == 1
     world.close()

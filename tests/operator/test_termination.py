@@ -100,12 +100,12 @@ def test_one_that_misses_others_alone_is_the_cause() -> None:
 )
 def test_the_rank_of_a_failure(processes: int, rank: int | None) -> None:
     job = spec(processesPerReplica=processes)
-    assert failure(first(failed(1, OWN)), job).rank == rank
+    assert failure(first(failed(1, OWN)), job.processes).rank == rank
 
 
 def test_of_several_processes_the_one_that_tells_is_named() -> None:
     words = replace(OWN, rank=3)
-    assert failure(first(failed(1, words)), spec(processesPerReplica=2)).rank == 3
+    assert failure(first(failed(1, words)), 2).rank == 3
 
 
 def test_a_failure_has_what_the_process_told_and_counts_its_victims() -> None:

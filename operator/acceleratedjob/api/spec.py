@@ -87,8 +87,6 @@ class JobSpec(_Spec):
     namespace: str = "default"
     uid: str = ""  # empty for a job that no cluster has stored
     generation: int = 0
-    attempt_size: int | None = None  # replicas of the current attempt, once it is decided
-    attempt_processes: int | None = None  # of each of them, as counted when it was decided
     fingerprints: tuple[str, ...] = ()  # of what pods are made from, see `_fingerprints`
 
     @classmethod
@@ -137,23 +135,10 @@ class JobSpec(_Spec):
         return next(iter(self.fingerprints), None)
 
     @property
-    def size(self) -> int:
-        """The replicas of the current attempt: `replicas`, unless fewer pods found a node."""
-        return self.attempt_size or self.replicas
-
-    @property
     def processes(self) -> int:
-        """The processes per replica; `auto` stands for the number of devices, or for one.
-
-        An attempt keeps its number, even if a later version of the operator counts more devices.
-        """
-        given = self.attempt_processes or self.processes_per_replica
+        """The processes per replica; `auto` stands for the number of devices, or for one."""
+        given = self.processes_per_replica
         return given if isinstance(given, int) else _counted(self)
-
-    @property
-    def world_size(self) -> int:
-        """The number of processes of an attempt."""
-        return self.size * self.processes
 
     @property
     def grace_seconds(self) -> int:

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 
 from acceleratedjob.api import names
 from acceleratedjob.api.names import ConditionType, View
+from acceleratedjob.api.status import Status
 from acceleratedjob.cluster import Changed, Gone, Listed, Ref
 from acceleratedjob.commands import log_reader, table
 from acceleratedjob.commands.log_choice import choose, mixed
 from acceleratedjob.commands.text import aligned
-from acceleratedjob.commands.why import read_status, why
+from acceleratedjob.commands.why import why
 from acceleratedjob.errors import ClusterError, NotFound
 from acceleratedjob.exits import EXIT_FAILED, EXIT_NOT_FOUND, EXIT_UNAVAILABLE, EXIT_USAGE
 from acceleratedjob.kube.client import connect, load_configuration
@@ -60,7 +61,7 @@ async def _list(cluster: KubernetesCluster) -> list[View]:
 
 
 def _exit_code(job: View) -> int:
-    return EXIT_FAILED if read_status(job).holds(ConditionType.FAILED) else 0
+    return EXIT_FAILED if Status.from_manifest(job).holds(ConditionType.FAILED) else 0
 
 
 async def _why(options: argparse.Namespace, cluster: KubernetesCluster) -> int:
@@ -103,7 +104,7 @@ async def _watch(options: argparse.Namespace, cluster: KubernetesCluster) -> int
             print(*aligned([row], widths), flush=True)
         if options.job is not None and gone:
             raise NotFound(f"{options.job} was deleted")
-        if options.job is not None and read_status(job).finished:
+        if options.job is not None and Status.from_manifest(job).finished:
             return _exit_code(job)
     raise AssertionError  # a watch does not end
 

@@ -6,6 +6,7 @@ from typing import TextIO
 
 import yaml
 
+from acceleratedjob.api.attempt import Attempt
 from acceleratedjob.api.names import Manifest
 from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.commands.loading import load
@@ -31,5 +32,6 @@ def _objects(spec: JobSpec) -> Iterator[Manifest]:
     group = pod_group(spec)
     if group is not None:
         yield group
-    for index in range(spec.replicas):
-        yield pod(spec, attempt=0, index=index)
+    attempt = Attempt.full(spec)
+    for index in range(attempt.size):
+        yield pod(spec, attempt=attempt, index=index)

@@ -1,12 +1,10 @@
 """`acceleratedjob why`: explains the status of a job."""
 
-import dataclasses
 from collections.abc import Iterator
 from datetime import datetime
 
 from acceleratedjob.api import devices
 from acceleratedjob.api.names import ConditionType, Phase, View
-from acceleratedjob.api.schema import key
 from acceleratedjob.api.spec import AUTO, JobSpec
 from acceleratedjob.api.status import Condition, Failure, Pending, Status
 from acceleratedjob.api.times import parse_time
@@ -26,16 +24,9 @@ _SINCE: dict[str, ConditionType] = {
 }
 
 
-def read_status(job: View) -> Status:
-    """The status of a job, without fields that only a newer operator knows."""
-    known = {key(field.name) for field in dataclasses.fields(Status)}
-    given = job.get("status") or {}
-    return Status.from_manifest({"status": {k: v for k, v in given.items() if k in known}})
-
-
 def why(job: View, now: datetime) -> list[str]:
     """The lines about a job."""
-    status, name = read_status(job), job["metadata"]["name"]
+    status, name = Status.from_manifest(job), job["metadata"]["name"]
     if status.phase is None:
         made = parse_time(job["metadata"]["creationTimestamp"])
         return [

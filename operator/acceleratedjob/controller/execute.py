@@ -52,7 +52,7 @@ async def execute(cluster: Cluster, gang: Gang, action: Action, *, time: str) ->
     match action:
         case Announce():
             with contextlib.suppress(AlreadyExists):  # this operator created it before a restart
-                await cluster.create(event(spec, action, time, gang.attempt))
+                await cluster.create(event(spec, action, time, gang.attempt.number))
             return None
         case CreatePod(_, index):
             rendered = gang.pod(index)

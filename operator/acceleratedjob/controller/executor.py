@@ -72,7 +72,7 @@ class Executor:
         told = Refusal(
             message=str(error),
             final=final and not isinstance(action, Deletion),
-            field=field_at_fault(gang.spec, action, field),
+            field=field_at_fault(gang, action, field),
         )
         if isinstance(error, Held):
             grace = timedelta(seconds=error.grace_seconds)

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 
+from acceleratedjob.api.attempt import Attempt
 from acceleratedjob.api.names import Manifest
 from acceleratedjob.api.status import Status, is_urgent
 from acceleratedjob.api.times import format_time
@@ -79,12 +80,12 @@ class Reconciler:
         uid, now = job["metadata"]["uid"], self._now()
         observed = self._observe(job)
         spec, plan = decide(job, observed, now, self._specs.read)
-        gang, old = Gang(spec, plan.status.attempt), observed.status
+        gang, old = Gang(spec, Attempt.current(spec, plan.status)), observed.status
         if self._is_due(uid, old, plan) and not await self._write(job, gang, old, plan.status, now):
             return
         self._cache.forget_lost(uid, attempt=plan.status.attempt)
         for step in plan.steps:
-            log.debug("%s", step, extra=about(job, gang.attempt))
+            log.debug("%s", step, extra=about(job, gang.attempt.number))
             await self._executor.take(gang, step, time=format_time(now))
         if plan.requeue_after is not None:
             seconds = min(plan.requeue_after.total_seconds(), LOOK_AGAIN_SECONDS)

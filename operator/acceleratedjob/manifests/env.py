@@ -10,6 +10,7 @@ the same for all processes of the pod.
 from collections.abc import Mapping
 
 from acceleratedjob.api import devices, names, template
+from acceleratedjob.api.attempt import Attempt
 from acceleratedjob.api.names import Manifest
 from acceleratedjob.api.sections import RuntimeSettings
 from acceleratedjob.api.spec import JobSpec
@@ -36,50 +37,50 @@ _SHARDING: dict[str | None, Env] = {
 }
 
 
-def pod_env(spec: JobSpec, *, attempt: int, index: int) -> Env:
+def pod_env(spec: JobSpec, *, attempt: Attempt, index: int) -> Env:
     """All variables of the training container of a replica, in the order of the manifest."""
-    address = names.pod_address(spec.name, spec.namespace, attempt, 0)
-    ranks = _ranks(spec, index) if spec.processes == 1 else {}
+    address = names.pod_address(spec.name, spec.namespace, attempt.number, 0)
+    ranks = _ranks(attempt, index) if attempt.processes == 1 else {}
     return (
         _identity(spec, attempt=attempt, index=index)
         | ranks
         | {"MASTER_ADDR": address, "MASTER_PORT": str(spec.network.port)}
-        | _torchrun(spec, index, address)
+        | _torchrun(spec, attempt, index, address)
         | _termination(spec)
         | {"ACCELERATEDJOB_PROGRESS_PORT": str(spec.network.progress_port)}
         | _runtime(spec.runtime)
-        | _device(spec)
+        | _device(spec, attempt)
     )
 
 
-def _identity(spec: JobSpec, *, attempt: int, index: int) -> Env:
+def _identity(spec: JobSpec, *, attempt: Attempt, index: int) -> Env:
     facts = {
         "NAME": spec.name,
         "NAMESPACE": spec.namespace,
         "UID": spec.uid,
-        "ATTEMPT": attempt,
-        "REPLICAS": spec.size,
+        "ATTEMPT": attempt.number,
+        "REPLICAS": attempt.size,
         "REPLICA_INDEX": index,
-        "PROCESSES_PER_REPLICA": spec.processes,
+        "PROCESSES_PER_REPLICA": attempt.processes,
     }
     return {f"ACCELERATEDJOB_{name}": str(value) for name, value in facts.items()}
 
 
-def _ranks(spec: JobSpec, index: int) -> Env:
+def _ranks(attempt: Attempt, index: int) -> Env:
     return {
         "RANK": str(index),
-        "WORLD_SIZE": str(spec.world_size),
+        "WORLD_SIZE": str(attempt.world_size),
         "LOCAL_RANK": "0",
         "LOCAL_WORLD_SIZE": "1",
         "GROUP_RANK": str(index),
-        "GROUP_WORLD_SIZE": str(spec.size),
+        "GROUP_WORLD_SIZE": str(attempt.size),
     }
 
 
-def _torchrun(spec: JobSpec, index: int, address: str) -> Env:
+def _torchrun(spec: JobSpec, attempt: Attempt, index: int, address: str) -> Env:
     return {
-        "PET_NNODES": str(spec.size),
-        "PET_NPROC_PER_NODE": str(spec.processes),
+        "PET_NNODES": str(attempt.size),
+        "PET_NPROC_PER_NODE": str(attempt.processes),
         "PET_NODE_RANK": str(index),
         "PET_MASTER_ADDR": address,
         "PET_MASTER_PORT": str(spec.network.port),
@@ -106,14 +107,14 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def _device(spec: JobSpec) -> Env:
+def _device(spec: JobSpec, attempt: Attempt) -> Env:
     """The variables that depend on the devices and the CPU limit of the container."""
     env = {}
     if not devices.may_be(spec.template):
         env["ACCELERATE_USE_CPU"] = "true"
     cores = template.limit(spec.template, "cpu")
     if cores is not None:  # torch would start a thread for each core of the node
-        env["OMP_NUM_THREADS"] = str(max(1, int(cores / spec.processes)))
+        env["OMP_NUM_THREADS"] = str(max(1, int(cores / attempt.processes)))
     return env
 
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from acceleratedjob.api import names, template
+from acceleratedjob.api.attempt import Attempt
 from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.manifests import env, podgroup
 from acceleratedjob.manifests.network import owner_reference
@@ -21,7 +22,7 @@ _SPEC_DEFAULTS = {"enableServiceLinks": False, "automountServiceAccountToken": F
 _MESH_LABELS = {"sidecar.istio.io/inject": "false"}
 
 
-def pod(spec: JobSpec, *, attempt: int, index: int) -> names.Manifest:
+def pod(spec: JobSpec, *, attempt: Attempt, index: int) -> names.Manifest:
     """The pod of a replica in an attempt."""
     made = {
         "apiVersion": "v1",
@@ -33,17 +34,17 @@ def pod(spec: JobSpec, *, attempt: int, index: int) -> names.Manifest:
     return made
 
 
-def _metadata(spec: JobSpec, *, attempt: int, index: int) -> names.Manifest:
+def _metadata(spec: JobSpec, *, attempt: Attempt, index: int) -> names.Manifest:
     given = spec.template.get("metadata") or {}
     identity = names.job_labels(spec.name) | {
         names.JOB_UID_LABEL: spec.uid,
-        names.ATTEMPT_LABEL: str(attempt),
+        names.ATTEMPT_LABEL: str(attempt.number),
         names.REPLICA_INDEX_LABEL: str(index),
     }
     labels = _MESH_LABELS | names.APP_LABELS | (given.get("labels") or {}) | identity
     trainer = template.trainer(spec.template)["name"]
     return {
-        "name": names.pod_name(spec.name, attempt, index),
+        "name": names.pod_name(spec.name, attempt.number, index),
         "namespace": spec.namespace,
         "labels": labels,
         "annotations": {**(given.get("annotations") or {}), names.DEFAULT_CONTAINER: trainer},
@@ -51,11 +52,11 @@ def _metadata(spec: JobSpec, *, attempt: int, index: int) -> names.Manifest:
     }
 
 
-def _pod_spec(spec: JobSpec, *, attempt: int, index: int) -> names.Manifest:
+def _pod_spec(spec: JobSpec, *, attempt: Attempt, index: int) -> names.Manifest:
     result: dict[str, Any] = _SPEC_DEFAULTS | copy.deepcopy(dict(spec.template["spec"]))
     result |= {
         "restartPolicy": "Never",
-        "hostname": names.pod_name(spec.name, attempt, index),
+        "hostname": names.pod_name(spec.name, attempt.number, index),
         "subdomain": spec.name,
     }
     container = result["containers"][template.trainer_index(spec.template)]

@@ -4,6 +4,7 @@ import json
 import uuid
 from functools import cached_property
 
+from acceleratedjob.api.attempt import Attempt
 from acceleratedjob.api.names import pod_name
 from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.cluster import Ref, Rendered
@@ -25,7 +26,7 @@ class _Hole(int):
 class Gang:
     """All pods of an attempt, rendered when the first of them is requested."""
 
-    def __init__(self, spec: JobSpec, attempt: int) -> None:
+    def __init__(self, spec: JobSpec, attempt: Attempt) -> None:
         """Args: spec: whose; it need not be one that can be run, as long as no pod is made."""
         self.spec = spec
         self.attempt = attempt
@@ -41,6 +42,6 @@ class Gang:
 
     def pod(self, index: int) -> Rendered:
         """The pod of a replica; the API server validates the fields of the first pod strictly."""
-        name = pod_name(self.spec.name, self.attempt, index)
+        name = pod_name(self.spec.name, self.attempt.number, index)
         body = str(index).encode().join(self._parts)
         return Rendered(Ref("Pod", self.spec.namespace, name), body, is_checked=index == 0)

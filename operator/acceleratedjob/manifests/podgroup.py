@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from acceleratedjob.api import names
+from acceleratedjob.api.attempt import Attempt
 from acceleratedjob.api.names import Manifest
 from acceleratedjob.api.sections import GANG_COSCHEDULING, GANG_KUEUE, GANG_VOLCANO, WITH_POD_GROUP
 from acceleratedjob.api.spec import JobSpec
@@ -74,7 +75,7 @@ def is_same_group(found: names.View, wanted: names.View) -> bool:
     return is_made_so and says_it
 
 
-def join(spec: JobSpec, pod: Manifest, *, attempt: int) -> None:
+def join(spec: JobSpec, pod: Manifest, *, attempt: Attempt) -> None:
     """Add the fields of gang scheduling and of exclusive placement to a pod."""
     scheduling, metadata = spec.scheduling, pod["metadata"]
     scheduler = SCHEDULERS.get(scheduling.gang)
@@ -89,10 +90,10 @@ def join(spec: JobSpec, pod: Manifest, *, attempt: int) -> None:
     if scheduling.priority_class_name is not None:
         pod["spec"]["priorityClassName"] = scheduling.priority_class_name
     if scheduling.exclusive_topology_key is not None:
-        _exclude(pod["spec"], scheduling.exclusive_topology_key, spec.uid, attempt)
+        _exclude(pod["spec"], scheduling.exclusive_topology_key, spec.uid, attempt.number)
 
 
-def _queue(spec: JobSpec, metadata: Manifest, attempt: int) -> None:
+def _queue(spec: JobSpec, metadata: Manifest, attempt: Attempt) -> None:
     """Add the labels of Kueue's plain pod groups; Kueue gates the pods until it admits them all.
 
     Each attempt is a group: Kueue waits for no replacement of a failed pod, and releases the quota
@@ -100,10 +101,10 @@ def _queue(spec: JobSpec, metadata: Manifest, attempt: int) -> None:
     """
     metadata["labels"] |= {
         "kueue.x-k8s.io/queue-name": spec.scheduling.queue,
-        "kueue.x-k8s.io/pod-group-name": f"{spec.name}-{attempt}",
+        "kueue.x-k8s.io/pod-group-name": f"{spec.name}-{attempt.number}",
     }
     metadata["annotations"] |= {
-        "kueue.x-k8s.io/pod-group-total-count": str(spec.size),
+        "kueue.x-k8s.io/pod-group-total-count": str(attempt.size),
         "kueue.x-k8s.io/retriable-in-group": "false",
         "kueue.x-k8s.io/pod-group-pod-index-label": names.REPLICA_INDEX_LABEL,
     }

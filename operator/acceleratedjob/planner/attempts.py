@@ -28,7 +28,7 @@ def suspended(at: Situation) -> Plan | None:
         attempt=at.status.attempt + began,
         terminating=report.terminating(at.observed.pods),
     )
-    status = report.suspended(at.whole, left, at.now)
+    status = report.suspended(at.spec, left, at.now)
     new = not at.status.holds(ConditionType.SUSPENDED)
     event = (Announce(Reason.SUSPENDED, "The job is suspended"),) if new and began else ()
     return Plan(status=status, steps=steps(deletions(at.observed.pods, None), event))
@@ -43,8 +43,9 @@ def failed(at: Situation) -> Plan | None:
     decision = failure_policy.decide(first, at.status, at.spec)
     event = Announce(decision.reason, decision.message, warning=True)
     seen = report.progress(at.spec, at.observed, at.now)
+    entry = failure_policy.failure(first, at.attempt.processes, victims=len(causes) - 1)
     recorded = replace(
-        seen.with_failure(failure_policy.failure(first, at.spec, victims=len(causes) - 1)),
+        seen.with_failure(entry),
         failures_in_a_row=failure_policy.in_a_row(
             at.status, at.spec.failure_policy.backoff, at.now
         ),
@@ -54,7 +55,7 @@ def failed(at: Situation) -> Plan | None:
         return Plan(status=status, steps=(*remains(at, status), (event,)))
     counted = decision.verdict is Verdict.RESTART
     recorded = replace(recorded, terminating=report.terminating(at.observed.pods))
-    status = report.restarting(at.whole, recorded, decision.message, counted=counted, now=at.now)
+    status = report.restarting(at.spec, recorded, decision.message, counted=counted, now=at.now)
     gone = deletions(at.observed.pods, grace_after(recorded.failures[0]))
     return Plan(status=status, steps=steps(gone, (event,)))
 
@@ -65,7 +66,7 @@ def changed(at: Situation) -> Plan | None:
         return None
     told = "The spec was changed while the job was suspended"
     old = replace(at.status, terminating=report.terminating(at.observed.pods))
-    status = report.changing(at.whole, old, told, at.now)
+    status = report.changing(at.spec, old, told, at.now)
     event = Announce(Reason.SPEC_CHANGED, told)
     return Plan(status=status, steps=steps(deletions(at.observed.pods, None), (event,)))
 
@@ -78,11 +79,11 @@ def resized(at: Situation) -> Plan | None:
     if size == at.status.wanted:
         size = _placed(at)
         message = f"no more found a node within {UNSCHEDULABLE_PATIENCE.seconds} s"
-    if size == at.spec.size:
+    if size == at.attempt.size:
         return None
-    told = f"From {at.spec.size} to {size} replicas: {message}"
+    told = f"From {at.attempt.size} to {size} replicas: {message}"
     old = replace(at.status, terminating=report.terminating(at.observed.pods))
-    status = report.resizing(replace(at.whole, attempt_size=size), old, told, at.now)
+    status = report.resizing(at.spec, old, size, told, at.now)
     event = Announce(Reason.RESIZING, told)
     return Plan(status=status, steps=steps(deletions(at.observed.pods, None), (event,)))
 
@@ -97,7 +98,7 @@ def held(at: Situation) -> Plan | None:
         return None
     told = f"Pod {refusal.holder} has not stopped in its time; the next attempt's names are free"
     old = replace(at.status, terminating=report.terminating(at.observed.pods))
-    status = report.renaming(at.whole, old, told, at.now)
+    status = report.renaming(at.spec, old, told, at.now)
     event = Announce(Reason.NAME_TAKEN, told, warning=True)
     return Plan(status=status, steps=steps(deletions(at.observed.pods, None), (event,)))
 
@@ -112,7 +113,7 @@ def _placed(at: Situation) -> int:
     }
     longest = at.now - min(homeless.values(), default=at.now)
     if elastic is None or not homeless or longest < UNSCHEDULABLE_PATIENCE:
-        return at.spec.size
+        return at.attempt.size
     with_node = {index for index, pod in at.current.items() if pod.node is not None}
     placed = len(with_node | at.completed)
-    return placed if placed >= elastic.min_replicas else at.spec.size
+    return placed if placed >= elastic.min_replicas else at.attempt.size

@@ -90,11 +90,11 @@ def refused(at: Situation) -> Plan | None:
 
 def succeeded(at: Situation) -> Plan | None:
     """Every replica has exited with 0: the job succeeds, unless its spec has changed since."""
-    if len(at.completed) < at.spec.size or not at.is_as_made:
+    if len(at.completed) < at.attempt.size or not at.is_as_made:
         return None
     seen = report.progress(at.spec, at.observed, at.now)
     status = report.succeeded(at.spec, seen, at.now)
-    event = Announce(Reason.SUCCEEDED, f"All {at.spec.size} replicas have succeeded")
+    event = Announce(Reason.SUCCEEDED, f"All {at.attempt.size} replicas have succeeded")
     return Plan(status=status, steps=(*remains(at, status), (event,)))
 
 

@@ -103,14 +103,20 @@ def _judge(cause: Cause, spec: JobSpec) -> tuple[Verdict, Reason, str]:
     return next(row[1:] for row in DEFAULT_RULES if row[0](cause))
 
 
-def failure(cause: Cause, spec: JobSpec, *, victims: int = 0) -> Failure:
-    """The entry in the status; `victims` is the number of other replicas that have failed."""
+def failure(cause: Cause, processes: int, *, victims: int = 0) -> Failure:
+    """The entry in the status.
+
+    Args:
+        cause: the failure.
+        processes: the number of processes per replica.
+        victims: the number of other replicas that have failed.
+    """
     pod, ending = cause.pod, cause.pod.ending
     words = ending.last_words if ending else None
     return Failure(
         attempt=pod.attempt,
         replica=pod.index,
-        rank=_rank(pod, spec),
+        rank=_rank(pod, processes),
         pod=pod.name,
         node=pod.node,
         exit_code=ending.exit_code if ending else None,
@@ -125,13 +131,13 @@ def failure(cause: Cause, spec: JobSpec, *, victims: int = 0) -> Failure:
     )
 
 
-def _rank(pod: Pod, spec: JobSpec) -> int | None:
+def _rank(pod: Pod, processes: int) -> int | None:
     """The rank that failed; of several processes in a pod, only one that reported itself."""
-    if spec.processes == 1:
+    if processes == 1:
         return pod.index
     words = pod.ending.last_words if pod.ending else None
     told = words.rank if words else None
-    return told if told is not None and told // spec.processes == pod.index else None
+    return told if told is not None and told // processes == pod.index else None
 
 
 def in_a_row(status: Status, backoff: Backoff, now: datetime) -> int:

@@ -32,7 +32,8 @@ def failed(at: Situation) -> Plan | None:
     first, *others = sorted(at.causes)
     told = f"{subject(first.pod)} {first.message}; no other attempt can begin: {at.invalid}"
     seen = report.progress(at.spec, at.observed, at.now)
-    recorded = seen.with_failure(failure_policy.failure(first, at.spec, victims=len(others)))
+    entry = failure_policy.failure(first, at.attempt.processes, victims=len(others))
+    recorded = seen.with_failure(entry)
     status = report.failed(at.spec, recorded, Reason.INVALID_SPEC, told, at.now)
     event = Announce(Reason.INVALID_SPEC, told, warning=True)
     return Plan(status=status, steps=(*remains(at, status), (event,)))

@@ -15,7 +15,7 @@ from acceleratedjob.api.status import Status
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.observe.observed import Observed
 from acceleratedjob.planner import attempts, completion, deadlines, invalid, startup
-from acceleratedjob.planner.state import Plan, Situation, Stage, of_attempt
+from acceleratedjob.planner.state import Plan, Situation, Stage
 
 # The first stage that applies makes the plan.
 STAGES: tuple[Stage, ...] = (
@@ -57,7 +57,7 @@ def plan(
         now: the current time, aware, in UTC.
         refused: why the spec is invalid; `spec` then has the fields that could be read.
     """
-    situation = Situation(of_attempt(spec, observed.status), observed, now, refused)
+    situation = Situation(spec, observed, now, refused)
     plans = (stage(situation) for stage in (INVALID_STAGES if refused else STAGES))
     made = invalid.told(situation, next(found for found in plans if found is not None))
     due = [made.requeue_after] if made.requeue_after is not None else []
@@ -77,8 +77,7 @@ def decide(
         spec = read(job)
     except InvalidSpec as error:
         refused, spec = error, _as_made(JobSpec.from_refused(job), observed.status)
-    made = plan(spec, observed, now, refused)
-    return of_attempt(spec, made.status), made
+    return spec, plan(spec, observed, now, refused)
 
 
 def _as_made(spec: JobSpec, status: Status) -> JobSpec:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from acceleratedjob.api import names
+from acceleratedjob.api.attempt import Attempt
 from acceleratedjob.api.clocks import Wait, written
 from acceleratedjob.api.indexes import format_indexes
 from acceleratedjob.api.names import ConditionType, Phase, Reason
@@ -31,16 +32,17 @@ MAX_PENDING = 5
 def progress(spec: JobSpec, observed: Observed, now: datetime) -> Status:
     """The status of a running job: counters, phase, conditions, and why pods do not run."""
     old = observed.status
-    members = observed.members(spec.size)
+    attempt = Attempt.current(spec, old)
+    members = observed.members(attempt.size)
     present = list(members.pods)
-    others = [pod for pod in observed.pods if not observed.is_member(pod, spec.size)]
-    done = {index for index in members.completed if index < spec.size}
+    others = [pod for pod in observed.pods if not observed.is_member(pod, attempt.size)]
+    done = {index for index in members.completed if index < attempt.size}
     ready = sum(pod.ready for pod in present if pod.index not in done)
     up = ready + len(done)
     status = replace(
-        _described(spec, old),
-        phase=str(_phase(spec, old, present, done, up)),
-        ready_ratio=f"{up}/{spec.size}",
+        _described(spec, old, attempt),
+        phase=str(_phase(attempt, old, present, done, up)),
+        ready_ratio=f"{up}/{attempt.size}",
         replicas=len(present),
         ready=ready,
         succeeded=len(done),
@@ -49,11 +51,11 @@ def progress(spec: JobSpec, observed: Observed, now: datetime) -> Status:
         failed=sum(pod.ending is not None and pod.index not in done for pod in present),
         terminating=terminating(others),
         start_time=old.start_time or format_time(now),
-        ready_time=old.ready_time or (format_time(now) if up >= spec.size else None),
-        pending=_pending(spec, present, done, observed, now),
+        ready_time=old.ready_time or (format_time(now) if up >= attempt.size else None),
+        pending=_pending(attempt, present, done, observed, now),
         waits=_waits(present, done, old, now),
     )
-    conditions = [_scheduled(spec, present, done), _ready(spec, up)]
+    conditions = [_scheduled(spec, attempt, present, done), _ready(spec, attempt, up)]
     if old.holds(ConditionType.SUSPENDED):
         conditions.append(_condition(ConditionType.SUSPENDED, False, Reason.RESUMED, "", spec))
     return with_conditions(status, conditions, now)
@@ -64,25 +66,27 @@ def terminating(pods: Iterable[Pod]) -> int:
     return sum(not pod.stopped for pod in pods)
 
 
-def _described(spec: JobSpec, old: Status) -> Status:
-    """The fields that follow from the spec alone."""
-    selector = names.pod_selector(spec.name, spec.uid) | {names.ATTEMPT_LABEL: str(old.attempt)}
+def _described(spec: JobSpec, old: Status, attempt: Attempt) -> Status:
+    """The fields that follow from the spec and from which attempt it is."""
+    number = {names.ATTEMPT_LABEL: str(attempt.number)}
+    selector = names.pod_selector(spec.name, spec.uid) | number
     return replace(
         old,
-        size=spec.size,
+        attempt=attempt.number,
+        size=attempt.size,
         wanted=spec.replicas,
-        world_size=spec.world_size,
-        processes_per_replica=spec.processes,
+        world_size=attempt.world_size,
+        processes_per_replica=attempt.processes,
         selector=",".join(f"{key}={value}" for key, value in selector.items()),
         observed_generation=spec.generation,
         spec_hash=spec.fingerprint,
     )
 
 
-def _phase(spec: JobSpec, old: Status, present: list[Pod], done: set[int], up: int) -> Phase:
-    if up >= spec.size:
+def _phase(attempt: Attempt, old: Status, present: list[Pod], done: set[int], up: int) -> Phase:
+    if up >= attempt.size:
         return Phase.RUNNING
-    if len(_placed(present, done)) >= spec.size:
+    if len(_placed(present, done)) >= attempt.size:
         return Phase.STARTING
     if not present and old.phase in (Phase.RESTARTING, Phase.RESIZING):
         return Phase(old.phase)
@@ -111,7 +115,7 @@ def _since(known: datetime | None, now: datetime) -> str:
 
 
 def _pending(
-    spec: JobSpec, present: list[Pod], done: set[int], observed: Observed, now: datetime
+    attempt: Attempt, present: list[Pod], done: set[int], observed: Observed, now: datetime
 ) -> tuple[Pending, ...]:
     """Why pods do not run, the most frequent reason first; synonymous reasons count as one."""
     old, clocks = observed.status, observed.status.clocks
@@ -130,7 +134,7 @@ def _pending(
     largest = sorted(groups.values(), key=len, reverse=True)[:MAX_PENDING]
     entries = [entry(group) for group in largest]
     if observed.refusal is not None:
-        missing = max(1, spec.size - len(present))
+        missing = max(1, attempt.size - len(present))
         message = without_names(observed.refusal.message)
         refused = Waiting(reason=Reason.REFUSED, message=message)
         since = _since(old.waiting_since(Reason.REFUSED), now)
@@ -183,26 +187,26 @@ def _placed(present: list[Pod], done: set[int]) -> set[int]:
     return done.union(placed)
 
 
-def _scheduled(spec: JobSpec, present: list[Pod], done: set[int]) -> Condition:
+def _scheduled(spec: JobSpec, attempt: Attempt, present: list[Pod], done: set[int]) -> Condition:
     placed = len(_placed(present, done))
-    message = f"{placed} of {spec.size} pods have a node"
-    holds = placed >= spec.size
+    message = f"{placed} of {attempt.size} pods have a node"
+    holds = placed >= attempt.size
     reason = Reason.ALL_SCHEDULED if holds else Reason.WAITING_FOR_NODES
     return _condition(ConditionType.SCHEDULED, holds, reason, message, spec)
 
 
-def _ready(spec: JobSpec, up: int) -> Condition:
-    holds = up >= spec.size
+def _ready(spec: JobSpec, attempt: Attempt, up: int) -> Condition:
+    holds = up >= attempt.size
     reason = Reason.ALL_READY if holds else Reason.WAITING_FOR_REPLICAS
-    message = f"{up} of {spec.size} replicas are ready or have succeeded"
+    message = f"{up} of {attempt.size} replicas are ready or have succeeded"
     return _condition(ConditionType.READY, holds, reason, message, spec)
 
 
-def _without_pods(status: Status, spec: JobSpec) -> Status:
-    """The status between two attempts, when no pod of the next one exists."""
+def _without_pods(status: Status, spec: JobSpec, attempt: Attempt) -> Status:
+    """The status before an attempt, when none of its pods exists."""
     return replace(
-        _described(spec, status),
-        ready_ratio=f"0/{spec.size}",
+        _described(spec, status, attempt),
+        ready_ratio=f"0/{attempt.size}",
         replicas=0,
         ready=0,
         succeeded=0,
@@ -218,7 +222,7 @@ def _without_pods(status: Status, spec: JobSpec) -> Status:
 def suspended(spec: JobSpec, status: Status, now: datetime) -> Status:
     """The status of a suspended job: no pods, no deadline, and no decided size."""
     idle = replace(
-        _without_pods(status, spec),
+        _without_pods(status, spec, Attempt.full(spec, status.attempt)),
         phase=str(Phase.SUSPENDED),
         size=None,
         wanted=None,
@@ -241,10 +245,10 @@ def restarting(
     return _next_attempt(spec, moved, (Phase.RESTARTING, Reason.RESTARTING, message), now)
 
 
-def resizing(spec: JobSpec, status: Status, message: str, now: datetime) -> Status:
-    """The status at a resize; `spec` has the new size."""
+def resizing(spec: JobSpec, status: Status, size: int, message: str, now: datetime) -> Status:
+    """The status at a resize to a number of replicas."""
     moved = replace(status, resizes=status.resizes + 1)
-    return _next_attempt(spec, moved, (Phase.RESIZING, Reason.RESIZING, message), now)
+    return _next_attempt(spec, moved, (Phase.RESIZING, Reason.RESIZING, message), now, size)
 
 
 def changing(spec: JobSpec, status: Status, message: str, now: datetime) -> Status:
@@ -258,15 +262,21 @@ def renaming(spec: JobSpec, status: Status, message: str, now: datetime) -> Stat
 
 
 def _next_attempt(
-    spec: JobSpec, status: Status, why: tuple[Phase, Reason, str], now: datetime
+    spec: JobSpec,
+    status: Status,
+    why: tuple[Phase, Reason, str],
+    now: datetime,
+    size: int | None = None,
 ) -> Status:
+    """The status at the beginning of an attempt; of the full size, unless another one is given."""
     phase, reason, message = why
-    moved = replace(status, attempt=status.attempt + 1, phase=str(phase))
+    attempt = Attempt(status.attempt + 1, size or spec.replicas, spec.processes)
+    moved = replace(status, phase=str(phase))
     off = [
         _condition(ConditionType.SCHEDULED, False, reason, "", spec),
         _condition(ConditionType.READY, False, reason, message, spec),
     ]
-    return with_conditions(_without_pods(moved, spec), off, now)
+    return with_conditions(_without_pods(moved, spec, attempt), off, now)
 
 
 def failed(spec: JobSpec, status: Status, reason: Reason, message: str, now: datetime) -> Status:
@@ -302,7 +312,7 @@ def succeeded(spec: JobSpec, status: Status, now: datetime) -> Status:
         pending=(),
         waits=(),
     )
-    message = f"All {spec.size} replicas have succeeded"
+    message = f"All {Attempt.current(spec, status).size} replicas have succeeded"
     changed = [  # Ready holds of a job that is as it should be, which kstatus waits for
         _condition(ConditionType.READY, True, Reason.FINISHED, message, spec),
         _condition(ConditionType.COMPLETE, True, Reason.SUCCEEDED, message, spec),

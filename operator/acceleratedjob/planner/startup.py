@@ -115,7 +115,7 @@ def creating(at: Situation) -> Plan | None:
     if not missing and not objects:
         return None
     creations = tuple(CreatePod(at.status.attempt, index) for index in missing)
-    last = creations[-1:] if missing[-1:] == [at.spec.size - 1] else ()
+    last = creations[-1:] if missing[-1:] == [at.attempt.size - 1] else ()
     first = creations[: len(creations) - len(last)]
     resumed = at.status.holds(ConditionType.SUSPENDED) and at.status.attempt > 0
     event = (Announce(Reason.RESUMED, "The job is resumed"),) if resumed else _uncertain(at)
@@ -130,8 +130,11 @@ def _uncertain(at: Situation) -> tuple[Action, ...]:
         return ()
     if not any(True for _ in devices.uncounted(spec.template)):
         return ()
-    told = f"processesPerReplica auto is {spec.processes}: there is {devices.found(spec.template)}"
-    return (Announce(Reason.DEVICES_NOT_COUNTED, f"{told}; set it if they are several"),)
+    told = (
+        f"processesPerReplica auto is {at.attempt.processes}: there is "
+        f"{devices.found(spec.template)}; set it if they are several"
+    )
+    return (Announce(Reason.DEVICES_NOT_COUNTED, told),)
 
 
 def running(at: Situation) -> Plan:

@@ -1,10 +1,11 @@
 """The input and the output of a stage: the situation of a job, and a plan."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
+from acceleratedjob.api.attempt import Attempt
 from acceleratedjob.api.names import STOPPED_EXIT_CODE, Reason
 from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.api.status import Failure, Status
@@ -53,10 +54,10 @@ class Situation:
         """The status as last written."""
         return self.observed.status
 
-    @property
-    def whole(self) -> JobSpec:
-        """The spec in its full size, in which the next attempt starts."""
-        return replace(self.spec, attempt_size=None, attempt_processes=None)
+    @cached_property
+    def attempt(self) -> Attempt:
+        """The current attempt."""
+        return Attempt.current(self.spec, self.status)
 
     @property
     def is_as_made(self) -> bool:
@@ -67,7 +68,7 @@ class Situation:
     @cached_property
     def members(self) -> Observed:
         """The observed state, reduced to the pods of the current attempt."""
-        return self.observed.members(self.spec.size)
+        return self.observed.members(self.attempt.size)
 
     @cached_property
     def current(self) -> dict[int, Pod]:
@@ -79,19 +80,19 @@ class Situation:
     @cached_property
     def old(self) -> tuple[Pod, ...]:
         """The pods to delete: those of another attempt, or with an index beyond the size."""
-        seen, size = self.observed, self.spec.size
+        seen, size = self.observed, self.attempt.size
         return tuple(pod for pod in seen.pods if not seen.is_member(pod, size))
 
     @cached_property
     def missing(self) -> list[int]:
         """The indices of replicas that have no pod and have not succeeded."""
         there = self.completed.union(self.current)
-        return [index for index in range(self.spec.size) if index not in there]
+        return [index for index in range(self.attempt.size) if index not in there]
 
     @cached_property
     def completed(self) -> frozenset[int]:
         """The indices of replicas that have succeeded; their pods may be gone."""
-        return frozenset(index for index in self.members.completed if index < self.spec.size)
+        return frozenset(index for index in self.members.completed if index < self.attempt.size)
 
     @property
     def causes(self) -> list[failures.Cause]:
@@ -106,15 +107,9 @@ class Situation:
     @property
     def was_whole(self) -> bool:
         """Whether all pods of the attempt were created; the last is created after the others."""
-        size, last = self.spec.size, self.spec.size - 1
+        size, last = self.attempt.size, self.attempt.size - 1
         created = max(self.status.created, self.status.replicas)
         return created >= size or last in self.current or last in self.completed
-
-
-def of_attempt(spec: JobSpec, status: Status) -> JobSpec:
-    """The spec with the size of the current attempt, once that is decided."""
-    processes = None if status.size is None else status.processes_per_replica
-    return replace(spec, attempt_size=status.size, attempt_processes=processes)
 
 
 Stage = Callable[[Situation], Plan | None]

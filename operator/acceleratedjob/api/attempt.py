@@ -1,0 +1,53 @@
+"""One attempt of a job: which one it is, and of how many processes."""
+
+from dataclasses import dataclass
+
+from acceleratedjob.api.spec import JobSpec
+from acceleratedjob.api.status import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An attempt of a job: a gang of pods that start and stop together.
+
+    Attributes:
+        number: the number of attempts before it, >= 0.
+        size: the number of replicas, >= 1; fewer than `spec.replicas` if an elastic job goes on
+            with the pods that have found a node.
+        processes: the number of processes per replica, >= 1.
+
+    Raises:
+        ValueError: a number is smaller.
+    """
+
+    number: int
+    size: int
+    processes: int
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if self.number < 0 or self.size < 1 or self.processes < 1:
+            sentence = f"an attempt must have a number >= 0, replicas and processes, got {self}"
+            raise ValueError(sentence)
+
+    @classmethod
+    def full(cls, spec: JobSpec, number: int = 0) -> "Attempt":
+        """An attempt of the size that the spec asks for."""
+        return cls(number, spec.replicas, spec.processes)
+
+    @classmethod
+    def current(cls, spec: JobSpec, status: Status) -> "Attempt":
+        """The attempt that the status tells of; of the full size, if it has not been decided.
+
+        It keeps its number of processes, even if a later version of the operator counts more
+        devices.
+        """
+        if status.size is None:
+            return cls.full(spec, status.attempt)
+        processes = status.processes_per_replica or spec.processes
+        return cls(status.attempt, status.size or spec.replicas, processes)
+
+    @property
+    def world_size(self) -> int:
+        """The number of processes of all replicas."""
+        return self.size * self.processes
