@@ -157,7 +157,7 @@ class Accelerator:
             mixed_precision,
             cpu,
             dynamo_plugin_of(dynamo_backend, dynamo_plugin),
-            first(deepspeed_plugin, deepspeed_plugins, False) or None,
+            first(deepspeed_plugin, deepspeed_plugins) or None,
             plugin_of(fsdp_plugin, settings),
             torch_tp_plugin,
             megatron_lm_plugin,

@@ -133,9 +133,9 @@ def accumulation_plugin(
 
 
 def first(*values: Any) -> Any:
-    """The first value that is not None.
+    """Return the first value that is not None; None if all are.
 
-    >>> first(None, False, True)
-    False
+    >>> first(None, False, True), first(None)
+    (False, None)
     """
-    return next(value for value in values if value is not None)
+    return next((value for value in values if value is not None), None)

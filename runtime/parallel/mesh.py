@@ -1,14 +1,14 @@
 """How the processes of a world are laid out: in copies of a model, and shards of each copy."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from runtime.config.parsing import naming, whole_number
-from runtime.config.settings import Settings
+from runtime.config.parsing import naming
+from runtime.config.plugins import first
+from runtime.config.settings import LayoutSettings, Settings
 
 _ORDER = ("dp_replicate", "dp_shard", "cp", "sp", "tp")  # of a mesh's dimensions, outermost first
 _LEFT_OUT = {  # dimension -> what a script can do instead
@@ -49,12 +49,15 @@ class ParallelismConfig:
 
     def __post_init__(self) -> None:
         """Fill what is not said, and check it."""
+        settings = LayoutSettings.from_env(os.environ)
         for name in _ORDER:
-            size = getattr(self, f"{name}_size")
-            with naming(_variable(f"{name}_size") if size is None else None):
-                self._set_size(name, _from_env(os.environ, name) if size is None else size)
-        self.cp_backend = self.cp_backend or os.environ.get(_variable("cp_backend"), "torch")
-        self.sp_backend = self.sp_backend or os.environ.get(_variable("sp_backend"), "deepspeed")
+            field = f"{name}_size"
+            size, usual = getattr(self, field), getattr(settings, field)
+            is_usual = size is None and usual is not None
+            with naming(LayoutSettings.variable(field) if is_usual else None):
+                self._set_size(name, first(size, usual, 1))
+        self.cp_backend = self.cp_backend or settings.cp_backend or "torch"
+        self.sp_backend = self.sp_backend or settings.sp_backend or "deepspeed"
 
     def _set_size(self, parallelism: str, size: int) -> None:
         if size < 1:
@@ -172,7 +175,8 @@ class ParallelismConfig:
             sentence = (
                 f"ParallelismConfig total_size ({self.total_size}) does not match num_processes "
                 f"({world_size}). Please adjust dp_replicate_size/dp_shard_size, or "
-                f"{_variable('dp_replicate_size')}/{_variable('dp_shard_size')}."
+                f"{LayoutSettings.variable('dp_replicate_size')}/"
+                f"{LayoutSettings.variable('dp_shard_size')}."
             )
             raise ValueError(sentence)
         if shards and self.dp_replicate_enabled and not self.dp_shard_enabled:
@@ -187,15 +191,6 @@ class ParallelismConfig:
                 "ACCELERATE_USE_FSDP=true: without it each process would have the whole model"
             )
             raise ValueError(sentence)
-
-
-def _variable(field: str) -> str:
-    return f"PARALLELISM_CONFIG_{field.upper()}"
-
-
-def _from_env(env: Mapping[str, str], parallelism: str) -> int:
-    name = _variable(f"{parallelism}_size")
-    return whole_number(name, env.get(name) or "1")
 
 
 def layout_of(given: ParallelismConfig | None, settings: Settings) -> ParallelismConfig | None:

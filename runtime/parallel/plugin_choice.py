@@ -1,8 +1,9 @@
 """Whether models are sharded: the plugin of the script, or of the environment."""
 
+import os
 from typing import Any
 
-from runtime.config.settings import Settings
+from runtime.config.settings import Settings, ShardingSettings
 
 
 def plugin_of(given: Any, settings: Settings) -> Any:
@@ -19,4 +20,8 @@ def plugin_of(given: Any, settings: Settings) -> Any:
     if not isinstance(plugin, Plugin):
         sentence = f"`fsdp_plugin` must be a {Plugin.__module__}.{Plugin.__name__}, got {plugin!r}"
         raise TypeError(sentence)
+    if plugin.cpu_ram_efficient_loading:
+        # Transformers reads these, and then reads weights on rank 0 only.
+        os.environ[ShardingSettings.variable("cpu_ram_efficient_loading")] = "True"
+        os.environ[Settings.variable("use_fsdp")] = "true"
     return plugin

@@ -377,7 +377,7 @@ THEIRS = ("blocks", "blocks, clipped", "one part", "merged", "load parts")
 def forget(library_name: str) -> None:
     """Forget the Accelerator; the world stays."""
     fresh(library_name, world=False)
-    for name in ("ACCELERATE_USE_FSDP", "FSDP_CPU_RAM_EFFICIENT_LOADING"):  # plugins set them
+    for name in ("ACCELERATE_USE_FSDP", "FSDP_CPU_RAM_EFFICIENT_LOADING"):  # Accelerators set them
         os.environ.pop(name, None)
 
 

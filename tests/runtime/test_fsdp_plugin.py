@@ -1,4 +1,5 @@
 import functools
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -74,6 +75,15 @@ def test_an_environment_gives_the_plugin_that_it_gives_accelerate(env: dict[str,
     with patch_environment(**env, **VERSION):
         ours, theirs = vars(FullyShardedDataParallelPlugin()), vars(theirs_of())
     assert ours == theirs
+
+
+def test_a_plugin_writes_no_variable_and_an_accelerator_those_that_transformers_reads() -> None:
+    before = dict(os.environ)
+    plugin = FullyShardedDataParallelPlugin(cpu_ram_efficient_loading=True)
+    assert os.environ == before
+    Accelerator(cpu=True, fsdp_plugin=plugin)
+    assert os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] == "True"
+    assert os.environ["ACCELERATE_USE_FSDP"] == "true"
 
 
 @pytest.mark.parametrize("said", [pytest.param(said, id=name) for name, said in ARGUMENTS.items()])

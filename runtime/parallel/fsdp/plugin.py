@@ -4,6 +4,7 @@ Names and defaults are those of Accelerate 1.15 with `fsdp_version=2`. There is 
 a script says in its words is understood where FSDP2 can do it, and refused where it cannot.
 """
 
+import contextlib
 import copy
 import functools
 import os
@@ -21,7 +22,9 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy, transformer_auto_wrap_policy
 
-from runtime.config.parsing import naming, parse_flag_from_env, whole_number
+from runtime.config.parsing import naming
+from runtime.config.plugins import first
+from runtime.config.settings import ShardingSettings
 from runtime.parallel.fsdp.words import (
     CONFIGS,
     PRECISIONS,
@@ -38,13 +41,11 @@ from runtime.parallel.fsdp.words import (
     reshards,
 )
 
-PREFIX = "FSDP_"  # of the variables
 _FLAGS = (  # fields that the environment answers with yes or no; default: no
     "activation_checkpointing",
     "activation_checkpointing_offload",
     "cpu_ram_efficient_loading",
 )
-_CLASSES = PREFIX + "TRANSFORMER_CLS_TO_WRAP"
 _OBSOLETE = ("backward_prefetch", "use_orig_params", "sync_module_states", "forward_prefetch")
 
 
@@ -81,20 +82,19 @@ class FullyShardedDataParallelPlugin:
     min_num_params: int | None = None  # of a module that is wrapped by size
 
     def __post_init__(self) -> None:
-        """Fill what is not said, and make torch's objects of it."""
-        self._set_version()
-        self._set_strategy()
-        self._set_flags()
+        """Fill the fields that are None, and make torch's objects of them."""
+        settings = ShardingSettings.from_env(os.environ)
+        self._set_version(settings.version)
+        self._set_strategy(settings)
+        self._set_flags(settings)
         if self.cpu_offload is None:
-            self.cpu_offload = parse_flag_from_env(PREFIX + "OFFLOAD_PARAMS")
+            self.cpu_offload = bool(settings.offload_params)
         self.set_cpu_offload()
         self.validate_cpu_offload()
         self.set_state_dict_type()
-        self._set_policy()
-        source = PREFIX + "IGNORED_MODULES" if self.ignored_modules is None else None
-        if source is not None:
-            self.ignored_modules = os.environ.get(source)
-        with naming(source):
+        self._set_policy(settings)
+        with _naming("ignored_modules", unless=self.ignored_modules):
+            self.ignored_modules = first(self.ignored_modules, settings.ignored_modules)
             check_pattern(self.ignored_modules)
         if isinstance(self.mixed_precision_policy, str):
             self.set_mixed_precision(self.mixed_precision_policy, override=True)
@@ -103,10 +103,9 @@ class FullyShardedDataParallelPlugin:
         if self.mixed_precision_policy is not None:
             self.validate_mixed_precision_policy()
 
-    def _set_version(self) -> None:
-        asked = self.fsdp_version
-        with naming(None if asked else PREFIX + "VERSION"):
-            asked = asked or _number("VERSION", 2)
+    def _set_version(self, usual: int | None) -> None:
+        with _naming("version", unless=self.fsdp_version):
+            asked = first(self.fsdp_version or None, usual, 2)
             check_version(asked)
         self.fsdp_version = 2
         said = [name for name in _OBSOLETE if getattr(self, name) is not None]
@@ -118,44 +117,36 @@ class FullyShardedDataParallelPlugin:
             sentence = f"this runtime shards by FSDP2, in which these mean nothing: {said}"
             warnings.warn(sentence, stacklevel=4)
 
-    def _set_strategy(self) -> None:
-        """Find reshard_after_forward: what is said of it, else by FSDP1's word, else True."""
-        said = self.reshard_after_forward
-        if said is None:
-            said = self.sharding_strategy
-        source = None
-        for name in (PREFIX + "RESHARD_AFTER_FORWARD", PREFIX + "SHARDING_STRATEGY"):
-            if said is None and name in os.environ:
-                said, source = os.environ[name], name
-        with naming(source):
-            self.reshard_after_forward = reshards(True if said is None else said)
+    def _set_strategy(self, settings: ShardingSettings) -> None:
+        """Set reshard_after_forward; FSDP1's strategy counts where it is not given."""
+        given = first(self.reshard_after_forward, self.sharding_strategy)
+        fields = ("reshard_after_forward", "sharding_strategy")
+        usual = next((one for one in fields if getattr(settings, one) is not None), fields[0])
+        with _naming(usual, unless=given):
+            self.reshard_after_forward = reshards(first(given, getattr(settings, usual), True))
 
-    def _set_flags(self) -> None:
+    def _set_flags(self, settings: ShardingSettings) -> None:
         offload = self.activation_checkpointing_offload
         for name in _FLAGS:
             if getattr(self, name) is None:
-                setattr(self, name, parse_flag_from_env(PREFIX + name.upper()))
-        if self.cpu_ram_efficient_loading:
-            # Transformers asks for it here, and reads on rank 0 only.
-            os.environ[PREFIX + "CPU_RAM_EFFICIENT_LOADING"] = "True"
-            os.environ["ACCELERATE_USE_FSDP"] = "true"
-        with naming(None if offload else PREFIX + "ACTIVATION_CHECKPOINTING_OFFLOAD"):
+                setattr(self, name, bool(getattr(settings, name)))
+        with _naming("activation_checkpointing_offload", unless=offload):
             check_offload(self)
 
-    def _set_policy(self) -> None:
-        source = None
-        if self.auto_wrap_policy is None:
-            source = PREFIX + "AUTO_WRAP_POLICY"
-            self.auto_wrap_policy = os.environ.get(source, "NO_WRAP")
-        if not isinstance(self.auto_wrap_policy, str):
+    def _set_policy(self, settings: ShardingSettings) -> None:
+        given = self.auto_wrap_policy
+        if given is not None and not isinstance(given, str):
             return
-        with naming(source):
-            self.auto_wrap_policy = policy_named(self.auto_wrap_policy)
+        with _naming("auto_wrap_policy", unless=given):
+            self.auto_wrap_policy = policy_named(first(given, settings.auto_wrap_policy, "NO_WRAP"))
         if self.auto_wrap_policy is transformer_auto_wrap_policy:
-            names = self.transformer_cls_names_to_wrap or os.environ.get(_CLASSES)
-            self.transformer_cls_names_to_wrap = _words(names) if isinstance(names, str) else names
+            names = self.transformer_cls_names_to_wrap
+            if isinstance(names, str):
+                names = [word.strip() for word in names.split(",")]
+            usual = settings.transformer_cls_to_wrap
+            self.transformer_cls_names_to_wrap = names or (None if usual is None else list(usual))
         elif self.auto_wrap_policy is size_based_auto_wrap_policy and self.min_num_params is None:
-            self.min_num_params = _number("MIN_NUM_PARAMS", 0)
+            self.min_num_params = settings.min_num_params or 0
 
     def set_auto_wrap_policy(self, model: nn.Module) -> None:
         """Make the policy one that knows a model's classes, or the size.
@@ -168,8 +159,8 @@ class FullyShardedDataParallelPlugin:
             if names is None:
                 names = list(getattr(model, "_no_split_modules", None) or ())
             self.transformer_cls_names_to_wrap = names
-            said = names and names == _words(os.environ.get(_CLASSES, ""))
-            with naming(_CLASSES if said else None):
+            usual = ShardingSettings.from_env(os.environ).transformer_cls_to_wrap
+            with _naming("transformer_cls_to_wrap", unless=tuple(names) != usual):
                 classes = {name: class_of(model, name) for name in names}
             self.auto_wrap_policy = functools.partial(
                 transformer_auto_wrap_policy, transformer_layer_cls=set(classes.values())
@@ -232,11 +223,10 @@ class FullyShardedDataParallelPlugin:
         Raises:
             ValueError: another one.
         """
-        wanted = state_dict_type or self.state_dict_type
-        source = None if wanted else PREFIX + "STATE_DICT_TYPE"
-        wanted = wanted or os.environ.get(PREFIX + "STATE_DICT_TYPE", "SHARDED_STATE_DICT")
-        with naming(source):
-            self.state_dict_type = kind_of_state_dict(wanted)
+        given = state_dict_type or self.state_dict_type
+        usual = ShardingSettings.from_env(os.environ).state_dict_type
+        with _naming("state_dict_type", unless=given):
+            self.state_dict_type = kind_of_state_dict(given or usual or "SHARDED_STATE_DICT")
         model_config, optim_config = CONFIGS[self.state_dict_type]
         if state_dict_type is not None or self.state_dict_config is None:
             self.state_dict_config = model_config()
@@ -244,11 +234,6 @@ class FullyShardedDataParallelPlugin:
             self.optim_state_dict_config = optim_config()
 
 
-def _number(name: str, default: int) -> int:
-    """A variable's number, which is not negative."""
-    text = os.environ.get(PREFIX + name) or str(default)
-    return whole_number(PREFIX + name, text, at_least=0)
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",")]
+def _naming(field: str, *, unless: Any) -> contextlib.AbstractContextManager[None]:
+    """Return a context in which errors name the variable of a setting, unless a value was given."""
+    return naming(None if unless else ShardingSettings.variable(field))
