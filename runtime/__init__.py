@@ -8,7 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from runtime.config import left_out
-from runtime.errors import WorldError
+from runtime.errors import WorldError, no_attribute
 from runtime.world.contract import Job, World
 
 if TYPE_CHECKING:
@@ -106,8 +106,7 @@ def __getattr__(name: str) -> Any:
     elif name in _ROOMS:
         value = importlib.import_module(f"{__name__}.{name}")
     else:
-        sentence = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(sentence)
+        raise no_attribute(__name__, name, [*__all__, *_ROOMS])
     globals()[name] = value
     return value
 

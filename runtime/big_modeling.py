@@ -52,6 +52,5 @@ def init_on_device(device: torch.device, include_buffers: bool | None = None) ->
         handle.remove()
 
 
-def __getattr__(name: str) -> Any:
-    """What places models on several devices is left out."""
-    return left_out.stand_in(name)
+# What places models on several devices is left out.
+__getattr__ = left_out.stand_ins(__name__, ("init_empty_weights", "init_on_device"))

@@ -1,5 +1,19 @@
 """The errors of the runtime: one class for each thing that a person does about it."""
 
+import difflib
+from collections.abc import Iterable
+
+
+def no_attribute(module: str, name: str, known: Iterable[str]) -> AttributeError:
+    """Make the error for a name that a module does not have; it suggests a similar name.
+
+    >>> str(no_attribute("runtime", "Acelerator", ["Accelerator"]))
+    "module 'runtime' has no attribute 'Acelerator'; did you mean 'Accelerator'?"
+    """
+    similar = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {similar[0]!r}?" if similar else ""
+    return AttributeError(f"module {module!r} has no attribute {name!r}{hint}")
+
 
 class WorldError(RuntimeError):
     """The environment does not describe a world that can train; the message says what to change."""

@@ -1,5 +1,5 @@
 """Accelerate's `hooks`, which move a model's parts between devices: left out."""
 
-from runtime.config.left_out import stand_in
+from runtime.config import left_out
 
-__getattr__ = stand_in
+__getattr__ = left_out.stand_ins(__name__)

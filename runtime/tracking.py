@@ -1,7 +1,5 @@
 """`runtime.tracking`, as Accelerate's `tracking`: experiment trackers."""
 
-from typing import Any
-
 from runtime.config import left_out
 from runtime.trackers.base import GeneralTracker, on_main_process
 from runtime.trackers.choose import (
@@ -27,6 +25,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Trackers that are left out."""
-    return left_out.stand_in(name)
+__getattr__ = left_out.stand_ins(__name__, __all__)

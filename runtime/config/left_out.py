@@ -4,8 +4,10 @@ They can be imported, as many scripts do whether they use them or not, and compa
 is an error that says so at once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
+
+from runtime.errors import no_attribute
 
 _ENGINES = {  # what is left out -> its names in Accelerate
     "DeepSpeed": (
@@ -41,15 +43,24 @@ NAMES = {name: engine for engine, names in _ENGINES.items() for name in names}
 
 
 def stand_in(name: str) -> type:
-    """A class of a name that is left out; making one, or calling it, is an error.
-
-    Raises:
-        AttributeError: there is no such name.
-    """
-    if name not in NAMES:
-        sentence = f"this runtime has no {name!r}, and Accelerate 1.15's is not left out by name"
-        raise AttributeError(sentence)
+    """A class for one of the `NAMES`; creating an instance is an error."""
     return type(name, (LeftOut,), {"__doc__": f"Left out: {NAMES[name]}."})
+
+
+def stand_ins(module: str, known: Iterable[str] = ()) -> Callable[[str], type]:
+    """A module's `__getattr__` (PEP 562), which returns stand-ins.
+
+    Args:
+        module: the name of the module.
+        known: its other names, which the error for an unknown name may suggest.
+    """
+
+    def find(name: str) -> type:
+        if name not in NAMES:
+            raise no_attribute(module, name, [*known, *NAMES])
+        return stand_in(name)
+
+    return find
 
 
 def refuse(plugins: Mapping[str, Any]) -> None:

@@ -277,8 +277,17 @@ _LAZY = {  # names that torch takes long to import -> the submodule that has the
 }
 
 
+_stand_in = left_out.stand_ins(__name__, [*__all__, *_LAZY])
+
+
 def __getattr__(name: str) -> Any:
     """What is imported when it is asked for, `is_..._available`, and names of what is left out."""
     if name in _LAZY:
         return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
-    return left_out.stand_in(name) if name in left_out.NAMES else imports.__getattr__(name)
+    if name in left_out.NAMES or not name.startswith("is_"):
+        return _stand_in(name)
+    return imports.__getattr__(name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_LAZY})

@@ -57,8 +57,11 @@ __all__ = [
 ]
 
 
+_stand_in = left_out.stand_ins(__name__, __all__)
+
+
 def __getattr__(name: str) -> Any:
     """What torch takes long to import, when it is asked for; and names of what is left out."""
     if name == "FullyShardedDataParallelPlugin":
         return getattr(importlib.import_module("runtime.parallel.fsdp.plugin"), name)
-    return left_out.stand_in(name)
+    return _stand_in(name)

@@ -1,7 +1,5 @@
 """Accelerate's `utils.modeling`, as far as it is about models on one device."""
 
-from typing import Any
-
 from runtime.checkpoint.sizes import dtype_byte_size, id_tensor_storage
 from runtime.checkpoint.sizes import size_in_bytes as convert_file_size_to_int
 from runtime.checkpoint.weights import (
@@ -23,6 +21,5 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """What places models on several devices is left out."""
-    return left_out.stand_in(name)
+# What places models on several devices is left out.
+__getattr__ = left_out.stand_ins(__name__, __all__)

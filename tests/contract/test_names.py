@@ -172,3 +172,30 @@ def test_attributes_are_theirs(theirs: Any, ours: Any, instances: dict[type, Any
     attributes = {name for name in dir(theirs) if not name.startswith("_")} - NOT_HERE.keys()
     found = instances.get(ours, ours)
     assert {name for name in attributes if not hasattr(found, name)} == set()
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "told"),
+    [
+        ("runtime", "Acelerator", "module 'runtime' has no attribute 'Acelerator'; did you mean "),
+        ("runtime", "Acelerator", "'Accelerator'?"),
+        ("runtime.utils", "set_seeed", "did you mean 'set_seed'?"),
+        ("runtime.utils.dataclasses", "ProjectConfig", "did you mean 'ProjectConfiguration'?"),
+        ("runtime.tracking", "MLFlowTracker", "did you mean 'MLflowTracker'?"),
+        ("runtime.hooks", "ModelHok", "did you mean 'ModelHook'?"),
+        ("runtime", "xyzzy", "module 'runtime' has no attribute 'xyzzy'"),
+    ],
+)
+def test_a_misspelt_name_is_told_the_right_one(module: str, name: str, told: str) -> None:
+    with pytest.raises(AttributeError) as error:
+        getattr(importlib.import_module(module), name)
+    assert told in str(error.value)
+    assert "xyzzy" not in name or "did you mean" not in str(error.value)
+
+
+@pytest.mark.parametrize("module", [runtime, runtime.utils], ids=lambda one: str(one.__name__))
+def test_completion_offers_public_names_only(module: Any) -> None:
+    assert {name for name in dir(module) if name.startswith("_")} <= {"__version__"}
+    assert set(dir(module)) >= set(module.__all__)
+    assert all(hasattr(module, name) for name in dir(module))
+    assert not {name for name in dir(module) if inspect.ismodule(getattr(module, name))}
