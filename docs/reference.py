@@ -180,9 +180,14 @@ def _members(home: Module, node: ast.ClassDef) -> list[ast.FunctionDef]:
     classes = [node] if _is_enum(home, node) else [one for _, one in lineage(home, node)]
     found: dict[str, ast.FunctionDef] = {}
     for inner in (inner for one in classes for inner in one.body):
-        if isinstance(inner, ast.FunctionDef) and not inner.name.startswith("_"):
+        if isinstance(inner, ast.FunctionDef) and _is_shown(inner):
             found.setdefault(inner.name, inner)
     return list(found.values())
+
+
+def _is_shown(member: ast.FunctionDef) -> bool:
+    """Whether a method is public; its overloads are read by type checkers only."""
+    return not member.name.startswith("_") and not tables.has(member, "overload")
 
 
 def _made_by(home: Module, node: ast.ClassDef) -> ast.FunctionDef | None:

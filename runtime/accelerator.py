@@ -865,8 +865,8 @@ class Accelerator:
 
         Args:
             tensor: a tensor, or a list, tuple or dict of tensors, of one shape on all processes.
-            reduction: `sum`, `mean` or `none`.
-            scale: a factor of the result.
+            reduction: `sum`, `mean` or `max`.
+            scale: ignored, as Accelerate ignores it on all devices but XLA.
 
         Returns:
             The same structure on all processes.

@@ -11,9 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import torch
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from runtime.checkpoint.sizes import id_tensor_storage
+from runtime.checkpoint.memory import id_tensor_storage, is_plain
 
 _KEY = "shared_tensors"  # in the metadata of a safetensors file
 
@@ -77,14 +76,14 @@ class _Memories:
         self._whole: dict[Any, str] = {}  # that have all of a memory, one after the other
         for name, one in tensors.items():
             self._first.setdefault(_place(one), name)
-            if _is_plain(one) and one.is_contiguous():
+            if is_plain(one) and one.is_contiguous():
                 memory = id_tensor_storage(one)
                 if one.nbytes == memory[-1]:
                     self._whole.setdefault(memory, name)
 
     def view(self, name: str, one: Any) -> View | None:
         """A tensor as a view of one of these by another name; None if it is none."""
-        whole = self._whole.get(id_tensor_storage(one)) if _is_plain(one) else None
+        whole = self._whole.get(id_tensor_storage(one)) if is_plain(one) else None
         if whole is not None and one.nbytes <= self.tensors[whole].nbytes:
             other = self.tensors[whole]
             if whole == name or _place(other) == _place(one):
@@ -94,17 +93,9 @@ class _Memories:
         return None if first == name else View(first)
 
 
-def _is_plain(one: Any) -> bool:
-    """Whether it is a tensor whose values are in memory as they are."""
-    if not isinstance(one, torch.Tensor) or is_traceable_wrapper_subclass(one):
-        return False
-    has_memory = one.layout == torch.strided and not one.is_meta and one.numel() > 0
-    return has_memory and not (one.is_conj() or one.is_neg() or one.is_quantized)
-
-
 def _place(one: Any) -> tuple[Any, ...]:
     """The same for tensors that are one: by their values' addresses, or else by the object's."""
-    if not _is_plain(one):
+    if not is_plain(one):
         return (id(one),)
     return id_tensor_storage(one), one.data_ptr(), one.dtype, one.shape, one.stride()
 
@@ -137,7 +128,7 @@ def apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     seen: set[Any] = set()
     for name, one in tensors.items():
         found[name] = one.resolve_conj().resolve_neg().contiguous()
-        if _is_plain(found[name]):
+        if is_plain(found[name]):
             memory = id_tensor_storage(found[name])
             found[name] = found[name].clone() if memory in seen else found[name]
             seen.add(memory)

@@ -1,4 +1,4 @@
-"""Sizes in words, weights divided by them, and where tensors are in memory."""
+"""Sizes in words, and weights divided by them."""
 
 import re
 from typing import Any
@@ -60,9 +60,3 @@ def convert_bytes(size: float) -> str:
 def dtype_byte_size(dtype: torch.dtype) -> float:
     """Bytes that a number takes; a bool counts as an eighth, as Accelerate counts it."""
     return 1 / 8 if dtype == torch.bool else dtype.itemsize
-
-
-def id_tensor_storage(tensor: torch.Tensor) -> tuple[torch.device, int, int]:
-    """Where a tensor's memory is and how much: the same for tensors that share it."""
-    storage = tensor.untyped_storage()
-    return tensor.device, storage.data_ptr(), storage.nbytes()

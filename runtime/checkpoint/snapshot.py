@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from runtime.checkpoint.memory import id_tensor_storage, is_plain
+
 _PINNED = {"cuda", "xpu"}  # devices that write into such memory by themselves
 
 
@@ -27,13 +29,12 @@ class Snapshots:
         same sizes. Tensors that share a storage share one in the copy, and it is copied once.
         """
         free, self._held = self._held, defaultdict(list)
-        copies: dict[tuple[torch.device, int], torch.Tensor] = {}
+        copies: dict[tuple[torch.device, int, int], torch.Tensor] = {}
 
         def copied(tensor: torch.Tensor) -> torch.Tensor:
-            storage = tensor.untyped_storage()
-            place = tensor.device, storage.data_ptr()
+            place = id_tensor_storage(tensor)
             if place not in copies:
-                copies[place] = self._copied(tensor, storage, free)
+                copies[place] = self._copied(tensor, free)
             return _view(copies[place], tensor)
 
         with _Copying(copied):
@@ -42,13 +43,9 @@ class Snapshots:
             torch.accelerator.synchronize()
         return found
 
-    def _copied(
-        self,
-        tensor: torch.Tensor,
-        storage: torch.UntypedStorage,
-        free: dict[Any, list[torch.Tensor]],
-    ) -> torch.Tensor:
-        """A storage's bytes: uint8 (bytes,)."""
+    def _copied(self, tensor: torch.Tensor, free: dict[Any, list[torch.Tensor]]) -> torch.Tensor:
+        """The bytes of a tensor's storage: uint8 (bytes,)."""
+        storage = tensor.untyped_storage()
         is_pinned = self._is_pinned and tensor.device.type in _PINNED
         kind = storage.nbytes(), is_pinned
         buffer = free[kind].pop() if free.get(kind) else _made(*kind)
@@ -81,7 +78,7 @@ class _Copying(TorchFunctionMode):
         if func not in {torch.Tensor.__deepcopy__, torch.Tensor.clone} or not _has_memory(args[0]):
             return func(*args, **(kwargs or {}))
         tensor = args[0]
-        copied = self._copied(tensor) if _is_plain(tensor) else tensor.to("cpu", copy=True)
+        copied = self._copied(tensor) if is_plain(tensor) else tensor.to("cpu", copy=True)
         if func is torch.Tensor.__deepcopy__ and vars(tensor):
             with self:  # torch has left it for this call
                 vars(copied).update(copy.deepcopy(vars(tensor), args[1]))
@@ -91,10 +88,3 @@ class _Copying(TorchFunctionMode):
 def _has_memory(one: Any) -> bool:
     """Whether a tensor has memory of its own, rather than being made of others."""
     return type(one) in {torch.Tensor, torch.nn.Parameter} and one.device.type != "meta"
-
-
-def _is_plain(one: torch.Tensor) -> bool:
-    """Whether a tensor is a view of its storage's bytes, and nothing besides."""
-    is_strided = one.layout is torch.strided and not (one.is_quantized or one.is_nested)
-    is_plain = is_strided and not (one.is_conj() or one.is_neg())
-    return is_plain and one.untyped_storage().nbytes() > 0

@@ -15,9 +15,23 @@ ROUNDED = 512  # bytes; messages that differ little are of one length: their beg
 _BITS = 32  # of a checksum
 
 
-def size(tensor: torch.Tensor) -> int:
-    """Bytes that a tensor takes in a pack, with those that keep the next one aligned."""
-    return -(-tensor.nbytes // ALIGNMENT) * ALIGNMENT
+def aligned(bytes_: int) -> int:
+    """Round a number of bytes up, so that what follows them is aligned for any dtype.
+
+    >>> aligned(1), aligned(16)
+    (16, 16)
+    """
+    return -(-bytes_ // ALIGNMENT) * ALIGNMENT
+
+
+def starts_of(tensors: Sequence[torch.Tensor], start: int) -> list[int]:
+    """Return where each tensor begins in a buffer, in bytes, and at last where the buffer ends.
+
+    Args:
+        tensors: the tensors, one after the other.
+        start: where the first one begins; a multiple of the alignment.
+    """
+    return [*accumulate((aligned(one.nbytes) for one in tensors), initial=start)]
 
 
 def plain(tensor: torch.Tensor) -> torch.Tensor:
@@ -28,7 +42,7 @@ def plain(tensor: torch.Tensor) -> torch.Tensor:
 def pack(tensors: Sequence[torch.Tensor], checksum: int) -> torch.Tensor:
     """All tensors, of any shapes and dtypes but on one device, as uint8 (bytes,)."""
     device = tensors[0].device
-    starts = [*accumulate(map(size, tensors), initial=ALIGNMENT)]
+    starts = starts_of(tensors, ALIGNMENT)
     bytes_ = -(-starts[-1] // ROUNDED) * ROUNDED
     packed = torch.zeros(bytes_, dtype=torch.uint8, device=device)
     packed[:ALIGNMENT] = _header(checksum, bytes_, device)
@@ -61,7 +75,7 @@ def unpack(packs: torch.Tensor, like: Sequence[torch.Tensor]) -> list[torch.Tens
         packs: uint8 (packs, bytes), each made of tensors of the same shapes and dtypes.
         like: those tensors; none of them without a dimension.
     """
-    starts = accumulate(map(size, like), initial=ALIGNMENT)
+    starts = starts_of(like, ALIGNMENT)
     parts = (packs[:, start : start + one.nbytes] for start, one in zip(starts, like, strict=False))
     return [
         part.contiguous().view(one.dtype).reshape(-1, *one.shape[1:])

@@ -6,6 +6,7 @@ others.
 
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain, islice
 from typing import Any
 
@@ -16,6 +17,7 @@ from runtime.data.fetch import InProcess, by_batch
 from runtime.data.forking import answering
 from runtime.data.generators import links, restore, states
 from runtime.data.iterable import IterableDatasetShard, marked
+from runtime.data.position import Position
 from runtime.data.seekable import Indices
 from runtime.data.workers import Given, Progress, must_be_as_before
 from runtime.world.gradient_state import GradientState
@@ -38,17 +40,14 @@ class DataLoaderAdapter(DataLoader[Any]):
         self.skip_batches = 0
         self.iteration = 0
         self._indices = Indices(super()._index_sampler)
-        self._position = 0  # samples of all processes that were given in this epoch
-        self._progress = Progress()  # of a dataset that can only be gone through
-        self._base_state: torch.Tensor | None = None  # what the workers' seed was drawn from
-        self._has_drawn = False  # that seed was drawn in an earlier pass: these workers live on
-        self._begun: dict[str, Any] | None = None  # the generators' states when this pass began
-        self._resumed: dict[str, Any] | None = None
-        self._moved = False  # the last pass over a stream began elsewhere than at its beginning
+        self._pass = Position()  # where the current pass began
+        self._samples = 0  # of all processes, before the position of the current pass
+        self._progress = Progress()  # how far an iterable dataset was read there
+        self._resumed: Position | None = None  # where the next pass begins, if not at the beginning
         if self.persistent_workers and isinstance(dataset, IterableDatasetShard):
             dataset.share_epoch()
-        self._origin: DataLoaderAdapter | None = None  # of which this gives what is behind a start
-        self._part: weakref.ref[DataLoaderAdapter] | None = None  # which was iterated last instead
+        self._origin: DataLoaderAdapter | None = None  # whose batches this gives, without the first
+        self._part: weakref.ref[DataLoaderAdapter] | None = None  # the one iterated in its place
 
     def __getattr__(self, name: str) -> Any:
         """`base_dataloader` is this; in Accelerate it is another object."""
@@ -111,123 +110,140 @@ class DataLoaderAdapter(DataLoader[Any]):
         return int(getattr(inner, "total_length", None) or len(inner))
 
     def state_dict(self) -> dict[str, Any]:
-        """Where this loader is: behind the batch that it gave last.
+        """Return the position of this loader, behind the batch that it gave last.
 
-        It holds for any number of processes, if the samples of a step stay as many.
+        It holds for any number of processes, if all of them together have as many samples a step.
         """
         part = self._part() if self._part is not None else None
         if part is not None:
             return part.state_dict()
-        if self._resumed is not None:
-            return self._resumed
-        is_over = self._position > 0 and getattr(self, "end_of_dataloader", False)
-        if is_over or not self._position:
-            epoch = self.iteration + is_over
-            state = {"epoch": epoch, "position": 0, "generators": states(self)}
-            reader = self if self._origin is None else self._origin  # of the next pass
-            if reader._draws_once and reader._base_state is not None:  # noqa: SLF001  # of its kind
-                state |= {"workers": reader._base_state, "workers_live": True}  # noqa: SLF001
-            return state
+        return (self._resumed or self._now()).state_dict()
+
+    def _now(self) -> Position:
+        is_over = self._samples > 0 and getattr(self, "end_of_dataloader", False)
+        if is_over or not self._samples:
+            return self._beginning_of(self.iteration + is_over)
         shard = self._indices.shard
-        return {
-            "epoch": self.iteration,
-            "position": self._position,
-            "generators": self._begun,
-            "order": None if shard is None else shard.order_state,
-            "drawn_from": self._indices.drawn_from,
-            "workers": self._base_state,
-            "workers_live": self._has_drawn,
-            "dataset": self._progress.state_dict(),
-        }
+        return replace(
+            self._pass,
+            epoch=self.iteration,
+            samples=self._samples,
+            order=None if shard is None else shard.order_state,
+            drawn_from=self._indices.drawn_from,
+            is_seeded=True,
+            dataset=self._progress.state_dict(),
+        )
+
+    def _beginning_of(self, epoch: int) -> Position:
+        """Return the beginning of the next epoch; workers that live on keep their seed."""
+        reader = self if self._origin is None else self._origin  # of that epoch
+        workers = reader._pass.workers if reader._draws_once else None  # noqa: SLF001  # of its kind
+        return Position(
+            epoch=epoch,
+            generators=states(self),
+            is_seeded=workers is not None,
+            workers=workers,
+            workers_live=workers is not None,
+        )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Have the next pass begin where another loader was.
+        """Begin the next pass at the position of another loader.
 
         Raises:
-            ValueError: the dataset was divided among another number of workers.
+            ValueError: the state is none of a data loader, or the dataset was divided among another
+                number of workers.
         """
-        before = Progress.of(state_dict.get("dataset")).workers
+        resumed = Position.of(state_dict)
+        before = Progress.of(resumed.dataset).workers
         if before:
             must_be_as_before(before, self.num_workers)
-        self._resumed, self._part = state_dict, None
-        self._iterator, self._base_state = None, None  # workers that live are of another run
-        self.set_epoch(state_dict["epoch"])
-        if not state_dict["position"]:  # else when the pass begins: another may draw before
-            restore(self, state_dict.get("generators"))
+        self._resumed, self._part = resumed, None
+        self._iterator, self._pass = None, Position()  # workers that live are of another run
+        self.set_epoch(resumed.epoch)
+        if not resumed.samples:  # else when the pass begins: another may draw before
+            restore(self, resumed.generators)
 
     def _end_epoch(self) -> None:
-        """All batches were given, and taken."""
+        """Go on to the next epoch: all batches were given, and taken."""
         self.iteration += 1
-        self._position = 0
+        self._samples = 0
         if self._origin is not None:
             self._origin.iteration = self.iteration
 
     def behind(self, origin: "DataLoaderAdapter") -> None:
-        """Be the part of another loader behind its first batches: an epoch here is one there."""
+        """Be another loader without its first batches: an epoch of this one counts as its epoch."""
         inner = origin._origin  # noqa: SLF001  # of its kind
         self._origin = origin if inner is None else inner
 
-    def _begin_at(self) -> dict[str, Any]:
-        """Set the position where this pass begins; the state that it begins from, if any."""
-        resumed, self._resumed, self._part = self._resumed or {}, None, None
+    def _begin(self) -> Position:
+        """Begin a pass; returns the position that it resumes, or the beginning of an epoch."""
+        resumed, self._resumed, self._part = self._resumed or Position(), None, None
         if self._origin is not None:
             self._origin._part = weakref.ref(self)  # noqa: SLF001  # of its kind
         skipped = self.skip_batches * self.total_batch_size + self._indices.skipped
-        self._position = resumed.get("position") or skipped
-        if resumed.get("position"):
-            restore(self, resumed.get("generators"))
-        self._begun = states(self)
+        self._samples = resumed.samples or skipped
+        if resumed.samples:
+            restore(self, resumed.generators)
+        if self._pass.samples or self._samples:
+            self._forget_workers()
+        self._pass = Position(
+            samples=self._samples, generators=states(self), workers=self._pass.workers
+        )
         return resumed
 
+    def _forget_workers(self) -> None:
+        """Start new workers for a stream: those that live would not hear where a pass begins."""
+        if isinstance(self.dataset, IterableDatasetShard):
+            self._iterator = None
+
     def _started(self) -> Iterator[Any]:
-        """Torch's own iterator, from where this pass is to begin."""
-        resumed = self._begin_at()
+        """Return torch's own iterator, from where this pass is to begin."""
+        resumed = self._begin()
         self._seek(resumed)
         own, seeds = self.generator, _copy_of(self.generator)
-        self._has_drawn = self._workers_live(resumed)
-        is_begun = "workers" in resumed and (own is None or "generators" not in resumed)
-        if self._has_drawn or is_begun:
+        lives = self._workers_live(resumed)
+        if lives or (resumed.is_seeded and (own is None or resumed.generators is None)):
             # The seed was drawn when the epoch began, or the first one, and must not be again.
-            drawn_from = resumed.get("workers") if self._base_state is None else self._base_state
+            drawn_from = resumed.workers if self._pass.workers is None else self._pass.workers
             if drawn_from is not None:
                 seeds.set_state(drawn_from)
             self.generator = seeds
-        self._base_state = seeds.get_state()
-        if self._has_drawn:  # workers that begin anew must not repeat the first epoch's numbers
+        self._pass = replace(self._pass, workers=seeds.get_state(), workers_live=lives)
+        if lives:  # workers that begin anew must not repeat the first epoch's numbers
             torch.empty(self.iteration, dtype=torch.int64).random_(generator=seeds)
         try:
             batches = super().__iter__()
         finally:
             self.generator = own
-        return self._from_start(batches, is_resumed="dataset" in resumed)
+        return self._from_start(batches, is_resumed=resumed.dataset is not None)
 
     @property
     def _draws_once(self) -> bool:
         """Whether workers live through all passes, and so does the seed that they have."""
         return self.persistent_workers and self.num_workers > 0
 
-    def _workers_live(self, resumed: dict[str, Any]) -> bool:
+    def _workers_live(self, resumed: Position) -> bool:
         """Whether the workers of this pass have their seed from an earlier one."""
-        is_known = self._base_state is not None or bool(resumed.get("workers_live"))
-        return self._draws_once and is_known
+        return self._draws_once and (self._pass.workers is not None or resumed.workers_live)
 
     def _pass_by(self) -> None:
-        """Do as if this process had read, too: its random generator stays in step."""
-        resumed = self._begin_at()
-        self._has_drawn = self._workers_live(resumed)
-        if self._draws_once and self._base_state is None:
-            self._base_state = _copy_of(self.generator).get_state()
-        if not self._has_drawn and "workers" not in resumed:
+        """Draw as if this process had read, too, so that its random generator stays in step."""
+        resumed = self._begin()
+        lives, workers = self._workers_live(resumed), self._pass.workers
+        if self._draws_once and workers is None:
+            workers = _copy_of(self.generator).get_state()
+        self._pass = replace(self._pass, workers=workers, workers_live=lives)
+        if not lives and not resumed.is_seeded:
             torch.empty((), dtype=torch.int64).random_(generator=self.generator)
 
     def _from_start(self, batches: Iterator[Any], *, is_resumed: bool) -> Iterator[Any]:
-        """Torch's batches from where the pass begins, also if it could not be told to begin there.
+        """Return torch's batches from where the pass begins, if they had to begin before it.
 
         Raises:
             ValueError: a dataset that was one stream is now divided among workers.
         """
-        start = self._position // self._unit
-        if not self._position or self._progress.workers or not self._is_stream:
+        start = self._samples // self._unit
+        if not self._samples or self._progress.workers or not self._is_stream:
             return batches
         if not isinstance(self.dataset, IterableDatasetShard):
             return islice(batches, start, None)
@@ -248,17 +264,14 @@ class DataLoaderAdapter(DataLoader[Any]):
         """Count a batch as given; what the script is to see of it."""
         return self._progress.note(batch, self.num_workers)
 
-    def _seek(self, resumed: dict[str, Any]) -> None:
-        self._indices.start = self._position
-        self._indices.order_state = resumed.get("order")
-        self._indices.drawn_from = resumed.get("drawn_from")
-        self._progress = Progress.of(resumed.get("dataset"))
-        if not isinstance(self.dataset, IterableDatasetShard):
-            return
-        self.dataset.seek(self._position, Progress.of(resumed.get("dataset")))
-        before, self._moved = self._moved, self._position > 0
-        if before or self._moved:
-            self._iterator = None  # workers that live on would not hear of it
+    def _seek(self, resumed: Position) -> None:
+        """Have the samplers, or the dataset, begin where this pass does."""
+        self._indices.start = self._samples
+        self._indices.order_state = resumed.order
+        self._indices.drawn_from = resumed.drawn_from
+        self._progress = Progress.of(resumed.dataset)
+        if isinstance(self.dataset, IterableDatasetShard):
+            self.dataset.seek(self._samples, Progress.of(resumed.dataset))
 
 
 def _copy_of(generator: torch.Generator | None) -> torch.Generator:

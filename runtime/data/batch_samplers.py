@@ -9,8 +9,8 @@ from torch.utils.data import BatchSampler
 
 from runtime.data.order import Order, is_known, order_of
 from runtime.data.shard import Layout, count, deal, remainder, step_span, tail_span, whole_steps
+from runtime.world.gradient_state import UNKNOWN_REMAINDER
 
-UNKNOWN = -1  # a remainder that cannot be told
 _CHUNK = 2**14  # indices that are computed at a time, once the first batches are out
 _GROWTH = 32  # times as many batches at a time as before, until then
 
@@ -67,7 +67,7 @@ class BatchSamplerShard(BatchSampler):
         self.even_batches = even_batches
         self.batch_size = getattr(batch_sampler, "batch_size", None)
         self.drop_last = getattr(batch_sampler, "drop_last", False)
-        self.remainder = UNKNOWN
+        self.remainder = UNKNOWN_REMAINDER
         self.padding_ranks = 0
         self.order_state: torch.Tensor | None = None
         self.wanted = 0
@@ -113,7 +113,7 @@ class BatchSamplerShard(BatchSampler):
     def expected_remainder(self) -> int:
         """The remainder of a whole pass, as far as it can be told before."""
         samples = length(self.sampler) if type(self.batch_sampler) is BatchSampler else None
-        return UNKNOWN if samples is None else remainder(samples, self.layout)
+        return UNKNOWN_REMAINDER if samples is None else remainder(samples, self.layout)
 
     def __len__(self) -> int:
         if type(self.batch_sampler) is BatchSampler:
@@ -140,7 +140,7 @@ class BatchSamplerShard(BatchSampler):
             order_state: of the pass that is to be repeated.
             as_tensors: give int64 (samples,) instead of lists, where that is how they are made.
         """
-        self.remainder, self.padding_ranks = UNKNOWN, 0
+        self.remainder, self.padding_ranks = UNKNOWN_REMAINDER, 0
         if self.is_known:
             return self._by_arithmetic(start, order_state, as_tensors=as_tensors)
         if type(self.batch_sampler) is BatchSampler:

@@ -7,11 +7,10 @@ import torch
 
 from runtime.collectives.nested import send_to_device
 from runtime.data.adapter import DataLoaderAdapter
-from runtime.data.batch_samplers import UNKNOWN
 from runtime.data.iterable import IterableDatasetShard
 from runtime.data.rng import synchronize_rng_states
 from runtime.data.workers import Given
-from runtime.world.gradient_state import GradientState
+from runtime.world.gradient_state import UNKNOWN_REMAINDER, GradientState
 
 _NOTHING = object()
 
@@ -27,14 +26,14 @@ class DataLoaderStateMixin:
     """
 
     end_of_dataloader = False
-    remainder = UNKNOWN
+    remainder = UNKNOWN_REMAINDER
     padding_ranks = 0
     gradient_state: GradientState
 
     def reset(self) -> None:
         """Forget the last pass."""
         self.end_of_dataloader = False
-        self.remainder = UNKNOWN
+        self.remainder = UNKNOWN_REMAINDER
         self.padding_ranks = 0
 
     def begin(self) -> None:
@@ -123,7 +122,7 @@ class DataLoaderShard(DataLoaderAdapter, DataLoaderStateMixin):
         yield self._given(current, samples)
 
     def _given(self, batch: Any, samples: int) -> Any:
-        self._position += samples
+        self._samples += samples
         batch = self._noted(batch)
         if self.device is None:
             return batch
@@ -160,7 +159,7 @@ class SkipDataLoader(DataLoaderAdapter, DataLoaderStateMixin):
         self.begin()
         try:
             for batch in self._started():
-                self._position += self.total_batch_size
+                self._samples += self.total_batch_size
                 yield self._noted(batch)
         finally:
             self.end()

@@ -1,19 +1,20 @@
 """Making this process' data loader out of the script's."""
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from runtime.config.enums import RNGType
+from runtime.config.plugins import DataLoaderConfiguration
 from runtime.data.adapter import batch_sampler_of
 from runtime.data.batch_samplers import BatchSamplerShard, SkipBatchSampler
-from runtime.data.choosing import followed_sampler, synchronized_generator
 from runtime.data.dispatch.loader import DataLoaderDispatcher
 from runtime.data.iterable import IterableDatasetShard
 from runtime.data.loader import DataLoaderShard, SkipDataLoader
-from runtime.data.rng import GENERATOR, check_rng_types
+from runtime.data.plan import LoaderPlan, plan_of
 from runtime.world.state import PartialState
 
 log = logging.getLogger(__name__)
@@ -79,101 +80,108 @@ def prepare_data_loader(
         ValueError: batches cannot be split evenly, or arguments contradict each other.
     """
     state = PartialState()
-    size = state.num_processes if num_processes is None else num_processes
-    rank = state.process_index if process_index is None else process_index
-    if dispatch_batches is None:
-        dispatch_batches = put_on_device and isinstance(dataloader.dataset, IterableDataset)
-    if dispatch_batches and not put_on_device:
-        sentence = "Using `dispatch_batches=True` requires `put_on_device=True`."
-        raise ValueError(sentence)
-    if split_batches:
-        _check_split(dataloader, size)
-    sampler = followed_sampler(
-        dataloader, seedable=use_seedable_sampler, seed=data_seed, shuffle=shuffle
+    config = DataLoaderConfiguration(
+        split_batches=split_batches,
+        dispatch_batches=dispatch_batches,
+        even_batches=even_batches,
+        use_seedable_sampler=use_seedable_sampler,
+        data_seed=data_seed,
+        non_blocking=non_blocking,
+        shuffle=shuffle,
     )
-    copied = {name: getattr(dataloader, name) for name in _COPIED if hasattr(dataloader, name)}
-    common = {
-        "use_stateful_dataloader": use_stateful_dataloader,
-        "_drop_last": dataloader.drop_last,
-        "_non_blocking": non_blocking,
-        "torch_device_mesh": torch_device_mesh,
-    }
-    if dispatch_batches:
-        del copied["generator"]  # as Accelerate: all processes draw from their default one
-        parts = _parts(dataloader, size=1, rank=0, split=False, even=False)
-        more = {"split_batches": split_batches, "slice_fn": slice_fn_for_dispatch}
-        return DataLoaderDispatcher(**(copied | parts | common | more))
-    generator = synchronized_generator(dataloader, sampler, size)
-    parts = _parts(dataloader, size=size, rank=rank, split=split_batches, even=even_batches)
+    plan = plan_of(
+        dataloader,
+        config,
+        world_size=state.num_processes if num_processes is None else num_processes,
+        rank=state.process_index if process_index is None else process_index,
+        device=device,
+        put_on_device=put_on_device,
+        rng_types=rng_types,
+        slice_fn=slice_fn_for_dispatch,
+    )
+    make = _dispatched if plan.is_dispatched else _sharded
+    return make(
+        dataloader,
+        plan,
+        use_stateful_dataloader=use_stateful_dataloader,
+        torch_device_mesh=torch_device_mesh,
+        _drop_last=dataloader.drop_last,
+        _non_blocking=plan.non_blocking,
+    )
+
+
+def _dispatched(
+    dataloader: DataLoader[Any], plan: LoaderPlan, **options: Any
+) -> DataLoaderDispatcher:
+    """Make the loader that rank 0 reads as a world of one would."""
+    copied = _copied(dataloader)
+    del copied["generator"]  # as in Accelerate: all processes draw from their default generator
+    alone = replace(plan, world_size=1, rank=0, split_batches=False, even_batches=False)
+    return DataLoaderDispatcher(
+        split_batches=plan.split_batches,
+        slice_fn=plan.slice_fn,
+        **(copied | _read(dataloader, alone) | options),
+    )
+
+
+def _sharded(dataloader: DataLoader[Any], plan: LoaderPlan, **options: Any) -> DataLoaderShard:
+    """Make the loader of which each rank reads its own shard."""
     return DataLoaderShard(
-        device=device if put_on_device else None,
-        rng_types=_kept(rng_types, generator),
-        synchronized_generator=generator,
-        **(copied | parts | common),
+        device=plan.device,
+        rng_types=None if plan.rng_types is None else list(plan.rng_types),
+        synchronized_generator=plan.generator,
+        **(_copied(dataloader) | _read(dataloader, plan) | options),
     )
 
 
-def _check_split(dataloader: DataLoader[Any], size: int) -> None:
-    batch_size = dataloader.batch_size or getattr(batch_sampler_of(dataloader), "batch_size", None)
-    if batch_size is None:
-        sentence = (
-            "In order to use `split_batches==True` you must have a `batch_size` attribute either "
-            "in the passed `dataloader` or `dataloader.batch_sampler` objects"
-        )
-        raise ValueError(sentence)
-    if batch_size % size:
-        sentence = (
-            f"To use a `DataLoader` in `split_batches` mode, the batch size ({batch_size}) needs "
-            f"to be a round multiple of the number of processes ({size})."
-        )
-        raise ValueError(sentence)
+def _copied(dataloader: DataLoader[Any]) -> dict[str, Any]:
+    return {name: getattr(dataloader, name) for name in _COPIED if hasattr(dataloader, name)}
 
 
-def _kept(
-    rng_types: list[str | RNGType] | None, generator: torch.Generator | None
-) -> list[str] | None:
-    if rng_types is None:
-        return None
-    types = check_rng_types(rng_types)
-    return [kind for kind in types if kind != GENERATOR or generator is not None]
-
-
-def _parts(
-    dataloader: DataLoader[Any],
-    *,
-    size: int,
-    rank: int,
-    split: bool,
-    even: bool,
-) -> dict[str, Any]:
-    """What the new loader reads: a rank's part of what the script's loader does."""
-    dataset = dataloader.dataset
-    if isinstance(dataset, IterableDataset):
-        batch_size = dataloader.batch_size
-        drop_last = dataloader.drop_last
-        shard = IterableDatasetShard(
-            dataset, batch_size, drop_last, size, rank, split, even=size > 1
-        )
-        return {
-            "dataset": shard,
-            "batch_size": None if batch_size is None else shard.layout.own_batch,
-            "drop_last": drop_last,
-        }
-    read = dataloader.sampler if dataloader.batch_sampler is None else dataloader.batch_sampler
-    if size > 1:
-        batches = batch_sampler_of(dataloader)
-        if batches is None:
-            sentence = (
-                f"a data loader with batch_size=None needs a BatchSampler as its sampler, so that "
-                f"its batches can be dealt to {size} processes"
-            )
-            raise ValueError(sentence)
-        read = BatchSamplerShard(batches, size, rank, split, even)
-        if even and rank == 0:
-            _tell_of_copies(read)
+def _read(dataloader: DataLoader[Any], plan: LoaderPlan) -> dict[str, Any]:
+    """Return what torch's loader is to read: this rank's part of what the script's loader reads."""
+    if isinstance(dataloader.dataset, IterableDataset):
+        return _read_stream(dataloader, plan)
+    batches: Any = _batches(dataloader)
+    if plan.world_size > 1:
+        batches = _sharded_batches(dataloader, plan)
     if isinstance(dataloader.sampler, BatchSampler) or dataloader.batch_sampler is None:
-        return {"dataset": dataset, "sampler": read, "batch_size": None}
-    return {"dataset": dataset, "batch_sampler": read}
+        return {"dataset": dataloader.dataset, "sampler": batches, "batch_size": None}
+    return {"dataset": dataloader.dataset, "batch_sampler": batches}
+
+
+def _read_stream(dataloader: DataLoader[Any], plan: LoaderPlan) -> dict[str, Any]:
+    shard = IterableDatasetShard(
+        dataloader.dataset,
+        dataloader.batch_size,
+        dataloader.drop_last,
+        plan.world_size,
+        plan.rank,
+        plan.split_batches,
+        even=plan.world_size > 1,
+    )
+    batch_size = None if dataloader.batch_size is None else shard.layout.own_batch
+    return {"dataset": shard, "batch_size": batch_size, "drop_last": dataloader.drop_last}
+
+
+def _batches(dataloader: DataLoader[Any]) -> Any:
+    return dataloader.sampler if dataloader.batch_sampler is None else dataloader.batch_sampler
+
+
+def _sharded_batches(dataloader: DataLoader[Any], plan: LoaderPlan) -> BatchSamplerShard:
+    batches = batch_sampler_of(dataloader)
+    if batches is None:
+        sentence = (
+            f"a data loader with batch_size=None needs a BatchSampler as its sampler, so that "
+            f"its batches can be dealt to {plan.world_size} processes"
+        )
+        raise ValueError(sentence)
+    shard = BatchSamplerShard(
+        batches, plan.world_size, plan.rank, plan.split_batches, plan.even_batches
+    )
+    if plan.even_batches and plan.rank == 0:
+        _tell_of_copies(shard)
+    return shard
 
 
 def _tell_of_copies(dealt: BatchSamplerShard) -> None:
@@ -201,7 +209,7 @@ def skip_first_batches(dataloader: DataLoader[Any], num_batches: int = 0) -> Dat
         dataloader: prepared, or not.
         num_batches: batches of this process to leave out.
     """
-    copied = {name: getattr(dataloader, name) for name in _COPIED if hasattr(dataloader, name)}
+    copied = _copied(dataloader)
     copied |= {"dataset": dataloader.dataset} | _without_first(dataloader, num_batches)
     if not isinstance(dataloader, DataLoaderDispatcher | DataLoaderShard):
         return (SkipDataLoader if "skip_batches" in copied else DataLoader)(**copied)

@@ -1,6 +1,7 @@
 """Accelerate's `utils.modeling`, as far as it is about models on one device."""
 
-from runtime.checkpoint.sizes import dtype_byte_size, id_tensor_storage
+from runtime.checkpoint.memory import id_tensor_storage
+from runtime.checkpoint.sizes import dtype_byte_size
 from runtime.checkpoint.sizes import size_in_bytes as convert_file_size_to_int
 from runtime.checkpoint.weights import (
     find_tied_parameters,

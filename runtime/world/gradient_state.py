@@ -7,6 +7,8 @@ from runtime.config.plugins import GradientAccumulationPlugin
 from runtime.world.shared import Shared
 from runtime.world.window import Window
 
+UNKNOWN_REMAINDER = -1  # a remainder that is not known, or not yet
+
 
 class GradientState(Shared):
     """What loaders, optimizers and schedulers tell each other.
@@ -97,7 +99,7 @@ class GradientState(Shared):
     def remainder(self) -> int:
         """Real samples in the active loader's last global batch; 0: it is whole, -1: unknown."""
         loader = self.active_dataloader
-        return -1 if loader is None else int(loader.remainder)
+        return UNKNOWN_REMAINDER if loader is None else int(loader.remainder)
 
     def __repr__(self) -> str:
         return (

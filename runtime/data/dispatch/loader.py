@@ -18,10 +18,11 @@ from runtime.data.dispatch.channel import Channel, Receiver, Sender
 from runtime.data.dispatch.messages import First, Part, Step, by_batches, by_samples
 from runtime.data.iterable import IterableDatasetShard
 from runtime.data.loader import DataLoaderStateMixin
+from runtime.data.position import Position
 from runtime.data.random_states import kept_random_states
 from runtime.data.seekable import Indices
 from runtime.data.workers import Given, Progress
-from runtime.world.gradient_state import GradientState
+from runtime.world.gradient_state import UNKNOWN_REMAINDER, GradientState
 from runtime.world.state import PartialState
 
 
@@ -86,12 +87,12 @@ class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
         try:
             self.set_epoch(self.iteration)
             for part in self._parts():
-                self._position += self.total_batch_size
+                self._samples += self.total_batch_size
                 if self._read:  # on rank 0
                     self._progress = self._read.popleft()
                 if part.is_last:
                     self.end_of_dataloader = True
-                    self.remainder = -1 if part.real is None else part.real
+                    self.remainder = UNKNOWN_REMAINDER if part.real is None else part.real
                     self.padding_ranks = part.padding_ranks
                 yield send_to_device(part.batch, self.state.device, self._non_blocking)
             self._end_epoch()
@@ -142,16 +143,16 @@ class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
 
     def _first(self, read: list[Any]) -> First:
         """The batches of the epoch's first step: `read`, if this pass has begun there."""
-        if self._head or not self._position or self._has_one_state:
+        if self._head or not self._samples or self._has_one_state:
             head = self._head or read
             return lambda: head
         return cache(lambda: self._read_again() or read)
 
-    def _seek(self, resumed: dict[str, Any]) -> None:
-        is_late = self._position > 0 and self.state.num_processes > 1 and not self._drop_last
+    def _seek(self, resumed: Position) -> None:
+        is_late = self._samples > 0 and self.state.num_processes > 1 and not self._drop_last
         self._indices.wanted = self.width if is_late else 0
         self._head = []
-        is_told = Progress.of(resumed.get("dataset")).state is not None
+        is_told = Progress.of(resumed.dataset).state is not None
         if is_late and is_told and self._has_one_state:
             self._head = self._read_again()
         super()._seek(resumed)
@@ -176,8 +177,8 @@ class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
         if isinstance(self.dataset, IterableDatasetShard):
             self.dataset.seek(0, Progress())
         self.generator = torch.Generator()
-        if self._base_state is not None:
-            self.generator.set_state(self._base_state)
+        if self._pass.workers is not None:
+            self.generator.set_state(self._pass.workers)
         self._indices = Indices(indices.head)
         try:
             yield

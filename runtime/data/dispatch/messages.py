@@ -22,13 +22,13 @@ from runtime.collectives.nested import (
     recursively_apply,
     slice_tensors,
 )
-from runtime.collectives.packing import ALIGNMENT
+from runtime.collectives.packing import aligned, starts_of
 from runtime.data import samples
 from runtime.data.dispatch import wire
 
 READING_FAILED = -1  # in place of a message's length; 0: there is no part
 _LENGTHS = struct.Struct("qq")  # of the message and of its header
-_PREFIX = _LENGTHS.size  # bytes, a multiple of ALIGNMENT
+_PREFIX = _LENGTHS.size  # bytes, a multiple of the alignment
 SliceFn = Callable[..., Any]
 First = Callable[[], list[Any]]  # the batches of the first step; called where one is to be filled
 
@@ -181,7 +181,7 @@ class Buffer:
         structure = get_data_structure(part)
         header = wire.encoded((structure, step.real, step.padding_ranks, step.is_last))
         tensors = [leaf for leaf in leaves(part) if isinstance(leaf, torch.Tensor)]
-        starts = [*accumulate((_room(one.nbytes) for one in tensors), initial=_start(len(header)))]
+        starts = starts_of(tensors, _start(len(header)))
         length = starts[-1]
         if length > len(self._bytes):
             self._bytes = bytearray(length)
@@ -214,7 +214,7 @@ def decoded(message: torch.Tensor) -> Part:
     def take(info: Any) -> torch.Tensor:
         nonlocal start
         one = _view(message, start, info)
-        start += _room(one.nbytes)
+        start += aligned(one.nbytes)
         return one
 
     batch = recursively_apply(take, structure, test_type=is_tensor_information)
@@ -227,11 +227,6 @@ def _view(message: torch.Tensor, start: int, like: Any) -> torch.Tensor:
     return message[start : start + bytes_].view(like.dtype).view(like.shape)
 
 
-def _room(bytes_: int) -> int:
-    """Bytes that so many take, so that what follows is aligned."""
-    return -(-bytes_ // ALIGNMENT) * ALIGNMENT
-
-
 def _start(header_bytes: int) -> int:
     """Where the tensors begin."""
-    return _PREFIX + _room(header_bytes)
+    return _PREFIX + aligned(header_bytes)
