@@ -32,8 +32,8 @@ from runtime.world.state import AcceleratorState
 
 logger = get_logger(__name__)
 _MIDDLE = (
-    "save_state in the middle of an accumulation: gradients are not saved, and what "
-    "this window has is lost to who loads it; save where sync_gradients is true"
+    "save_state was called in the middle of an accumulation: gradients are not saved, so the "
+    "batches accumulated so far are lost on load; call it when sync_gradients is true"
 )
 
 
@@ -41,8 +41,8 @@ class Checkpointer:
     """Saves and loads checkpoints; each method must be called by all processes.
 
     Attributes:
-        project: where checkpoints are, and how many are kept.
-        registry: what the script has registered.
+        project: the directory of checkpoints, and how they are named and kept.
+        registry: the objects and hooks that the script has registered.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class Checkpointer:
         """Begin with no checkpoint being written.
 
         Args:
-            project: where checkpoints are, and how many are kept.
+            project: the directory of checkpoints, and how they are named and kept.
             state: the state of this process.
-            gradient_state: tells whether an accumulation is under way.
-            prepared: the objects that are saved and loaded.
-            accumulation: its `step` is saved and loaded, too.
+            gradient_state: whether the current batch ends an accumulation.
+            prepared: the objects to save and load.
+            accumulation: the accumulation, whose `step` is saved and loaded.
         """
         self.project = project
         self.registry = Registry()
@@ -90,7 +90,7 @@ class Checkpointer:
         folder: Path = directory.from_main(lambda: storage.begun(target), makes=makes)
         if config.save_on_each_node:  # the target may exist on some machines only
             folder = storage.unfinished(target)
-        # The parts are in no variable of this function, so that they are freed as they are written.
+        # No variable here refers to the parts, so that they are freed once they are written.
         self._write(self._collected(folder, scaler, safe_serialization), folder, target)
         config.iteration += 1
         if not config.write_behind:
@@ -100,10 +100,10 @@ class Checkpointer:
     def _collected(
         self, folder: Path, scaler: torch.amp.GradScaler | None, safe_serialization: bool
     ) -> list[Part]:
-        """Return all files of the checkpoint, also those of other processes.
+        """Return all files of the checkpoint, including those of other processes.
 
-        The process that writes them then waits for no other process. Hooks and sharded models
-        write their own files into the folder.
+        The writing process has all states then, and need not wait for other processes. Hooks and
+        sharded models write their own files to the folder.
         """
         own, is_sharded = self._prepared, self._state.fsdp_plugin is not None
         weights = [] if is_sharded else [bare(model).state_dict() for model in own.models]
@@ -124,7 +124,7 @@ class Checkpointer:
         return common + [random_part(rank, state) for rank, state in enumerate(each)]
 
     def _write(self, found: list[Part], folder: Path, target: Path) -> None:
-        """Begin to write, on the processes that write."""
+        """Start to write the files, on the processes that write."""
         config = self.project
         self._is_saving = True
         if not writes(config.save_on_each_node):
@@ -136,7 +136,7 @@ class Checkpointer:
         self._writer.begin(Job(found, folder, target, facts, config.durable, retain))
 
     def wait(self) -> None:
-        """Wait until the last checkpoint is valid; see `Accelerator.wait_for_checkpoint`."""
+        """Wait until the last checkpoint is complete; see `Accelerator.wait_for_checkpoint`."""
         if not self._is_saving:
             return
         self._is_saving = False

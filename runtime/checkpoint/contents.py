@@ -1,10 +1,11 @@
-"""What a checkpoint has in it, file by file, and how it is put back.
+"""Turns the states of a script's objects into the files of a checkpoint, and back.
 
-Weights, optimizers, schedulers and loaders' positions are the same for any number of processes;
-random generators are each process' own (`streams`).
+Models, optimizers, schedulers and positions of data loaders are saved once and can be loaded by
+any number of processes. Each process saves the states of its own random generators; see
+`checkpoint.random_states` for loading them in a larger world.
 
-`parts` is the one place where states become files, `load_accelerator_state` the one where files
-become states.
+`parts` decides which file has which state, and `load_accelerator_state` is its inverse. Sharded
+models and their optimizers are left to `checkpoint.sharded`.
 """
 
 import copy
@@ -55,7 +56,19 @@ def parts(
     custom_objects: Sequence[Any] = (),
     safe_serialization: bool = True,
 ) -> list[Part]:
-    """The files of a checkpoint that are the same for all processes; all are to ask for them."""
+    """Return the files of a checkpoint that do not depend on the rank.
+
+    All processes must call this, because an object's `state_dict()` may call collectives.
+
+    Args:
+        model_states: the state dict of each model.
+        optimizers: prepared optimizers.
+        schedulers: prepared schedulers.
+        dataloaders: prepared data loaders.
+        scaler: the gradient scaler, with fp16.
+        custom_objects: objects that the script has registered.
+        safe_serialization: whether to save weights as safetensors, if that is installed.
+    """
     found = [
         _weights(state, index, can_be_safetensors(safe_serialization, state))
         for index, state in enumerate(model_states)
@@ -80,7 +93,12 @@ def _weights(state: dict[str, Any], index: int, is_safe: bool) -> Part:
 
 
 def random_part(process_index: int, state: dict[str, Any]) -> Part:
-    """The file of one process' own."""
+    """Return the file for the random states of one process.
+
+    Args:
+        process_index: the rank of the process.
+        state: the result of `random_states` on that process.
+    """
     return Part(f"{RNG_STATE_NAME}_{process_index}.pkl", state)
 
 
@@ -96,21 +114,23 @@ def save_accelerator_state(
     save_on_each_node: bool = False,
     safe_serialization: bool = True,
 ) -> Path:
-    """Write all states into a directory, and no manifest; to be called by all processes.
+    """Write all states into a directory, without a manifest. All processes must call this.
 
-    What another checkpoint has left there goes, but for registered objects.
+    Files and the manifest of an earlier checkpoint in the directory are removed, except the states
+    of registered objects.
 
     Args:
-        output_dir: the directory, which is there.
-        model_states: of each model.
-        optimizers: prepared ones.
-        schedulers: prepared ones.
-        dataloaders: prepared ones.
-        process_index: this rank.
-        step: batches of the accumulation that is under way.
-        scaler: of gradients, with fp16.
-        save_on_each_node: where machines do not share a file system.
-        safe_serialization: weights as safetensors, if the package is there.
+        output_dir: the directory, which must exist.
+        model_states: the state dict of each model.
+        optimizers: prepared optimizers.
+        schedulers: prepared schedulers.
+        dataloaders: prepared data loaders.
+        process_index: the rank of this process.
+        step: the number of batches in the current accumulation.
+        scaler: the gradient scaler, with fp16.
+        save_on_each_node: whether the first process of each machine writes, instead of rank 0 only;
+            needed if the machines do not share a file system.
+        safe_serialization: whether to save weights as safetensors, if that is installed.
 
     Returns:
         The directory.
@@ -127,7 +147,12 @@ def save_accelerator_state(
 
 
 def _remove_others(folder: Path, written: set[str]) -> None:
-    """Remove what an earlier checkpoint has in a directory; it is none any more."""
+    """Remove the manifest and the files of an earlier checkpoint from a directory.
+
+    Args:
+        folder: the directory.
+        written: the names of the new files, which stay.
+    """
     names = layout.names(folder)
     old = layout.replaced(names, manifest.listed(folder) & names, written)
     manifest.forget(folder)
@@ -148,26 +173,27 @@ def load_accelerator_state(
     load_kwargs: dict[str, Any] | None = None,
     **load_model_func_kwargs: Any,
 ) -> dict[str, Any]:
-    """Put all states of a directory back.
+    """Load all states from a directory.
 
     Args:
         input_dir: the directory.
-        models: prepared ones, as many as were saved.
-        optimizers: prepared ones.
-        schedulers: prepared ones.
-        dataloaders: prepared ones; where the directory has no position, they begin anew.
-        process_index: this rank.
-        scaler: of gradients, with fp16.
-        map_location: where tensors are loaded to: `cpu`, the default, or `on_device`.
-        load_kwargs: for torch.load.
-        **load_model_func_kwargs: for the models' load_state_dict.
+        models: prepared models, as many as were saved.
+        optimizers: prepared optimizers.
+        schedulers: prepared schedulers.
+        dataloaders: prepared data loaders. Those whose positions were not saved are unchanged.
+        process_index: the rank of this process.
+        scaler: the gradient scaler, with fp16.
+        map_location: the device that weights and optimizer states are read to before they are
+            copied: `cpu`, the default, or `on_device`.
+        load_kwargs: arguments of torch.load.
+        **load_model_func_kwargs: arguments of the models' load_state_dict.
 
     Returns:
-        What else was saved: `step`.
+        A dict with `step`, the number of batches in the accumulation, if it was saved.
 
     Raises:
-        TypeError: another place.
-        FileNotFoundError: a state was not saved.
+        TypeError: `map_location` has another value.
+        FileNotFoundError: the checkpoint lacks the state of an object.
     """
     if map_location not in (None, "cpu", "on_device"):
         sentence = (
@@ -187,7 +213,7 @@ def load_accelerator_state(
         one.load_state_dict(load(saved.path(numbered(SCHEDULER_NAME, index, "bin")), **options))
     for index, loader in enumerate(dataloaders):
         name = numbered(LOADER_STATE_NAME, index, "bin")
-        if saved.has(name):  # Accelerate saves none
+        if saved.has(name):  # checkpoints of Accelerate have no such file
             loader.load_state_dict(load(saved.path(name), **options))
     if scaler is not None:
         scaler.load_state_dict(load(saved.path(SCALER_NAME)))
@@ -200,7 +226,7 @@ def _weights_name(saved: Contents, index: int) -> str:
 
 
 def _load_model(model: nn.Module, weights: dict[str, Any], options: dict[str, Any]) -> None:
-    if options.get("assign"):  # they stay, so they must be this process' own
+    if options.get("assign"):  # the model keeps the tensors, so they must not be mapped to a file
         weights = copy.deepcopy(weights)
     bare(model).load_state_dict(weights, **options)
 
@@ -208,7 +234,14 @@ def _load_model(model: nn.Module, weights: dict[str, Any], options: dict[str, An
 def save_custom_state(
     obj: Any, path: str | os.PathLike[str], index: int = 0, save_on_each_node: bool = False
 ) -> None:
-    """Write the state of an object that a script has registered."""
+    """Write the state of an object that the script has registered.
+
+    Args:
+        obj: the object.
+        path: the directory. If it has a manifest, that is removed.
+        index: the position of the object in the order of registration.
+        save_on_each_node: whether the first process of each machine writes, instead of rank 0 only.
+    """
     name = f"{CUSTOM_STATE_NAME}_{index}.pkl"
     if writes(save_on_each_node):
         manifest.forget(Path(path))
@@ -218,10 +251,15 @@ def save_custom_state(
 def load_custom_states(
     objects: Sequence[Any], folder: Path, load_kwargs: dict[str, Any] | None
 ) -> None:
-    """Put the states of all registered objects back.
+    """Load the states of all registered objects.
+
+    Args:
+        objects: the objects, in the order of registration.
+        folder: the checkpoint.
+        load_kwargs: arguments of torch.load; see `load_custom_state`.
 
     Raises:
-        RuntimeError: others were saved.
+        RuntimeError: the number of saved objects is not the number of registered objects.
     """
     saved = len(layout.custom(Contents.of(folder).names()))
     if saved != len(objects):
@@ -240,14 +278,14 @@ def load_custom_state(
     index: int = 0,
     load_kwargs: dict[str, Any] | None = None,
 ) -> None:
-    """Put the state of a registered object back.
+    """Load the state of a registered object.
 
     Args:
-        obj: registered.
+        obj: the object.
         path: the checkpoint.
-        index: of the object.
-        load_kwargs: for torch.load. Accelerate makes whatever objects the file asks for; here that
-            takes `{"weights_only": False}`.
+        index: the position of the object in the order of registration.
+        load_kwargs: arguments of torch.load. Unlike Accelerate, this function creates objects of
+            arbitrary classes only with `{"weights_only": False}`.
     """
     file = Path(path, f"{CUSTOM_STATE_NAME}_{index}.pkl")
     obj.load_state_dict(load(file, **({"map_location": "cpu"} | (load_kwargs or {}))))

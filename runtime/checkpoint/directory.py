@@ -1,4 +1,8 @@
-"""A project's checkpoints: what the next one is called, which is loaded, which go."""
+"""The checkpoints of a project: which name the next one gets, which is loaded, which are removed.
+
+In this module `makes` and `looks` say whether this process accesses the file system: the main
+process does, and with `save_on_each_node` the first process of each machine.
+"""
 
 import os
 from collections.abc import Callable
@@ -12,15 +16,19 @@ from runtime.config.plugins import ProjectConfiguration
 from runtime.world.log import get_logger
 
 logger = get_logger(__name__)
-CHECKPOINTS = "checkpoints"  # of a project, in its directory
+CHECKPOINTS = "checkpoints"  # the directory of checkpoints in the directory of a project
 
 
 def from_main(make: Callable[[], Any], *, makes: bool) -> Any:
-    """What the main process has made, on all of them; what has failed there fails on all.
+    """Return the result of the main process on all processes. All processes must call this.
 
     Args:
-        make: makes it.
-        makes: whether this process does so, too.
+        make: the function to call.
+        makes: whether this process calls it; true on the main process.
+
+    Raises:
+        OSError: the function raised it on the main process or on this one.
+        ValueError: likewise.
     """
     made = None
     if makes:
@@ -36,39 +44,44 @@ def from_main(make: Callable[[], Any], *, makes: bool) -> Any:
 
 
 def checkpoints(config: ProjectConfiguration) -> Path:
-    """Where they are."""
+    """Return the directory of a project's checkpoints."""
     return Path(config.project_dir, CHECKPOINTS)
 
 
 def target(config: ProjectConfiguration, output_dir: str | os.PathLike[str] | None) -> Path:
-    """What a checkpoint is to be called: what the main process says, on all of them.
+    """Return the directory of the next checkpoint; the main process decides.
 
-    With automatic naming it gets the next number that is free there, in each one's project.
+    With automatic naming the main process chooses the next free number, and each process takes
+    that number in its own project directory.
+
+    Args:
+        config: the configuration of the project.
+        output_dir: the directory that the script has passed; ignored with automatic naming.
 
     Raises:
-        ValueError: no directory, and no automatic naming.
+        ValueError: there is no directory and no automatic naming.
     """
     if not config.automatic_checkpoint_naming:
         if output_dir is None:
-            sentence = "save_state needs output_dir, or automatic_checkpoint_naming"
+            sentence = "save_state needs an output_dir, or automatic_checkpoint_naming=True"
             raise ValueError(sentence)
-        # Absolute: a checkpoint that is written behind may be so in another working directory.
+        # Absolute, because the working directory may change while threads write the checkpoint.
         return Path(broadcast_object_list([Path(output_dir).expanduser().absolute()])[0])
     parent = checkpoints(config).absolute()
     known = manifest.numbered(parent)
     number = max(config.iteration, manifest.number(known[-1]) + 1 if known else 0)
-    while os.path.lexists(parent / manifest.name_of(number)):  # somebody else's
+    while os.path.lexists(parent / manifest.name_of(number)):  # not a checkpoint
         number += 1
     (config.iteration,) = broadcast_object_list([number])
-    return parent / manifest.name_of(config.iteration)  # each machine's own, if each saves
+    return parent / manifest.name_of(config.iteration)
 
 
 def retain(config: ProjectConfiguration) -> None:
-    """Remove those that are too many."""
+    """Remove the oldest checkpoints beyond `total_limit`; needs automatic naming."""
     if not config.automatic_checkpoint_naming or config.total_limit is None:
         return
     for folder in manifest.retain(checkpoints(config), config.total_limit):
-        logger.info("removed %s, as total_limit is %d", folder, config.total_limit)
+        logger.info("removed %s because total_limit is %d", folder, config.total_limit)
 
 
 def source(
@@ -78,16 +91,17 @@ def source(
     reads: bool | None,
     looks: bool,
 ) -> Path:
-    """The checkpoint to load; all processes load the same.
+    """Return the checkpoint to load, the same on all processes. All processes must call this.
 
     Args:
-        config: of the project.
-        input_dir: the one that was asked for; None: the newest that is whole.
-        reads: whether every byte is compared with its checksum; None: where there is a choice.
-        looks: whether this process looks after a directory.
+        config: the configuration of the project.
+        input_dir: the checkpoint that the script has passed; None for the newest undamaged one.
+        reads: whether to read every byte and compare checksums; None to do so only for the newest
+            checkpoint, which an older one can replace.
+        looks: whether this process checks the directories.
 
     Raises:
-        ValueError: there is none, or the one that was asked for is damaged.
+        ValueError: there is no checkpoint, or `input_dir` is damaged.
     """
     if input_dir is None:
         return _newest(config, reads=reads is not False, looks=looks)
@@ -110,13 +124,18 @@ def _newest(config: ProjectConfiguration, *, reads: bool, looks: bool) -> Path:
         problem = _problem(partial(manifest.damage, folder, reads=reads), looks=looks)
         if problem is None:
             return folder
-        logger.warning("passed over: %s", problem)
-    sentence = f"{parent} has no checkpoint that is whole, of {len(known)}"
+        logger.warning("skipped a damaged checkpoint: %s", problem)
+    sentence = f"{parent} must have an undamaged checkpoint, got {len(known)} damaged ones"
     raise ValueError(sentence)
 
 
 def _problem(look: Callable[[], str | None], *, looks: bool) -> str | None:
-    """What any of the processes that look has found."""
+    """Return the first problem that a process has found, on all processes; None if there is none.
+
+    Args:
+        look: returns the problem that this process finds, or None.
+        looks: whether this process calls `look`.
+    """
     found = each_object(look() if looks else None)
     return next((one for one in found if one is not None), None)
 
@@ -125,9 +144,9 @@ def _damage_of_given(folder: Path, *, reads: bool) -> str | None:
     if not folder.is_dir():
         return f"Tried to find {folder} but folder does not exist"
     try:
-        storage.recover(folder.resolve())  # it may be given as a link
+        storage.recover(folder.resolve())  # the script may pass a symbolic link
     except (OSError, ValueError) as error:
         return str(error)
-    if not (folder / manifest.MANIFEST).exists():  # Accelerate's have none
+    if not (folder / manifest.MANIFEST).exists():  # checkpoints of Accelerate have no manifest
         return None
     return manifest.damage(folder, reads=reads)

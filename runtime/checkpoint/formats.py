@@ -1,4 +1,4 @@
-"""Saving and loading objects; nothing that a file says is executed when it is loaded."""
+"""Saves and loads objects with torch.save or safetensors; loading executes no code from a file."""
 
 import importlib
 import logging
@@ -23,14 +23,20 @@ SAFETENSORS = ".safetensors"
 
 @dataclass(frozen=True)
 class Part:
-    """One file of a checkpoint."""
+    """One file of a checkpoint, with its content.
+
+    Attributes:
+        name: the name of the file in the checkpoint's directory.
+        state: the object to write.
+        is_safe: whether to write safetensors; the state must then be a dict of tensors.
+    """
 
     name: str
     state: Any
-    is_safe: bool = False  # a model's weights, as safetensors
+    is_safe: bool = False
 
     def write(self, folder: Path) -> Path:
-        """Write it, on whichever process this is; gives the file."""
+        """Write the file on this process, whatever its rank, and return its path."""
         write(self.state, folder / self.name, self.is_safe)
         return folder / self.name
 
@@ -41,26 +47,37 @@ def save(
     save_on_each_node: bool = False,
     safe_serialization: bool = False,
 ) -> None:
-    """Save an object, on the main process only.
+    """Save an object on the main process; other processes do nothing.
 
     Args:
-        obj: what torch.save takes; for safetensors a dict of tensors.
-        f: the file.
-        save_on_each_node: on the first process of each machine instead.
-        safe_serialization: as safetensors.
+        obj: an object that torch.save accepts; for safetensors a dict of tensors.
+        f: the path of the file.
+        save_on_each_node: whether the first process of each machine saves instead.
+        safe_serialization: whether to save as safetensors.
     """
     if writes(save_on_each_node):
         write(obj, f, safe_serialization)
 
 
 def writes(save_on_each_node: bool = False) -> bool:
-    """Whether this process is one that saves: the main one, or each machine's first."""
+    """Whether this process saves.
+
+    Args:
+        save_on_each_node: whether the first process of each machine saves, instead of the main
+            process only.
+    """
     state = PartialState()
     return state.is_local_main_process if save_on_each_node else state.is_main_process
 
 
 def write(obj: Any, f: str | os.PathLike[str], safe_serialization: bool = False) -> None:
-    """Save an object, on whichever process this is."""
+    """Save an object on this process, whatever its rank.
+
+    Args:
+        obj: an object that torch.save accepts; for safetensors a dict of tensors.
+        f: the path of the file.
+        safe_serialization: whether to save as safetensors.
+    """
     if safe_serialization:
         safetensors = importlib.import_module("safetensors.torch")
         tensors, metadata = _cleaned(obj)
@@ -70,16 +87,19 @@ def write(obj: Any, f: str | os.PathLike[str], safe_serialization: bool = False)
 
 
 def load(f: str | os.PathLike[str] | BinaryIO, map_location: Any = None, **kwargs: Any) -> Any:
-    """Load what `save` has saved: tensors, numbers, texts, dates, numpy's arrays, containers.
+    """Load a file of torch.save without executing code from it.
+
+    Tensors, numbers, strings, bytes, dates, numpy arrays, and containers of these can be loaded.
 
     Args:
-        f: the file, or its path.
-        map_location: where tensors go.
-        **kwargs: for torch.load; `weights_only=False` takes any object, and trusts the file.
+        f: the file or its path.
+        map_location: the device to load tensors to, as in torch.load.
+        **kwargs: arguments of torch.load. `weights_only=False` loads any object, and can execute
+            code from the file.
 
     Raises:
-        UnpicklingError: the file holds another object, is damaged, or asks for more memory than it
-            has bytes.
+        UnpicklingError: the file contains another object, is damaged, or would need far more
+            memory than its size.
     """
     kwargs.setdefault("weights_only", True)
     if not kwargs["weights_only"]:
@@ -88,50 +108,63 @@ def load(f: str | os.PathLike[str] | BinaryIO, map_location: Any = None, **kwarg
 
 
 def can_be_safetensors(wanted: bool, state: Mapping[str, Any]) -> bool:
-    """Whether weights are written as safetensors: if wanted and the package is there.
+    """Whether a model's weights are written as safetensors.
 
-    It has tensors only; a model may have states that are none (`get_extra_state`).
+    The format stores only tensors, but the state dict of a model may have other values, from
+    `get_extra_state`. Warns if weights are not written as wanted.
+
+    Args:
+        wanted: whether the script wants safetensors.
+        state: the state dict of the model.
     """
     if not wanted:
         return False
     if not is_present("safetensors"):
-        warn_once("safetensors is not installed: weights are saved by torch.save instead")
+        warn_once("safetensors is not installed: weights are saved with torch.save instead")
         return False
     others = sorted(name for name, one in state.items() if not isinstance(one, torch.Tensor))
     if others:
         warn_once(
-            f"safetensors has tensors only, and {', '.join(others)} of the model are none: its "
-            "weights are saved by torch.save instead"
+            f"safetensors stores only tensors, and {', '.join(others)} of the model are not "
+            "tensors: its weights are saved with torch.save instead"
         )
     return not others
 
 
 def clean_state_dict_for_safetensors(state_dict: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """The tensors of a model, contiguous, and of those that share their memory one only.
+    """Return a model's tensors as safetensors accepts them.
+
+    Tensors are contiguous, and of several tensors that share memory only one is returned.
+
+    Args:
+        state_dict: the state dict of the model.
 
     Raises:
-        TypeError: something is no tensor.
+        TypeError: a value is not a tensor.
     """
     return _cleaned(state_dict)[0]
 
 
 def _cleaned(state: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """The same, and what the file's metadata says of those that are left out."""
+    """Return the tensors to save, and metadata that describes the tensors that are left out."""
     kept, views = shared_tensors.divided(state)
     if views:
         logger.warning(
-            "Removed shared tensors %s while saving: they are in it by other names", sorted(views)
+            "Removed shared tensors %s while saving: other tensors of the file have their values",
+            sorted(views),
         )
     return shared_tensors.apart(kept), shared_tensors.to_metadata(views)
 
 
 def load_weights(path: Path, map_location: Any, **kwargs: Any) -> dict[str, Any]:
-    """A model's weights from a file of either kind; see `load_mapped`.
+    """Return a model's weights from a file of safetensors or of torch.save.
+
+    Tensors of a torch.save file may be mapped to the file; see `load_mapped`.
 
     Args:
         path: the file.
-        map_location: where tensors go.
-        **kwargs: for torch.load, which does not read safetensors.
+        map_location: the device to load tensors to.
+        **kwargs: arguments of torch.load; ignored for safetensors.
     """
     if path.suffix == SAFETENSORS:
         safetensors = importlib.import_module("safetensors.torch")
@@ -143,9 +176,16 @@ def load_weights(path: Path, map_location: Any, **kwargs: Any) -> dict[str, Any]
 
 
 def load_mapped(path: Path, map_location: Any, **kwargs: Any) -> Any:
-    """Load without reading: tensors on the CPU are read when they are used, to be copied once.
+    """Load a file of torch.save, with CPU tensors mapped to the file.
 
-    They must not be kept: who truncates the file, or removes it on a server, ends this process.
+    The values of such tensors are read from the file when they are used. Copy the tensors and do
+    not keep them: if the file is truncated, or removed on a file server, using them ends the
+    process (SIGBUS).
+
+    Args:
+        path: the file.
+        map_location: the device to load tensors to.
+        **kwargs: arguments of `load`.
     """
-    kwargs.setdefault("mmap", zipfile.is_zipfile(path))  # torch.save's old format cannot be
+    kwargs.setdefault("mmap", zipfile.is_zipfile(path))  # torch cannot map its old format
     return load(os.fspath(path), map_location, **kwargs)

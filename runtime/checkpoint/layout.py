@@ -1,6 +1,6 @@
-"""Which names in a directory are a checkpoint's files: Accelerate's layout, as patterns.
+"""Recognizes the files of a checkpoint by their names, which are those of Accelerate.
 
-A name that is not matched here, and that no manifest lists, belongs to somebody else.
+A file that matches no pattern here, and that no manifest lists, is never removed or overwritten.
 """
 
 import re
@@ -10,7 +10,8 @@ from pathlib import Path
 from runtime.checkpoint import names as constants
 
 _N = r"(_[0-9]+)?"
-_SHARDED = rf"({constants.FSDP_MODEL_NAME}|{constants.OPTIMIZER_NAME})_[0-9]+"  # directories
+# Directories of torch.distributed.checkpoint.
+_SHARDED = rf"({constants.FSDP_MODEL_NAME}|{constants.OPTIMIZER_NAME})_[0-9]+"
 _STATE = re.compile(
     "|".join(
         [
@@ -40,9 +41,10 @@ _WEIGHTS = re.compile(
 
 
 def names(folder: Path) -> set[str]:
-    """The names of the files that may be a checkpoint's: of the directory, and of sharded parts.
+    """Return the relative names of files that may belong to a checkpoint.
 
-    Links are left out: whoever made them, a save has not.
+    These are the files in the directory itself and in its directories of sharded states. Symbolic
+    links are excluded, because a save creates none.
     """
     inner = [one for one in folder.iterdir() if _PARTS.fullmatch(one.name) and _is_own(one)]
     found = [path for parent in (folder, *inner) for path in parent.iterdir()]
@@ -54,37 +56,37 @@ def _is_own(path: Path) -> bool:
 
 
 def states(found: Iterable[str]) -> set[str]:
-    """The names that `save_state` gives to files, Accelerate's as well."""
+    """Return those names that `save_state` of this library or of Accelerate gives to files."""
     return {name for name in found if _STATE.fullmatch(name)}
 
 
 def custom(found: Iterable[str]) -> set[str]:
-    """The names of the states of objects that a script has registered."""
+    """Return those names that are states of registered objects."""
     return {name for name in found if _CUSTOM.fullmatch(name)}
 
 
 def weights(found: Iterable[str]) -> set[str]:
-    """The names that `save_model` gives to files: whole, or shards and their index."""
+    """Return those names that `save_model` gives to files: one file, or several and an index."""
     return {name for name in found if _WEIGHTS.fullmatch(name)}
 
 
 def has_weights(found: Iterable[str]) -> bool:
-    """Whether the first model is among these names as one whole file."""
+    """Whether these names include the weights of the first model in one file."""
     return not _WHOLE.isdisjoint(found)
 
 
 def is_state(found: Iterable[str]) -> bool:
-    """Whether these names are of a checkpoint: Accelerate saves random states in each."""
+    """Whether these are the names of a checkpoint's files: each checkpoint has random states."""
     return any(_RANDOM.fullmatch(name) for name in found)
 
 
 def replaced(before: Iterable[str], listed: Iterable[str], written: Iterable[str]) -> set[str]:
-    """The names that a new checkpoint makes untrue, in the directory that it is written into.
+    """Return the names of files in a directory that a new checkpoint there makes obsolete.
 
     Args:
-        before: names of the files that are there, from `names`.
-        listed: names that the manifest there lists.
-        written: names of the new checkpoint's files.
+        before: the names of the files in the directory, from `names`.
+        listed: the names in the directory's manifest.
+        written: the names of the new checkpoint's files.
 
     >>> sorted(replaced({"optimizer.bin", "random_states_0.pkl", "notes.txt"}, (), {"scaler.pt"}))
     ['optimizer.bin', 'random_states_0.pkl']

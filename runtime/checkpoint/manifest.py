@@ -1,4 +1,7 @@
-"""What belongs to a checkpoint, and whether it is as it was written: its manifest, written last."""
+"""The manifest of a checkpoint: lists its files, with their sizes and checksums.
+
+The manifest is written last, so a directory with a manifest is a complete checkpoint.
+"""
 
 import errno
 import json
@@ -15,17 +18,17 @@ from typing import Any, Self
 from runtime.checkpoint import layout
 
 MANIFEST = "manifest.json"
-_BLOCK = 2**26  # bytes of a file that have a checksum of their own, so that threads share the work
-_CHUNK = 2**20  # bytes that are read at a time
-_READERS = min(os.cpu_count() or 1, 8)  # zlib computes without the interpreter's lock
-_NUMBERED = re.compile(r"checkpoint_(0|[1-9][0-9]*)")  # all of a name
+_BLOCK = 2**26  # bytes per checksum; several checksums per file can be computed in parallel
+_CHUNK = 2**20  # bytes per read
+_READERS = min(os.cpu_count() or 1, 8)  # threads; zlib releases the GIL
+_NUMBERED = re.compile(r"checkpoint_(0|[1-9][0-9]*)")
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """A checkpoint's manifest; None if it has none, as those of Accelerate.
+    """Return the manifest of a checkpoint; None if there is no manifest, as in Accelerate.
 
     Raises:
-        ValueError: the manifest is no manifest.
+        ValueError: the manifest is damaged.
     """
     try:
         found = json.loads((folder / MANIFEST).read_text())
@@ -41,7 +44,7 @@ def read(folder: Path) -> dict[str, Any] | None:
 
 
 def listed(folder: Path) -> set[str]:
-    """The names of the files that a manifest lists; none, if there is none that can be read."""
+    """Return the names of the files that a manifest lists; empty if no manifest can be read."""
     try:
         found = read(folder)
     except ValueError:
@@ -50,11 +53,11 @@ def listed(folder: Path) -> set[str]:
 
 
 def amend(folder: Path, written: Collection[str]) -> None:
-    """Have a manifest say of files that were written anew how they are now.
+    """Update the sizes and checksums of files that were overwritten.
 
     Args:
-        folder: the checkpoint, if it is one.
-        written: names of files; those that do not belong to it are passed over.
+        folder: a directory, which need not be a checkpoint.
+        written: the names of the files; names that the manifest does not list are ignored.
     """
     known = listed(folder) & set(written)
     if not known:
@@ -68,30 +71,41 @@ def amend(folder: Path, written: Collection[str]) -> None:
 
 
 def forget(folder: Path) -> None:
-    """Remove a manifest: what is written beside it, file by file, is not what it says."""
+    """Remove the manifest, because files of the directory are about to be overwritten singly."""
     (folder / MANIFEST).unlink(missing_ok=True)
 
 
 def _check_entry(name: str, **expected: Any) -> None:
-    """A file inside of the checkpoint, its size, and a checksum for each block.
+    """Check an entry of a manifest.
+
+    Args:
+        name: the path of a file inside the checkpoint.
+        **expected: its size as `bytes`, and its checksums, one per block, as `crc32`.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the path is not inside the checkpoint, or a checksum is missing.
     """
     path = PurePath(name)
     if not path.parts or b"\0" in os.fsencode(path) or path.is_absolute() or ".." in path.parts:
-        sentence = f"{name} is no file of this checkpoint"
+        sentence = f"{name} is not a path inside this checkpoint"
         raise ValueError(sentence)
     if len(expected["crc32"]) != len(_blocks(expected["bytes"])):
-        sentence = f"{name} has {expected['bytes']} bytes and {len(expected['crc32'])} checksums"
+        sentence = (
+            f"{name} has {expected['bytes']} bytes, which need another number of checksums than "
+            f"{len(expected['crc32'])}"
+        )
         raise ValueError(sentence)
 
 
 @dataclass(frozen=True)
 class Contents:
-    """The files of a checkpoint: those that its manifest lists; without one, those that are there.
+    """The files of a checkpoint: those of its manifest, or all files if it has no manifest.
 
-    What a save did not write is not part of it, whatever else lies in its directory.
+    Other files in the directory of a checkpoint do not belong to it.
+
+    Attributes:
+        folder: the directory.
+        listed: the names of the files in the manifest; None if there is no manifest.
     """
 
     folder: Path
@@ -99,43 +113,44 @@ class Contents:
 
     @classmethod
     def of(cls, folder: Path) -> Self:
-        """Of a directory.
+        """Return the contents of a checkpoint's directory.
 
         Raises:
-            ValueError: its manifest is no manifest.
+            ValueError: the manifest is damaged.
         """
         found = read(folder)
         return cls(folder, None if found is None else frozenset(found["files"]))
 
     def has(self, name: str) -> bool:
-        """Whether a file, or a directory with files, belongs to it."""
+        """Whether a file, or a directory with files, belongs to the checkpoint."""
         if self.listed is None:
             return (self.folder / name).exists()
         return name in self.listed or any(one.startswith(f"{name}/") for one in self.listed)
 
     def names(self) -> set[str]:
-        """Those of its files that lie in its directory itself."""
+        """Return the names of files and directories at the top level of the checkpoint."""
         if self.listed is None:
             return {one.name for one in self.folder.iterdir()}
         return {PurePath(name).parts[0] for name in self.listed}
 
     def path(self, name: str) -> Path:
-        """Where a file of it lies.
+        """Return the path of a file or directory of the checkpoint.
 
         Raises:
-            FileNotFoundError: it has none of that name.
+            FileNotFoundError: the checkpoint has no file or directory of that name.
         """
         if not self.has(name):
-            raise FileNotFoundError(errno.ENOENT, "this checkpoint has no", str(self.folder / name))
+            raise FileNotFoundError(errno.ENOENT, "not in this checkpoint", str(self.folder / name))
         return self.folder / name
 
 
 def damage(folder: Path, *, reads: bool = True) -> str | None:
-    """What is wrong with a checkpoint; None if every file is as it was written.
+    """Return a description of a checkpoint's damage; None if all files match the manifest.
 
     Args:
         folder: the checkpoint.
-        reads: every byte; otherwise names and sizes alone are compared.
+        reads: whether to read every byte and compare checksums; otherwise only names and sizes are
+            compared.
     """
     try:
         manifest = read(folder)
@@ -148,17 +163,17 @@ def damage(folder: Path, *, reads: bool = True) -> str | None:
 
 
 def _resized(files: dict[Path, dict[str, Any]]) -> str | None:
-    """What is wrong with the first file that is missing, or has another size."""
+    """Describe the first file that is missing or has the wrong size; None if there is none."""
     for path, expected in files.items():
         if not path.is_file():
             return f"{path} is missing"
         if (size := path.stat().st_size) != expected["bytes"]:
-            return f"{path} is not as it was written: {size} bytes of {expected['bytes']}"
+            return f"{path} has changed since it was written: {size} bytes of {expected['bytes']}"
     return None
 
 
 def _changed(files: dict[Path, dict[str, Any]]) -> str | None:
-    """What is wrong with the first file whose bytes have another checksum."""
+    """Describe the first file with a wrong checksum; None if there is none."""
     blocks = [
         (path, start, checksum)
         for path, expected in files.items()
@@ -168,14 +183,14 @@ def _changed(files: dict[Path, dict[str, Any]]) -> str | None:
         found = pool.map(lambda block: _checksum(*block[:2]), blocks)
         for (path, start, expected), checksum in zip(blocks, found, strict=True):
             if checksum != expected:
-                return f"{path} is not as it was written, at byte {start} or behind"
+                return f"{path} has changed since it was written, at byte {start} or after"
     return None
 
 
 def numbered(parent: Path) -> list[Path]:
-    """The checkpoints of a project, by number, the newest last: of their exact name and content.
+    """Return the numbered checkpoints in a directory, in the order of their numbers.
 
-    Directories that others have made are left out, and so are links.
+    Symbolic links are excluded, and so are directories that are not checkpoints.
     """
     if not parent.is_dir():
         return []
@@ -184,49 +199,60 @@ def numbered(parent: Path) -> list[Path]:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    """Whether a directory has a manifest, or else what Accelerate saves in each."""
+    """Whether a directory has a manifest, or the files of a checkpoint of Accelerate."""
     if path.is_symlink() or not path.is_dir():
         return False
     return (path / MANIFEST).is_file() or layout.is_state(one.name for one in path.iterdir())
 
 
 def number(folder: Path) -> int:
-    """A checkpoint's number: the digits at its end.
+    """Return the number at the end of a checkpoint's name.
 
     Raises:
-        ValueError: it has none.
+        ValueError: the name is not `checkpoint_` and a number.
     """
     match = _NUMBERED.fullmatch(folder.name)
     if match is None:
-        sentence = f"{folder} has no number"
+        sentence = f"the name of {folder} must be checkpoint_ and a number"
         raise ValueError(sentence)
     return int(match[1])
 
 
 def name_of(number: int) -> str:
-    """The name of the checkpoint with a number."""
+    """Return the name of the checkpoint with a number."""
     return f"checkpoint_{number}"
 
 
 def retain(parent: Path, limit: int) -> list[Path]:
-    """Remove old checkpoints until as many are left; the newest valid one always stays.
+    """Remove the oldest checkpoints, unless all others are damaged.
+
+    Args:
+        parent: the directory of the checkpoints.
+        limit: the number of checkpoints to keep.
 
     Returns:
-        What was removed.
+        The checkpoints that were removed.
     """
     known = numbered(parent)
     surplus = known[: max(len(known) - limit, 0)]
-    # The newest first: it was checked when it was written, a moment ago.
+    # The newest first: it has been written a moment ago, so it most likely ends the search.
     if surplus and all(damage(one, reads=False) for one in reversed(known[len(surplus) :])):
         return []
     for folder in surplus:
-        (folder / MANIFEST).unlink(missing_ok=True)  # from here on it is invalid
+        (folder / MANIFEST).unlink(missing_ok=True)  # first: marks the checkpoint as incomplete
         shutil.rmtree(folder)
     return surplus
 
 
 def checked(path: Path, durable: bool = True) -> dict[str, Any]:
-    """What tells a file that is cut short, or has changed by accident; and have it on the disk."""
+    """Return the manifest entry of a file: its size and its checksums.
+
+    Checksums detect accidental changes; they do not protect against forgery.
+
+    Args:
+        path: the file.
+        durable: whether to flush the file to disk first.
+    """
     if durable:
         flush(path)
     size = path.stat().st_size
@@ -234,7 +260,7 @@ def checked(path: Path, durable: bool = True) -> dict[str, Any]:
 
 
 def _blocks(size: int) -> range:
-    """Where the blocks of a file begin.
+    """Return the offsets at which the blocks of a file begin.
 
     >>> len(_blocks(0)), len(_blocks(_BLOCK)), len(_blocks(_BLOCK + 1))
     (0, 1, 2)
@@ -243,7 +269,7 @@ def _blocks(size: int) -> range:
 
 
 def _checksum(path: Path, start: int) -> int:
-    """Of the block that begins there; a chunk at a time, which stays in the processor's cache."""
+    """Return the CRC-32 of the block at an offset; reads chunks that fit in the CPU's cache."""
     chunk, left, checksum = memoryview(bytearray(_CHUNK)), _BLOCK, 0
     with path.open("rb", buffering=0) as file:
         file.seek(start)
@@ -254,7 +280,7 @@ def _checksum(path: Path, start: int) -> int:
 
 
 def flush(path: Path) -> None:
-    """Have a file, or a directory's names, on the disk."""
+    """Flush a file, or the names in a directory, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Weights that were saved, under the names that a model has for them."""
+"""Matches the names of saved weights to the names in a model's state dict."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -8,29 +8,29 @@ from torch import nn
 from runtime.checkpoint.shared_tensors import filled
 from runtime.parallel.wrap import bare
 
-_COMPILED = "_orig_mod"  # what torch.compile puts before the names of what it has compiled
-_WRAPPERS = ("module", _COMPILED)  # what it, and DistributedDataParallel, put before all names
+_COMPILED = "_orig_mod"  # torch.compile puts this before the names of a compiled module
+_WRAPPERS = ("module", _COMPILED)  # prefixes of DistributedDataParallel and torch.compile
 
 
 def fitted(weights: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
-    """Weights as a model takes them: under its names, and all of those that share memory.
+    """Return weights under the names of a model, including all tensors that share memory.
 
     Args:
-        weights: of a file, saved from the model as it is, compiled, or prepared.
-        model: prepared, or not.
+        weights: the weights of a file, saved from a model that may have been compiled or prepared.
+        model: the model to load them into, prepared or not.
     """
     own = bare(model).state_dict(keep_vars=True)
     return filled(renamed(weights, own), own)
 
 
 def renamed(weights: Mapping[str, Any], own: Collection[str]) -> dict[str, Any]:
-    """Weights under a model's names, whatever was wrapped around the one that was saved.
+    """Return weights under a model's names, without the prefixes that wrappers have added.
 
-    Of what may be a wrapper's part of all names, as little goes as gives the most of the model's.
+    Of the prefixes with which the most names match the model's, the shortest is removed.
 
     Args:
-        weights: by name.
-        own: the model's names.
+        weights: name -> value.
+        own: the names in the model's state dict.
 
     >>> renamed({"_orig_mod.module.weight": 1}, {"weight"})
     {'weight': 1}
@@ -50,7 +50,7 @@ def renamed(weights: Mapping[str, Any], own: Collection[str]) -> dict[str, Any]:
 
 
 def plain(name: str) -> str:
-    """A name without what torch.compile has put in it.
+    """Return a name without the parts that torch.compile has added.
 
     >>> plain("layers.0._orig_mod.weight")
     'layers.0.weight'
@@ -59,7 +59,7 @@ def plain(name: str) -> str:
 
 
 def _prefixes(names: Collection[str]) -> Iterator[str]:
-    """What wrappers may have put before all names; at first nothing.
+    """Yield the prefixes that wrappers may have added to all names, shortest first.
 
     >>> list(_prefixes(["module.module.weight", "module.bias"]))
     ['', 'module.']

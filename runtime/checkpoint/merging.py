@@ -1,4 +1,4 @@
-"""One file of weights out of the directory that the ranks of a sharded model have written."""
+"""Merges the shards of a model's checkpoint into one file of weights."""
 
 import shutil
 from pathlib import Path
@@ -18,26 +18,26 @@ def merge_fsdp_weights(
     safe_serialization: bool = True,
     remove_checkpoint_dir: bool = False,
 ) -> None:
-    """Make one file of a model's directory; rank 0 does it.
+    """Merge a sharded model's directory into one file. Rank 0 writes it; the others wait.
 
     Args:
-        checkpoint_dir: `pytorch_model_fsdp_0`, in a checkpoint.
-        output_path: the directory for `model.safetensors`.
-        safe_serialization: as safetensors; else `pytorch_model.bin`.
-        remove_checkpoint_dir: remove the directory then.
+        checkpoint_dir: the directory `pytorch_model_fsdp_0` of a checkpoint.
+        output_path: the directory to write the file to; it is created if needed.
+        safe_serialization: whether to write `model.safetensors` instead of `pytorch_model.bin`.
+        remove_checkpoint_dir: whether to remove `checkpoint_dir` afterwards.
 
     Raises:
-        ValueError: it is not the directory of a model.
+        ValueError: `checkpoint_dir` is not the directory of a sharded model.
     """
     state, folder, output = PartialState(), Path(checkpoint_dir), Path(output_path)
     if not (folder / METADATA).exists():
         inside = sorted(one.parent.name for one in folder.glob(f"*/{METADATA}"))
         sentence = f"Tried to load from {folder} but couldn't find a valid metadata file."
-        raise ValueError(f"{sentence} It has: {inside}" if inside else sentence)
+        raise ValueError(f"{sentence} It contains: {inside}" if inside else sentence)
     if state.is_main_process:
         found = tensors(folder)
         if not all(name.startswith(f"{MODEL}.") for name in found):
-            sentence = f"{folder} is not of a model; give its {FSDP_MODEL_NAME}_0"
+            sentence = f"{folder} must contain a model; pass the directory {FSDP_MODEL_NAME}_0"
             raise ValueError(sentence)
         output.mkdir(parents=True, exist_ok=True)
         weights = {name.removeprefix(f"{MODEL}."): tensor for name, tensor in found.items()}

@@ -1,4 +1,7 @@
-"""Names of the files in a checkpoint: Accelerate's, so that each reads the other's weights."""
+"""Names of the files in a checkpoint.
+
+They are Accelerate's, so that each library can read the weights that the other has saved.
+"""
 
 MODEL_NAME = "pytorch_model"
 SAFE_MODEL_NAME = "model"
@@ -19,7 +22,7 @@ SAFE_WEIGHTS_INDEX_NAME = f"{SAFE_WEIGHTS_NAME}.index.json"
 
 
 def numbered(name: str, index: int, ending: str) -> str:
-    """The name of one file of several; the first has no number.
+    """Return the name of a file in a numbered series; the first file has no number.
 
     >>> numbered(OPTIMIZER_NAME, 0, "bin"), numbered(OPTIMIZER_NAME, 1, "bin")
     ('optimizer.bin', 'optimizer_1.bin')

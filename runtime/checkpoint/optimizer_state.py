@@ -1,7 +1,7 @@
-"""An optimizer's state out of a file that is mapped into memory, copied once, by several threads.
+"""Loads an optimizer's state from a memory-mapped file.
 
-What the optimizer has already is written to where tensors are of the same kind: there are never
-two states in memory, beside the file's pages.
+Each tensor is copied once, by several threads. Values are copied into the optimizer's existing
+tensors where these match, so memory never holds two states besides the file's pages.
 """
 
 import os
@@ -13,16 +13,19 @@ import torch
 
 from runtime.collectives.nested import map_tensors
 
-_THREADS = min(os.cpu_count() or 1, 8)  # torch copies without the interpreter's lock
-_LAYOUT = {"state", "param_groups"}  # of torch's optimizers
+_THREADS = min(os.cpu_count() or 1, 8)  # torch releases the GIL while it copies
+_LAYOUT = {"state", "param_groups"}  # the keys of a torch optimizer's state dict
 
 
 def load_optimizer(optimizer: Any, saved: dict[str, Any]) -> None:
-    """Load a state whose tensors may lie in a file; afterwards none does.
+    """Load a state dict whose tensors may be mapped to a file.
+
+    Afterwards no tensor of the optimizer is mapped to the file.
 
     Args:
-        optimizer: a prepared one.
-        saved: its state; another layout than torch's is copied first.
+        optimizer: a prepared optimizer.
+        saved: its state dict. If the keys are not those of torch's optimizers, all tensors are
+            copied before the optimizer gets them.
     """
     if set(saved) != _LAYOUT:
         optimizer.load_state_dict(map_tensors(torch.clone, saved))
@@ -36,7 +39,12 @@ def load_optimizer(optimizer: Any, saved: dict[str, Any]) -> None:
 
 
 def _split(state: Any, mapped: dict[int, torch.Tensor]) -> Any:
-    """A parameter's state; its own tensors stay in the file, those deeper inside are copied."""
+    """Return a parameter's state; nested tensors are copied, others stay mapped to the file.
+
+    Args:
+        state: the saved state of one parameter.
+        mapped: the tensors that stay mapped, by id; this function adds to it.
+    """
     if not isinstance(state, Mapping):
         return map_tensors(torch.clone, state)
     mapped.update({id(one): one for one in state.values() if _is_on_cpu(one)})
@@ -55,13 +63,19 @@ def _copy(
     before: dict[Any, dict[str, Any]],
     mapped: dict[int, torch.Tensor],
 ) -> None:
-    """Copy what an optimizer has taken as it was; a tensor that two share stays one."""
+    """Replace mapped tensors in an optimizer's state by copies; shared tensors stay shared.
+
+    Args:
+        states: parameter -> its state, which may have mapped tensors.
+        before: parameter -> its state before loading, whose tensors are reused if they fit.
+        mapped: the tensors that are mapped to the file, by id.
+    """
     owned: dict[int, torch.Tensor] = {}
     for parameter, state in states.items():
         for name, one in state.items():
             if id(one) in mapped:
                 old = before.get(parameter, {}).get(name)
-                # Made in this thread: what the old one leaves is used again.
+                # Allocated in this thread, so that memory of replaced tensors is reused.
                 owned.setdefault(id(one), old if _fits(old, one) else torch.empty_like(one))
                 state[name] = owned[id(one)]
     with ThreadPoolExecutor(_THREADS) as pool:

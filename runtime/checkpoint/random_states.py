@@ -1,7 +1,7 @@
-"""The states of this process' random generators: in a checkpoint and back, or around what draws.
+"""Loads the states of this process' random generators from a checkpoint.
 
-In a world larger than the one that was saved, ranks r from its size on draw from generators of
-their own: all are seeded with the CRC-32 of rank 0's torch generator's state, plus r.
+If the world is larger than the one that was saved, a rank r without a saved state seeds all its
+generators with r plus the CRC-32 of the state of rank 0's torch generator.
 """
 
 import warnings
@@ -17,17 +17,25 @@ from runtime.data.rng import set_seed
 
 
 def load_random_states(folder: Path, process_index: int) -> dict[str, Any]:
-    """Put this process' generators back, or seed them; gives `step`, if it was saved."""
+    """Set the states of this process' random generators, or seed them if none were saved.
+
+    Args:
+        folder: the checkpoint.
+        process_index: the rank of this process.
+
+    Returns:
+        A dict with `step`, the number of batches in the accumulation, if it was saved.
+    """
     saved = Contents.of(folder)
     is_known = saved.has(_name(process_index))
     states = load(saved.path(_name(process_index if is_known else 0)))
     if is_known:
         set_random_states(states)
     else:
-        if saved.has(_name(process_index - 1)):  # the first that is new speaks for all
+        if saved.has(_name(process_index - 1)):  # only the first new rank warns
             warnings.warn(
-                f"{folder} was saved by fewer processes: rank {process_index} and those above "
-                "draw random numbers of their own, from rank 0's state and their rank",
+                f"{folder} was saved by fewer processes: rank {process_index} and higher ranks "
+                "seed their random generators from rank 0's state and their own rank",
                 stacklevel=2,
             )
         drawn = zlib.crc32(bytes(states["torch_manual_seed"].tolist()))

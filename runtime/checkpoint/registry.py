@@ -1,4 +1,4 @@
-"""What a script adds to its checkpoints: objects of its own, and hooks."""
+"""The objects and hooks that a script adds to its checkpoints."""
 
 from collections import OrderedDict
 from collections.abc import Callable

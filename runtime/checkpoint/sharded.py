@@ -1,8 +1,9 @@
-"""Checkpoints of sharded models: each rank writes its parts, any number of ranks read them.
+"""Saves and loads checkpoints of sharded models, for any number of ranks.
 
-SHARDED_STATE_DICT is a directory of torch.distributed.checkpoint for each model and optimizer,
-FULL_STATE_DICT one file, written by rank 0. Names and content are Accelerate's. All functions are
-to be called by all ranks; what a file says is never executed (`fsdp_reader`).
+With SHARDED_STATE_DICT each model and each optimizer is a directory of
+torch.distributed.checkpoint, to which each rank writes its shards. With FULL_STATE_DICT it is one
+file, which rank 0 writes. Names and contents are Accelerate's. All ranks must call each function.
+Loading executes no code from a file; see `sharded_reader`.
 """
 
 from collections.abc import Sequence
@@ -37,20 +38,20 @@ from runtime.collectives.objects import broadcast_object_list
 from runtime.world.state import PartialState
 
 _ON_RANK_0 = StateDictOptions(full_state_dict=True, cpu_offload=True)
-_SOME = StateDictOptions(strict=False)  # parameters may have no state
-MODEL, _OPTIMIZER = "model", "optimizer"  # Accelerate's name for all that a directory has
+_SOME = StateDictOptions(strict=False)  # some parameters may have no state
+MODEL, _OPTIMIZER = "model", "optimizer"  # the only key in a directory, as in Accelerate
 
 
 def save_all(
     plugin: Any, folder: Path, models: Sequence[nn.Module], optimizers: Sequence[Optimizer]
 ) -> None:
-    """Write models and optimizers as a plugin says.
+    """Write models and optimizers in the form that a plugin asks for.
 
     Args:
-        plugin: a FullyShardedDataParallelPlugin.
-        folder: a directory that all ranks see.
-        models: prepared ones.
-        optimizers: theirs.
+        plugin: a FullyShardedDataParallelPlugin; its `state_dict_type` is the form.
+        folder: a directory on a file system that all ranks share.
+        models: prepared models.
+        optimizers: prepared optimizers of these models.
     """
     for index, model in enumerate(models):
         save_model(plugin, model, folder, index)
@@ -65,13 +66,13 @@ def load_all(
     *,
     trained: Sequence[nn.Module],
 ) -> None:
-    """Put models and optimizers back, sharded or not, from whatever kind of files there are.
+    """Load models and optimizers, sharded or not, from sharded or whole files.
 
     Args:
         folder: the checkpoint.
-        models: prepared ones, that are to be loaded.
-        optimizers: prepared ones.
-        trained: models that these have parameters of.
+        models: the prepared models to load.
+        optimizers: the prepared optimizers to load.
+        trained: all models whose parameters the optimizers train, also those not to be loaded.
     """
     for index, model in enumerate(models):
         load_model(model, folder, index)
@@ -80,19 +81,22 @@ def load_all(
 
 
 def full_state_dict(model: nn.Module) -> dict[str, Any]:
-    """The whole weights of a sharded model on rank 0, on the CPU; nothing on the others."""
+    """Return all weights of a sharded model, on the CPU of rank 0; an empty dict elsewhere."""
     return dict(get_model_state_dict(model, options=_ON_RANK_0))
 
 
 def _model_of(optimizer: Optimizer, models: Sequence[nn.Module]) -> nn.Module:
-    """The model that an optimizer trains; of several, one that has them all."""
+    """Return the model that an optimizer trains; several models in a ModuleList."""
     own = {id(one) for group in optimizer.param_groups for one in group["params"]}
     trained = [one for one in models if any(id(each) in own for each in one.parameters())]
     return trained[0] if len(trained) == 1 else nn.ModuleList(trained)
 
 
 def _inner(optimizer: Optimizer) -> Optimizer:
-    """The script's own: torch steps it once to see its state, whatever is being accumulated."""
+    """Return the script's optimizer, which torch steps once to create its state.
+
+    The prepared optimizer would skip this step in the middle of an accumulation.
+    """
     inner: Optimizer = getattr(optimizer, "optimizer", optimizer)
     return inner
 
@@ -108,7 +112,14 @@ def _is_whole(plugin: Any) -> bool:
 
 
 def save_model(plugin: Any, model: nn.Module, folder: Path, index: int) -> None:
-    """Write a model."""
+    """Write a model.
+
+    Args:
+        plugin: a FullyShardedDataParallelPlugin; its `state_dict_type` is the form.
+        model: the prepared model.
+        folder: the directory of the checkpoint.
+        index: the position of the model among the prepared ones.
+    """
     if _is_whole(plugin):
         save(full_state_dict(model), folder / numbered(FSDP_MODEL_NAME, index, "bin"))
         _remove_parts(folder, f"{FSDP_MODEL_NAME}_{index}")
@@ -119,7 +130,15 @@ def save_model(plugin: Any, model: nn.Module, folder: Path, index: int) -> None:
 def save_optimizer(
     plugin: Any, optimizer: Optimizer, model: nn.Module, folder: Path, index: int
 ) -> None:
-    """Write the optimizer of a model."""
+    """Write the optimizer of a model.
+
+    Args:
+        plugin: a FullyShardedDataParallelPlugin; its `state_dict_type` is the form.
+        optimizer: the prepared optimizer.
+        model: the model that it trains.
+        folder: the directory of the checkpoint.
+        index: the position of the optimizer among the prepared ones.
+    """
     whole = _is_whole(plugin)
     options = _ON_RANK_0 if whole else None
     state = get_optimizer_state_dict(model, _inner(optimizer), options=options)
@@ -131,7 +150,7 @@ def save_optimizer(
 
 
 def _remove_parts(folder: Path, name: str) -> None:
-    """Remove the directory that an earlier save has left: it would be read before the file."""
+    """Remove the directory of an earlier save, which loading would prefer to the new file."""
     if not _is_first() or not (folder / name).is_dir():
         return
     for one in layout.states(layout.names(folder)):
@@ -142,7 +161,19 @@ def _remove_parts(folder: Path, name: str) -> None:
 
 
 def load_model(model: nn.Module, folder: Path, index: int) -> Any:
-    """Put a model back; returns what of it was missing, or not expected."""
+    """Load a model.
+
+    Args:
+        model: the prepared model.
+        folder: the checkpoint.
+        index: the position of the model among the prepared ones.
+
+    Returns:
+        The missing and the unexpected keys, as `Module.load_state_dict` returns them.
+
+    Raises:
+        FileNotFoundError: the checkpoint has no such model.
+    """
     saved, parts = Contents.of(folder), f"{FSDP_MODEL_NAME}_{index}"
     if saved.has(parts):
         state: dict[str, Any] = {MODEL: get_model_state_dict(model)}
@@ -157,12 +188,22 @@ def load_model(model: nn.Module, folder: Path, index: int) -> Any:
     weights: dict[str, Any] = {}
     if _is_first():
         found = fitted(load_weights(path, "cpu"), model)
-        weights |= {plain(name): one for name, one in found.items()}  # as torch asks for them
+        weights |= {plain(name): one for name, one in found.items()}  # the names that torch uses
     return set_model_state_dict(model, weights, options=_from_rank_0())
 
 
 def load_optimizer(optimizer: Optimizer, model: nn.Module, folder: Path, index: int) -> None:
-    """Put the optimizer of a model back."""
+    """Load the optimizer of a model.
+
+    Args:
+        optimizer: the prepared optimizer.
+        model: the model that it trains.
+        folder: the checkpoint.
+        index: the position of the optimizer among the prepared ones.
+
+    Raises:
+        FileNotFoundError: the checkpoint has no such optimizer.
+    """
     inner, saved, parts = _inner(optimizer), Contents.of(folder), f"{OPTIMIZER_NAME}_{index}"
     own: dict[str, Any] = dict(get_optimizer_state_dict(model, inner))
     if saved.has(parts):
@@ -172,19 +213,27 @@ def load_optimizer(optimizer: Optimizer, model: nn.Module, folder: Path, index: 
         kept = _read_whole(inner, model, path, own)
     for group, known in zip(inner.param_groups, own["param_groups"], strict=True):
         for parameter, name in zip(group["params"], known["params"], strict=True):
-            if name not in kept:  # it had no gradient yet; torch has made a state to be filled
+            # The saved parameter had no gradient yet; torch has created a state for it here.
+            if name not in kept:
                 inner.state.pop(parameter, None)
 
 
 def _read_optimizer(inner: Optimizer, model: nn.Module, parts: Path, own: Any) -> set[str]:
-    """Read a directory; returns the names of the parameters that have a state."""
+    """Load an optimizer from a directory; return the names of the parameters with a state.
+
+    Args:
+        inner: the script's optimizer.
+        model: the model that it trains.
+        parts: the directory.
+        own: the state dict of the optimizer, by parameter name.
+    """
     saved = sharded_reader.names(parts)
     kept = {
         name
         for name, state in own["state"].items()
         if any(f"{_OPTIMIZER}.state.{name}.{key}" in saved for key in state)
     }
-    # A state that is of another kind altogether is asked for, and missed by name.
+    # If no name matches, all are requested, so that the error names the missing ones.
     wanted = {name: own["state"][name] for name in kept or own["state"]}
     state: dict[str, Any] = {_OPTIMIZER: {"state": wanted, "param_groups": own["param_groups"]}}
     sharded_reader.read(parts, state)
@@ -193,7 +242,14 @@ def _read_optimizer(inner: Optimizer, model: nn.Module, parts: Path, own: Any) -
 
 
 def _read_whole(inner: Optimizer, model: nn.Module, path: Path, own: Any) -> set[str]:
-    """Read one file, on rank 0; returns the names of the parameters that have a state."""
+    """Load an optimizer from a file on rank 0; return the names of the parameters with a state.
+
+    Args:
+        inner: the script's optimizer.
+        model: the model that it trains.
+        path: the file.
+        own: the state dict of the optimizer, by parameter name.
+    """
     saved: dict[str, Any] = {}
     if _is_first():
         saved = _by_name(load(path, "cpu"), own["param_groups"])
@@ -201,14 +257,19 @@ def _read_whole(inner: Optimizer, model: nn.Module, path: Path, own: Any) -> set
     kept, groups = broadcast_object_list(facts)
     if kept:
         set_optimizer_state_dict(model, inner, saved, options=_from_rank_0(strict=False))
-    else:  # torch has nothing to broadcast, and fails
+    else:  # torch fails to broadcast an empty state
         empty: dict[str, Any] = {"state": {}, "param_groups": groups}
         set_optimizer_state_dict(model, inner, empty, options=_SOME)
     return set(kept)
 
 
 def _by_name(saved: dict[str, Any], groups: Any) -> dict[str, Any]:
-    """An optimizer's state with parameters by name; unsharded ones have them by position."""
+    """Return an optimizer's state by parameter name, as FSDP needs it, instead of by position.
+
+    Args:
+        saved: the state dict, with parameters by position or by name.
+        groups: the parameter groups of the optimizer to load, with names.
+    """
     names: dict[Any, str] = {}
     for group, own in zip(saved["param_groups"], groups, strict=True):
         names |= dict(zip(group["params"], own["params"], strict=True))

@@ -1,7 +1,8 @@
-"""Reads what a directory of torch.distributed.checkpoint says of itself, and believes none of it.
+"""Reads the `.metadata` of torch.distributed.checkpoint without trusting it.
 
-`.metadata` is a pickle. It is scanned before it is unpickled, only the classes that it consists of
-are made, and then it must speak of files of its own directory, of no more bytes than these have.
+The file is a pickle. Its opcodes are scanned before it is unpickled, and unpickling creates only
+objects of the classes that torch writes there. Then its entries must refer to files in the same
+directory, and to no more bytes than these have.
 """
 
 import io
@@ -24,7 +25,7 @@ from torch.distributed.checkpoint.metadata import (
 from runtime.checkpoint.trust.opcodes import scan
 
 T = TypeVar("T")
-METADATA = ".metadata"  # torch's name for what a directory says of itself
+METADATA = ".metadata"  # torch's name of the file
 _TAKEN = {
     "builtins": {"set", "frozenset"},
     "collections": {"OrderedDict"},
@@ -44,28 +45,29 @@ _TAKEN = {
     },
     "torch.serialization": {"_get_layout"},
 }
-_REFUSED = (  # whatever a pickle that is none, or of other values, can raise
+_REFUSED = (  # exceptions that a damaged or forged pickle can raise
     *(pickle.UnpicklingError, ArithmeticError, AssertionError, AttributeError, EOFError),
     *(ImportError, LookupError, MemoryError, RuntimeError, TypeError, ValueError),
 )
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes objects of the classes above only, and dtypes."""
+    """Creates only dtypes and objects of the classes in `_TAKEN`."""
 
     def find_class(self, module: str, name: str) -> Any:
         is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
         if not is_dtype and name not in _TAKEN.get(module, ()):
-            sentence = f"a checkpoint's {METADATA} has no business with {module}.{name}"
+            sentence = f"the {METADATA} of a checkpoint must not refer to {module}.{name}"
             raise pickle.UnpicklingError(sentence)
         return super().find_class(module, name)
 
 
 def read_metadata(folder: Path) -> Metadata:
-    """What a directory says of itself.
+    """Return the metadata of a directory of torch.distributed.checkpoint.
 
     Raises:
-        ValueError: it is no checkpoint, or speaks of more than what is in the directory.
+        ValueError: the metadata is missing, damaged, or refers to bytes that the files of the
+            directory do not have.
     """
     path = folder / METADATA
     try:
@@ -74,8 +76,8 @@ def read_metadata(folder: Path) -> Metadata:
         metadata.storage_meta = _known(metadata.storage_meta or StorageMeta(), StorageMeta)
     except (OSError, *_REFUSED) as error:
         sentence = (
-            f"{path} must be what torch.distributed.checkpoint writes, of files beside it: "
-            f"{str(error) or type(error).__name__}; load another checkpoint, or write it again"
+            f"{path} must be metadata that torch.distributed.checkpoint has written for the files "
+            f"in its directory: {str(error) or type(error).__name__}; load another checkpoint"
         )
         raise ValueError(sentence) from error
     return metadata
@@ -87,25 +89,25 @@ def _unpickled(content: bytes) -> Metadata:
 
 
 def _known(one: Any, kind: type[T]) -> T:
-    """The object, which is of that class.
+    """Return an object after checking its class.
 
     Raises:
-        ValueError: it is of another one.
+        ValueError: the object is of another class.
     """
     if type(one) is not kind:
-        sentence = f"a {kind.__name__} was expected, and it has {one!r:.80}"
+        sentence = f"expected a {kind.__name__}, got {one!r:.80}"
         raise ValueError(sentence)
     return one
 
 
 def _check(metadata: Metadata, folder: Path) -> None:
-    """Whether all that it names is in the directory.
+    """Check that the metadata refers only to bytes that the files of the directory have.
 
     Raises:
-        ValueError: a name, a place or a size that is not.
+        ValueError: a file name, a byte range or a tensor's size is wrong.
     """
-    sizes: dict[str, int] = {}  # of files
-    left: dict[str, int] = {}  # bytes of them that nothing is said to be in
+    sizes: dict[str, int] = {}  # file -> its bytes
+    left: dict[str, int] = {}  # file -> its bytes that no entry has used so far
     for index, info in metadata.storage_data.items():
         name = _known(_known(info, _StorageInfo).relative_path, str)
         if name not in sizes:
@@ -115,7 +117,7 @@ def _check(metadata: Metadata, folder: Path) -> None:
         left[name] -= info.length
     if crowded := [name for name, bytes_ in left.items() if bytes_ < 0]:
         sentence = (
-            f"it says that {crowded[0]} has more in it than the file's {sizes[crowded[0]]} bytes"
+            f"its entries for {crowded[0]} use more than the file's {sizes[crowded[0]]} bytes"
         )
         raise ValueError(sentence)
     for name, one in metadata.state_dict_metadata.items():
@@ -124,16 +126,16 @@ def _check(metadata: Metadata, folder: Path) -> None:
 
 
 def _size(folder: Path, name: str) -> int:
-    """Bytes of a file beside `.metadata`.
+    """Return the size of a file in the directory of `.metadata`, in bytes.
 
     Raises:
-        ValueError: it is somewhere else.
+        ValueError: the name is not that of a file in this directory.
     """
     if PurePath(name).name != name or name in {"", ".", ".."} or "\0" in name:
-        sentence = f"it names the file {name!r}, which is not one beside it"
+        sentence = f"it refers to {name!r}, which is not the name of a file in its directory"
         raise ValueError(sentence)
     if (folder / name).is_symlink() or not (folder / name).is_file():
-        sentence = f"it names the file {name!r}, which is not there, or only a link to another"
+        sentence = f"it refers to the file {name!r}, which is missing or a symbolic link"
         raise ValueError(sentence)
     return (folder / name).stat().st_size
 
@@ -142,14 +144,19 @@ def _check_place(info: _StorageInfo, size: int) -> None:
     start, length = _known(info.offset, int), _known(info.length, int)
     if start < 0 or length < 0 or start + length > size or info.transform_descriptors:
         sentence = (
-            f"it names bytes {start} to {start + length} of {info.relative_path}, which has "
-            f"{size}, to be read by {info.transform_descriptors or 'nothing else'}"
+            f"its entry for bytes {start} to {start + length} of {info.relative_path} must be "
+            f"within the file's {size} bytes and have no transforms, got "
+            f"{info.transform_descriptors or 'no transforms'}"
         )
         raise ValueError(sentence)
 
 
 def _check_tensor(name: str, one: TensorStorageMetadata, metadata: Metadata) -> None:
-    """Whether a tensor is as large as its parts, and these have their bytes."""
+    """Check that the chunks of a tensor have all its elements, and the bytes for them.
+
+    Raises:
+        ValueError: elements or bytes are missing.
+    """
     width, whole = one.properties.dtype.itemsize, _numbers(one.size)
     parts = 0
     for chunk in one.chunks:
@@ -158,16 +165,20 @@ def _check_tensor(name: str, one: TensorStorageMetadata, metadata: Metadata) -> 
         numbers = _numbers(chunk.sizes)
         parts += numbers
         if numbers * width > info.length:
-            sentence = f"{name} has a part of {numbers * width} bytes, and {info.length} to read"
+            sentence = f"{name} has a chunk of {numbers * width} bytes, but stores {info.length}"
             raise ValueError(sentence)
     if whole > parts:
-        sentence = f"{name} has {whole} numbers, and {parts} in its parts"
+        sentence = f"{name} has {whole} elements, but its chunks have {parts}"
         raise ValueError(sentence)
 
 
 def _numbers(size: Any) -> int:
-    """How many a shape has room for."""
+    """Return the number of elements of a tensor with some shape.
+
+    Raises:
+        ValueError: the shape is not a torch.Size of sizes >= 0.
+    """
     if min(_known(size, torch.Size), default=0) < 0:
-        sentence = f"a tensor has the shape {size}"
+        sentence = f"the shape of a tensor must not have negative sizes, got {size}"
         raise ValueError(sentence)
     return math.prod(size)

@@ -1,8 +1,8 @@
-"""Reading what torch.distributed.checkpoint has written, without executing what it says.
+"""Reads directories of torch.distributed.checkpoint without executing code from them.
 
-torch unpickles `.metadata` and whatever is no tensor. Here `fsdp_metadata` reads the first, and of
-the second only numbers, texts and containers of them are taken: with anything else in it, a
-checkpoint is refused.
+torch itself unpickles `.metadata` and all values that are not tensors. Here `sharded_metadata`
+reads `.metadata`, and `trust.load` reads the values, which must be plain ones: numbers, strings
+and containers of these. A checkpoint with other objects is refused.
 """
 
 import contextlib
@@ -30,30 +30,34 @@ from runtime.checkpoint.trust.load import load_untrusted, reason
 
 
 class Reader(FileSystemReader):
-    """Reads a directory."""
+    """Reads a directory and checks each part before torch reads it."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:  # noqa: ARG002  # torch's
-        """What the directory says of itself.
+        """Return the metadata of the directory.
 
         Raises:
-            ValueError: it is no checkpoint, or speaks of more than what is in the directory.
+            ValueError: the metadata is missing, damaged, or refers to bytes that the files of the
+                directory do not have.
         """
         metadata = read_metadata(Path(self.path))
-        metadata.storage_meta.load_id = self.load_id  # type: ignore[union-attr]  # it has one
+        metadata.storage_meta.load_id = self.load_id  # type: ignore[union-attr]  # it is never None
         return metadata
 
     def _slice_file(self, file: Any, sinfo: Any) -> Any:
-        """Torch's way to a tensor or an object in a file: here it is checked first.
+        """Return the part of a file that holds one tensor or object, after checking it.
+
+        Overrides torch's method, through which it reads all data.
 
         Raises:
-            UnpicklingError: it takes more memory than its bytes, or is no tensor, nor plain values.
+            UnpicklingError: the part is not a file of torch.save, or unpickling it would need far
+                more memory than its size.
         """
         check(cast("BinaryIO", _Slice(file, sinfo.offset, sinfo.length)))
         return super()._slice_file(file, sinfo)
 
 
 class _Slice(io.RawIOBase):
-    """A part of a file, as a file of its own; torch's cannot seek from its end."""
+    """A part of a file as a file object; torch's own cannot seek from the end."""
 
     def __init__(self, file: Any, start: int, length: int) -> None:
         super().__init__()
@@ -81,10 +85,10 @@ class _Slice(io.RawIOBase):
 
 
 class _Planner(DefaultLoadPlanner):
-    """Takes what is no tensor only if it is harmless."""
+    """Loads values that are not tensors only if they are plain values."""
 
     def load_bytes(self, read_item: ReadItem, value: io.BytesIO) -> None:
-        own = io.BytesIO()  # torch's load_bytes takes anything, so it gets what was written here
+        own = io.BytesIO()  # torch unpickles anything, so it gets a copy of the checked value
         try:
             torch.save(load_untrusted(value), own)
         except pickle.UnpicklingError as error:
@@ -96,25 +100,35 @@ class _Planner(DefaultLoadPlanner):
 
 
 def read(folder: Path, state: dict[str, Any]) -> None:
-    """Fill a state's tensors, and replace its other values, in place; to be called by all ranks.
+    """Load a directory into a state dict, in place. All ranks must call this.
 
     Args:
         folder: the directory.
-        state: with the form of what was written, sharded in any way.
+        state: the state dict to fill, with the keys that were saved. Its tensors may be sharded in
+            another way.
 
     Raises:
-        ValueError: it is no checkpoint, or there is more in it than tensors and plain values.
+        ValueError: the directory is not a valid checkpoint, or has values that are neither tensors
+            nor plain values.
     """
     _read(Reader(folder), state, alone=not distributed.is_initialized())
 
 
 def names(folder: Path) -> set[str]:
-    """The names of all that a directory has."""
+    """Return the names of all tensors and values in a directory.
+
+    Raises:
+        ValueError: the metadata of the directory is missing, damaged or forged.
+    """
     return set(Reader(folder).read_metadata().state_dict_metadata)
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a directory, whole, on this process alone."""
+    """Return all tensors of a directory, unsharded, on this process only.
+
+    Raises:
+        ValueError: the directory is not a valid checkpoint.
+    """
     reader = Reader(folder)
     known = reader.read_metadata().state_dict_metadata
     whole: dict[str, Any] = {
@@ -129,20 +143,20 @@ def tensors(folder: Path) -> dict[str, torch.Tensor]:
 def _read(reader: Reader, state: dict[str, Any], *, alone: bool) -> None:
     try:
         with said_alone():
-            if alone:  # what `load` itself calls then, but only from torch 2.9 on
+            if alone:  # torch's `load` does the same, but only since torch 2.9
                 _load_state_dict(state, reader, no_dist=True, planner=_Planner())
             else:
                 dcp_load(state, storage_reader=reader, planner=_Planner())
-    except CheckpointException as error:  # no Exception in torch; all ranks have it
-        reader.read_metadata()  # raises again what torch 2.9 hides
+    except CheckpointException as error:  # a BaseException, which torch raises on all ranks
+        reader.read_metadata()  # raises the error in the metadata, which torch 2.9 hides
         rank, (reason, _) = next(iter(error.failures.items()))
-        sentence = f"{reader.path} cannot be loaded: rank {rank} says {reason!r}"
+        sentence = f"{reader.path} cannot be loaded: rank {rank} failed with {reason!r}"
         raise ValueError(sentence) from error
 
 
 @contextlib.contextmanager
 def said_alone() -> Iterator[None]:
-    """Within, torch does not warn that there is one process only, as it was told so."""
+    """Suppress torch's warning about running without a process group, inside the context."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
         yield

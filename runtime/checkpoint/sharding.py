@@ -1,4 +1,4 @@
-"""Saves and loads sharded models, without importing FSDP where nothing is sharded."""
+"""Saves and loads sharded models; imports torch's FSDP only if models are sharded."""
 
 from pathlib import Path
 from typing import Any
@@ -13,28 +13,30 @@ from runtime.config.enums import DistributedType
 def save_sharded(
     state: Any, folder: Path, models: list[nn.Module], optimizers: list[Any], *, is_shared: bool
 ) -> bool:
-    """Write models and optimizers as the plugin says.
+    """Write sharded models and their optimizers, if there is an FSDP plugin.
+
+    A world of one process writes the same files if it has the plugin, so that checkpoints do not
+    depend on the world size.
 
     Args:
-        state: of this process.
-        folder: a directory.
-        models: prepared ones.
-        optimizers: prepared ones.
-        is_shared: whether all processes see the directory.
+        state: the AcceleratorState of this process.
+        folder: the directory of the checkpoint.
+        models: prepared models.
+        optimizers: prepared optimizers.
+        is_shared: whether all processes write to the same directory.
 
     Returns:
-        Whether there is a plugin; else nothing was written. It also holds in a world of one, so
-        that its checkpoints are those of any other.
+        Whether there is a plugin; without one nothing is written.
 
     Raises:
-        ValueError: the processes of different machines write into directories of their own.
+        ValueError: each machine writes to its own directory.
     """
     if state.fsdp_plugin is None:
         return False
     if not is_shared:
         sentence = (
-            "a sharded model's checkpoint needs one directory for all processes: leave "
-            "save_on_each_node, or take a file system that they share"
+            "all processes must save a sharded model to the same directory: use "
+            "save_on_each_node=False and a file system that all machines share"
         )
         raise ValueError(sentence)
     from runtime.checkpoint.sharded import save_all  # noqa: PLC0415  # imports torch's FSDP, which takes a second
@@ -51,17 +53,17 @@ def load_sharded(
     *,
     trained: list[nn.Module],
 ) -> bool:
-    """Put models and optimizers back, if they are sharded or their files are.
+    """Load models and optimizers, if they are sharded or were saved from sharded models.
 
     Args:
-        state: of this process.
+        state: the AcceleratorState of this process.
         folder: the checkpoint.
-        models: prepared ones, that are to be loaded.
-        optimizers: prepared ones.
-        trained: models that these have parameters of.
+        models: the prepared models to load.
+        optimizers: the prepared optimizers to load.
+        trained: all models whose parameters the optimizers train, also those not to be loaded.
 
     Returns:
-        Whether they are; else nothing was loaded.
+        Whether models and optimizers were loaded.
     """
     is_written = any(one.startswith(FSDP_MODEL_NAME) for one in Contents.of(folder).names())
     if state.distributed_type != DistributedType.FSDP and not is_written:
@@ -73,7 +75,7 @@ def load_sharded(
 
 
 def full_state_dict(model: nn.Module) -> dict[str, Any]:
-    """See `checkpoint.sharded.full_state_dict`."""
+    """Return all weights of a sharded model; see `checkpoint.sharded.full_state_dict`."""
     from runtime.checkpoint import sharded  # noqa: PLC0415  # imports torch's FSDP, which takes a second
 
     return sharded.full_state_dict(model)

@@ -1,7 +1,8 @@
-"""Tensors that share memory: one of them is saved, and the others are views of it again.
+"""Saves tensors that share memory once, and restores the others as views.
 
-Which were left out of a file is said in its metadata, so that it also loads into a model whose
-tensors do not share memory, as after a move to another device.
+safetensors cannot store shared memory. The metadata of the file describes the tensors that were
+left out, so that it can also be loaded into a model whose tensors do not share memory, for example
+because they were moved to another device.
 """
 
 import json
@@ -14,44 +15,62 @@ import torch
 
 from runtime.checkpoint.memory import id_tensor_storage, is_plain
 
-_KEY = "shared_tensors"  # in the metadata of a safetensors file
+_KEY = "shared_tensors"  # the key in the metadata of a safetensors file
 
 
 @dataclass(frozen=True)
 class View:
-    """A tensor in the memory of another one: the same, or elements of other sizes and strides."""
+    """Describes a tensor as a view of another one, the base, which has all of its memory.
 
-    of: str  # the other one's name
-    dtype: str | None = None  # None: the same
+    Attributes:
+        of: the name of the base.
+        dtype: the name of the view's dtype, without `torch.`; None if the view is the base itself,
+            and shape, stride and offset are unused.
+        shape: the size of each dimension.
+        stride: the stride of each dimension, in elements.
+        offset: the start of the view in the base, in bytes.
+
+    Raises:
+        ValueError: the dtype is unknown, a number is not an int in [0, 2**63), or shape and stride
+            differ in length.
+    """
+
+    of: str
+    dtype: str | None = None
     shape: tuple[int, ...] = ()
     stride: tuple[int, ...] = ()
-    offset: int = 0  # bytes
+    offset: int = 0
 
     def __post_init__(self) -> None:
-        """Check what may have come out of a file.
-
-        Raises:
-            ValueError: it describes no tensor.
-        """
+        """Check the fields, which may come from a file."""
         numbers = [*self.shape, *self.stride, self.offset]
         is_sound = all(type(one) is int and 0 <= one < 2**63 for one in numbers)
         is_dtype = self.dtype is None or isinstance(getattr(torch, self.dtype, None), torch.dtype)
         if not (is_sound and is_dtype and len(self.shape) == len(self.stride)):
-            sentence = f"a view must have a dtype of torch and a stride for each size, got {self}"
+            sentence = f"a view must have a torch dtype and a stride per dimension, got {self}"
             raise ValueError(sentence)
 
     @classmethod
     def between(cls, one: torch.Tensor, other: torch.Tensor, of: str) -> Self:
-        """Of a tensor within another one, which is contiguous."""
+        """Return the view that describes a tensor.
+
+        Args:
+            one: the tensor.
+            other: the base: a contiguous tensor whose memory includes the tensor's.
+            of: the name of the base.
+        """
         dtype = str(one.dtype).removeprefix("torch.")
         offset = one.data_ptr() - other.data_ptr()
         return cls(of, dtype, tuple(one.shape), tuple(one.stride()), offset)
 
     def within(self, other: torch.Tensor) -> torch.Tensor:
-        """The view, of the other one's values.
+        """Return the described tensor, with the values of a base.
+
+        Args:
+            other: the base.
 
         Raises:
-            ValueError: it has values that the other one has not.
+            ValueError: the view does not lie within the base.
         """
         if self.dtype is None:
             return other
@@ -68,12 +87,12 @@ class View:
 
 
 class _Memories:
-    """Tensors by where they are in memory."""
+    """Finds tensors that share memory."""
 
     def __init__(self, tensors: Mapping[str, Any]) -> None:
         self.tensors = tensors
-        self._first: dict[Any, str] = {}  # of those that are the same
-        self._whole: dict[Any, str] = {}  # that have all of a memory, one after the other
+        self._first: dict[Any, str] = {}  # result of `_place` -> name of the first tensor with it
+        self._whole: dict[Any, str] = {}  # storage -> name of a contiguous tensor that fills it
         for name, one in tensors.items():
             self._first.setdefault(_place(one), name)
             if is_plain(one) and one.is_contiguous():
@@ -82,7 +101,7 @@ class _Memories:
                     self._whole.setdefault(memory, name)
 
     def view(self, name: str, one: Any) -> View | None:
-        """A tensor as a view of one of these by another name; None if it is none."""
+        """Return a tensor as a view of one with another name; None if there is no such tensor."""
         whole = self._whole.get(id_tensor_storage(one)) if is_plain(one) else None
         if whole is not None and one.nbytes <= self.tensors[whole].nbytes:
             other = self.tensors[whole]
@@ -94,25 +113,31 @@ class _Memories:
 
 
 def _place(one: Any) -> tuple[Any, ...]:
-    """The same for tensors that are one: by their values' addresses, or else by the object's."""
+    """Return a key that is equal for tensors with the same elements in memory.
+
+    Tensors without plain storage, and other values, are identified by their id.
+    """
     if not is_plain(one):
         return (id(one),)
     return id_tensor_storage(one), one.data_ptr(), one.dtype, one.shape, one.stride()
 
 
 def divided(state: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, View]]:
-    """The tensors of a state that are to be saved, and those that are views of one of them.
+    """Divide a state dict into the tensors to save and the views of these.
 
     Args:
-        state: by name.
+        state: name -> tensor.
+
+    Returns:
+        The tensors and the views, each by name.
 
     Raises:
-        TypeError: something is no tensor.
+        TypeError: a value is not a tensor.
     """
     wrong = sorted(name for name, one in state.items() if not isinstance(one, torch.Tensor))
     if wrong:
         sentence = (
-            f"safetensors has tensors only, and these are none: {wrong}; save them with "
+            f"safetensors stores only tensors, and these are not tensors: {wrong}; save them with "
             "safe_serialization=False"
         )
         raise TypeError(sentence)
@@ -123,7 +148,7 @@ def divided(state: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str
 
 
 def apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tensors as safetensors takes them: contiguous, and each in memory of its own."""
+    """Return tensors as safetensors accepts them: contiguous and without shared storages."""
     found: dict[str, torch.Tensor] = {}
     seen: set[Any] = set()
     for name, one in tensors.items():
@@ -136,7 +161,7 @@ def apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def to_metadata(views: Mapping[str, View]) -> dict[str, str]:
-    """Views for the metadata of the file that has the tensors which they are of."""
+    """Return the metadata that describes views, for the file that has their bases."""
     if not views:
         return {}
     return {_KEY: json.dumps({name: asdict(view) for name, view in views.items()})}
@@ -145,10 +170,14 @@ def to_metadata(views: Mapping[str, View]) -> dict[str, str]:
 def with_views(
     weights: Mapping[str, torch.Tensor], metadata: Mapping[str, str]
 ) -> dict[str, torch.Tensor]:
-    """A file's tensors, and the views of them that its metadata says.
+    """Return the tensors of a file and the views that its metadata describes.
+
+    Args:
+        weights: the tensors of the file, by name.
+        metadata: the metadata of the file.
 
     Raises:
-        ValueError: what it says is no view of them.
+        ValueError: the metadata does not describe views of these tensors.
     """
     try:
         views = {
@@ -163,11 +192,16 @@ def with_views(
 
 
 def filled(weights: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Weights with those that a model has in the memory of others of them.
+    """Add the missing weights that share memory with others in the model.
+
+    A file that Accelerate has saved contains only one of several tensors that share memory.
 
     Args:
-        weights: by name; a file of Accelerate's has one of several tensors that share memory.
-        own: the model's tensors by name.
+        weights: the weights of a file, by name.
+        own: the model's tensors, by name.
+
+    Returns:
+        The weights with the added ones.
     """
     found = dict(weights)
     tensors = {name: one for name, one in own.items() if isinstance(one, torch.Tensor)}
@@ -180,7 +214,13 @@ def filled(weights: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _viewed(view: View, saved: Any, own: torch.Tensor) -> Any:
-    """The same view of what was saved as of a model's own, if that fits."""
+    """Return the view of a saved base that corresponds to a view in the model.
+
+    Args:
+        view: the view in the model.
+        saved: the saved base.
+        own: the base in the model.
+    """
     if view.dtype is None or saved.shape != own.shape:
-        return saved  # which a model that it does not fit refuses
+        return saved  # if the shape does not fit, load_state_dict reports it
     return view.within(saved.to(own.dtype))

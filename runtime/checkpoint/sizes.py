@@ -1,4 +1,4 @@
-"""Sizes in words, and weights divided by them."""
+"""Parses and formats sizes in bytes, and divides weights by size."""
 
 import re
 from typing import Any
@@ -9,28 +9,33 @@ _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
 def size_in_bytes(size: int | str) -> int:
-    """Bytes of a size such as `5GB` (powers of 1000) or `200MiB` (of 1024).
+    """Return the number of bytes of a size such as `5GB` (powers of 1000) or `200MiB` (of 1024).
 
     >>> size_in_bytes("5GB"), size_in_bytes("1KiB"), size_in_bytes(100)
     (5000000000, 1024, 100)
 
     Raises:
-        ValueError: it is not such a size.
+        ValueError: the text is not a size.
     """
     if isinstance(size, int):
         return size
     found = re.fullmatch(r"(\d+)\s*([KMGT]?)(i?)B", size, re.IGNORECASE)
     if found is None:
-        sentence = f"a size must be a number of bytes, or as 5GB or 200MiB, got {size!r}"
+        sentence = f"a size must be a number of bytes or like '5GB' or '200MiB', got {size!r}"
         raise ValueError(sentence)
     digits, unit, binary = found.groups()
     return int(digits) * int((1024 if binary else 1000) ** _UNITS[unit.upper()])
 
 
 def by_size(weights: dict[str, Any], limit: int) -> list[dict[str, Any]]:
-    """Weights in their order, divided so that no part is larger than allowed.
+    """Divide weights, in order, into parts of limited size.
 
-    A single weight that is larger is a part of its own; what is no tensor counts as nothing.
+    A part is larger than the limit only if it has a single weight. Values that are not tensors
+    count as 0 bytes.
+
+    Args:
+        weights: name -> value.
+        limit: the largest size of a part, in bytes.
     """
     shards: list[dict[str, Any]] = [{}]
     filled = 0
@@ -45,18 +50,18 @@ def by_size(weights: dict[str, Any], limit: int) -> list[dict[str, Any]]:
 
 
 def convert_bytes(size: float) -> str:
-    """A number of bytes in words, in powers of 1024.
+    """Return a size in bytes as readable text, in powers of 1024.
 
     >>> convert_bytes(1536)
     '1.5 KB'
     """
     units = ["bytes", "KB", "MB", "GB", "TB", "PB"]
-    while size >= 1024 and len(units) > 1:  # noqa: PLR2004  # as said
+    while size >= 1024 and len(units) > 1:  # noqa: PLR2004  # see the docstring
         size /= 1024
         units.pop(0)
     return f"{round(size, 2)} {units[0]}"
 
 
 def dtype_byte_size(dtype: torch.dtype) -> float:
-    """Bytes that a number takes; a bool counts as an eighth, as Accelerate counts it."""
+    """Return the number of bytes per element; 1/8 for bool, as in Accelerate."""
     return 1 / 8 if dtype == torch.bool else dtype.itemsize

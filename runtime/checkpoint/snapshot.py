@@ -1,4 +1,4 @@
-"""Copies of states in this machine's memory, for threads to write while the training goes on."""
+"""Copies states to CPU memory, so that threads can write them while training continues."""
 
 import copy
 from collections import defaultdict
@@ -10,23 +10,30 @@ from torch.overrides import TorchFunctionMode
 
 from runtime.checkpoint.memory import id_tensor_storage, is_plain
 
-_PINNED = {"cuda", "xpu"}  # devices that write into such memory by themselves
+_PINNED = {"cuda", "xpu"}  # device types that copy asynchronously to pinned memory
 
 
 class Snapshots:
-    """Makes copies in memory that is used again: there is one at a time."""
+    """Takes snapshots of states, one at a time, and reuses the memory of the previous snapshot."""
 
     def __init__(self, device: torch.device) -> None:
-        """Args: device: where most tensors are."""
+        """Begin without a snapshot.
+
+        Args:
+            device: the device of most tensors.
+        """
         self._is_pinned = device.type in _PINNED
-        self._held: dict[Any, list[torch.Tensor]] = {}  # by kind: what the last one is made of
+        self._held: dict[Any, list[torch.Tensor]] = {}  # (bytes, is pinned) -> buffers in use
 
     def take(self, state: Any) -> Any:
-        """A copy of anything that can be saved, which no later change reaches.
+        """Return a deep copy of a state, with all tensors in CPU memory.
 
-        Every tensor is copied to this machine's memory, wherever it is in the state, also in
-        objects of a script's own. The last copy is lost: its memory is used for storages of the
-        same sizes. Tensors that share a storage share one in the copy, and it is copied once.
+        Tensors are found anywhere in the state, also in objects of the script's own classes.
+        Tensors that share a storage also share one in the copy; it is copied once. The previous
+        snapshot becomes invalid, because its memory is reused for storages of the same sizes.
+
+        Args:
+            state: any object that can be copied with `copy.deepcopy`.
         """
         free, self._held = self._held, defaultdict(list)
         copies: dict[tuple[torch.device, int, int], torch.Tensor] = {}
@@ -44,7 +51,12 @@ class Snapshots:
         return found
 
     def _copied(self, tensor: torch.Tensor, free: dict[Any, list[torch.Tensor]]) -> torch.Tensor:
-        """The bytes of a tensor's storage: uint8 (bytes,)."""
+        """Return a copy of a tensor's storage: uint8, of shape (bytes,).
+
+        Args:
+            tensor: the tensor.
+            free: the buffers of the previous snapshot; this function takes one out if it fits.
+        """
         storage = tensor.untyped_storage()
         is_pinned = self._is_pinned and tensor.device.type in _PINNED
         kind = storage.nbytes(), is_pinned
@@ -59,32 +71,32 @@ def _made(bytes_: int, is_pinned: bool) -> torch.Tensor:
 
 
 def _view(content: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """A tensor as another one, but in a copy of its storage."""
+    """Return a tensor with the dtype, shape and strides of another one, on a copied storage."""
     place = like.storage_offset(), like.size(), like.stride()
     one = torch.empty(0, dtype=like.dtype).set_(content.untyped_storage(), *place)
     return one.requires_grad_(like.requires_grad)
 
 
 class _Copying(TorchFunctionMode):
-    """Within, copies that `copy.deepcopy` makes of tensors are made by a function."""
+    """A mode in which `copy.deepcopy` copies plain tensors with a given function."""
 
     def __init__(self, copied: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
         self._copied = copied
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """What torch does, but for what `deepcopy` asks of tensors and of parameters."""
+        """Replace `Tensor.__deepcopy__`, and `clone`, with which parameters are copied."""
         del types
         if func not in {torch.Tensor.__deepcopy__, torch.Tensor.clone} or not _has_memory(args[0]):
             return func(*args, **(kwargs or {}))
         tensor = args[0]
         copied = self._copied(tensor) if is_plain(tensor) else tensor.to("cpu", copy=True)
         if func is torch.Tensor.__deepcopy__ and vars(tensor):
-            with self:  # torch has left it for this call
+            with self:  # torch disables the mode inside this method
                 vars(copied).update(copy.deepcopy(vars(tensor), args[1]))
         return copied
 
 
 def _has_memory(one: Any) -> bool:
-    """Whether a tensor has memory of its own, rather than being made of others."""
+    """Whether this is a tensor or parameter with memory: not on meta, and not a subclass."""
     return type(one) in {torch.Tensor, torch.nn.Parameter} and one.device.type != "meta"

@@ -1,13 +1,14 @@
-"""Where a checkpoint is written, and how it gets its place there: all at once, or not at all.
+"""Writes a checkpoint's directory atomically: the checkpoint is complete or absent.
 
-It is written into `.unfinished/NAME` on the file system that it is to stay on: in its own
-directory if that is there, which may be the root of a volume, else beside it. When its manifest is
-in it, it is renamed. Where there is a directory already, it first becomes `.whole` in that; then
-its files are moved, and whoever comes after a crash moves the rest. What it replaces goes, and
-nothing else.
+A checkpoint is first written to `.unfinished/NAME` on the same file system: inside the target
+directory if that exists, since it may be the root of a volume, otherwise in the target's parent.
+When all files and the manifest are written, the directory is renamed to the target. If the target
+exists, the directory is renamed to `.whole` inside the target, and then its files are moved one by
+one. After a crash the next save or load moves the remaining files. Only the files of an older
+checkpoint are replaced or removed.
 
-No link is followed at or below a checkpoint's directory: who can make one there could have files
-overwritten elsewhere. Directories above it may be links.
+Symbolic links at or below a checkpoint's directory are refused: whoever can create a link there
+could cause files elsewhere to be overwritten. Directories above it may be links.
 """
 
 import json
@@ -25,32 +26,44 @@ _WHOLE = ".whole"
 
 
 def begun(target: Path) -> Path:
-    """An empty directory of the target's name to write a checkpoint in, for `finished`.
+    """Create an empty directory for a new checkpoint, to be passed to `finished`.
+
+    Its name is that of the target.
+
+    Args:
+        target: the directory that the checkpoint will have.
+
+    Returns:
+        The new directory.
 
     Raises:
-        ValueError: the target, or something in it, is a link, or no directory.
+        ValueError: the target, or a directory in it, is a link or not a directory.
     """
     _must_be_directory(target)
     if target.is_dir():
         recover(target)
     folder = unfinished(target)
     _must_be_directory(folder.parent)
-    shutil.rmtree(folder, ignore_errors=True)  # of a save that was cut short
+    shutil.rmtree(folder, ignore_errors=True)  # left by an interrupted save
     try:
         folder.mkdir(parents=True)
-    except FileNotFoundError:  # another save has just removed the box, as it was empty
+    except FileNotFoundError:  # meanwhile another save has removed the empty `.unfinished`
         folder.mkdir(parents=True)
     return folder
 
 
 def unfinished(target: Path) -> Path:
-    """Where a checkpoint is until it is finished."""
+    """Return the directory in which a checkpoint is written until it is complete.
+
+    Args:
+        target: the directory that the checkpoint will have.
+    """
     box = (target if target.is_dir() else target.parent) / _UNFINISHED
     return box / (target.resolve().name or "checkpoint")  # the root has no name
 
 
 def dropped(folder: Path) -> None:
-    """Remove what there is of a checkpoint that is not to be finished."""
+    """Remove the directory from `begun` of a checkpoint that could not be completed."""
     shutil.rmtree(folder, ignore_errors=True)
     _remove_if_empty(folder.parent)
 
@@ -63,17 +76,18 @@ def finished(
     *,
     durable: bool = True,
 ) -> None:
-    """Make a written checkpoint valid.
+    """Write the manifest of a checkpoint and move it to its target.
 
     Args:
-        folder: from `begun`, with all its files.
-        target: its name; files of another checkpoint there are replaced, others are kept.
-        facts: what the manifest is to say besides.
-        known: files that `checked` has seen, and what it said.
-        durable: have it on the disk before it is valid.
+        folder: the directory from `begun`, with all files of the checkpoint.
+        target: the final directory. Files of an older checkpoint there are replaced or removed;
+            other files stay.
+        facts: additional entries of the manifest.
+        known: name of a file -> its manifest entry, for files that `checked` has already read.
+        durable: whether to flush all files to disk before the checkpoint is complete.
 
     Raises:
-        ValueError: something there is a link, or no file where one must be.
+        ValueError: in the target, a link or a directory is in the place of a file.
     """
     names = sorted(str(one.relative_to(folder)) for one in folder.rglob("*") if one.is_file())
     files = {name: (known or {}).get(name) or checked(folder / name, durable) for name in names}
@@ -93,16 +107,17 @@ def finished(
 
 
 def recover(target: Path, *, durable: bool = True) -> None:
-    """Go on where a checkpoint that is whole was being put in the place of an older one.
+    """Move the files of a complete checkpoint from `.whole` to the target, or finish doing so.
 
-    The manifest is moved last: until then the old one is there, and tells that files have changed.
+    The manifest is moved last. Until then an older manifest stays in the target, which does not
+    match the new files.
 
     Args:
-        target: a directory.
-        durable: have it on the disk.
+        target: the directory of the checkpoint; nothing happens if it has no `.whole`.
+        durable: whether to flush the moved names to disk.
 
     Raises:
-        ValueError: what is to be moved is not what a save leaves, or there is a link.
+        ValueError: `.whole` is not what an interrupted save leaves behind, or there is a link.
     """
     whole = target / _WHOLE
     _must_be_directory(whole)
@@ -113,7 +128,7 @@ def recover(target: Path, *, durable: bool = True) -> None:
         _check_files(whole, target, files)
         old = _check_places(whole, target, files)
         for name in files:
-            if (whole / name).exists():  # else it was moved before the crash
+            if (whole / name).exists():  # otherwise it was moved before a crash
                 _place(target, name)
                 (whole / name).replace(target / name)
         for name in old:
@@ -132,27 +147,40 @@ def _place(target: Path, name: str) -> None:
 
 
 def _check_files(whole: Path, target: Path, files: dict[str, dict[str, Any]]) -> None:
-    """Each file has the size that the manifest says, here or, if it was moved already, there.
+    """Check that each file of a manifest exists with its size, in `.whole` or in the target.
+
+    Args:
+        whole: the directory `.whole`.
+        target: the directory to which some files may have been moved already.
+        files: name -> manifest entry.
 
     Raises:
-        ValueError: one has not.
+        ValueError: a file is missing or has another size.
     """
     for name, expected in files.items():
         path = whole / name if (whole / name).exists() else target / name
         size = path.stat().st_size if path.is_file() else None
         if size != expected["bytes"]:
             sentence = (
-                f"{whole} must be what a save that was cut short has left: its manifest says "
-                f"{expected['bytes']} bytes for {name}, and there are {size}; remove {whole}"
+                f"{whole} must be left by an interrupted save, but its manifest says "
+                f"{expected['bytes']} bytes for {name}, which has {size}; remove {whole}"
             )
             raise ValueError(sentence)
 
 
 def _check_places(source: Path, target: Path, names: Iterable[str]) -> list[str]:
-    """The names in a target that new files make untrue, if nothing there is in the way.
+    """Check that new files can be moved to a target; return the old files that they replace.
+
+    Args:
+        source: the directory of the new files.
+        target: the directory to move them to.
+        names: the names of the new files.
+
+    Returns:
+        The names of the files in the target that the new checkpoint makes obsolete, sorted.
 
     Raises:
-        ValueError: something is a link, or a directory where a file must be, or the reverse.
+        ValueError: there is a link, a directory in the place of a file, or the reverse.
     """
     names = set(names)
     old = sorted(layout.replaced(layout.names(target), listed(target), names))
@@ -164,27 +192,31 @@ def _check_places(source: Path, target: Path, names: Iterable[str]) -> list[str]
 
 
 def _must_be_directory(path: Path) -> None:
-    """What is there is a directory of its own, if anything is.
+    """Check that a path is a directory or does not exist.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the path is a file or a symbolic link.
     """
     if path.is_symlink():
         sentence = (
-            f"{path} must be a directory, and is a link to {path.readlink()}: a checkpoint is not "
-            "written through a link; give the directory itself, or remove the link"
+            f"{path} must be a directory, but is a link to {path.readlink()}; checkpoints are not "
+            "written through links: pass the directory itself, or remove the link"
         )
         raise ValueError(sentence)
     if path.exists() and not path.is_dir():
-        sentence = f"{path} must be a directory, and is a file"
+        sentence = f"{path} must be a directory, but is a file"
         raise ValueError(sentence)
 
 
 def _must_be_file(folder: Path, name: str) -> None:
-    """Whatever is there by a name is a file, in directories: neither is a link.
+    """Check that a path in a directory is a regular file or does not exist.
+
+    Args:
+        folder: the directory.
+        name: the path of the file, relative to the directory.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the path is a directory, or it or one of its parents is a symbolic link.
     """
     path = folder
     for part in PurePath(name).parts[:-1]:
@@ -193,7 +225,7 @@ def _must_be_file(folder: Path, name: str) -> None:
     path = folder / name
     if path.is_symlink() or path.is_dir():
         kind = f"a link to {path.readlink()}" if path.is_symlink() else "a directory"
-        sentence = f"{path} must be a file of a checkpoint, and is {kind}: move it elsewhere"
+        sentence = f"{path} must be a file of a checkpoint, but is {kind}: move it elsewhere"
         raise ValueError(sentence)
 
 
@@ -203,13 +235,13 @@ def _flush_directories(folder: Path, names: Iterable[str]) -> None:
 
 
 def _remove_parents(target: Path, name: str) -> None:
-    """Remove the directories of a file that is gone, as far as they are empty."""
+    """Remove the empty parent directories, inside the target, of a file that was removed."""
     for parent in PurePath(name).parents[:-1]:
         _remove_if_empty(target / parent)
 
 
 def _remove_empty(folder: Path) -> None:
-    """Remove a directory and those in it, as far as they are empty."""
+    """Remove a directory and its subdirectories, except those with files."""
     for parent, _, _ in os.walk(folder, topdown=False):
         _remove_if_empty(Path(parent))
 
@@ -217,5 +249,5 @@ def _remove_empty(folder: Path) -> None:
 def _remove_if_empty(folder: Path) -> None:
     try:
         folder.rmdir()
-    except OSError:  # it has something, or is not there
+    except OSError:  # not empty, or missing
         return

@@ -1,4 +1,4 @@
-"""A model's weights in files, as `save_model` and Hugging Face's `save_pretrained` write them."""
+"""Reads and writes a model's weights in the format of Hugging Face's `save_pretrained`."""
 
 import json
 import os
@@ -34,30 +34,30 @@ def load_checkpoint_in_model(
     full_state_dict: bool = True,  # noqa: ARG001  # accelerate's signature
     broadcast_from_rank0: bool = False,  # noqa: ARG001
 ) -> None:
-    """Load weights from a file, an index of several, or a directory with either.
+    """Load weights into a model from a file, an index of several files, or a directory with either.
 
     Args:
-        model: to load into.
-        checkpoint: where they are.
-        device_map: refused, unless it has one device for everything.
-        offload_folder: refused.
-        dtype: convert the weights to this one, or to the one of this name.
-        offload_state_dict: refused.
-        offload_buffers: refused.
-        keep_in_fp32_modules: parts of names of weights that are not converted.
-        offload_8bit_bnb: refused.
-        strict: the file has all weights of the model, and no others.
-        full_state_dict: accepted.
-        broadcast_from_rank0: accepted; each process reads for itself.
+        model: the model, prepared or not.
+        checkpoint: the path of the file, the index or the directory.
+        device_map: None, or `{"": device}` to move the model to a device first.
+        offload_folder: not supported.
+        dtype: the dtype, or its name, to convert floating-point weights to.
+        offload_state_dict: not supported.
+        offload_buffers: not supported.
+        keep_in_fp32_modules: weights are not converted if their names contain one of these.
+        offload_8bit_bnb: not supported.
+        strict: whether missing and unexpected weights are an error.
+        full_state_dict: ignored.
+        broadcast_from_rank0: ignored; each process reads the files.
 
     Raises:
-        ValueError: there are no weights there, or it cannot be told which.
-        RuntimeError: names or shapes do not fit.
-        NotImplementedError: parts of the model were to be on different devices, or on the disk.
+        ValueError: there are no weights, or several candidates.
+        RuntimeError: names or shapes of weights do not fit the model.
+        NotImplementedError: an argument asks for several devices or for offloading.
     """
     refused = (offload_folder, offload_state_dict, offload_buffers, offload_8bit_bnb)
     if any(refused) or set(device_map or {}) - {""}:
-        sentence = "a model on several devices or on the disk is left out: use an fsdp_plugin"
+        sentence = "offloading and several devices are not supported: use an fsdp_plugin"
         raise NotImplementedError(sentence)
     place = (device_map or {}).get("")
     if place is not None:
@@ -83,25 +83,28 @@ def load_checkpoint_in_model(
 
 def _converted(name: str, tensor: Any, dtype: torch.dtype | None, kept: tuple[str, ...]) -> Any:
     is_kept = any(part in name for part in kept)
-    is_tensor = isinstance(tensor, torch.Tensor)  # an extra state may be something else
+    is_tensor = isinstance(tensor, torch.Tensor)  # an extra state may be any object
     if dtype is None or is_kept or not is_tensor or not tensor.is_floating_point():
         return tensor
     return tensor.to(dtype)
 
 
 def weight_files(checkpoint: Path) -> list[Path]:
-    """The files that have a model's weights.
+    """Return the files with a model's weights.
+
+    Args:
+        checkpoint: a file, an index of several files, or a directory with either.
 
     Raises:
-        ValueError: there are none, or it cannot be told which.
+        ValueError: there are no weights, or several candidates.
     """
     if checkpoint.is_file():
         return _indexed(checkpoint) if checkpoint.suffix == ".json" else [checkpoint]
     if not checkpoint.is_dir():
-        sentence = f"{checkpoint} must be a file with weights, an index of them, or a directory"
+        sentence = f"{checkpoint} must be a file of weights, an index of them, or a directory"
         raise ValueError(sentence)
     found = {one.name for one in checkpoint.iterdir() if one.is_file()}
-    # What `save_state` has written there counts only where `save_model` has written nothing.
+    # Files of `save_state` are used only if `save_model` has written nothing to this directory.
     own = found - manifest.listed(checkpoint)
     names = own if any(name in _SINGLE or name.endswith(_INDEX) for name in own) else found
     if whole := [name for name in _SINGLE if name in names]:
@@ -110,39 +113,46 @@ def weight_files(checkpoint: Path) -> list[Path]:
     if len(indices) == 1:
         return _indexed(checkpoint / indices[0])
     sentence = (
-        f"{checkpoint} must have one file {' or '.join(_SINGLE)}, or one index of several "
+        f"{checkpoint} must contain {' or '.join(_SINGLE)}, or the index of several files "
         f"(*{_INDEX}), got {len(indices)} indices"
     )
     raise ValueError(sentence)
 
 
 def _indexed(index: Path) -> list[Path]:
-    """The files of an index, which lie beside it: a name that leads elsewhere is refused."""
+    """Return the files that an index names.
+
+    Raises:
+        ValueError: a name is a path to another directory.
+    """
     content = json.loads(index.read_text())
     names = sorted(set(content.get("weight_map", content).values()))
     for name in names:
         if Path(name).name != name:
-            sentence = f"{index} names {name!r}, which is not a file beside it"
+            sentence = f"{index} must name files in its own directory, got {name!r}"
             raise ValueError(sentence)
     return [index.with_name(name) for name in names]
 
 
 def load_state_dict(checkpoint_file: str, device_map: dict[str, Any] | None = None) -> Any:
-    """The weights of one file.
+    """Return the weights of one file.
 
     Args:
-        checkpoint_file: of torch or of safetensors.
-        device_map: one device for all of them; default: the CPU.
+        checkpoint_file: the path of a file of torch.save or safetensors.
+        device_map: a dict whose values are all the same device; by default the CPU.
+
+    Raises:
+        NotImplementedError: `device_map` has several devices.
     """
     places = set((device_map or {"": "cpu"}).values())
     if len(places) > 1:
-        sentence = "weights on several devices are left out: name one device for all"
+        sentence = "loading to several devices is not supported: pass one device for all weights"
         raise NotImplementedError(sentence)
     return load_weights(Path(checkpoint_file), places.pop())
 
 
 def find_tied_parameters(model: nn.Module, **_kwargs: Any) -> list[list[str]]:
-    """Names of parameters that are one and the same, in groups of two and more, sorted.
+    """Return the names of parameters that are the same object, in sorted groups of two or more.
 
     >>> model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     >>> model[1].weight = model[0].weight
@@ -156,11 +166,11 @@ def find_tied_parameters(model: nn.Module, **_kwargs: Any) -> list[list[str]]:
 
 
 def retie_parameters(model: nn.Module, tied_params: list[list[str]]) -> None:
-    """Make groups of parameters one and the same again: the first of each that has numbers.
+    """Tie parameters again: all names of a group get its first parameter that is not on meta.
 
     Args:
-        model: that has them.
-        tied_params: as `find_tied_parameters` gives them.
+        model: the model with these parameters.
+        tied_params: groups of names, as `find_tied_parameters` returns them.
     """
     for group in tied_params:
         found = (model.get_parameter(name) for name in group)
@@ -173,14 +183,14 @@ def retie_parameters(model: nn.Module, tied_params: list[list[str]]) -> None:
 def write_weights(
     write: Callable[..., None], weights: dict[str, Any], folder: Path, limit: int, is_safe: bool
 ) -> None:
-    """Write weights in one file, or in several with an index, as Hugging Face reads.
+    """Write weights to one file, or to several files and an index, as Hugging Face reads them.
 
     Args:
-        write: saves a dict of tensors.
-        weights: by name.
-        folder: where to; weights of an earlier save there, of any form, go.
-        limit: bytes of one file.
-        is_safe: whether files are safetensors.
+        write: writes a dict of tensors: `write(tensors, path, safe_serialization=...)`.
+        weights: name -> tensor.
+        folder: the directory to write to. Weights that an earlier save has left there are removed.
+        limit: the largest size of a file, in bytes.
+        is_safe: whether to write safetensors.
     """
     pattern = constants.SAFE_WEIGHTS_PATTERN_NAME if is_safe else constants.WEIGHTS_PATTERN_NAME
     kept, views = shared_tensors.divided(weights) if is_safe else (weights, {})
@@ -212,17 +222,17 @@ def _index_of(files: dict[str, dict[str, Any]]) -> str:
 
 
 def _remove_link(path: Path) -> None:
-    """Have a file written in a link's place, not through it into what others may read."""
+    """Remove a symbolic link, so that a file is written in its place and not to its target."""
     if path.is_symlink():
         path.unlink()
 
 
 def remove_others(folder: Path, written: Collection[str]) -> None:
-    """Remove the weights that an earlier save has left in a directory: readers may prefer them.
+    """Remove the weights of an earlier save from a directory, which a reader might prefer.
 
     Args:
-        folder: the directory; a checkpoint of `save_state` there keeps its files.
-        written: names of the new ones.
+        folder: the directory. Files of a `save_state` checkpoint there stay.
+        written: the names of the new files, which stay.
     """
     for name in layout.weights(layout.names(folder)) - manifest.listed(folder) - set(written):
         (folder / name).unlink()

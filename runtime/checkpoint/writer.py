@@ -1,6 +1,6 @@
-"""Writes a checkpoint's files in threads, and makes it valid when all are there.
+"""Writes a checkpoint's files in threads, and completes the checkpoint when all are written.
 
-No thread speaks with another process: whoever writes has all that is to be written.
+The threads call no collectives: a process that writes already has all states to be written.
 """
 
 import atexit
@@ -15,28 +15,40 @@ from runtime.checkpoint import manifest, storage
 from runtime.checkpoint.formats import Part
 from runtime.errors import CheckpointError
 
-_WRITERS = min(
-    os.cpu_count() or 1, 4
-)  # files at a time; neither torch nor safetensors hold the lock
+_WRITERS = min(os.cpu_count() or 1, 4)  # threads; torch and safetensors release the GIL
 
 
 @dataclass(frozen=True)
 class Job:
-    """A checkpoint that is to be written."""
+    """A checkpoint to write.
+
+    Attributes:
+        parts: the files to write.
+        folder: the directory from `storage.begun`. Files that are already in it also belong to the
+            checkpoint.
+        target: the final directory of the checkpoint.
+        facts: additional entries of the manifest.
+        durable: whether to flush all files to disk before the checkpoint is complete.
+        then: a function to call once the checkpoint is complete.
+    """
 
     parts: Sequence[Part]
-    folder: Path  # from placing.begun; what is in it belongs to the checkpoint, too
+    folder: Path
     target: Path
-    facts: dict[str, Any]  # for the manifest
+    facts: dict[str, Any]
     durable: bool
-    then: Callable[[], None]  # to be done when it is valid
+    then: Callable[[], None]
 
     def write(self, part: Part) -> dict[str, Any]:
-        """Write one file; gives what the manifest says of it."""
+        """Write one file; return its name and its manifest entry."""
         return {part.name: manifest.checked(part.write(self.folder), self.durable)}
 
     def finish(self, written: Sequence[Future[dict[str, Any]]]) -> None:
-        """Make it valid, or remove what there is of it."""
+        """Wait for all files and complete the checkpoint; on failure remove it.
+
+        Args:
+            written: the results of `write` for all parts.
+        """
         wait(written)
         try:
             known = {name: found for one in written for name, found in one.result().items()}
@@ -48,37 +60,37 @@ class Job:
 
 
 class Writer:
-    """Writes one checkpoint at a time.
+    """Writes one checkpoint at a time in background threads.
 
-    The interpreter waits at its end for what is being written: it joins the pool's threads.
+    At its exit the interpreter waits for these threads, so a running write is completed.
     """
 
     def __init__(self) -> None:
-        # Its threads start with the first checkpoint and stay: to start them is part of the pause.
+        # The pool is kept: starting threads for each checkpoint would prolong the training's pause.
         self._pool = ThreadPoolExecutor(_WRITERS, "checkpoint")
         self._under_way: tuple[Path, Future[None]] | None = None
 
     def __reduce__(self) -> tuple[type["Writer"], tuple[()]]:
-        """A copy, as in a pickled Accelerator, has nothing under way."""
+        """Pickle as a new writer, which writes nothing; an Accelerator may be pickled."""
         return Writer, ()
 
     def begin(self, job: Job) -> None:
-        """Have a checkpoint written; the one before is done."""
-        # First in, first out: when the last one waits for the others, each of them has a thread.
+        """Start to write a checkpoint; the previous one must be complete."""
+        # The pool runs tasks in order: when `finish` waits for the files, all of them have started.
         written = [self._pool.submit(job.write, part) for part in job.parts]
         self._under_way = job.target, self._pool.submit(job.finish, written)
-        atexit.register(self.wait)  # so that no error is lost; until then the writer stays
+        atexit.register(self.wait)  # keeps the writer alive, and reports an error if nobody waits
 
     def wait(self) -> None:
-        """Return when it is there.
+        """Wait until the checkpoint is complete.
 
         Raises:
-            CheckpointError: it cannot be written; said once.
+            CheckpointError: the checkpoint could not be written; raised once.
         """
         if self._under_way is None:
             return
         (target, future), self._under_way = self._under_way, None
         atexit.unregister(self.wait)
         if (error := future.exception()) is not None:
-            sentence = f"{target} could not be written: {error!r}; the older checkpoints are there"
+            sentence = f"{target} could not be written: {error!r}; older checkpoints are unchanged"
             raise CheckpointError(sentence) from error

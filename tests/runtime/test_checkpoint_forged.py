@@ -52,24 +52,27 @@ def test_no_opcodes_crash_a_process_or_make_objects_of_bytes(what: str) -> None:
 
 
 FORGED = {
-    "a dtype of objects": (dtype("O8", "|", 0x3F), "numbers, times, bytes or texts, and is 'O8'"),
-    "objects by flags": (dtype("i8", "<", 0x3F), "its own"),
-    "a text of negative length": (dtype("U3", "<", 8, -4), "its own"),
-    "a text of another length": (dtype("U3", "<", 8, 2**30), "its own"),
-    "fields": (dtype("V8", "|"), "numbers, times, bytes or texts"),
+    "a dtype of objects": (dtype("O8", "|", 0x3F), "numbers, times, bytes or strings, got 'O8'"),
+    "objects by flags": (dtype("i8", "<", 0x3F), "must agree with"),
+    "a text of negative length": (dtype("U3", "<", 8, -4), "must agree with"),
+    "a text of another length": (dtype("U3", "<", 8, 2**30), "must agree with"),
+    "fields": (dtype("V8", "|"), "numbers, times, bytes or strings"),
     "an alignment of its own": (called("numpy dtype", text("f8"), b"\x88", b"\x88"), "numbers"),
-    "no state at all": (forged.built(dtype(), b"N"), "its own"),
+    "no state at all": (forged.built(dtype(), b"N"), "must agree with"),
     "a state twice, the second of objects": (
         forged.built(dtype(), forged.dtype_state("|", 0x3F)),
-        "its own",
+        "must agree with",
     ),
-    "an array of objects": (array(TWO, text("O"), EIGHT), "numbers in bytes"),
+    "an array of objects": (array(TWO, text("O"), EIGHT), "a dtype and bytes, got"),
     "an array longer than its bytes": (array(TWO, dtype(), EIGHT), "must not have 8 bytes"),
     "an array shorter than its bytes": (array(TWO, dtype("i1"), EIGHT), "must not have 8 bytes"),
-    "an array of a negative length": (array(items(number(-1)), dtype(), EIGHT), "numbers in bytes"),
+    "an array of a negative length": (
+        array(items(number(-1)), dtype(), EIGHT),
+        "a dtype and bytes, got",
+    ),
     "an array of pointers to what is in the file": (
         array(items(number(1)), dtype(), forged.listed(b"]")),
-        "numbers in bytes",
+        "a dtype and bytes, got",
     ),
     "texts without letters, without end": (
         array(items(number(2**60)), dtype("U0", "<", 8, 0), content(b"")),
@@ -77,7 +80,7 @@ FORGED = {
     ),
     "a number of objects": (
         called("numpy._core.multiarray scalar", text("O"), EIGHT),
-        "numbers in bytes",
+        "a dtype and bytes, got",
     ),
     "an array that never gets its bytes": (
         forged.listed(
@@ -88,7 +91,7 @@ FORGED = {
                 content(b"b"),
             )
         ),
-        "and has none",
+        "its state was never set",
     ),
     "a subclass of arrays": (
         called(
@@ -97,7 +100,7 @@ FORGED = {
             items(number(0)),
             content(b"b"),
         ),
-        "begun as numpy begins it",
+        "created as numpy's pickles do",
     ),
     "one of numpy's own classes": (forged.named("numpy.dtypes ObjectDType"), "ObjectDType"),
 }

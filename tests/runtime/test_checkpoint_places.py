@@ -245,7 +245,7 @@ def test_a_link_at_or_below_a_checkpoint_is_refused_by_name(
 ) -> None:
     made = Attack(tmp_path)
     attack(made)
-    with pytest.raises((ValueError, CheckpointError), match=r"must be a directory, and is a link"):
+    with pytest.raises((ValueError, CheckpointError), match=r"must be a directory, but is a link"):
         accelerator.save_state(made.it)
     made.assert_failed()
 
@@ -267,7 +267,7 @@ def test_what_is_to_be_moved_must_be_as_its_manifest_says(
     made = Attack(tmp_path)
     made.whole(saved / ".whole", "model.safetensors")
     (saved / ".whole" / "model.safetensors").write_text("evil and more")
-    with pytest.raises(ValueError, match=r"must be what a save that was cut short has left"):
+    with pytest.raises(ValueError, match=r"must be left by an interrupted save, but its"):
         accelerator.load_state(saved)
     shutil.rmtree(saved / ".whole")
     accelerator.load_state(saved)

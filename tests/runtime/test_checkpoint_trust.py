@@ -86,7 +86,7 @@ def test_nothing_is_executed_that_a_file_asks_for(tmp_path: Path, name: str, for
         {"state": Malicious(trace)}, saved / name, _use_new_zipfile_serialization=form == "zip"
     )
     (saved / "manifest.json").unlink()
-    with pytest.raises(pickle.UnpicklingError, match=rf"{name} must hold .* holds posix\.mkdir"):
+    with pytest.raises(pickle.UnpicklingError, match=rf"{name} must .* contains posix\.mkdir"):
         accelerator.load_state(saved)
     assert not trace.exists()
     torch.load(saved / name, weights_only=False)
@@ -114,8 +114,8 @@ def test_a_pickle_in_the_place_of_another_file_is_none(tmp_path: Path, name: str
         ('{"files": {"optimizer.bin": {"bytes": 3}}}', "damaged"),
         ('{"files": {"optimizer.bin": {"bytes": -3, "crc32": [1]}}}', "damaged"),
         ('{"files": {"optimizer.bin": {"bytes": "3", "crc32": [1]}}}', "damaged"),
-        ('{"files": {"../secret": {"bytes": 0, "crc32": []}}}', "no file of this checkpoint"),
-        ('{"files": {"/dev/zero": {"bytes": 0, "crc32": []}}}', "no file of this checkpoint"),
+        ('{"files": {"../secret": {"bytes": 0, "crc32": []}}}', "not a path inside"),
+        ('{"files": {"/dev/zero": {"bytes": 0, "crc32": []}}}', "not a path inside"),
         ("[" * 100_000, "damaged"),
     ],
 )
@@ -154,7 +154,7 @@ def test_custom_states_that_accelerate_loads_load_here(tmp_path: Path, kind: str
 
 def test_what_torch_cannot_load_without_code_is_named(tmp_path: Path) -> None:
     torch.save(deque([1]), tmp_path / "custom_checkpoint_0.pkl")
-    with pytest.raises(pickle.UnpicklingError, match=r"holds collections\.deque: to make one"):
+    with pytest.raises(pickle.UnpicklingError, match=r"contains collections\.deque: creating"):
         checkpointing.load_custom_state(Kept(), tmp_path)
     own = Kept()
     checkpointing.load_custom_state(own, tmp_path, load_kwargs={"weights_only": False})
@@ -165,7 +165,7 @@ def test_an_object_of_a_scripts_own_loads_if_the_script_says_so(tmp_path: Path) 
     accelerator = everything(tmp_path)
     accelerator.register_for_checkpointing(Kept(Kept(3)))
     saved = accelerator.save_state(tmp_path / "it")
-    with pytest.raises(pickle.UnpicklingError, match=r"custom_checkpoint_1.pkl must .*\.Kept: to"):
+    with pytest.raises(pickle.UnpicklingError, match=r"custom_checkpoint_1.pkl must .*\.Kept: cre"):
         accelerator.load_state(saved)
     accelerator.load_state(saved, load_kwargs={"weights_only": False})
     with torch.serialization.safe_globals([Kept]):
@@ -208,7 +208,7 @@ def test_every_byte_is_read_where_there_is_a_choice_or_it_is_asked_for(
         saved.append(accelerator.save_state())
     tear(saved[1] / "dl_state_dict.bin", "one bit", 0.6)
     if named and is_found:
-        with pytest.raises(ValueError, match=r"dl_state_dict\.bin is not as it was written"):
+        with pytest.raises(ValueError, match=r"dl_state_dict\.bin has changed since it"):
             accelerator.load_state(saved[1], verify=verify)
     else:
         accelerator.load_state(saved[1] if named else None, verify=verify)

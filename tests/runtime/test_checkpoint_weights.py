@@ -281,7 +281,7 @@ EXTRA: dict[str, Any] = {
 
 @pytest.mark.parametrize("kind", EXTRA)
 @pytest.mark.parametrize("is_safe", [True, False])
-@pytest.mark.filterwarnings("ignore:safetensors has tensors only")
+@pytest.mark.filterwarnings("ignore:safetensors stores only tensors")
 def test_an_extra_state_comes_back(tmp_path: Path, kind: str, *, is_safe: bool) -> None:
     """Where it is no tensor the weights are saved as torch does, which Accelerate reads, too."""
     accelerator, model = prepared(Extra(EXTRA[kind]))
@@ -309,7 +309,7 @@ def values_of(model: Any) -> list[Any]:
 
 def test_what_safetensors_cannot_have_is_an_error_that_names_it(tmp_path: Path) -> None:
     Accelerator(cpu=True)
-    with pytest.raises(TypeError, match=r"these are none: \['b'\]"):
+    with pytest.raises(TypeError, match=r"these are not tensors: \['b'\]"):
         save({"a": torch.ones(1), "b": "text"}, tmp_path / "x", safe_serialization=True)
     assert list(tmp_path.iterdir()) == []
 

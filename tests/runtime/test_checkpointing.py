@@ -113,14 +113,14 @@ def test_a_checkpoint_that_was_cut_short_is_passed_over(tmp_path: Path) -> None:
     size = (second / "optimizer.bin").stat().st_size
     (second / "optimizer.bin").write_bytes(b"torn")
     assert manifest.damage(second) == (
-        f"{second / 'optimizer.bin'} is not as it was written: 4 bytes of {size}"
+        f"{second / 'optimizer.bin'} has changed since it was written: 4 bytes of {size}"
     )
     training.accelerator.load_state()
     assert training.weights() == before
-    with pytest.raises(ValueError, match="not as it was written"):
+    with pytest.raises(ValueError, match="has changed since it was written"):
         training.accelerator.load_state(second)
     (first / "manifest.json").unlink()
-    with pytest.raises(ValueError, match="no checkpoint that is whole, of 2"):
+    with pytest.raises(ValueError, match="must have an undamaged checkpoint, got 2"):
         training.accelerator.load_state()
 
 

@@ -67,29 +67,29 @@ def repeated(metadata: Metadata) -> None:
 CHANGED: dict[str, tuple[Callable[[Metadata], Any], str]] = {
     "an absolute path": (every_place(relative_path="/etc/passwd"), "'/etc/passwd'"),
     "a path upwards": (every_place(relative_path="../outside"), "'../outside'"),
-    "a path into a folder": (every_place(relative_path="a/b"), "'a/b', which is not one beside"),
-    "a path that is none": (every_place(relative_path=""), "names the file '', which is not one"),
-    "the folder above": (every_place(relative_path=".."), r"'\.\.', which is not one beside"),
-    "a path with a zero": (every_place(relative_path=DATA + "\0"), "which is not one beside it"),
-    "a number for a path": (every_place(relative_path=3), "a str was expected"),
-    "a link to a file outside": (every_place(relative_path="link"), "only a link"),
-    "a file that is not there": (every_place(relative_path="gone"), "not there"),
+    "a path into a folder": (every_place(relative_path="a/b"), "'a/b', which is not the name"),
+    "a path that is none": (every_place(relative_path=""), "refers to '', which is not the name"),
+    "the folder above": (every_place(relative_path=".."), r"'\.\.', which is not the name"),
+    "a path with a zero": (every_place(relative_path=DATA + "\0"), "is not the name of a file"),
+    "a number for a path": (every_place(relative_path=3), "expected a str, got 3"),
+    "a link to a file outside": (every_place(relative_path="link"), "'link', .* a symbolic link"),
+    "a file that is not there": (every_place(relative_path="gone"), "'gone', which is missing"),
     "a place before the file": (every_place(offset=-1), "bytes -1 to"),
-    "a place behind its end": (every_place(length=2**40), "which has"),
+    "a place behind its end": (every_place(length=2**40), "must be within the file's"),
     "a way to unpack": (every_place(transform_descriptors=["zstd"]), "zstd"),
-    "a tensor without parts": (tensor(chunks=[]), "has 2 numbers, and 0 in its parts"),
-    "a tensor larger than its parts": (tensor(size=torch.Size([2**40])), "2 in its parts"),
-    "a tensor of a negative size": (tensor(size=torch.Size([-1])), "has the shape"),
-    "a tensor of no shape": (tensor(size=3), "a Size was expected"),
-    "a part larger than its bytes": (larger, "to read"),
-    "many tensors of the same bytes": (repeated, "more in it than the file's"),
+    "a tensor without parts": (tensor(chunks=[]), "has 2 elements, but its chunks have 0"),
+    "a tensor larger than its parts": (tensor(size=torch.Size([2**40])), "its chunks have 2"),
+    "a tensor of a negative size": (tensor(size=torch.Size([-1])), "negative sizes"),
+    "a tensor of no shape": (tensor(size=3), "expected a Size"),
+    "a part larger than its bytes": (larger, "but stores"),
+    "many tensors of the same bytes": (repeated, "use more than the file's"),
     "no storage": (lambda m: m.__dict__.update(storage_data=None), "items"),
     "texts for storage": (lambda m: m.__dict__.update(storage_data={"a": "b"}), "_StorageInfo"),
 }
 RAW: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", "pickle"),
-    "an empty pickle": (pickle.dumps(None), "a Metadata was expected, and it has None"),
-    "a foreign pickle": (pickle.dumps({"a": 1}), "a Metadata was expected"),
+    "an empty pickle": (pickle.dumps(None), "expected a Metadata, got None"),
+    "a foreign pickle": (pickle.dumps({"a": 1}), "expected a Metadata"),
     "an empty Metadata": (pickle.dumps(Metadata.__new__(Metadata)), "no attribute"),
     "a text": (b"text\n", "pickle"),
     "eight bytes for a memo of 2^31 objects": (b"K\x00r\xff\xff\xff\x7f.", "memo of 2147483647"),
@@ -107,15 +107,15 @@ RAW: dict[str, tuple[bytes, str]] = {
     ),
     "a state of a class": (
         METADATA_CLASS + b"N}X\x01\x00\x00\x00aK\x01s\x86b.",
-        "another state of torch.distributed.checkpoint.metadata.Metadata",
+        "new state of torch.distributed.checkpoint.metadata.Metadata",
     ),
     "a state of what all share": (
         ENCODING + b"K\x00\x85R}X\x01\x00\x00\x00aK\x01sb.",
-        "another state of .*_MEM_FORMAT_ENCODING",
+        "new state of .*_MEM_FORMAT_ENCODING",
     ),
     "a list in itself, without end": (
         b"](" * 100_000 + b"e" * 100_000 + b".",
-        "recursion|a Metadata was expected",
+        "recursion|expected a Metadata",
     ),
 }
 
@@ -128,7 +128,7 @@ def test_a_directory_names_its_own_files_and_no_more_than_they_have(
     (folder / "link").symlink_to(tmp_path / "outside")
     change, said = CHANGED[kind]
     changed(folder, change)
-    with pytest.raises(ValueError, match=rf"c/\.metadata must be what .*(?:{said}).* another"):
+    with pytest.raises(ValueError, match=rf"c/\.metadata must be metadata .*(?:{said}).* another"):
         sharded_reader.read(folder, {"x": torch.zeros(2), "n": 0})
     with pytest.raises(ValueError, match=said):
         sharded_reader.tensors(folder)
@@ -139,7 +139,7 @@ def test_what_is_no_metadata_is_an_error_that_names_it(tmp_path: Path, kind: str
     folder = written(tmp_path / "c")
     content, said = RAW[kind]
     (folder / ".metadata").write_bytes(content)
-    with pytest.raises(ValueError, match=rf"(?s)c/\.metadata must be what .*(?:{said}).* another"):
+    with pytest.raises(ValueError, match=rf"(?s)c/\.metadata must be meta.*(?:{said}).* another"):
         sharded_reader.names(folder)
 
 
@@ -176,7 +176,7 @@ def try_all(folder: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for content, _ in RAW.values():
         (target / ".metadata").write_bytes(content)
-        with pytest.raises(ValueError, match="metadata must be what"):
+        with pytest.raises(ValueError, match="metadata must be metadata"):
             sharded_reader.names(target)
     sys.stdout.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before}\n")
 

@@ -33,7 +33,7 @@ def test_that_fewer_have_saved_is_said_once(saved: Path, rank: int, said: int) -
     with warnings.catch_warnings(record=True) as given, kept_random_states():
         warnings.simplefilter("always")
         load_random_states(saved, rank)
-    assert [f"rank {rank} and those above" in str(one.message) for one in given] == [True] * said
+    assert [f"rank {rank} and higher ranks" in str(one.message) for one in given] == [True] * said
 
 
 def test_each_new_rank_draws_numbers_of_its_own(saved: Path) -> None:

@@ -1,1 +1,1 @@
-"""Reads files that may come from anyone: nothing in them is executed."""
+"""Loads files from untrusted sources without executing code from them."""

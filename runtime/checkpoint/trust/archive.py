@@ -1,4 +1,4 @@
-"""Checks a file of torch.save before torch reads it; see `opcodes` for what is refused."""
+"""Checks the pickles in a file of torch.save before torch reads it; see `opcodes`."""
 
 import io
 import os
@@ -9,22 +9,26 @@ from typing import Any, BinaryIO
 from runtime.checkpoint.trust.constructors import Unreadable
 from runtime.checkpoint.trust.opcodes import scan
 
-_ZIP = b"PK\x03\x04"  # by which torch tells its two formats, too
-_LOCAL = struct.Struct("<26s2H")  # a record's header, whose name and extra field come then
-_OLD = 5  # pickles at the beginning of a file of the older one
+_ZIP = b"PK\x03\x04"  # the first bytes of a zip file; torch distinguishes its two formats by them
+_LOCAL = struct.Struct("<26s2H")  # the header before a record's name and extra field
+_OLD = 5  # the number of pickles at the beginning of a file in torch's old format
 
 
 def check(f: str | os.PathLike[str] | BinaryIO) -> set[str]:
-    """Check all pickles of a file that torch.save has written; an open one stays where it is.
+    """Check all pickles in a file of torch.save.
+
+    Args:
+        f: the file or its path. The position of an open file is restored.
 
     Returns:
-        The dotted names of the classes and functions that they name.
+        The dotted names of all classes and functions that the pickles refer to.
 
     Raises:
-        Unreadable: it is no such file, or reading it would take memory out of proportion to it.
+        Unreadable: the file is not one of torch.save, or reading it would need far more memory
+            than its size.
     """
     if isinstance(f, str | os.PathLike):
-        with open(f, "rb") as file:  # noqa: PTH123  # a path of any kind
+        with open(f, "rb") as file:  # noqa: PTH123  # any os.PathLike
             return _check(file)
     start = f.tell()
     names = _check(f)
@@ -53,12 +57,12 @@ def _check_zip(file: Any, size: int) -> set[str]:
                 *(scan(io.BytesIO(_record(file, one)), one.file_size) for one in pickles)
             )
     except (zipfile.BadZipFile, NotImplementedError, struct.error, ValueError) as error:
-        sentence = f"it must be a file that torch.save has written, and is damaged: {error}"
+        sentence = f"it must be a file of torch.save, but is damaged: {error}"
         raise Unreadable(sentence) from error
 
 
 def _record(file: BinaryIO, entry: zipfile.ZipInfo) -> bytes:
-    """A record's bytes; their checksum is not looked at, as torch does not."""
+    """Return the bytes of a record, without checking its checksum, which torch ignores, too."""
     file.seek(entry.header_offset)
     *_, name, extra = _LOCAL.unpack(file.read(_LOCAL.size))
     file.seek(name + extra, os.SEEK_CUR)
@@ -66,13 +70,21 @@ def _record(file: BinaryIO, entry: zipfile.ZipInfo) -> bytes:
 
 
 def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> None:
-    """Whether each record is in the file once, as it is: torch neither compresses nor repeats."""
+    """Check that each record is stored once and uncompressed, as torch.save does.
+
+    Args:
+        entries: the entries of the zip file's directory.
+        size: the size of the file, in bytes.
+
+    Raises:
+        Unreadable: a record is compressed or duplicated, or the records are larger than the file.
+    """
     names = [one.filename for one in entries]
     packed = [one.filename for one in entries if one.compress_type != zipfile.ZIP_STORED]
     if packed or len(set(names)) < len(names) or sum(one.file_size for one in entries) > size:
         sentence = (
-            f"its records must be in it once and uncompressed, as torch.save writes them; it has "
-            f"{size} bytes, and records of {sum(one.file_size for one in entries)}, of which "
-            f"{len(packed)} are compressed and {len(names) - len(set(names))} are there twice"
+            f"each record must be stored once and uncompressed, as torch.save does; the file has "
+            f"{size} bytes, its records have {sum(one.file_size for one in entries)} bytes, "
+            f"{len(packed)} are compressed and {len(names) - len(set(names))} are duplicates"
         )
         raise Unreadable(sentence)

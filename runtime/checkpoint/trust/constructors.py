@@ -1,7 +1,11 @@
-"""Checks what a pickle gives to the constructors that it calls: objects of its own, no numbers.
+"""Checks the arguments of the constructors that a pickle calls.
 
-`bytearray` of a number, `list` of a range, a new tensor of some shape take memory that a pickle
-only names. Arguments are known as far as `opcodes` follows them.
+Some calls allocate memory out of proportion to the pickle: `bytearray` of a number, `list` of a
+range, a new tensor of some shape. They are refused.
+
+Arguments come from the stack that `opcodes` simulates. Strings, numbers and tuples are on it
+themselves; a storage is on it as the tuple that identifies it, and other objects as instances of
+the classes below.
 """
 
 import math
@@ -10,13 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-_COPIES = {  # constructors that take memory for each item of what they are given
+_COPIES = {  # constructors that allocate memory per item of their argument
     *("bytearray", "bytes", "set", "frozenset", "list", "tuple", "dict", "deque"),
     *("Counter", "OrderedDict", "Size"),
 }
 _REBUILDS = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_qtensor")
 _SHARED = {"torch.distributed.checkpoint.metadata._MEM_FORMAT_ENCODING"}  # an Enum
-_BUFFER = "_io.BytesIO"  # its state: bytes, the position in them, attributes
+_BUFFER = "_io.BytesIO"  # its state is (bytes, position, attributes)
 ENCODE = "_codecs.encode"
 
 
@@ -25,13 +29,17 @@ class Unreadable(pickle.UnpicklingError):
 
 
 class Global(str):
-    """On the stack for a class or function: its dotted name."""
+    """Represents a class or function by its dotted name."""
 
     __slots__ = ()
 
 
 class Held:
-    """On the stack for a list, dict or set: how many items it has."""
+    """Represents a list, dict or set.
+
+    Attributes:
+        size: the number of items.
+    """
 
     __slots__ = ("size",)
 
@@ -40,7 +48,12 @@ class Held:
 
 
 class Made(Held):
-    """On the stack for what a call makes."""
+    """Represents the result of a call.
+
+    Attributes:
+        size: the number of items in the arguments.
+        maker: the function that was called.
+    """
 
     __slots__ = ("maker",)
 
@@ -49,40 +62,57 @@ class Made(Held):
         self.maker = maker
 
 
-# A text, number or tuple is on the stack as it is, a storage as its tuple.
-
-
 def size_of(given: Any) -> int:
-    """Items or characters of what a call is given."""
+    """Return the number of items or characters of an argument; 1 for other objects."""
     if isinstance(given, Held):
         return given.size
     return len(given) if isinstance(given, str | bytes | bytearray | tuple) else 1
 
 
 def check(function: str, given: Sequence[Any]) -> int:
-    """Whether a call makes its object of what is in the pickle, not of a number.
+    """Check the arguments of a call.
+
+    Args:
+        function: the dotted name of the function.
+        given: its arguments.
 
     Returns:
-        Numbers that a tensor has beyond those in its storage.
+        For a tensor, the number of its elements beyond those in its storage; otherwise 0.
+
+    Raises:
+        Unreadable: the call would allocate memory for more than the pickle contains.
     """
     rule = _rule(function)
     return rule(function, given) or 0 if rule else 0
 
 
 def check_state(built: Any, state: Sequence[Any]) -> None:
-    """Whether an object that gets a state is the pickle's own, not one that all share."""
+    """Check the arguments of an object's `__setstate__`.
+
+    Args:
+        built: the object.
+        state: the items of its state.
+
+    Raises:
+        Unreadable: the object exists outside the pickle, as a class or an Enum member does, or a
+            BytesIO has a position beyond its end.
+    """
     maker = built if type(built) is Global else getattr(built, "maker", None)
     if type(built) is Global or maker in _SHARED:
-        sentence = f"another state of {maker}, which is not its own"
+        sentence = f"a new state of {maker}, an object that exists outside the pickle"
         raise Unreadable(sentence)
     if maker == _BUFFER and len(state) > 1 and _is_int(state[1]) and state[1] > size_of(state[0]):
-        sentence = f"{maker} at position {state[1]}, to which it is filled when it is written to"
+        sentence = f"{maker} at position {state[1]}, beyond its end: a write would fill the gap"
         raise Unreadable(sentence)
 
 
 @cache
 def _rule(function: str) -> Callable[[str, Sequence[Any]], int | None] | None:
-    """What checks the arguments of a function, by its name; None: there is nothing to check."""
+    """Return the check for the arguments of a function; None if any arguments are allowed.
+
+    Args:
+        function: the dotted name of the function.
+    """
     module, _, name = function.rpartition(".")
     is_torchs = module.partition(".")[0] == "torch" and not name.startswith("_")
     if function in _OWN:
@@ -96,36 +126,37 @@ def _rule(function: str) -> Callable[[str, Sequence[Any]], int | None] | None:
 
 def _check_copy(function: str, given: Sequence[Any]) -> None:
     if any(isinstance(one, Made | int | float) for one in given):
-        sentence = f"{function} of a number, or of what another call makes"
+        sentence = f"{function} of a number, or of the result of another call"
         raise Unreadable(sentence)
 
 
 def _check_new(function: str, given: Sequence[Any]) -> None:
     if given:
-        sentence = f"a new {function}, whose memory is not in it"
+        sentence = f"a new {function}, whose values are not in the pickle"
         raise Unreadable(sentence)
 
 
 def _check_encoded(function: str, given: Sequence[Any]) -> None:
-    """(bytes as a text, its encoding): so older protocols write bytes."""
-    if len(given) != 2 or given[1] not in {"latin1", "latin-1"}:  # noqa: PLR2004  # as said
-        sentence = f"bytes by {function} of a text in another way than pickles write them"
+    """Check `encode(text, encoding)`, by which old protocols write bytes."""
+    if len(given) != 2 or given[1] not in {"latin1", "latin-1"}:  # noqa: PLR2004  # see above
+        sentence = f"{function} with an encoding that pickle does not write"
         raise Unreadable(sentence)
 
 
 def _check_indirect(function: str, given: Sequence[Any]) -> int:
-    """(Function, class, the function's arguments, state)."""
-    is_known = len(given) > 2 and type(given[0]) is Global  # noqa: PLR2004  # as said
+    """Check a call with the arguments (function, class, the function's arguments, state)."""
+    is_known = len(given) > 2 and type(given[0]) is Global  # noqa: PLR2004  # see above
     if not is_known or type(given[2]) is not tuple:
-        sentence = f"a call by {function} of what it does not name"
+        sentence = f"{function} of a function or of arguments that are not in the pickle itself"
         raise Unreadable(sentence)
     return check(given[0], given[2])
 
 
 def _spread(_: str, given: Sequence[Any]) -> int:
-    """Numbers that a tensor has, and its storage has not: of an expanded one, or of windows.
+    """Return the number of a tensor's elements beyond those in its storage.
 
-    To copy it takes memory for all of them. What is not as torch writes it, torch refuses.
+    Expanded tensors and overlapping windows have such elements; copying the tensor allocates memory
+    for all of them. Malformed arguments count as 0, because torch refuses them.
     """
     padded: list[Any] = [*given, None, None, None]
     storage, _, shape = padded[:3]

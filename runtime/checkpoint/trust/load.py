@@ -1,4 +1,4 @@
-"""Loading a file of torch.save that nobody vouches for: plain values, or an error that names it."""
+"""Loads files of torch.save from untrusted sources: only plain values, or an error."""
 
 import datetime as dt
 import decimal
@@ -16,13 +16,13 @@ import torch
 
 from runtime.checkpoint.trust import archive, numpy
 
-_VALUES = (  # beside numbers, texts, tensors and containers, which torch.load knows
+_VALUES = (  # allowed in addition to the numbers, strings, tensors and containers of torch.load
     *(bytearray, bytes, complex, decimal.Decimal, frozenset, list, dict, range, set, slice, tuple),
     *(dt.date, dt.datetime, dt.time, dt.timedelta, dt.timezone),
     *(pathlib.PosixPath, pathlib.PurePosixPath, io.BytesIO),
 )
 _TORCHS = re.compile(r"WeightsUnpickler error:\s*(.+?)\s*(?:\n\n|$)", re.DOTALL)
-_REFUSED = (  # whatever a pickle that is no pickle, or a constructor that is misused, can raise
+_REFUSED = (  # exceptions that a damaged pickle or a misused constructor can raise
     *(pickle.UnpicklingError, struct.error, ArithmeticError, AssertionError, AttributeError),
     *(EOFError, LookupError, RuntimeError, TypeError, ValueError),
 )
@@ -31,16 +31,16 @@ _REFUSED = (  # whatever a pickle that is no pickle, or a constructor that is mi
 def load_untrusted(
     f: str | os.PathLike[str] | BinaryIO, map_location: Any = None, **kwargs: Any
 ) -> Any:
-    """Load tensors, numbers, texts, bytes, dates, numpy's arrays, and containers of these.
+    """Load tensors, numbers, strings, bytes, dates, numpy arrays, and containers of these.
 
     Args:
-        f: the file.
-        map_location: where tensors go.
-        **kwargs: for torch.load.
+        f: the file or its path.
+        map_location: the device to load tensors to, as in torch.load.
+        **kwargs: arguments of torch.load.
 
     Raises:
-        UnpicklingError: the file holds another object, is damaged, or asks for more memory than it
-            has bytes.
+        UnpicklingError: the file contains another object, is damaged, or would need far more
+            memory than its size.
     """
     try:
         names = archive.check(f)
@@ -49,14 +49,17 @@ def load_untrusted(
         has_arrays = any(name.startswith("numpy.") for name in names)
         return numpy.settled(loaded) if has_arrays else loaded
     except torch.OutOfMemoryError:
-        raise  # of the device
+        raise  # not a fault of the file: the device has too little memory
     except _REFUSED as error:
         raise pickle.UnpicklingError(_refusal(f, error)) from error
 
 
 @contextmanager
 def _values_allowed() -> Iterator[None]:
-    """Within, torch makes the plain values, too, and nothing of numpy's, whoever has allowed it."""
+    """Let torch.load create plain values inside the context.
+
+    Classes and functions of numpy are not allowed there, even if other code has allowed them.
+    """
     numpys = [one for one in torch.serialization.get_safe_globals() if numpy.is_numpys(one)]
     kept = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
@@ -69,7 +72,7 @@ def _values_allowed() -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """What an error says, without torch's advice to trust the file."""
+    """Return the message of an error, without torch's advice to load with `weights_only=False`."""
     said = str(error) if isinstance(error, pickle.UnpicklingError) else repr(error)
     inner = re.search(_TORCHS, said)
     return inner[1] if inner else said
@@ -78,10 +81,10 @@ def reason(error: BaseException) -> str:
 def _refusal(f: Any, error: Exception) -> str:
     found = re.search(r"GLOBAL (\S+)", str(error))
     if found is None:
-        return f"{f} cannot be read: {reason(error)}; load another checkpoint, or write it again"
+        return f"{f} cannot be read: {reason(error)}; load another checkpoint, or save it again"
     return (
-        f"{f} must hold tensors, numbers, texts, and containers of these, and holds {found[1]}: to "
-        "make one could execute anything. If that file is to be trusted, load it with "
-        f'load_kwargs={{"weights_only": False}}, or name that class to '
+        f"{f} must contain only tensors, numbers, strings, and containers of these, but contains "
+        f"{found[1]}: creating one could execute any code. If you trust the file, load it with "
+        f'load_kwargs={{"weights_only": False}}, or pass that class to '
         "torch.serialization.add_safe_globals"
     )

@@ -1,9 +1,10 @@
-"""Numpy's arrays, numbers and dtypes out of a file that nobody vouches for.
+"""Loads numpy arrays, scalars and dtypes from untrusted files.
 
-torch's weights_only unpickler sets the state of any object whose class is allowed, and a state
-turns numpy's dtype into any other: also into one of objects, whose array takes bytes for pointers.
-So nothing of numpy's own is allowed. What a file names gets a stand-in of this module, which knows
-a fixed set of dtypes and copies bytes; `settled` puts numpy's objects in their places afterwards.
+torch's weights_only unpickler sets the state of any object whose class is allowed. A state can turn
+a numpy dtype into any other, also into the dtype of objects, whose arrays interpret bytes as
+pointers. So no class of numpy is allowed. The unpickler creates stand-ins of this module instead,
+which accept a fixed set of dtypes and copy bytes. Afterwards `settled` replaces them by numpy's
+objects.
 """
 
 import importlib
@@ -16,45 +17,66 @@ from runtime.checkpoint.trust.constructors import Unreadable
 from runtime.collectives.nested import honor_type
 from runtime.config.availability import is_present
 
-_CODES = "?bhilqBHILQefdFDMm"  # numbers and times; texts and bytes have lengths of their own
-_SIZED = re.compile(r"[SU]\d{1,9}")
+_CODES = "?bhilqBHILQefdFDMm"  # booleans, numbers and times
+_SIZED = re.compile(r"[SU]\d{1,9}")  # bytes and strings, with their length
 _UNITS = frozenset(b"Y M W D h m s ms us ns ps fs as generic".split())
 _BYTE_ORDERS = frozenset("<>=|")
-_FLAGS = frozenset((0, 8))  # nothing; memory is to be zeroed first, as for texts
+_FLAGS = frozenset((0, 8))  # none, or NPY_NEEDS_INIT, which strings have
 _PLAIN, _TIMED = 3, 4  # versions of a dtype's state
-_NAMES = ("numpy._core.multiarray", "numpy.core.multiarray")  # of numpy 2, and of older ones
+_NAMES = ("numpy._core.multiarray", "numpy.core.multiarray")  # in numpy 2, and before
 
 
 class Dtype:
-    """In the place of numpy.dtype: one of a number, a time, bytes or a text."""
+    """The stand-in for numpy.dtype: a dtype of numbers, times, bytes or strings.
+
+    Attributes:
+        value: the numpy dtype.
+    """
 
     __slots__ = ("value",)
-    value: Any  # numpy's dtype
+    value: Any
 
     def __new__(cls, code: Any = None, align: Any = False, copy: Any = False) -> Self:
-        """As a pickle calls it; `copy` means nothing."""
+        """Create a dtype with the arguments that numpy's pickles pass.
+
+        Args:
+            code: the kind and the size in bytes, such as `f4`.
+            align: must be false.
+            copy: ignored.
+
+        Raises:
+            Unreadable: the dtype is not allowed.
+        """
         del copy
         if not isinstance(code, str) or align or not _is_known(code):
-            sentence = f"a dtype must be of numbers, times, bytes or texts, and is {code!r:.80}"
+            sentence = f"a dtype must be of numbers, times, bytes or strings, got {code!r:.80}"
             raise Unreadable(sentence)
         self = super().__new__(cls)
         self.value = _numpy().dtype(code)
         return self
 
     def __setstate__(self, state: Any) -> None:
-        """Take the byte order, and the unit of times; all else must be what the code says."""
+        """Set the byte order, and the unit of times; all else must agree with the dtype.
+
+        Raises:
+            Unreadable: the state would change the dtype into another.
+        """
         try:
             self.value = _with_state(self.value, state)
         except (TypeError, ValueError, KeyError, IndexError) as error:
-            sentence = f"the state of a dtype {self.value} must be its own, and is {state!r:.80}"
+            sentence = f"the state of a dtype must agree with {self.value}, got {state!r:.80}"
             raise Unreadable(sentence) from error
 
 
 def _with_state(dtype: Any, state: Any) -> Any:
-    """A dtype with the byte order and unit that a state has.
+    """Return a dtype with the byte order and the unit of a state.
+
+    Args:
+        dtype: the numpy dtype.
+        state: (version, byte order, None, None, None, size, alignment, flags, unit of times).
 
     Raises:
-        ValueError: there is more in it.
+        ValueError: the state has other values.
     """
     version, order, *none, size, alignment, flags, timed = (*state, None)[:9]
     is_plain = none == [None, None, None] and len(state) == _LENGTHS[version]
@@ -69,23 +91,31 @@ _LENGTHS = {_PLAIN: 8, _TIMED: 9}
 
 
 class Array:
-    """In the place of numpy.ndarray: bytes, copied, and read as what a `Dtype` says."""
+    """The stand-in for numpy.ndarray: copied bytes with the dtype of a `Dtype`.
+
+    Attributes:
+        value: the numpy array; absent until the state has been set.
+    """
 
     __slots__ = ("value",)
-    value: Any  # numpy's array, once its state was set
+    value: Any
 
     def __setstate__(self, state: Any) -> None:
-        """Take what numpy's array has: version, shape, dtype, whether by columns, bytes."""
+        """Create the array from (version, shape, dtype, whether in Fortran order, bytes).
+
+        Raises:
+            Unreadable: numpy would not have written this state.
+        """
         try:
             _, shape, dtype, by_columns, content = state
             self.value = _array(shape, dtype, "F" if by_columns else "C", content)
         except (TypeError, ValueError, MemoryError) as error:
-            sentence = f"an array must have as many bytes as its shape and dtype say: {error}"
+            sentence = f"the bytes of an array must fit its shape and dtype: {error}"
             raise Unreadable(sentence) from error
 
 
 def allowed() -> list[Any]:
-    """The stand-ins, for torch.serialization.safe_globals."""
+    """Return the stand-ins and numpy's names for them, for torch.serialization.safe_globals."""
     if not is_present("numpy"):
         return []
     makers = [(make, f"{module}.{name}") for module in _NAMES for name, make in _MAKERS.items()]
@@ -93,7 +123,11 @@ def allowed() -> list[Any]:
 
 
 def is_numpys(one: Any) -> bool:
-    """Whether what somebody has allowed is numpy's own, of which a pickle could set the state."""
+    """Whether an allowed global is an array class, a dtype class or a constructor of numpy.
+
+    Args:
+        one: a class or function, or (class or function, name), as torch keeps safe globals.
+    """
     if not is_present("numpy"):
         return False
     thing = one[0] if isinstance(one, tuple) else one
@@ -101,31 +135,34 @@ def is_numpys(one: Any) -> bool:
     if isinstance(thing, type):
         return issubclass(thing, numpy.ndarray | numpy.dtype)
     core = importlib.import_module("numpy._core.multiarray")
-    return thing in (core._reconstruct, core.scalar)  # noqa: SLF001  # as pickles name them
+    return thing in (core._reconstruct, core.scalar)  # noqa: SLF001  # the names in pickles
 
 
 def settled(loaded: Any) -> Any:
-    """What was loaded, with numpy's own objects in the places of stand-ins.
+    """Return a loaded object with numpy's objects in place of the stand-ins.
+
+    Containers are changed in place, except tuples and frozensets, which are replaced.
 
     Raises:
-        Unreadable: it is nested too deeply.
+        Unreadable: containers are nested too deeply, or an array has no state.
     """
     try:
         return _Settling().settled(loaded)
     except RecursionError as error:
-        sentence = "arrays must not be nested as deeply as these are"
+        sentence = "containers with arrays are nested too deeply"
         raise Unreadable(sentence) from error
 
 
 class _Settling:
-    """Goes through what was loaded, each object once."""
+    """Visits each object of a loaded structure once and replaces stand-ins."""
 
     def __init__(self) -> None:
-        self._seen: dict[int, tuple[Any, Any]] = {}  # by id: an object, which stays, and its heir
+        # id -> the object, kept alive so that its id stays unique, and its replacement
+        self._seen: dict[int, tuple[Any, Any]] = {}
 
     def settled(self, one: Any) -> Any:
         if id(one) not in self._seen:
-            self._seen[id(one)] = one, one  # meanwhile, where it is in itself
+            self._seen[id(one)] = one, one  # in case the object contains itself
             self._seen[id(one)] = one, self._heir(one)
         return self._seen[id(one)][1]
 
@@ -147,11 +184,11 @@ class _Settling:
             one.clear()
             one.update(members)
         if isinstance(own := getattr(one, "__dict__", None), dict):
-            self.settled(own)  # of a class that the script has allowed, or a tensor
+            self.settled(own)  # a tensor, or an object of a class that the script has allowed
         return one
 
     def _again(self, one: Any) -> Any:
-        """What cannot be changed is made again, if it must be."""
+        """Return an immutable container with replaced items; itself if no item is replaced."""
         items = [*map(self.settled, one)]
         if all(new is old for new, old in zip(items, one, strict=True)):
             return one
@@ -160,7 +197,7 @@ class _Settling:
 
 def _value(one: Any) -> Any:
     if not hasattr(one, "value"):
-        sentence = "an array must have a shape, a dtype and bytes, and has none"
+        sentence = "an array must have a shape, a dtype and bytes, but its state was never set"
         raise Unreadable(sentence)
     return one.value
 
@@ -171,15 +208,15 @@ def _classes() -> dict[Any, Any]:
 
 
 def _reconstruct(kind: Any, shape: Any, code: Any) -> Array:
-    """As numpy's: an array whose state comes then."""
+    """Stand-in for numpy's function of this name: return an array whose state is set later."""
     if kind is not Array or shape != (0,) or code not in (b"b", "b"):
-        sentence = f"an array must be begun as numpy begins it, and is by {shape!r:.80}"
+        sentence = f"an array must be created as numpy's pickles do, got the shape {shape!r:.80}"
         raise Unreadable(sentence)
     return Array()
 
 
 def _scalar(dtype: Any = None, content: Any = None) -> Any:
-    """As numpy's: a number, time, bytes or text of its own kinds."""
+    """Stand-in for numpy's function of this name: return a number, time, bytes or string."""
     return _array((), dtype, "C", content)[()]
 
 
@@ -187,14 +224,20 @@ _MAKERS = {"_reconstruct": _reconstruct, "scalar": _scalar}
 
 
 def _array(shape: Any, dtype: Any, order: Any, content: Any) -> Any:
-    """An array of bytes that are copied.
+    """Return an array with a copy of some bytes.
+
+    Args:
+        shape: the size of each dimension.
+        dtype: a `Dtype`.
+        order: `C` or `F`, the memory order of the bytes.
+        content: the bytes.
 
     Raises:
-        Unreadable: a shape, dtype or bytes that numpy would not have written.
+        Unreadable: numpy would not have written this shape, dtype or bytes.
     """
     is_shape = isinstance(shape, tuple) and all(type(one) is int and one >= 0 for one in shape)
     if not is_shape or type(dtype) is not Dtype or type(content) is not bytes:
-        sentence = f"an array must be of numbers in bytes, and has the shape {shape!r:.80}"
+        sentence = f"an array must have a shape, a dtype and bytes, got the shape {shape!r:.80}"
         raise Unreadable(sentence)
     count, numpy = math.prod(shape), _numpy()
     if len(content) != count * dtype.value.itemsize or (count and not content and shape):
@@ -212,15 +255,20 @@ def _is_known(code: str) -> bool:
 
 @cache
 def _known() -> frozenset[str]:
-    """What numpy's pickles call the dtypes, such as `f4`."""
+    """Return the codes of dtypes in numpy's pickles, such as `f4`."""
     return frozenset(_numpy().dtype(code).str[1:4].partition("[")[0] for code in _CODES)
 
 
 def _timed(dtype: Any, metadata: Any, unit: Any) -> str:
-    """The code of times with their unit, as `M8[25s]`.
+    """Return the code of a dtype of times with its unit, such as `M8[25s]`.
+
+    Args:
+        dtype: the numpy dtype, `datetime64` or `timedelta64`.
+        metadata: the dtype's metadata, which must be empty.
+        unit: (name, number, 1, 1), such as `(b"s", 25, 1, 1)`.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the arguments have other values.
     """
     name, number, *rest = unit
     is_unit = name in _UNITS and type(number) is int and 0 < number < 2**31 and rest == [1, 1]

@@ -1,8 +1,9 @@
-"""Checks a pickle's opcodes before anything is unpickled: what it may make is bounded by its size.
+"""Checks a pickle's opcodes before it is unpickled, so that its size bounds the memory it needs.
 
-An unpickler takes memory for what a pickle only names: a memo index, a length, a number given to a
-constructor, the same text decoded again and again. `scan` follows the pickle's stack without making
-any object, and refuses such a pickle. Which classes a pickle may name is not decided here.
+A small pickle can make the unpickler allocate much memory: by a memo index, a length, a number that
+is passed to a constructor, or one string that is decoded again and again. `scan` simulates the
+pickle's stack without creating any object, and refuses such pickles. It does not decide which
+classes a pickle may refer to.
 """
 
 import pickletools
@@ -20,13 +21,14 @@ from runtime.checkpoint.trust.constructors import (
     size_of,
 )
 
-_FREE = 2**26  # items and characters that calls may take again, however short the pickle is
-_TIMES = 16  # and for each byte of the pickle
-_SPREAD = 2**28  # numbers that a file's tensors may have beyond those in their storages
+# The items and characters that all arguments of calls may have: _FREE + _TIMES * bytes of pickle.
+_FREE = 2**26
+_TIMES = 16
+_SPREAD = 2**28  # elements that the tensors of a file may have beyond those in their storages
 
 
 class _File:
-    """A file of which no more can be asked for than there is."""
+    """A file that refuses to read more bytes than are left."""
 
     def __init__(self, file: BinaryIO, left: int) -> None:
         self._file = file
@@ -34,7 +36,7 @@ class _File:
 
     def read(self, n: int) -> bytes:
         if not 0 <= n <= self.left:
-            sentence = f"an object of {n} bytes where {self.left} are left"
+            sentence = f"an object of {n} bytes, but only {self.left} are left"
             raise Unreadable(sentence)
         self.left -= n
         return self._file.read(n)
@@ -46,42 +48,42 @@ class _File:
 
 
 def scan(file: BinaryIO, size: int) -> set[str]:
-    """Check one pickle; the file is behind it then.
+    """Check one pickle and leave the file at its end.
 
     Args:
-        file: at the pickle's beginning.
-        size: bytes that are left in it.
+        file: a file, positioned at the beginning of the pickle.
+        size: the number of bytes that are left in the file.
 
     Returns:
-        The dotted names of all classes and functions that it names.
+        The dotted names of all classes and functions that the pickle refers to.
 
     Raises:
-        Unreadable: it is no pickle, or would take memory out of proportion to its size.
+        Unreadable: the bytes are not a pickle, or it would need far more memory than its size.
     """
     machine = _Machine(size)
     try:
         for opcode, arg, _ in pickletools.genops(_File(file, size)):  # type: ignore[arg-type]
             machine.step(opcode, arg)
     except Unreadable as error:
-        sentence = f"a pickle must take no more memory than its own bytes, and asks for {error}"
+        sentence = f"a pickle must not need far more memory than its size, but asks for {error}"
         raise Unreadable(sentence) from error
     except (ValueError, LookupError, UnicodeError, AttributeError, TypeError) as error:
-        sentence = f"it must be a whole pickle, and is none: {error}"
+        sentence = f"it must be a complete pickle: {error}"
         raise Unreadable(sentence) from error
     return machine.names
 
 
 class _Machine:
-    """Follows the stack and the memo of a pickle."""
+    """Simulates the stack and the memo of an unpickler."""
 
     def __init__(self, size: int) -> None:
         self.names: set[str] = set()
         self._stack: list[Any] = []
-        self._below: list[list[Any]] = []  # the stacks under each mark
+        self._below: list[list[Any]] = []  # the parts of the stack below each mark
         self._memo: dict[int, Any] = {}
         self._size = size
         self._left = _FREE + _TIMES * size
-        self._spread = 0  # numbers that tensors have beyond those in their storages
+        self._spread = 0  # elements of tensors beyond those in their storages
         steps: dict[Callable[[Any, Any], None], tuple[str, ...]] = {
             self._put: ("PUT", "BINPUT", "LONG_BINPUT"),
             self._memoize: ("MEMOIZE",),
@@ -96,20 +98,20 @@ class _Machine:
         self._steps = {name: step for step, names in steps.items() for name in names}
 
     def step(self, opcode: pickletools.OpcodeInfo, arg: Any) -> None:
-        """Do what one opcode does."""
+        """Simulate one opcode."""
         if (step := self._steps.get(opcode.name)) is not None:
             step(opcode, arg)
         elif (make := _MAKES.get(opcode.name)) is not None:
             made = make(self._taken(opcode))
             self._stack.append(made)
         elif opcode.stack_after:
-            self._stack.append(arg)  # a number or text
+            self._stack.append(arg)  # a number or string
         else:
             self._taken(opcode)
 
     def _put(self, _: Any, arg: int) -> None:
         if arg > self._size:
-            sentence = f"a memo of {arg} objects in {self._size} bytes"
+            sentence = f"a memo of {arg} objects for a pickle of {self._size} bytes"
             raise Unreadable(sentence)
         self._memo[arg] = self._stack[-1]
 
@@ -144,13 +146,13 @@ class _Machine:
         self._stack.append(name)
 
     def _taken(self, opcode: pickletools.OpcodeInfo) -> list[Any]:
-        """What an opcode takes from the stack, in order."""
+        """Remove the arguments of an opcode from the stack, and return them in order."""
         count, has_mark = _TAKES[opcode.name]
         above: list[Any] = []
         if has_mark:
             above, self._stack = self._stack, self._below.pop()
         if count > len(self._stack):
-            sentence = f"{opcode.name} takes more than there is on the stack"
+            sentence = f"{opcode.name} takes more objects than are on the stack"
             raise IndexError(sentence)
         start = len(self._stack) - count
         taken = self._stack[start:] + above
@@ -158,7 +160,11 @@ class _Machine:
         return taken
 
     def _call(self, opcode: pickletools.OpcodeInfo, arg: Any) -> None:
-        """Whether a call takes no more than what it is given."""
+        """Simulate a call, and check that it allocates no more than its arguments have.
+
+        Raises:
+            Unreadable: the calls of the pickle would allocate too much.
+        """
         taken = self._taken(opcode)
         function = taken.pop(0) if arg is None else Global(arg.replace(" ", ".", 1))
         is_tuple = not _TAKES[opcode.name][1] and type(taken[0]) is tuple
@@ -173,14 +179,13 @@ class _Machine:
         if self._left < 0 or self._spread > _SPREAD:
             sentence = "many times its size, by using the same bytes again"
             raise Unreadable(sentence)
-        made = (
-            given[0] if function == ENCODE else Made(used, function)
-        )  # bytes are as long as their text
+        # Encoded bytes have the length of their text, which represents them.
+        made = given[0] if function == ENCODE else Made(used, function)
         self._stack.append(function if is_built else made)
 
 
 def _takes(opcode: pickletools.OpcodeInfo) -> tuple[int, bool]:
-    """How many objects an opcode takes from the stack, and whether those above a mark besides."""
+    """Return how many objects an opcode takes, and whether it also takes those above a mark."""
     before = opcode.stack_before
     has_mark = pickletools.markobject in before
     return len(before) - has_mark - (pickletools.stackslice in before), has_mark
@@ -201,6 +206,6 @@ _MAKES: Mapping[str, Callable[[list[Any]], Any]] = {
     **dict.fromkeys(("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"), tuple),
     **dict.fromkeys(("EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET", "LIST", "DICT", "FROZENSET"), _held),
     **dict.fromkeys(("PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4", "NEXT_BUFFER"), _other),
-    **dict.fromkeys(("NONE", "NEWTRUE", "NEWFALSE"), lambda _: ""),  # cost a constructor nothing
+    **dict.fromkeys(("NONE", "NEWTRUE", "NEWFALSE"), lambda _: ""),  # count as 0 items
     "READONLY_BUFFER": _other,
 }
