@@ -1,1 +1,1 @@
-"""What all processes do together: gather, reduce, broadcast, pad."""
+"""Collectives on nested data: gather, reduce, broadcast, pad across processes."""

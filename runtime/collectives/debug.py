@@ -1,4 +1,4 @@
-"""Debug mode (ACCELERATE_DEBUG_MODE): shapes are compared before a collective that would hang."""
+"""Debug mode (ACCELERATE_DEBUG_MODE): compare shapes before a collective that could hang."""
 
 import functools
 from collections.abc import Callable
@@ -13,9 +13,16 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def verify_operation(function: Function) -> Function:
-    """In debug mode, compare the shapes of all processes before a collective that would hang.
+    """Decorate a collective so that debug mode compares the shapes of all processes first.
 
-    The wrapped function's first argument is its data, and is named `tensor`.
+    Without this check, a collective with different shapes can hang.
+
+    Args:
+        function: the collective; its first argument is the data and is named `tensor`.
+
+    Raises:
+        DistributedOperationException: at a call, if shapes differ or a tensor is on another kind of
+            device than this process uses.
     """
 
     @functools.wraps(function)
@@ -49,7 +56,7 @@ def _verify(operation: str, data: Any, state: PartialState) -> None:
 
 
 def chained_operation(function: Function) -> Function:
-    """Name the function that a person has called when one that it calls finds a wrong shape."""
+    """Decorate a function so that shape errors of the collectives it calls name the function."""
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:

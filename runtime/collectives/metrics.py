@@ -1,4 +1,4 @@
-"""Results of an evaluation from all processes: each sample once, whatever was added to even out."""
+"""Gather evaluation results from all processes, without the samples that fill the last batch."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,15 +14,18 @@ from runtime.world.state import PartialState
 
 
 def gather_for_metrics(input_data: Any, use_gather_object: bool = False) -> Any:
-    """Gather, and leave out what was added to the last batch to even it out.
+    """Gather results from all processes, without those of samples that fill the last batch.
 
     Args:
-        input_data: tensors, however nested; or a list of any objects, one a sample; or lists,
+        input_data: nested tensors, or a list with one object of any type per sample, or lists,
             tuples and dicts of both.
-        use_gather_object: treat tensors as objects, too: they may differ in shape.
+        use_gather_object: whether tensors are gathered as objects, so that their shapes may differ.
+
+    Returns:
+        The results of all processes, in order of rank.
 
     Raises:
-        TypeError: an object that is neither a tensor nor a list of samples.
+        TypeError: the data contains an object that is neither a tensor nor a list of samples.
     """
     state = PartialState()
     loader = GradientState().active_dataloader
@@ -39,20 +42,21 @@ def gather_for_metrics(input_data: Any, use_gather_object: bool = False) -> Any:
 
 
 def _samples_of_last(loader: Any) -> int:
-    """Samples in the last batch of all processes; 0: it is whole, or it cannot be told."""
+    """Return the number of samples in the last global batch; 0 if it is full or unknown."""
     real = max(loader.remainder, 0)
     return 0 if real == loader.total_batch_size else real
 
 
 def _cut(data: Any, real: int, are_objects: bool) -> Any:
-    """What a process alone has, with no more rows than there are samples in the last batch.
+    """Return a single process' results, cut to the number of samples in the last batch.
 
-    A script may make rows by itself: transformers repeats a loss for each sample of a whole batch.
+    A script may produce more rows than samples: transformers repeats a loss for each sample of a
+    full batch.
 
     Args:
-        data: as for `gather_for_metrics`.
-        real: samples in the last batch.
-        are_objects: a tensor in a list is one sample, not rows of several.
+        data: the argument of `gather_for_metrics`.
+        real: the number of samples in the last batch.
+        are_objects: whether each tensor in a list is one sample, rather than rows of samples.
     """
     if isinstance(data, torch.Tensor):
         return data[:real] if data.ndim else data
@@ -64,12 +68,12 @@ def _cut(data: Any, real: int, are_objects: bool) -> Any:
 
 
 def _is_of_columns(data: Any) -> bool:
-    """Whether it is a tuple with a tensor or a list for each kind of result."""
+    """Whether data is a tuple that has a tensor or a list for each kind of result."""
     return isinstance(data, tuple) and all(isinstance(one, torch.Tensor | list) for one in data)
 
 
 class _Kept:
-    """The rows of a gathered tensor that stand for samples."""
+    """A function that drops the rows of a gathered tensor that fill the last batch."""
 
     def __init__(self, ranks: int, world_size: int, real: int) -> None:
         self.ranks, self.world_size, self.real = ranks, world_size, real
@@ -81,9 +85,13 @@ class _Kept:
 
 
 def _joined(shares: list[Any], keep: int | None) -> Any:
-    """The samples of all processes, in order of rank, as many as are to be kept.
+    """Concatenate the objects of all processes, in order of rank.
 
     Dicts are joined key by key, and tuples of tensors and lists item by item.
+
+    Args:
+        shares: the object of each process.
+        keep: the number of samples to keep; None keeps all.
     """
     sample = shares[0]
     if isinstance(sample, Mapping):
@@ -98,7 +106,7 @@ def _joined(shares: list[Any], keep: int | None) -> Any:
     if isinstance(sample, Sequence) and not isinstance(sample, str | bytes):
         return [item for share in shares for item in share][:keep]
     sentence = (
-        f"gather_for_metrics takes tensors, lists with one object a sample, and dicts and tuples "
+        f"gather_for_metrics takes tensors, lists with one object per sample, and dicts and tuples "
         f"of these, got {type(sample).__name__}"
     )
     raise TypeError(sentence)

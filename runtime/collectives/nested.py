@@ -1,6 +1,6 @@
-"""Tensors inside of lists, tuples and dicts: done to each, the structure kept.
+"""Apply functions to tensors that are nested in lists, tuples and dicts, and keep the structure.
 
-A namedtuple stays one, and a dict of the script's own kind is made again as that kind.
+The types of namedtuples and of a script's dict classes are kept as well.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -15,34 +15,39 @@ from runtime.world.mappings import remade
 
 @dataclass
 class TensorInformation:
-    """What a tensor is, without its numbers."""
+    """The shape and dtype of a tensor, without its values.
+
+    Attributes:
+        shape: the shape of the tensor.
+        dtype: the dtype of the tensor.
+    """
 
     shape: torch.Size
     dtype: torch.dtype
 
 
 def is_torch_tensor(tensor: Any) -> bool:
-    """Whether it is a tensor."""
+    """Whether an object is a tensor."""
     return isinstance(tensor, torch.Tensor)
 
 
 def is_tensor_information(tensor_info: Any) -> bool:
-    """Whether it stands for a tensor."""
+    """Whether an object is a TensorInformation."""
     return isinstance(tensor_info, TensorInformation)
 
 
 def is_namedtuple(data: Any) -> bool:
-    """Whether it is a namedtuple, or something that behaves as one."""
+    """Whether an object is a namedtuple, or a tuple with the same interface."""
     return isinstance(data, tuple) and hasattr(data, "_asdict") and hasattr(data, "_fields")
 
 
 def honor_type(obj: Any, generator: Iterable[Any]) -> Any:
-    """A list, tuple or namedtuple of `obj`'s type with other items."""
+    """Return a list, tuple or namedtuple of the same type as `obj` with other items."""
     return type(obj)(*generator) if is_namedtuple(obj) else type(obj)(generator)
 
 
 def map_items(function: Callable[[Any], Any], data: Any) -> Any:
-    """Apply a function to each item of a list, tuple or dict; anything else stays as it is."""
+    """Apply a function to each item of a list, tuple or dict; return other objects unchanged."""
     if isinstance(data, list | tuple):
         return honor_type(data, map(function, data))
     if isinstance(data, Mapping):
@@ -58,18 +63,18 @@ def recursively_apply(
     error_on_other_type: bool = False,
     **kwargs: Any,
 ) -> Any:
-    """Apply a function to every object of a kind, however nested.
+    """Apply a function to every object of some type in nested data.
 
     Args:
-        func: gets the object, `args` and `kwargs`.
-        data: lists, tuples and dicts of anything.
-        *args: for the function.
-        test_type: tells the kind.
-        error_on_other_type: whether anything else is an error; otherwise it stays as it is.
-        **kwargs: for the function.
+        func: the function; its arguments are the object, `args` and `kwargs`.
+        data: nested lists, tuples and dicts.
+        *args: further arguments of the function.
+        test_type: whether the function is applied to an object; default: to tensors.
+        error_on_other_type: whether any other object is an error; otherwise it stays unchanged.
+        **kwargs: keyword arguments of the function.
 
     Raises:
-        TypeError: something is of another kind, and that is an error.
+        TypeError: there is another object, and `error_on_other_type` is true.
     """
     if isinstance(data, list | tuple | Mapping):
         options: dict[str, Any] = kwargs | {"test_type": test_type}
@@ -88,7 +93,7 @@ def recursively_apply(
 
 
 def map_tensors(function: Callable[[torch.Tensor], Any], data: Any) -> Any:
-    """Apply a function to every tensor; everything else stays as it is.
+    """Apply a function to every tensor of nested data; other objects stay unchanged.
 
     >>> map_tensors(lambda t: t + 1, {"a": (torch.tensor(1), "x")})
     {'a': (tensor(2), 'x')}
@@ -99,7 +104,7 @@ def map_tensors(function: Callable[[torch.Tensor], Any], data: Any) -> Any:
 
 
 def leaves(data: Any) -> list[Any]:
-    """Everything that is not a container, in order.
+    """Return all objects in nested data that are not lists, tuples or dicts, in order.
 
     >>> leaves([1, {"a": (2, 3)}])
     [1, 2, 3]
@@ -117,20 +122,20 @@ def send_to_device(
     non_blocking: bool = False,
     skip_keys: str | list[str] | None = None,
 ) -> Any:
-    """The same data with every tensor on a device; tensors that are there are not copied.
+    """Return nested data with every tensor on a device; tensors on that device are not copied.
 
-    An object with a method `to` of its own, such as a graph or a tokenizer's output, goes by that.
+    Other objects with a method `to`, for example graphs or a tokenizer's output, are moved by it.
 
     Args:
-        tensor: data, however nested.
-        device: where to.
-        non_blocking: do not wait for the copy; needs pinned memory.
-        skip_keys: keys of dicts whose values stay where they are.
+        tensor: the nested data.
+        device: the device.
+        non_blocking: whether to copy without waiting; requires pinned memory.
+        skip_keys: the keys of dicts whose values are not moved.
     """
     if isinstance(tensor, torch.Tensor):
         return tensor.to(device, non_blocking=non_blocking)
     kind = type(tensor)
-    if kind is list or kind is tuple:  # most batches are
+    if kind is list or kind is tuple:  # a fast path for most batches
         return kind([send_to_device(one, device, non_blocking, skip_keys) for one in tensor])
     if hasattr(tensor, "to"):
         return _send_object(tensor, device, non_blocking)
@@ -146,22 +151,22 @@ def send_to_device(
 def _send_object(thing: Any, device: torch.device | str, non_blocking: bool) -> Any:
     try:
         return thing.to(device, non_blocking=non_blocking)
-    except TypeError:  # its method has no such argument
+    except TypeError:  # the method has no argument `non_blocking`
         return thing.to(device)
 
 
 def get_data_structure(data: Any) -> Any:
-    """The same data with the shape and dtype of each tensor in its place."""
+    """Return nested data with a TensorInformation in place of each tensor."""
     return map_tensors(lambda tensor: TensorInformation(tensor.shape, tensor.dtype), data)
 
 
 def get_shape(data: Any) -> Any:
-    """The same data with the shape of each tensor, as a list, in its place."""
+    """Return nested data with the shape, as a list, in place of each tensor."""
     return map_tensors(lambda tensor: list(tensor.shape), data)
 
 
 def initialize_tensors(data_structure: Any) -> Any:
-    """The reverse of `get_data_structure`: tensors whose numbers are not set."""
+    """Return nested data with an uninitialized tensor in place of each TensorInformation."""
     return recursively_apply(
         lambda info: torch.empty(*info.shape, dtype=info.dtype),
         data_structure,
@@ -170,11 +175,11 @@ def initialize_tensors(data_structure: Any) -> Any:
 
 
 def find_batch_size(data: Any) -> int:
-    """Length of the first tensor.
+    """Return the length of the first tensor in nested data.
 
     Raises:
-        ValueError: there is nothing in the first container.
-        TypeError: the first thing is no tensor.
+        ValueError: the first container is empty.
+        TypeError: the first object is not a tensor.
     """
     while isinstance(data, list | tuple | Mapping):
         if not data:
@@ -188,7 +193,7 @@ def find_batch_size(data: Any) -> int:
 
 
 def ignorant_find_batch_size(data: Any) -> int | None:
-    """Length of the first tensor; None if it cannot be told."""
+    """Return the length of the first tensor in nested data; None if there is none."""
     try:
         return find_batch_size(data)
     except (ValueError, TypeError):
@@ -196,7 +201,7 @@ def ignorant_find_batch_size(data: Any) -> int | None:
 
 
 def listify(data: Any) -> Any:
-    """The same data with the numbers of each tensor in its place."""
+    """Return nested data with a list of the values, or a number, in place of each tensor."""
     return map_tensors(lambda tensor: tensor.detach().cpu().tolist(), data)
 
 
@@ -206,19 +211,26 @@ def slice_tensors(
     process_index: int | None = None,  # noqa: ARG001  # accelerate's signature
     num_processes: int | None = None,  # noqa: ARG001
 ) -> Any:
-    """The same slice of every tensor."""
+    """Return the same slice of every tensor in nested data.
+
+    Args:
+        data: the nested data.
+        tensor_slice: the slice or index.
+        process_index: accepted for compatibility and ignored.
+        num_processes: accepted for compatibility and ignored.
+    """
     return map_tensors(lambda tensor: tensor[tensor_slice], data)
 
 
 def concatenate(data: Any, dim: int = 0) -> Any:
-    """Join batches of one structure, tensor by tensor.
+    """Concatenate batches of the same structure, tensor by tensor.
 
     Args:
-        data: a list of batches; a single one may be of anything.
-        dim: the dimension to join along.
+        data: a list of batches; a single batch may also contain other objects.
+        dim: the dimension along which tensors are concatenated.
 
     Raises:
-        TypeError: several batches hold something that is no tensor.
+        TypeError: several batches contain an object that is not a tensor.
     """
     one = data[0]
     if isinstance(one, list | tuple):
@@ -234,15 +246,19 @@ def concatenate(data: Any, dim: int = 0) -> Any:
 
 
 def find_device(data: Any) -> torch.device | None:
-    """Where the first tensor lies; None if there is none."""
+    """Return the device of the first tensor in nested data; None if there is no tensor."""
     return next((leaf.device for leaf in leaves(data) if isinstance(leaf, torch.Tensor)), None)
 
 
 def merge_dicts(source: Mapping[str, Any], destination: dict[str, Any]) -> dict[str, Any]:
-    """Put one dict into another, dicts in it likewise; returns the other one.
+    """Merge a nested dict into another one, and return the other one.
 
     >>> merge_dicts({"a": {"b": 1}}, {"a": {"c": 2}})
     {'a': {'c': 2, 'b': 1}}
+
+    Args:
+        source: the dict to read.
+        destination: the dict to change; values of `source` replace its values.
     """
     for key, value in source.items():
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What all processes do together with objects of any kind; they travel as pickles."""
+"""Collectives on Python objects, which are sent as pickles."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from runtime.world.state import PartialState
 
 
 def gather_object(object: Any) -> Any:  # noqa: A002  # accelerate's name
-    """Concatenate a list of any objects of all processes, in order of rank."""
+    """Concatenate the lists of objects of all processes, in order of rank."""
     if PartialState().num_processes == 1:
         return object
     return [item for items in each_object(object) for item in items]
 
 
 def each_object(one: Any) -> list[Any]:
-    """Every process' object, in order of rank."""
+    """Return the objects of all processes, in order of rank."""
     received: list[Any] = [None] * PartialState().num_processes
     if len(received) == 1:
         return [one]
@@ -26,7 +26,7 @@ def each_object(one: Any) -> list[Any]:
 
 
 def broadcast_object_list(object_list: list[Any], from_process: int = 0) -> list[Any]:
-    """Replace the objects in a list by those of one process, in place."""
+    """Replace the objects in a list by those of one process, in place, and return the list."""
     if PartialState().num_processes > 1:
         with Collective("broadcast_object_list"):
             distributed.broadcast_object_list(object_list, src=from_process)

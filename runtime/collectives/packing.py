@@ -1,7 +1,7 @@
-"""Many tensors as one: what a collective sends once, however its data is nested.
+"""Pack many tensors into one, so that a collective on nested data sends one message.
 
-A process group pays for a message, hardly for its length: twenty small tensors in one message cost
-what one of them costs. A message begins with the checksum of its structure (see `structure`).
+The cost of a message hardly depends on its length: twenty small tensors in one message cost as much
+as a single one. A message begins with the checksum of its structure (see `world.structure`).
 """
 
 from collections.abc import Sequence
@@ -10,13 +10,15 @@ from itertools import accumulate
 
 import torch
 
-ALIGNMENT = 16  # bytes; the largest item of any dtype
-ROUNDED = 512  # bytes; messages that differ little are of one length: their beginnings are compared
-_BITS = 32  # of a checksum
+ALIGNMENT = 16  # bytes; the size of the largest dtype
+# Messages are padded to a multiple of this length, in bytes. Slightly different messages then have
+# the same length, and the comparison of their checksums finds the difference.
+ROUNDED = 512
+_BITS = 32  # the bits of a checksum
 
 
 def aligned(bytes_: int) -> int:
-    """Round a number of bytes up, so that what follows them is aligned for any dtype.
+    """Round a number of bytes up to a multiple of the alignment, which suits any dtype.
 
     >>> aligned(1), aligned(16)
     (16, 16)
@@ -25,22 +27,27 @@ def aligned(bytes_: int) -> int:
 
 
 def starts_of(tensors: Sequence[torch.Tensor], start: int) -> list[int]:
-    """Return where each tensor begins in a buffer, in bytes, and at last where the buffer ends.
+    """Return the offset of each tensor in a buffer, and last the end of the buffer, in bytes.
 
     Args:
-        tensors: the tensors, one after the other.
-        start: where the first one begins; a multiple of the alignment.
+        tensors: the tensors, in the order of the buffer.
+        start: the offset of the first tensor; a multiple of the alignment.
     """
     return [*accumulate((aligned(one.nbytes) for one in tensors), initial=start)]
 
 
 def plain(tensor: torch.Tensor) -> torch.Tensor:
-    """The same numbers without gradients, contiguous, and computed where they are a lazy view."""
+    """Return a detached, contiguous tensor of the same values; lazy views are materialized."""
     return tensor.detach().resolve_conj().resolve_neg().contiguous()
 
 
 def pack(tensors: Sequence[torch.Tensor], checksum: int) -> torch.Tensor:
-    """All tensors, of any shapes and dtypes but on one device, as uint8 (bytes,)."""
+    """Return the bytes of tensors in one tensor, as uint8 (bytes,).
+
+    Args:
+        tensors: at least one tensor; all must be on the same device.
+        checksum: the checksum of the structure, which begins the result.
+    """
     device = tensors[0].device
     starts = starts_of(tensors, ALIGNMENT)
     bytes_ = -(-starts[-1] // ROUNDED) * ROUNDED
@@ -58,22 +65,27 @@ def _header(checksum: int, bytes_: int, device: torch.device) -> torch.Tensor:
 
 
 def beginning(pack: torch.Tensor) -> torch.Tensor:
-    """What a pack must have in common with those of other processes: a view of it."""
+    """Return a view of a pack's header, which must be the same on all processes."""
     return pack[:ALIGNMENT]
 
 
 def is_alike(packs: torch.Tensor, own: torch.Tensor) -> bool:
-    """Whether all packs, uint8 (packs, bytes), begin as this process' own one does."""
+    """Whether all packs have the same header as this process.
+
+    Args:
+        packs: the packs of other processes, uint8 (packs, bytes).
+        own: the header of this process' pack.
+    """
     heads = packs[:, :ALIGNMENT]
     return torch.equal(heads, own.expand_as(heads))
 
 
 def unpack(packs: torch.Tensor, like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Every tensor of several packs, concatenated along its dimension 0.
+    """Return the tensors of several packs, each concatenated along dimension 0.
 
     Args:
-        packs: uint8 (packs, bytes), each made of tensors of the same shapes and dtypes.
-        like: those tensors; none of them without a dimension.
+        packs: the packs, uint8 (packs, bytes), whose tensors have the same shapes and dtypes.
+        like: tensors of these shapes and dtypes; each has at least one dimension.
     """
     starts = starts_of(like, ALIGNMENT)
     parts = (packs[:, start : start + one.nbytes] for start, one in zip(starts, like, strict=False))
@@ -87,16 +99,17 @@ def unpack(packs: torch.Tensor, like: Sequence[torch.Tensor]) -> list[torch.Tens
 
 @lru_cache(maxsize=256)
 def marks(checksum: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """A checksum in numbers that may be summed or compared: its bits, and their complements."""
+    """Return the bits of a checksum and their complements, which can be summed or maximized."""
     bits = [checksum >> i & 1 for i in range(_BITS)]
     return torch.tensor([*bits, *(1 - bit for bit in bits)], dtype=dtype, device=device)
 
 
 def agree(marks: torch.Tensor) -> bool:
-    """Whether marks that were reduced over all processes were the same on all of them.
+    """Whether all processes had the same checksum, after their marks were reduced.
 
-    The sum and the maximum of a bit are 0 if and only if it is 0 everywhere, however coarse the
-    dtype (but for 8 bits, which 256 processes overflow): either a bit or its complement must be.
+    The sum or maximum of a bit is 0 if and only if the bit is 0 on all processes. If they agree,
+    this holds for either the bit or its complement. The precision of the dtype does not matter, but
+    with an 8-bit dtype a sum over 256 processes overflows.
     """
     found = marks.view(2, _BITS) != 0
     return not bool((found[0] & found[1]).any())

@@ -1,7 +1,7 @@
-"""What all processes do together with tensors, nested as they may be.
+"""Collectives on nested tensors.
 
-A structure costs one message, not one for each of its tensors. In a world of one each function
-returns what it was given.
+Nested data is sent in one message, not in one message per tensor. With a single process, each
+function returns the values that it was given.
 """
 
 import warnings
@@ -29,19 +29,23 @@ from runtime.world.roll_call import Collective
 from runtime.world.state import PartialState
 from runtime.world.structure import checksum, lines
 
-# "none" leaves out the division only, as accelerate 1.15's does.
+# As in accelerate 1.15, "none" sums and only omits the division.
 REDUCTIONS = {"sum": "SUM", "mean": "SUM", "max": "MAX", "none": "SUM"}
 
 
-_SMALL = 2**16  # bytes of a tensor on the CPU whose structure is worth a copy to check
+_SMALL = 2**16  # bytes up to which a tensor on the CPU is copied to check its structure
 
 
 class CannotPadNestedTensorWarning(UserWarning):
-    """A nested tensor was left as it is."""
+    """A nested tensor cannot be padded and was left unchanged."""
 
 
 def _tensors(data: Any, name: str) -> list[torch.Tensor]:
-    """All tensors of nested data, which has nothing else."""
+    """Return all tensors of nested data.
+
+    Raises:
+        TypeError: the data contains an object that is not a tensor.
+    """
     found = leaves(data)
     for leaf in found:
         if not isinstance(leaf, torch.Tensor):
@@ -51,7 +55,7 @@ def _tensors(data: Any, name: str) -> list[torch.Tensor]:
 
 
 def _rebuilt(data: Any, tensors: Sequence[torch.Tensor]) -> Any:
-    """The same structure with other tensors, in order."""
+    """Return the same structure with other tensors, in order."""
     replacements: Iterator[torch.Tensor] = iter(tensors)
     return map_tensors(lambda _: next(replacements), data)
 
@@ -59,7 +63,7 @@ def _rebuilt(data: Any, tensors: Sequence[torch.Tensor]) -> Any:
 def _grouped(
     tensors: Sequence[torch.Tensor], key: Callable[[torch.Tensor], Any]
 ) -> list[list[int]]:
-    """Positions of the tensors that may travel together."""
+    """Return the indices of tensors with the same key, which can be sent in one message."""
     groups: dict[Any, list[int]] = defaultdict(list)
     for position, tensor in enumerate(tensors):
         groups[key(tensor)].append(position)
@@ -68,12 +72,13 @@ def _grouped(
 
 @verify_operation
 def gather(tensor: Any) -> Any:
-    """Concatenate every tensor of all processes along dimension 0, in order of rank.
+    """Concatenate each tensor of all processes along dimension 0, in order of rank.
 
-    Tensors must have one shape on all processes; without a dimension they become one-dimensional.
+    Args:
+        tensor: nested tensors, of the same shapes on all processes. Scalars become one-dimensional.
 
     Raises:
-        TypeError: something in `tensor` is not a tensor.
+        TypeError: the data contains an object that is not a tensor.
     """
     if PartialState().num_processes == 1:
         return tensor
@@ -88,9 +93,10 @@ def gather(tensor: Any) -> Any:
 
 
 def _is_sent_alone(own: list[torch.Tensor]) -> bool:
-    """Whether it goes as torch sends it, with no copy and no check: a large tensor, or a device's.
+    """Whether tensors are sent without a copy and a check of their structure.
 
-    A check waits for the device, which otherwise computes on.
+    That is the case for a single tensor which is large or not on the CPU: a check would wait for
+    the device.
     """
     return len(own) == 1 and (own[0].device.type != "cpu" or own[0].nbytes > _SMALL)
 
@@ -111,16 +117,16 @@ def _gather_packed(
 
 @verify_operation
 def reduce(tensor: Any, reduction: str = "mean", scale: float = 1.0) -> Any:  # noqa: ARG001
-    """Sum every tensor over all processes, divide by their number, or take the largest.
+    """Reduce each tensor over all processes.
 
     Args:
-        tensor: tensors, however nested; of one shape on all processes.
-        reduction: `sum`, `mean` or `max`.
-        scale: ignored, as Accelerate does on all devices but XLA.
+        tensor: nested tensors, of the same shapes on all processes.
+        reduction: `sum`, `mean`, `max`, or `none`, which sums as in Accelerate.
+        scale: ignored, as Accelerate does on all devices except XLA.
 
     Raises:
-        ValueError: another reduction.
-        TypeError: something in `tensor` is not a tensor.
+        ValueError: the reduction is unknown.
+        TypeError: the data contains an object that is not a tensor.
     """
     if reduction not in REDUCTIONS:
         sentence = f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}"
@@ -137,7 +143,7 @@ def reduce(tensor: Any, reduction: str = "mean", scale: float = 1.0) -> Any:  # 
 def _reduce_packed(
     own: list[torch.Tensor], reduction: str, structure: Sequence[str]
 ) -> list[torch.Tensor]:
-    """Tensors of one dtype, in one message."""
+    """Reduce tensors of one device and dtype in one message."""
     size, flat = PartialState().num_processes, [one.reshape(-1) for one in own]
     head = tail = own[0].new_empty(0)
     if size > 1 and not _is_sent_alone(own):
@@ -159,13 +165,17 @@ def _reduce_packed(
 
 @verify_operation
 def broadcast(tensor: Any, from_process: int = 0) -> Any:
-    """Overwrite every process' tensors with those of one, and return them.
+    """Overwrite the tensors of all processes with those of one process, and return them.
 
-    A tensor whose items share memory, as an expanded one, cannot be overwritten: it stays as it is,
-    and a new one is returned in its place.
+    A tensor whose elements share memory, for example an expanded one, cannot be overwritten. It
+    stays unchanged, and a new tensor is returned in its place.
+
+    Args:
+        tensor: nested tensors, of the same shapes on all processes.
+        from_process: the rank whose values are sent.
 
     Raises:
-        TypeError: something in `tensor` is not a tensor.
+        TypeError: the data contains an object that is not a tensor.
     """
     if PartialState().num_processes == 1:
         return tensor
@@ -194,7 +204,7 @@ def _broadcast_packed(
 
 
 def _overwritten(tensor: torch.Tensor, flat: torch.Tensor) -> torch.Tensor:
-    """The tensor with other numbers, or a new one if its items share memory."""
+    """Overwrite a tensor and return it, or return a new one if its elements share memory."""
     new = flat.view(tensor.shape)
     if any(
         step == 0 and size > 1 for step, size in zip(tensor.stride(), tensor.shape, strict=True)
@@ -205,16 +215,22 @@ def _overwritten(tensor: torch.Tensor, flat: torch.Tensor) -> torch.Tensor:
 
 
 def copy_tensor_to_devices(tensor: torch.Tensor | None = None) -> torch.Tensor:
-    """Give all processes a tensor that only one of them has; the others give None.
+    """Send a tensor that only one process has to all processes.
+
+    Args:
+        tensor: the tensor; None on all other processes.
+
+    Returns:
+        The tensor, on the device of each process.
 
     Raises:
-        ValueError: none has it, or several.
+        ValueError: no process or more than one process has a tensor.
     """
     state = PartialState()
     known = each_object(None if tensor is None else (tensor.shape, tensor.dtype))
     sources = [rank for rank, found in enumerate(known) if found is not None]
     if len(sources) != 1:
-        sentence = f"exactly one process must have the tensor, got those of ranks {sources}"
+        sentence = f"exactly one process must pass a tensor, got tensors from ranks {sources}"
         raise ValueError(sentence)
     shape, dtype = known[sources[0]]
     sent = torch.empty(shape, dtype=dtype, device=state.device) if tensor is None else tensor
@@ -228,16 +244,16 @@ def copy_tensor_to_devices(tensor: torch.Tensor | None = None) -> torch.Tensor:
 def pad_across_processes(
     tensor: Any, dim: int = 0, pad_index: int = 0, pad_first: bool = False
 ) -> Any:
-    """Make every tensor as long in one dimension as the longest of all processes.
+    """Pad each tensor in one dimension to the largest length of all processes.
 
     Args:
-        tensor: tensors, however nested; those without the dimension stay as they are.
+        tensor: nested tensors; those without the dimension stay unchanged.
         dim: the dimension; may be negative.
-        pad_index: the value to fill with.
-        pad_first: fill at the beginning.
+        pad_index: the value to pad with.
+        pad_first: whether to pad at the beginning instead of the end.
 
     Raises:
-        TypeError: something in `tensor` is not a tensor.
+        TypeError: the data contains an object that is not a tensor.
     """
     own = _tensors(tensor, "pad_across_processes")
     shapes = [_shape(one) for one in own]
@@ -257,7 +273,7 @@ def _dimensions(tensor: torch.Tensor) -> str:
 def _longest(
     own: list[torch.Tensor], shapes: list[list[int]], structure: Sequence[str]
 ) -> list[int]:
-    """The largest of all processes of each length, tensor by tensor."""
+    """Return the maximum over all processes of each tensor's lengths, in one list."""
     sizes = [length for shape in shapes for length in shape]
     if PartialState().num_processes == 1 or not own:
         return sizes
@@ -268,7 +284,7 @@ def _longest(
 
 
 def _shape(tensor: torch.Tensor) -> list[int]:
-    """Of a tensor that can be padded; a nested one has none."""
+    """Return the shape of a tensor; warn and return none for a nested tensor."""
     if not tensor.is_nested:
         return [*tensor.shape]
     sentence = "Cannot pad nested tensors without more information. Leaving unprocessed."
@@ -288,13 +304,13 @@ def _padded(
 
 
 def pad_input_tensors(tensor: Any, batch_size: int, num_processes: int, dim: int = 0) -> Any:
-    """Add zeros to every tensor until its length can be divided among the processes.
+    """Pad each tensor with zeros so that its length is divisible by the number of processes.
 
     Args:
-        tensor: tensors, however nested, `batch_size` long in `dim`.
-        batch_size: that length.
-        num_processes: to divide by.
-        dim: the dimension.
+        tensor: nested tensors.
+        batch_size: the length of each tensor in `dim`.
+        num_processes: the number of processes.
+        dim: the dimension to pad.
     """
     missing = -batch_size % num_processes
 
@@ -305,5 +321,5 @@ def pad_input_tensors(tensor: Any, batch_size: int, num_processes: int, dim: int
 
 
 def wait_for_everyone() -> None:
-    """Return when all processes have come here."""
+    """Wait until all processes have called this function."""
     PartialState().wait_for_everyone()

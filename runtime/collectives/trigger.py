@@ -1,4 +1,4 @@
-"""A flag that any process may raise and all processes see."""
+"""A flag that any process can set and all processes read together."""
 
 import torch
 
@@ -6,19 +6,23 @@ from runtime.collectives.tensors import reduce
 
 
 class Trigger:
-    """A flag that is raised by one process and read by all of them together."""
+    """A flag that any process can set and all processes read together."""
 
     def __init__(self, device: torch.device) -> None:
-        """Make a lowered flag; `device` is the one of this process."""
+        """Create a flag that is not set.
+
+        Args:
+            device: the device of this process.
+        """
         self._device = device
         self._is_set = False
 
     def set(self) -> None:
-        """Raise the flag on this process."""
+        """Set the flag on this process."""
         self._is_set = True
 
     def check(self) -> bool:
-        """Whether any process has raised the flag; all processes must call this. Lowers it."""
+        """Whether any process has set the flag; resets it. All processes must call this."""
         raised = torch.tensor(int(self._is_set), device=self._device)
         self._is_set = False
         return bool(reduce(raised, "sum") >= 1)

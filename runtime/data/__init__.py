@@ -1,1 +1,1 @@
-"""Data loaders: order, shards, samplers, workers, position."""
+"""Data loaders: order, sharding, samplers, workers, position in an epoch, dispatching."""

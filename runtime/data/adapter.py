@@ -1,7 +1,7 @@
-"""A data loader that knows how far it is, and can begin there again.
+"""A torch data loader that records its position in an epoch and can resume from it.
 
-The position is in samples of all processes: it holds for as many processes as before, and for
-others.
+The position counts the samples of all processes, so a checkpoint can be resumed with a different
+number of processes.
 """
 
 import weakref
@@ -24,7 +24,7 @@ from runtime.world.gradient_state import GradientState
 
 
 class DataLoaderAdapter(DataLoader[Any]):
-    """A torch data loader that knows its position, and can begin there again."""
+    """A torch data loader that records its position in an epoch and can resume from it."""
 
     def __init__(
         self,
@@ -33,31 +33,40 @@ class DataLoaderAdapter(DataLoader[Any]):
         batch_sampler: Any = None,
         **kwargs: Any,
     ) -> None:
-        """Args: use_stateful_dataloader: each is; the rest is for torch's DataLoader."""
+        """Create a data loader.
+
+        Args:
+            dataset: the dataset, or this rank's shard of an iterable dataset.
+            use_stateful_dataloader: accepted for compatibility; every prepared loader is stateful.
+            batch_sampler: the batch sampler; None if the other arguments define the batches.
+            **kwargs: the other arguments of torch's DataLoader.
+        """
         super().__init__(dataset, batch_sampler=batch_sampler, **kwargs)
         self.use_stateful_dataloader = use_stateful_dataloader
         self.gradient_state = GradientState()
         self.skip_batches = 0
         self.iteration = 0
         self._indices = Indices(super()._index_sampler)
-        self._pass = Position()  # where the current pass began
-        self._samples = 0  # of all processes, before the position of the current pass
-        self._progress = Progress()  # how far an iterable dataset was read there
-        self._resumed: Position | None = None  # where the next pass begins, if not at the beginning
+        self._pass = Position()  # the position at which the current pass began
+        self._samples = 0  # samples of all processes read so far in this epoch
+        self._progress = Progress()  # how far an iterable dataset has been read
+        self._resumed: Position | None = None  # the loaded position at which the next pass begins
         if self.persistent_workers and isinstance(dataset, IterableDatasetShard):
             dataset.share_epoch()
-        self._origin: DataLoaderAdapter | None = None  # whose batches this gives, without the first
-        self._part: weakref.ref[DataLoaderAdapter] | None = None  # the one iterated in its place
+        # `skip_first_batches` links two loaders: the new one has its `_origin`; the origin has in
+        # `_part` the loader that was iterated last in its place.
+        self._origin: DataLoaderAdapter | None = None
+        self._part: weakref.ref[DataLoaderAdapter] | None = None
 
     def __getattr__(self, name: str) -> Any:
-        """`base_dataloader` is this; in Accelerate it is another object."""
+        """Return this loader as `base_dataloader`, which is a separate object in Accelerate."""
         if name == "base_dataloader":
             return self
         sentence = f"{type(self).__name__!r} object has no attribute {name!r}"
         raise AttributeError(sentence)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the part that was iterated last, which is there for this process only."""
+        """Return the attributes without the weak reference, which cannot be pickled."""
         return self.__dict__ | {"_part": None}
 
     @property
@@ -72,11 +81,11 @@ class DataLoaderAdapter(DataLoader[Any]):
             return super()._get_iterator() if self.num_workers else InProcess(self)
 
     def get_sampler(self) -> Any:
-        """The sampler whose order is followed; None for an iterable dataset."""
+        """Return the sampler that determines the order; None for an iterable dataset."""
         return get_sampler(self)
 
     def set_sampler(self, sampler: Any) -> None:
-        """Follow the order of another sampler."""
+        """Replace the sampler that determines the order."""
         batches = batch_sampler_of(self)
         batches.sampler = sampler
         if hasattr(batches, "batch_sampler"):
@@ -84,7 +93,7 @@ class DataLoaderAdapter(DataLoader[Any]):
         self._indices = Indices(super()._index_sampler)
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell the samplers and the dataset which epoch comes next."""
+        """Set the number of the next epoch, also on the samplers and the dataset."""
         self.iteration = epoch
         for link in links(self):
             if hasattr(link, "set_epoch"):
@@ -92,27 +101,28 @@ class DataLoaderAdapter(DataLoader[Any]):
 
     @property
     def total_batch_size(self) -> int:
-        """Samples of all processes in one step."""
+        """The number of samples of all processes in one step."""
         return self._unit
 
     @property
     def _unit(self) -> int:
-        """Samples of all processes for each batch that torch's loader reads."""
+        """The number of samples of all processes for each batch that torch's loader reads."""
         if isinstance(self.dataset, IterableDatasetShard):
             return self.dataset.layout.global_batch
         return self._indices.unit
 
     @property
     def total_dataset_length(self) -> int:
-        """Samples of the whole dataset."""
+        """The number of samples of the whole dataset."""
         dataset: Any = self.dataset
         inner = dataset.dataset if isinstance(dataset, IterableDatasetShard) else dataset
         return int(getattr(inner, "total_length", None) or len(inner))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position of this loader, behind the batch that it gave last.
+        """Return the position of this loader after the last batch that it yielded.
 
-        It holds for any number of processes, if all of them together have as many samples a step.
+        The number of processes may differ when the state is loaded, as long as the total number of
+        samples per step is the same.
         """
         part = self._part() if self._part is not None else None
         if part is not None:
@@ -135,9 +145,9 @@ class DataLoaderAdapter(DataLoader[Any]):
         )
 
     def _beginning_of(self, epoch: int) -> Position:
-        """Return the beginning of the next epoch; workers that live on keep their seed."""
-        reader = self if self._origin is None else self._origin  # of that epoch
-        workers = reader._pass.workers if reader._draws_once else None  # noqa: SLF001  # of its kind
+        """Return the position at the beginning of an epoch; persistent workers keep their seed."""
+        reader = self if self._origin is None else self._origin  # the loader that reads that epoch
+        workers = reader._pass.workers if reader._draws_once else None  # noqa: SLF001  # same class
         return Position(
             epoch=epoch,
             generators=states(self),
@@ -147,39 +157,49 @@ class DataLoaderAdapter(DataLoader[Any]):
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Begin the next pass at the position of another loader.
+        """Begin the next pass at a saved position.
+
+        Args:
+            state_dict: a return value of `state_dict`.
 
         Raises:
-            ValueError: the state is none of a data loader, or the dataset was divided among another
-                number of workers.
+            ValueError: the state is not that of a data loader, or the dataset was divided among a
+                different number of workers.
         """
         resumed = Position.of(state_dict)
         before = Progress.of(resumed.dataset).workers
         if before:
             must_be_as_before(before, self.num_workers)
         self._resumed, self._part = resumed, None
-        self._iterator, self._pass = None, Position()  # workers that live are of another run
+        self._iterator, self._pass = None, Position()  # old workers have another seed
         self.set_epoch(resumed.epoch)
-        if not resumed.samples:  # else when the pass begins: another may draw before
+        # Within an epoch, `_begin` restores the generators: other code may draw from them before.
+        if not resumed.samples:
             restore(self, resumed.generators)
 
     def _end_epoch(self) -> None:
-        """Go on to the next epoch: all batches were given, and taken."""
+        """Go on to the next epoch after all batches have been consumed."""
         self.iteration += 1
         self._samples = 0
         if self._origin is not None:
             self._origin.iteration = self.iteration
 
     def behind(self, origin: "DataLoaderAdapter") -> None:
-        """Be another loader without its first batches: an epoch of this one counts as its epoch."""
-        inner = origin._origin  # noqa: SLF001  # of its kind
+        """Make this loader read the rest of another loader's epoch.
+
+        An epoch of this loader counts as an epoch of the other loader.
+
+        Args:
+            origin: the other loader, which is the same except for the skipped batches.
+        """
+        inner = origin._origin  # noqa: SLF001  # same class
         self._origin = origin if inner is None else inner
 
     def _begin(self) -> Position:
-        """Begin a pass; returns the position that it resumes, or the beginning of an epoch."""
+        """Begin a pass; return the position that it resumes, or the beginning of an epoch."""
         resumed, self._resumed, self._part = self._resumed or Position(), None, None
         if self._origin is not None:
-            self._origin._part = weakref.ref(self)  # noqa: SLF001  # of its kind
+            self._origin._part = weakref.ref(self)  # noqa: SLF001  # same class
         skipped = self.skip_batches * self.total_batch_size + self._indices.skipped
         self._samples = resumed.samples or skipped
         if resumed.samples:
@@ -192,24 +212,25 @@ class DataLoaderAdapter(DataLoader[Any]):
         return resumed
 
     def _forget_workers(self) -> None:
-        """Start new workers for a stream: those that live would not hear where a pass begins."""
+        """Drop the persistent workers of an iterable dataset: they would not see a new position."""
         if isinstance(self.dataset, IterableDatasetShard):
             self._iterator = None
 
     def _started(self) -> Iterator[Any]:
-        """Return torch's own iterator, from where this pass is to begin."""
+        """Return torch's iterator, beginning at the position of this pass."""
         resumed = self._begin()
         self._seek(resumed)
         own, seeds = self.generator, _copy_of(self.generator)
         lives = self._workers_live(resumed)
         if lives or (resumed.is_seeded and (own is None or resumed.generators is None)):
-            # The seed was drawn when the epoch began, or the first one, and must not be again.
+            # The workers' seed was drawn at the beginning of this or the first epoch: torch must
+            # not draw it from the loader's generator again.
             drawn_from = resumed.workers if self._pass.workers is None else self._pass.workers
             if drawn_from is not None:
                 seeds.set_state(drawn_from)
             self.generator = seeds
         self._pass = replace(self._pass, workers=seeds.get_state(), workers_live=lives)
-        if lives:  # workers that begin anew must not repeat the first epoch's numbers
+        if lives:  # advance, so that new workers do not repeat the first epoch's random numbers
             torch.empty(self.iteration, dtype=torch.int64).random_(generator=seeds)
         try:
             batches = super().__iter__()
@@ -219,15 +240,18 @@ class DataLoaderAdapter(DataLoader[Any]):
 
     @property
     def _draws_once(self) -> bool:
-        """Whether workers live through all passes, and so does the seed that they have."""
+        """Whether the workers are persistent, so that their seed is drawn only once."""
         return self.persistent_workers and self.num_workers > 0
 
     def _workers_live(self, resumed: Position) -> bool:
-        """Whether the workers of this pass have their seed from an earlier one."""
+        """Whether the seed of this pass' workers was drawn in an earlier pass."""
         return self._draws_once and (self._pass.workers is not None or resumed.workers_live)
 
     def _pass_by(self) -> None:
-        """Draw as if this process had read, too, so that its random generator stays in step."""
+        """Draw the random numbers that reading would draw.
+
+        A rank that does not read then has its generator in the same state as rank 0.
+        """
         resumed = self._begin()
         lives, workers = self._workers_live(resumed), self._pass.workers
         if self._draws_once and workers is None:
@@ -237,10 +261,10 @@ class DataLoaderAdapter(DataLoader[Any]):
             torch.empty((), dtype=torch.int64).random_(generator=self.generator)
 
     def _from_start(self, batches: Iterator[Any], *, is_resumed: bool) -> Iterator[Any]:
-        """Return torch's batches from where the pass begins, if they had to begin before it.
+        """Skip the batches before the start of this pass if the dataset could not seek to it.
 
         Raises:
-            ValueError: a dataset that was one stream is now divided among workers.
+            ValueError: the dataset was read as one stream and is now divided among workers.
         """
         start = self._samples // self._unit
         if not self._samples or self._progress.workers or not self._is_stream:
@@ -261,11 +285,11 @@ class DataLoaderAdapter(DataLoader[Any]):
         return isinstance(self.dataset, IterableDataset)
 
     def _noted(self, batch: Any) -> Any:
-        """Count a batch as given; what the script is to see of it."""
+        """Record a batch as yielded; return its content for the script."""
         return self._progress.note(batch, self.num_workers)
 
     def _seek(self, resumed: Position) -> None:
-        """Have the samplers, or the dataset, begin where this pass does."""
+        """Set the position at which the samplers or the dataset begin."""
         self._indices.start = self._samples
         self._indices.order_state = resumed.order
         self._indices.drawn_from = resumed.drawn_from
@@ -275,18 +299,18 @@ class DataLoaderAdapter(DataLoader[Any]):
 
 
 def _copy_of(generator: torch.Generator | None) -> torch.Generator:
-    """One in the same state; without any, torch's default one."""
+    """Return a copy of a generator; None stands for torch's default generator."""
     copy = torch.Generator()
     copy.set_state(torch.get_rng_state() if generator is None else generator.get_state())
     return copy
 
 
 def batch_sampler_of(dataloader: DataLoader[Any]) -> Any:
-    """What gives batches of indices: a batch sampler may also stand in the sampler's place."""
+    """Return the loader's batch sampler, which may also be passed as its `sampler`."""
     is_batches = isinstance(dataloader.sampler, BatchSampler)
     return dataloader.sampler if is_batches else dataloader.batch_sampler
 
 
 def get_sampler(dataloader: DataLoader[Any]) -> Any:
-    """The sampler whose order a data loader follows; None for an iterable dataset."""
+    """Return the sampler that determines a loader's order; None for an iterable dataset."""
     return getattr(batch_sampler_of(dataloader), "sampler", None)

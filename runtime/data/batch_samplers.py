@@ -1,4 +1,4 @@
-"""Batch samplers that give each rank its own part of an order that all ranks share."""
+"""Batch samplers that yield one rank's shard of an order that all ranks share."""
 
 from collections.abc import Iterator
 from itertools import chain, cycle, islice
@@ -11,34 +11,38 @@ from runtime.data.order import Order, is_known, order_of
 from runtime.data.shard import Layout, count, deal, remainder, step_span, tail_span, whole_steps
 from runtime.world.gradient_state import UNKNOWN_REMAINDER
 
-_CHUNK = 2**14  # indices that are computed at a time, once the first batches are out
-_GROWTH = 32  # times as many batches at a time as before, until then
+_CHUNK = 2**14  # the largest number of indices that are computed at once
+_GROWTH = 32  # the factor by which the number of batches computed at once grows up to that
 
 
 def length(sampler: Any) -> int | None:
-    """How many indices a sampler gives; None if it does not tell, as one without an end."""
+    """Return the length of a sampler; None if it has none, for example if it is infinite."""
     try:
         return len(sampler)
-    except (AttributeError, RuntimeError, TypeError, ValueError):  # also of the script's own
+    except (AttributeError, RuntimeError, TypeError, ValueError):  # a script's class may raise any
         return None
 
 
 class BatchSamplerShard(BatchSampler):
-    """One rank's batches of a batch sampler.
+    """A batch sampler that yields one rank's batches of another batch sampler.
 
-    torch's own BatchSampler over a sampler whose order is known is dealt by arithmetic (`shard`);
-    any other is gone through, batch by batch. The results are those of Accelerate 1.15.
+    If the batch sampler is torch's BatchSampler over a sampler with a known order (`is_known`), a
+    rank's indices are computed directly (`runtime.data.shard`). Any other batch sampler is iterated
+    batch by batch. The results equal those of Accelerate 1.15.
 
     Attributes:
-        remainder: after a full pass, real samples in the last global batch; 0 if it is whole.
-        padding_ranks: after a full pass, how many of the last ranks had no real sample in it,
-            where batches are dealt whole.
-        order_state: what this pass' order was drawn from; None if nothing was drawn.
-        wanted: how many of the epoch's first batches the next pass is to keep, wherever it begins.
-        head: those that the last pass has kept.
+        batch_size: the batch size of the batch sampler; None if its batches may have any size.
+        remainder: after a full pass, the number of samples in the last global batch without those
+            that were added to fill it; 0 if it was full.
+        padding_ranks: after a full pass in which each rank got whole batches, the number of ranks
+            at the end that had only repeated samples in the last step.
+        order_state: the generator state that the order of this pass was drawn from; None if nothing
+            was drawn.
+        wanted: how many of the epoch's first batches the next pass keeps, wherever it begins.
+        head: the batches that the last pass has kept.
     """
 
-    batch_size: Any  # None: batches of any size
+    batch_size: Any
 
     def __init__(
         self,
@@ -48,14 +52,16 @@ class BatchSamplerShard(BatchSampler):
         split_batches: bool = False,
         even_batches: bool = True,
     ) -> None:
-        """Shard a batch sampler.
+        """Create the shard of one rank.
 
         Args:
-            batch_sampler: gives the same batches on all ranks.
-            num_processes: of the world.
+            batch_sampler: the batch sampler, which yields the same batches on all ranks.
+            num_processes: the world size.
             process_index: this rank.
-            split_batches: divide each batch among the ranks, rather than deal whole ones.
-            even_batches: wrap around at the end, so that all ranks have as many samples.
+            split_batches: whether each batch is divided among the ranks; otherwise each batch goes
+                to one rank.
+            even_batches: whether to wrap around at the end, so that all ranks have the same number
+                of samples.
 
         Raises:
             ValueError: batches cannot be split evenly.
@@ -76,7 +82,7 @@ class BatchSamplerShard(BatchSampler):
             sentence = "split_batches needs a batch sampler with a batch_size"
             raise ValueError(sentence)
         if self.batch_size is not None:
-            _ = self.layout  # which checks that batches can be split
+            _ = self.layout  # raises if batches cannot be split evenly
 
     @property
     def sampler(self) -> Any:
@@ -89,12 +95,12 @@ class BatchSamplerShard(BatchSampler):
 
     @property
     def total_length(self) -> int:
-        """Batches of the whole batch sampler."""
+        """The number of batches of the whole batch sampler."""
         return len(self.batch_sampler)
 
     @property
     def layout(self) -> Layout:
-        """How samples are dealt; needs a batch size."""
+        """How samples are assigned to ranks; requires a batch size."""
         return Layout(
             batch_size=self.batch_size,
             world_size=self.num_processes,
@@ -106,12 +112,12 @@ class BatchSamplerShard(BatchSampler):
 
     @property
     def is_known(self) -> bool:
-        """Whether the order is dealt by arithmetic."""
+        """Whether the order is known, so that this rank's indices are computed directly."""
         return type(self.batch_sampler) is BatchSampler and is_known(self.sampler)
 
     @property
     def expected_remainder(self) -> int:
-        """The remainder of a whole pass, as far as it can be told before."""
+        """The remainder of a full pass; -1 if it is only known after the pass."""
         samples = length(self.sampler) if type(self.batch_sampler) is BatchSampler else None
         return UNKNOWN_REMAINDER if samples is None else remainder(samples, self.layout)
 
@@ -131,14 +137,15 @@ class BatchSamplerShard(BatchSampler):
     def iter_from(
         self, start: int, order_state: torch.Tensor | None = None, *, as_tensors: bool = False
     ) -> Iterator[Any]:
-        """This rank's batches, without the first samples of all ranks together.
+        """Iterate over this rank's batches from a position in the epoch.
 
-        Where the order is known nothing is gone through to get there.
+        If the order is known, the skipped indices are not computed.
 
         Args:
-            start: how many samples to leave out.
-            order_state: of the pass that is to be repeated.
-            as_tensors: give int64 (samples,) instead of lists, where that is how they are made.
+            start: the number of samples of all ranks to skip.
+            order_state: the generator state of the order to repeat; None draws a new order.
+            as_tensors: whether to yield int64 tensors (samples,) instead of lists; only has an
+                effect if the order is known.
         """
         self.remainder, self.padding_ranks = UNKNOWN_REMAINDER, 0
         if self.is_known:
@@ -163,7 +170,7 @@ class BatchSamplerShard(BatchSampler):
             order.settle(ended=ended)
 
     def _one_by_one(self, start: int) -> Iterator[list[Any]]:
-        """A sampler of another kind: its indices, as they come."""
+        """Shard torch's BatchSampler over a sampler with an unknown order, by iterating it."""
         real = 0
         size, items = self.layout.global_batch, iter(self.sampler)
         first = list(islice(items, self.wanted * size))
@@ -175,9 +182,9 @@ class BatchSamplerShard(BatchSampler):
         self.remainder = real % self.layout.global_batch
 
     def _whole_batches(self, start: int) -> Iterator[list[Any]]:
-        """A batch sampler of another kind: its batches are dealt as they are.
+        """Shard a custom batch sampler without changing its batches.
 
-        Only at the end is a batch filled, if batches have a size.
+        Only the batches of the last step are filled, and only if the sampler has a batch size.
         """
         batches = iter(self.batch_sampler)
         kept = list(islice(batches, max(self._width, self.wanted, 2)))
@@ -193,13 +200,13 @@ class BatchSamplerShard(BatchSampler):
 
     @property
     def _width(self) -> int:
-        """Batches of the batch sampler in one step."""
+        """The number of the batch sampler's batches in one step."""
         return 1 if self.split_batches else self.num_processes
 
     def _shares(
         self, group: list[list[Any]], first: list[list[Any]], size: int | None, *, is_last: bool
     ) -> Iterator[list[Any]]:
-        """This rank's share of one step, if it has one."""
+        """Yield this rank's batch of one step, if it has one."""
         head = list(chain(*first))
         if size is not None and is_last and _is_regular(group, size):
             each = -(-size // self.num_processes) if self.split_batches else size
@@ -223,7 +230,7 @@ class BatchSamplerShard(BatchSampler):
             yield group[self.process_index]
 
     def _filled(self, indices: list[Any], each: int, head: list[Any]) -> Iterator[list[Any]]:
-        """A rank's share of the last step, which may have too few samples: `each` a rank."""
+        """Yield this rank's batch of the last step after filling it to `each` samples per rank."""
         whole = each * self.num_processes
         self.remainder = len(indices) % whole
         missing = whole - len(indices) if self.even_batches else 0
@@ -233,9 +240,10 @@ class BatchSamplerShard(BatchSampler):
             yield own
 
     def _divided(self, batch: list[Any], head: list[Any], *, is_last: bool) -> Iterator[list[Any]]:
-        """A rank's share of a batch of any size: as many samples as the other ranks, or one more.
+        """Yield this rank's part of a batch of any size; parts differ by at most one sample.
 
-        At the end it is filled, so that all have as many; elsewhere if a rank would have none.
+        With `even_batches` the batch is filled to equal parts in the last step, and in any step in
+        which a rank would otherwise get no sample.
         """
         each, more = divmod(len(batch), self.num_processes)
         if more and self.even_batches and (is_last or not each):
@@ -248,16 +256,17 @@ class BatchSamplerShard(BatchSampler):
 
 
 def _real_size(first: list[list[Any]], named: int) -> int:
-    """The size of a sampler's batches: the first one's, if another follows.
+    """Return the actual batch size of a batch sampler.
 
-    A single batch may be cut short: then it is the size that the sampler names.
+    The first batch has it if another batch follows. A single batch may be incomplete; then the
+    size is at least the sampler's `batch_size`, which is `named`.
     """
     real = len(first[0]) if first else named
     return real if len(first) > 1 else max(real, named)
 
 
 def _is_regular(group: list[list[Any]], size: int) -> bool:
-    """Whether all batches of a step have a size; the last one may be cut short."""
+    """Whether all batches of a step have the given size; the last one may be smaller."""
     *before, last = group
     return all(len(batch) == size for batch in before) and len(last) <= size
 
@@ -268,9 +277,9 @@ def _listed(blocks: Iterator[torch.Tensor]) -> Iterator[list[int]]:
 
 
 def _blocks(order: Order, layout: Layout, start: int) -> Iterator[torch.Tensor]:
-    """One rank's batches by arithmetic: the first alone, then more and more at a time.
+    """Compute one rank's batches: the first alone, then growing numbers of batches at once.
 
-    Each int64 (batches, samples).
+    Each tensor is int64 (batches, samples).
     """
     step, steps = 0, whole_steps(len(order), layout, start)
     rows = 1
@@ -288,15 +297,26 @@ def _blocks(order: Order, layout: Layout, start: int) -> Iterator[torch.Tensor]:
 
 
 class SkipBatchSampler(BatchSampler):
-    """A batch sampler without its first batches; one that can begin anywhere does so at once."""
+    """A batch sampler that skips the first batches of another one.
+
+    Skipped batches are not computed if the order is known.
+    """
 
     def __init__(self, batch_sampler: Any, skip_batches: int = 0) -> None:
-        """Args: batch_sampler: of any kind; skip_batches: to leave out in each pass."""
+        """Create the batch sampler.
+
+        Args:
+            batch_sampler: the batch sampler to wrap, of any class.
+            skip_batches: the number of batches to skip in each pass.
+        """
         self.batch_sampler = batch_sampler
         self.skip_batches = skip_batches
 
     def __getattr__(self, name: str) -> Any:
-        """Batch size, sampler and all else are the inner one's; it hears of epochs by itself."""
+        """Return an attribute of the inner batch sampler, except `set_epoch`.
+
+        `DataLoaderAdapter.set_epoch` calls the inner sampler's method itself.
+        """
         if name in ("batch_sampler", "skip_batches", "set_epoch") or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.batch_sampler, name)
@@ -312,7 +332,7 @@ class SkipBatchSampler(BatchSampler):
 
     @property
     def total_length(self) -> int:
-        """Batches of the inner batch sampler."""
+        """The number of batches of the inner batch sampler."""
         return len(self.batch_sampler)
 
     def __len__(self) -> int:

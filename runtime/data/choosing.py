@@ -1,4 +1,4 @@
-"""Whose order a prepared data loader follows, and which generator must be in step for it."""
+"""The sampler that determines a prepared loader's order, and the generator to synchronize."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -15,14 +15,27 @@ from runtime.data.order import KeyedRandomSampler, SeedableRandomSampler
 def followed_sampler(
     dataloader: DataLoader[Any], *, seedable: bool, seed: int | None, shuffle: str
 ) -> Any:
-    """The sampler whose order is followed; put in the script's loader if it is another one."""
+    """Return the sampler that determines the order of a prepared data loader.
+
+    A RandomSampler may be replaced, also in the script's loader.
+
+    Args:
+        dataloader: the script's data loader.
+        seedable: whether to replace a RandomSampler by a SeedableRandomSampler.
+        seed: the seed of the replacement; None uses rank 0's torch seed.
+        shuffle: `torch`, or `keyed` to replace a RandomSampler by a KeyedRandomSampler.
+
+    Raises:
+        ValueError: `shuffle` is unknown, or `keyed` is used with a sampler that does not draw each
+            sample once.
+    """
     sampler = get_sampler(dataloader)
     if shuffle not in ("torch", "keyed"):
         sentence = f"shuffle must be torch or keyed, got {shuffle!r}"
         raise ValueError(sentence)
     if not isinstance(sampler, RandomSampler) or not (seedable or shuffle == "keyed"):
         return sampler
-    # Agreed on, even if the processes were seeded differently.
+    # All processes use rank 0's seed, even if they were seeded differently.
     seed = broadcast_object_list([torch.initial_seed() if seed is None else seed])[0]
     made = _keyed(sampler, seed) if shuffle == "keyed" else _seedable(sampler, seed)
     batch_sampler_of(dataloader).sampler = made
@@ -33,7 +46,7 @@ def _seedable(sampler: RandomSampler, seed: int) -> SeedableRandomSampler:
     return SeedableRandomSampler(
         sampler.data_source,
         replacement=sampler.replacement,
-        num_samples=sampler._num_samples,  # noqa: SLF001  # torch keeps it nowhere else
+        num_samples=sampler._num_samples,  # noqa: SLF001  # torch has no public attribute
         generator=sampler.generator,
         data_seed=seed,
     )
@@ -49,9 +62,15 @@ def _keyed(sampler: RandomSampler, seed: int) -> KeyedRandomSampler:
 def synchronized_generator(
     dataloader: DataLoader[Any], sampler: Any, size: int
 ) -> torch.Generator | None:
-    """The generator that must be in step: an order's, or an iterable dataset's own.
+    """Return the generator that must have the same state on all processes, if there is one.
 
-    A random sampler without one gets one.
+    It is the generator of the sampler, or of an iterable dataset. A random sampler without a
+    generator gets one.
+
+    Args:
+        dataloader: the script's data loader.
+        sampler: the sampler that determines the order.
+        size: the world size.
     """
     if size == 1:
         return None
@@ -62,7 +81,7 @@ def synchronized_generator(
     if holder is None:
         return None
     if holder.generator is None:
-        # Drawn from torch's default generator, as Accelerate 1.15 does: one seed, one order.
+        # As in Accelerate 1.15, so that the same seed gives the same order.
         seed = int(torch.empty((), dtype=torch.int64).random_().item())
         holder.generator = torch.Generator().manual_seed(seed)
     generator: torch.Generator = holder.generator
@@ -70,7 +89,7 @@ def synchronized_generator(
 
 
 def _with_generator(dataloader: DataLoader[Any], sampler: Any) -> Any:
-    """What an order is drawn by: the sampler, or a batch sampler of the script's own kind."""
+    """Return the sampler or custom batch sampler with a `generator` that draws the order."""
     if isinstance(sampler, SeedableRandomSampler):
         return None
     read = chain(_wrapped(sampler), _wrapped(batch_sampler_of(dataloader)))
@@ -78,7 +97,7 @@ def _with_generator(dataloader: DataLoader[Any], sampler: Any) -> Any:
 
 
 def _wrapped(sampler: Any) -> Iterator[Any]:
-    """A sampler, and all those that it takes its numbers from, each once: they may form a ring."""
+    """Yield a sampler and all samplers that it wraps, each once; they may form a cycle."""
     seen: dict[int, Any] = {}
     following = [sampler]
     while following:

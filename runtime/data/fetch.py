@@ -1,7 +1,8 @@
-"""Whole batches out of tensors: one indexing for each tensor, where torch goes sample by sample.
+"""Reading whole batches of a TensorDataset with one indexing operation per tensor.
 
-Only where it surely comes to the same, bit by bit: for torch's own TensorDataset of plain tensors,
-or a Subset of one, and torch's own `default_collate`. The loader keeps the script's own objects.
+Torch's loader indexes and collates sample by sample. This module replaces that only where the
+result is the same bit by bit: for torch's TensorDataset of plain tensors, or a Subset of one, with
+torch's `default_collate`. The loader's attributes `dataset` and `collate_fn` do not change.
 """
 
 import contextlib
@@ -17,16 +18,16 @@ from torch.utils.data.dataloader import _DatasetKind, _SingleProcessDataLoaderIt
 
 
 class Batches:
-    """What an iterator of torch's reads instead of a dataset: batches that are collated already."""
+    """A dataset for torch's fetcher that returns batches which are already collated."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
 
     def __getitems__(self, indices: Any) -> Any:
-        """The batch of these samples: a list, or int64 (samples,)."""
+        """Return the batch of some samples, whose indices are a list or int64 (samples,)."""
         try:
             return self._batch(indices)
-        except (IndexError, RuntimeError, TypeError):  # numbers from the end; what is no number
+        except (IndexError, RuntimeError, TypeError):  # negative or non-integer indices
             listed = indices.tolist() if isinstance(indices, torch.Tensor) else indices
             return default_collate([self.dataset[index] for index in listed])
 
@@ -47,20 +48,24 @@ def _rows(indices: list[Any]) -> torch.Tensor:
 
 
 class InProcess(_SingleProcessDataLoaderIter):
-    """Torch's iterator without workers, which marks its batches only for a profiler that is on.
+    """Torch's iterator without workers, which annotates batches only while a profiler is active.
 
-    A mark costs more than a small batch.
+    The annotation takes longer than reading a small batch.
     """
 
     def __init__(self, loader: DataLoader[Any]) -> None:
-        """Args: loader: of torch's kind."""
+        """Create the iterator.
+
+        Args:
+            loader: the data loader to iterate.
+        """
         super().__init__(loader)
         self._profile_name = (
             f"enumerate(DataLoader)#{_SingleProcessDataLoaderIter.__name__}.__next__"
         )
 
     def __next__(self) -> Any:
-        if profiler._is_profiler_enabled or self._dataset_kind != _DatasetKind.Map:  # noqa: SLF001  # torch's only sign of it
+        if profiler._is_profiler_enabled or self._dataset_kind != _DatasetKind.Map:  # noqa: SLF001  # torch has no public function for it
             return super().__next__()
         data = self._next_data()  # type: ignore[no-untyped-call]  # torch has not typed it
         self._num_yielded += 1
@@ -69,11 +74,14 @@ class InProcess(_SingleProcessDataLoaderIter):
 
 @contextlib.contextmanager
 def by_batch(dataloader: DataLoader[Any]) -> Iterator[bool]:
-    """Within, an iterator that is made of a data loader reads whole batches; whether it may."""
+    """Let iterators that are created inside the context read whole batches if possible.
+
+    The context's value is whether they do.
+    """
     if not _may_read_by_batch(dataloader):
         yield False
         return
-    own = vars(dataloader)  # torch lets nobody set them
+    own = vars(dataloader)  # torch's __setattr__ forbids changing them
     kept = {name: own[name] for name in ("dataset", "collate_fn")}
     own |= {"dataset": Batches(kept["dataset"]), "collate_fn": _as_it_is}
     try:
@@ -90,7 +98,8 @@ def _may_read_by_batch(dataloader: DataLoader[Any]) -> bool:
     dataset = dataloader.dataset
     while type(dataset) is Subset:
         dataset = dataset.dataset
-    is_seen = dataloader.num_workers and dataloader.worker_init_fn is not None  # in a worker
+    # In a worker, the script's worker_init_fn may read the dataset from get_worker_info().
+    is_seen = dataloader.num_workers and dataloader.worker_init_fn is not None
     return (
         type(dataset) is TensorDataset
         and not is_seen
@@ -103,14 +112,14 @@ def _may_read_by_batch(dataloader: DataLoader[Any]) -> bool:
 
 
 def _collates_as_torch() -> bool:
-    """Whether a script has not told `default_collate` what to do with tensors or tuples."""
+    """Whether `default_collate` has torch's own functions for tensors and tuples."""
     known = collate.default_collate_fn_map
     is_own = known.get(torch.Tensor) is collate.collate_tensor_fn
     return is_own and not any(issubclass(tuple, kind) for kind in known)
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
-    """Whether its rows, one after the other, are as torch would stack them."""
+    """Whether indexing a tensor's rows gives the same tensor as stacking its samples."""
     return (
         type(tensor) is torch.Tensor
         and tensor.layout == torch.strided

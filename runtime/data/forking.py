@@ -1,9 +1,9 @@
-"""Workers of a data loader that are forked from a process whose other threads never rest.
+"""Forking data loader workers safely while threads of gloo or NCCL are running.
 
-CPython may fork while a thread that is not Python's own is at its door, with a lock of the
-interpreter in its hand: the child then waits for that lock before it has run a line of Python
-(3.11's `PyOS_AfterFork_Child`). Threads of gloo and NCCL come to that door whenever they give a
-tensor back. So each worker says a first word; one that does not is ended, and forked again.
+CPython may fork while a native thread holds a lock of the interpreter. The child then waits for
+that lock forever, before it has run any Python code (`PyOS_AfterFork_Child` of 3.11). Threads of
+gloo and NCCL take that lock whenever they release a tensor. So each worker confirms its start; a
+worker that does not is killed and forked again.
 """
 
 import contextlib
@@ -17,53 +17,53 @@ from typing import Any
 from torch import distributed
 from torch.utils.data import DataLoader
 
-PATIENCE: tuple[float, ...] = (2.0, 4.0, 8.0, 16.0, 32.0)  # seconds that each try is waited for
+PATIENCE: tuple[float, ...] = (2.0, 4.0, 8.0, 16.0, 32.0)  # seconds to wait for each attempt
 
 
 class Worker(ForkProcess):
-    """A forked process whose start is known to have come about."""
+    """A forked process that confirms its start to its parent."""
 
     _word: Connection
 
     def run(self) -> None:
-        """In the child: say so, then do the work."""
+        """Confirm the start, then do the work; runs in the child."""
         with self._word:
             self._word.send_bytes(b"begun")
         super().run()
 
     @staticmethod
     def _Popen(process_obj: Any) -> Popen:  # noqa: N802  # multiprocessing's hook
-        """Fork until a child answers.
+        """Fork until a child confirms its start.
 
         Raises:
-            RuntimeError: none did.
+            RuntimeError: no child has confirmed it.
         """
         for seconds in PATIENCE:
-            heard, process_obj._word = multiprocessing.Pipe(duplex=False)  # noqa: SLF001  # ours
+            heard, process_obj._word = multiprocessing.Pipe(duplex=False)  # noqa: SLF001  # it is a Worker
             child = Popen(process_obj)
-            process_obj._word.close()  # noqa: SLF001  # the child has its own
+            process_obj._word.close()  # noqa: SLF001  # the child has a copy
             with heard:
-                if heard.poll(seconds):  # also if the child is dead: torch finds that out
+                if heard.poll(seconds):  # also true if the child is dead, which torch detects
                     return child
             child.kill()
             child.wait()
             child.close()
         sentence = (
-            f"a forked worker of a data loader must begin, none of {len(PATIENCE)} did within "
-            f'{sum(PATIENCE):.0f} s: give the loader multiprocessing_context="forkserver"'
+            f"a forked data loader worker must start, but none of {len(PATIENCE)} did within "
+            f'{sum(PATIENCE):.0f} s: pass multiprocessing_context="forkserver" to the data loader'
         )
         raise RuntimeError(sentence)
 
 
 class Context(ForkContext):
-    """Forks `Worker`s."""
+    """A multiprocessing context whose processes are `Worker` objects."""
 
     Process = Worker
 
 
 @contextlib.contextmanager
 def answering(dataloader: DataLoader[Any]) -> Iterator[None]:
-    """Within, workers that a data loader forks are sure to begin."""
+    """Let workers that a data loader forks inside the context confirm their start."""
     own = dataloader.multiprocessing_context
     if not dataloader.num_workers or not distributed.is_initialized() or not _forks(own):
         yield

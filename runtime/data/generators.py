@@ -1,6 +1,7 @@
-"""The random generators that a data loader draws from: found, saved and restored.
+"""Find, save and restore the random generators that a data loader draws from.
 
-A checkpoint has their states as they were when the pass began; between two passes, as they are.
+A checkpoint within a pass has the states from the beginning of the pass; a checkpoint between two
+passes has the current states.
 """
 
 from collections.abc import Iterator
@@ -17,17 +18,17 @@ _SAMPLERS = ("batch_sampler", "sampler")
 
 
 def links(loader: Any) -> list[Any]:
-    """Everything that a loader reads from, through all wrappers, each object once."""
+    """Return the samplers and datasets that a loader reads, through all wrappers, each once."""
     return _walked(loader, (*_SAMPLERS, "dataset"))
 
 
 def _walked(thing: Any, names: tuple[str, ...]) -> list[Any]:
-    """The objects behind some attributes, and behind theirs; they may refer to each other."""
+    """Return all objects that are reachable through the given attributes; cycles are allowed."""
     found: dict[int, Any] = {id(thing): thing}
     stack = [thing]
     while stack:
         one = stack.pop()
-        if isinstance(one, IterableDatasetShard):  # it passes everything on to its dataset
+        if isinstance(one, IterableDatasetShard):  # it returns its dataset's attributes
             continue
         inner = [getattr(one, name, None) for name in names]
         new = [link for link in inner if link is not None and id(link) not in found]
@@ -37,9 +38,9 @@ def _walked(thing: Any, names: tuple[str, ...]) -> list[Any]:
 
 
 def states(loader: DataLoader[Any]) -> dict[str, Any]:
-    """The state of each generator of a loader: its own, and those that its order is drawn from.
+    """Return the states of a loader's generator and of the generators that draw its order.
 
-    An order is drawn from no generator of its own where there is None: then from torch's default.
+    A state is None if there is no generator, so that torch's default generator is used.
     """
     own = loader.generator
     return {
@@ -52,9 +53,13 @@ def states(loader: DataLoader[Any]) -> dict[str, Any]:
 
 
 def restore(loader: DataLoader[Any], saved: dict[str, Any] | None) -> None:
-    """Set the generators of a loader to saved states; without any, leave them.
+    """Set the generators of a loader to saved states.
 
-    A sampler without a generator gets one if it had one in the world that was saved.
+    A sampler without a generator gets one if it had one when the states were saved.
+
+    Args:
+        loader: the data loader.
+        saved: a return value of `states`; None changes nothing.
     """
     if saved is None:
         return
@@ -69,7 +74,7 @@ def restore(loader: DataLoader[Any], saved: dict[str, Any] | None) -> None:
 
 
 def _holders(loader: DataLoader[Any]) -> Iterator[Any]:
-    """Samplers with an attribute `generator`, and an iterable dataset with a generator."""
+    """Yield the samplers and the iterable dataset that have an attribute `generator`."""
     for link in _walked(loader, _SAMPLERS):
         is_wrapper = isinstance(link, BatchSamplerShard | SkipBatchSampler)
         if not is_wrapper and _has_generator(link):

@@ -1,6 +1,7 @@
-"""Iterable datasets of which each rank, and each of its workers, reads its own part.
+"""Iterable datasets of which each rank, and each worker of a rank, reads its own shard.
 
-The dataset is the same everywhere and everyone goes through it; what is not its own it passes by.
+Every process iterates over the whole dataset, which must be the same on all ranks, and skips the
+elements of the others.
 """
 
 import copy
@@ -19,14 +20,19 @@ from runtime.data.workers import Given, InitFn, Progress, Watched, info_of, info
 
 @dataclass(frozen=True, slots=True)
 class Short:
-    """An element of the last step, in which fewer items than a global batch are real."""
+    """An element of an incomplete last step, which was filled with repeated items.
+
+    Attributes:
+        content: the element.
+        real: the number of items of all ranks in this step without the repeated ones.
+    """
 
     content: Any
-    real: int  # items of all ranks
+    real: int
 
 
 class IterableDatasetShard(IterableDataset[Any]):
-    """One rank's elements of an iterable dataset that is the same on all ranks."""
+    """An iterable dataset that yields one rank's shard of another iterable dataset."""
 
     def __init__(
         self,
@@ -39,16 +45,17 @@ class IterableDatasetShard(IterableDataset[Any]):
         *,
         even: bool = True,
     ) -> None:
-        """Shard a dataset.
+        """Create the shard of one rank.
 
         Args:
-            dataset: gives the same elements on all ranks.
-            batch_size: of the script's data loader; None: its elements are batches.
-            drop_last: leave out what is not a whole global batch.
-            num_processes: of the world.
+            dataset: the dataset, which yields the same elements on all ranks.
+            batch_size: the batch size of the script's data loader; None if the elements of the
+                dataset are batches.
+            drop_last: whether to drop an incomplete last global batch.
+            num_processes: the world size.
             process_index: this rank.
-            split_batches: the batch size is that of all ranks together.
-            even: fill the last global batch with the first elements.
+            split_batches: whether the batch size is that of all ranks together.
+            even: whether to fill the last global batch with the first elements of the epoch.
 
         Raises:
             ValueError: a batch cannot be split evenly.
@@ -60,12 +67,12 @@ class IterableDatasetShard(IterableDataset[Any]):
         self.process_index = process_index
         self.split_batches = split_batches
         self.epoch = 0
-        self.marks = False  # whether the elements of the last step come as `Short`
-        self.worker: int | None = None  # whose stream this is, where there are several
-        self.is_divided = False  # each worker was given a stream of its own from outside
-        self._start = 0  # elements of all ranks that the next pass leaves out
-        self._progress = Progress()  # where the next pass begins
-        self._epoch_of_all: torch.Tensor | None = None
+        self.marks = False  # whether the elements of an incomplete last step are `Short` objects
+        self.worker: int | None = None  # the worker whose stream this is, if there are several
+        self.is_divided = False  # whether worker_init_fn has divided the dataset among the workers
+        self._start = 0  # the number of elements of all ranks that the next pass skips
+        self._progress = Progress()  # the progress at which the next pass begins
+        self._epoch_of_all: torch.Tensor | None = None  # the epoch, shared with the workers
         self.layout = Layout(
             batch_size=batch_size or 1,
             world_size=num_processes,
@@ -76,7 +83,7 @@ class IterableDatasetShard(IterableDataset[Any]):
         )
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell the dataset the epoch, if it wants to know."""
+        """Set the number of the next epoch, also on the dataset if it has `set_epoch`."""
         self.epoch = epoch
         if self._epoch_of_all is not None:
             self._epoch_of_all.fill_(epoch)
@@ -84,40 +91,46 @@ class IterableDatasetShard(IterableDataset[Any]):
             self.dataset.set_epoch(epoch)
 
     def share_epoch(self) -> None:
-        """Let workers that live on hear of a new epoch, too."""
+        """Share the epoch number with persistent workers through shared memory."""
         self._epoch_of_all = torch.tensor(self.epoch)
         self._epoch_of_all.share_memory_()  # type: ignore[no-untyped-call]  # torch has not typed it
 
     def seek(self, start: int, progress: Progress) -> None:
-        """Have the next pass begin elsewhere.
+        """Set the position at which the next pass begins.
 
         Args:
-            start: elements of all ranks to leave out.
-            progress: how far the dataset was read there, as far as it is known.
+            start: the number of elements of all ranks to skip.
+            progress: how far the dataset was read at that position; a new `Progress` if unknown.
         """
         self._start = start
         self._progress = progress
 
     def marking(self) -> "IterableDatasetShard":
-        """The same for one pass of a loader, with marks; a pass of the script's own has none."""
+        """Return a copy for one pass of a data loader, which marks incomplete last steps.
+
+        The position set by `seek` moves to the copy.
+        """
         reading = copy.copy(self)
         reading.marks = True
         self.seek(0, Progress())
         return reading
 
     def stream_of(self, worker: int) -> int:
-        """The worker whose stream a worker goes on with: the first one is asked first."""
+        """Return the number of the worker whose stream a worker of this run continues.
+
+        Torch asks worker 0 for the first batch, so worker 0 continues the stream that is next.
+        """
         at = self._progress
         return (at.following + worker) % at.workers if at.workers else worker
 
     def state_dict(self) -> Any:
-        """The inner dataset's own state now; None if it keeps none."""
+        """Return a copy of the inner dataset's state; None if it has no `state_dict` method."""
         if not hasattr(self.dataset, "state_dict"):
             return None
-        return copy.deepcopy(self.dataset.state_dict())  # it may go on writing into it
+        return copy.deepcopy(self.dataset.state_dict())  # the dataset may change it later
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else is the inner dataset's."""
+        """Return any other attribute of the inner dataset."""
         if name == "dataset" or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.dataset, name)
@@ -137,7 +150,7 @@ class IterableDatasetShard(IterableDataset[Any]):
             yield from (Short(item, piece.real) if is_short else item for item in piece.items)
 
     def _own_pieces(self, start: int, at: Progress) -> Iterator[Piece]:
-        """Those of a rank's pieces that fall to this worker, if there are any."""
+        """Yield this rank's pieces, or in a worker process the pieces of this worker."""
         info = get_worker_info()
         self.worker = None
         if info is None:
@@ -150,21 +163,26 @@ class IterableDatasetShard(IterableDataset[Any]):
         with informed(watched):
             pieces = self._pieces(start, at.state)
             head = list(islice(pieces, 1))
-        if watched.asked & {"id", "num_workers"}:  # it divides itself
+        if watched.asked & {"id", "num_workers"}:  # the dataset divides itself among workers
             self.worker = info.id
             yield from self._pieces(0, None) if start else chain(head, pieces)
         else:
             yield from islice(chain(head, pieces), info.id, None, info.num_workers)
 
     def _stream(self, worker: int, at: Progress) -> Iterator[Piece]:
-        """All pieces of a worker's own stream, from where it was."""
+        """Yield the pieces of one worker's stream from its saved position."""
         self.worker = worker
         batches, state = at.streams.get(worker, (0, None))
         with informed(info_of(worker, self.dataset)):
             yield from self._pieces(batches * self.layout.global_batch, state)
 
     def _pieces(self, start: int, state: Any) -> Iterator[Piece]:
-        """This rank's, by the shortest way to where it begins."""
+        """Yield this rank's pieces from a position, which is reached in the fastest way.
+
+        Args:
+            start: the number of items of all ranks to skip; ignored if there is a state.
+            state: the dataset's state at the position; None if it is unknown.
+        """
         dataset = self._seeded()
         if state is not None:
             dataset.load_state_dict(state)
@@ -174,11 +192,11 @@ class IterableDatasetShard(IterableDataset[Any]):
         return deal(dataset, self.layout, start)
 
     def _first(self) -> Iterator[Any]:
-        """The first items of the epoch, which fill its last step."""
+        """Return the first items of the epoch, which fill its last step."""
         return islice(self._seeded(), self.layout.global_batch)
 
     def _seeded(self) -> Any:
-        """The dataset, with its own generator as it is when the epoch begins."""
+        """Return the dataset after seeding its generator for the epoch."""
         generator = getattr(self.dataset, "generator", None)
         if isinstance(generator, torch.Generator) and not hasattr(self.dataset, "set_epoch"):
             generator.manual_seed(self.epoch)
@@ -187,11 +205,12 @@ class IterableDatasetShard(IterableDataset[Any]):
 
 @contextmanager
 def marked(dataloader: DataLoader[Any]) -> Iterator[None]:
-    """Within, an iterator that is made of a data loader reads marked elements, if it may.
+    """Let iterators that are created inside the context return `Given` batches.
 
-    The loader keeps the script's own objects.
+    This has no effect unless the dataset is an `IterableDatasetShard`. The loader's attributes are
+    restored at the end.
     """
-    own = vars(dataloader)  # torch lets nobody set them
+    own = vars(dataloader)  # torch's __setattr__ forbids changing them
     if not isinstance(own["dataset"], IterableDatasetShard):
         yield
         return
@@ -209,15 +228,24 @@ def marked(dataloader: DataLoader[Any]) -> Iterator[None]:
 
 
 class MarkingCollate:
-    """Collates elements, and notes what only the process that has read them knows."""
+    """A collate function that adds what only the reading process knows about a batch."""
 
     def __init__(self, collate: Callable[[Any], Any], shard: IterableDatasetShard) -> None:
-        """Args: collate: the script's; shard: what is read, in the same process."""
+        """Create the collate function.
+
+        Args:
+            collate: the script's collate function.
+            shard: the dataset that is read in the same process.
+        """
         self.collate = collate
         self.shard = shard
 
     def __call__(self, elements: Any) -> Given:
-        """Args: elements: a list of them; without a batch size, a single one."""
+        """Collate a batch.
+
+        Args:
+            elements: a list of elements; a single element if the loader has no batch size.
+        """
         real = 0
         if isinstance(elements, Short):
             elements, real = elements.content, elements.real

@@ -1,4 +1,4 @@
-"""Data loaders of which each process reads its own part, on its own device."""
+"""Data loaders that yield one process' shard of the batches on its device."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,13 +16,15 @@ _NOTHING = object()
 
 
 class DataLoaderStateMixin:
-    """What a data loader tells `GradientState` while it is iterated.
+    """The state that `GradientState` reads from a data loader while it is iterated.
 
     Attributes:
-        end_of_dataloader: whether the last batch has been given.
-        remainder: real samples in the last global batch; 0: it is whole; -1: not known (yet).
-        padding_ranks: how many of the last ranks have nothing real in the last batch.
-        iteration: epochs that were gone through.
+        end_of_dataloader: whether the last batch has been yielded.
+        remainder: the number of samples in the last global batch without those that were added to
+            fill it; 0 if it is full, -1 if that is not known or not known yet.
+        padding_ranks: the number of ranks at the end that have only repeated samples in the last
+            step.
+        iteration: the number of the epoch, which a full pass increments.
     """
 
     end_of_dataloader = False
@@ -31,26 +33,26 @@ class DataLoaderStateMixin:
     gradient_state: GradientState
 
     def reset(self) -> None:
-        """Forget the last pass."""
+        """Reset the state before a new pass."""
         self.end_of_dataloader = False
         self.remainder = UNKNOWN_REMAINDER
         self.padding_ranks = 0
 
     def begin(self) -> None:
-        """Become the active data loader."""
+        """Make this the active data loader."""
         self.reset()
         self.gradient_state._add_dataloader(self)  # noqa: SLF001  # Accelerate's name
 
     def end(self) -> None:
-        """Stop being the active data loader."""
+        """Stop being an active data loader."""
         self.gradient_state._remove_dataloader(self)  # noqa: SLF001  # its counterpart
 
 
 class DataLoaderShard(DataLoaderAdapter, DataLoaderStateMixin):
-    """A data loader that gives this process its own batches, on its device.
+    """A data loader that yields this process' batches on its device.
 
-    While it is iterated it is `GradientState`'s active data loader, and tells when its last batch
-    has been given; also after a `break`, when an outer one is active again.
+    While it is iterated, it is the active data loader of `GradientState` and reports when the last
+    batch has been yielded. After the loop, also after a `break`, an outer loader is active again.
     """
 
     def __init__(
@@ -67,20 +69,21 @@ class DataLoaderShard(DataLoaderAdapter, DataLoaderStateMixin):
         iteration: int = 0,
         **kwargs: Any,
     ) -> None:
-        """Make a data loader.
+        """Create a data loader.
 
         Args:
-            dataset: the script's, or one rank's shard of it.
-            device: where batches go; None leaves them.
-            rng_types: random generators that all processes set alike at each new iteration.
-            synchronized_generator: the one that `generator` among them means.
-            skip_batches: what each pass leaves out at its beginning.
-            use_stateful_dataloader: accepted; each loader has its state.
-            _drop_last: whether the script's own loader leaves out what is not a whole batch.
-            _non_blocking: copy to the device without waiting; needs pinned memory.
-            torch_device_mesh: accepted.
-            iteration: the first epoch's number.
-            **kwargs: for torch's DataLoader.
+            dataset: the script's dataset, or one rank's shard of it.
+            device: the device that batches are moved to; None leaves them.
+            rng_types: the random generators that are synchronized at the start of each epoch.
+            synchronized_generator: the generator that `generator` in `rng_types` stands for.
+            skip_batches: the number of batches to skip at the beginning of each pass.
+            use_stateful_dataloader: accepted for compatibility; every prepared loader is stateful.
+            _drop_last: whether the script's loader drops an incomplete last batch.
+            _non_blocking: whether batches are copied to the device without waiting; requires
+                pinned memory.
+            torch_device_mesh: accepted for compatibility and ignored.
+            iteration: the number of the first epoch.
+            **kwargs: the other arguments of torch's DataLoader.
         """
         super().__init__(dataset, use_stateful_dataloader, **kwargs)
         self.device = device
@@ -102,14 +105,14 @@ class DataLoaderShard(DataLoaderAdapter, DataLoaderStateMixin):
             self.end()
 
     def begin(self) -> None:
-        """Become the active data loader; tell what is known of its last batch."""
+        """Make this the active data loader, and set `remainder` if it is already known."""
         super().begin()
         shard = self._indices.shard
         if shard is not None and not self._drop_last:
             self.remainder = shard.expected_remainder
 
     def _batches(self) -> Iterator[Any]:
-        """One batch ahead, so that the last one is known as such when it is given."""
+        """Read one batch ahead, to know when a batch is yielded whether it is the last one."""
         batches = self._started()
         samples = self.total_batch_size
         current = next(batches, _NOTHING)
@@ -137,12 +140,12 @@ class DataLoaderShard(DataLoaderAdapter, DataLoaderStateMixin):
             return
         if self.dataset.batch_size is not None:
             self.remainder = last.real
-        elif last.real:  # its elements are batches: some ranks have one, and some have none
+        elif last.real:  # each element is a batch; `real` ranks have their own one
             self.padding_ranks = self.dataset.num_processes - last.real
 
 
 class SkipDataLoader(DataLoaderAdapter, DataLoaderStateMixin):
-    """A data loader without its first batches."""
+    """A data loader that skips its first batches."""
 
     def __init__(
         self,
@@ -151,7 +154,14 @@ class SkipDataLoader(DataLoaderAdapter, DataLoaderStateMixin):
         use_stateful_dataloader: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Args: skip_batches: what each pass leaves out; the rest is for torch's DataLoader."""
+        """Create a data loader.
+
+        Args:
+            dataset: the dataset.
+            skip_batches: the number of batches to skip at the beginning of each pass.
+            use_stateful_dataloader: accepted for compatibility; every prepared loader is stateful.
+            **kwargs: the other arguments of torch's DataLoader.
+        """
         super().__init__(dataset, use_stateful_dataloader, **kwargs)
         self.skip_batches = skip_batches
 

@@ -1,6 +1,6 @@
-"""The order of a sampler as something that can be asked for any part of it.
+"""The order of a sampler with random access to each position.
 
-A rank then computes its own indices and no others, and begins anywhere at once.
+A rank can then compute only its own indices, and can begin at any position without iterating.
 """
 
 from typing import Any, Protocol
@@ -12,52 +12,73 @@ from runtime.data.permutation import KeyedPermutation, LazyPermutation
 
 
 class Order(Protocol):
-    """The indices of an epoch."""
+    """The order of the indices of one epoch."""
 
     def __len__(self) -> int: ...
 
     def take(self, positions: torch.Tensor) -> torch.Tensor:
-        """The indices at some positions: int64 (positions,) to int64 (positions,)."""
+        """Return the indices at some positions: int64 (positions,) to int64 (positions,)."""
         ...
 
     def state(self) -> torch.Tensor | None:
-        """What the order was drawn from; None if seed and epoch say it."""
+        """Return the generator state that the order was drawn from.
+
+        None if the order depends on the seed and the epoch only.
+        """
         ...
 
     def settle(self, *, ended: bool) -> None:
-        """Leave the sampler as going through it would; `ended`: to the end."""
+        """Set the sampler to the state that it would have after being iterated.
+
+        Args:
+            ended: whether it was iterated to the end.
+        """
         ...
 
 
 class Sequential:
-    """0, 1, 2, ..."""
+    """The order 0, 1, 2, ..."""
 
     def __init__(self, n: int) -> None:
-        """Args: n: length."""
+        """Create the order.
+
+        Args:
+            n: the number of indices.
+        """
         self._n = n
 
     def __len__(self) -> int:
         return self._n
 
     def take(self, positions: torch.Tensor) -> torch.Tensor:
-        """The positions themselves."""
+        """Return the positions themselves."""
         return positions
 
     def state(self) -> None:
-        """Nothing was drawn."""
+        """Return None: nothing is drawn."""
 
     def settle(self, *, ended: bool) -> None:
-        """Nothing is left behind."""
+        """Do nothing: a SequentialSampler has no state."""
 
 
 class SeedableRandomSampler(RandomSampler):
-    """A random order that is a function of a seed and the epoch, and of nothing else.
+    """A random sampler whose order depends on a seed and the epoch only.
 
-    After each full pass the epoch is the next one. Same orders as Accelerate 1.15.
+    A full pass increments the epoch. The orders equal those of Accelerate 1.15.
+
+    Attributes:
+        initial_seed: the seed, to which the epoch is added.
+        epoch: the number of the next epoch.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Args: data_seed: the same on all processes; the rest is for RandomSampler."""
+        """Create the sampler.
+
+        Args:
+            *args: the arguments of RandomSampler.
+            **kwargs: the arguments of RandomSampler, and `data_seed`: the seed, which must be the
+                same on all processes; None uses torch's initial seed.
+        """
         data_seed = kwargs.pop("data_seed", None)
         super().__init__(*args, **kwargs)
         self.initial_seed = torch.initial_seed() if data_seed is None else data_seed
@@ -69,25 +90,34 @@ class SeedableRandomSampler(RandomSampler):
         self.set_epoch(self.epoch + 1)
 
     def reseed(self) -> torch.Generator:
-        """Set the generator for this epoch, and return it."""
+        """Seed the generator for this epoch and return it."""
         if self.generator is None:
             self.generator = torch.Generator()
         generator: torch.Generator = self.generator
         return generator.manual_seed(self.epoch + self.initial_seed)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order comes next."""
+        """Set the number of the next epoch."""
         self.epoch = epoch
 
 
 class KeyedRandomSampler(Sampler[int]):
-    """A random order in which every index costs the same, however large the set is.
+    """A random sampler that computes each index in constant time, whatever the dataset's size.
 
-    Another order than torch's, from the same seed (`permutation.KeyedPermutation`).
+    The order differs from torch's for the same seed; see `permutation.KeyedPermutation`.
+
+    Attributes:
+        initial_seed: the seed.
+        epoch: the number of the next epoch.
     """
 
     def __init__(self, data_source: Any, *, data_seed: int) -> None:
-        """Args: data_source: has a length; data_seed: the same on all processes."""
+        """Create the sampler.
+
+        Args:
+            data_source: the dataset, which must have a length.
+            data_seed: the seed, which must be the same on all processes.
+        """
         self.data_source = data_source
         self.initial_seed = data_seed
         self.epoch = 0
@@ -101,19 +131,19 @@ class KeyedRandomSampler(Sampler[int]):
             yield from order.take(torch.arange(start, min(start + _CHUNK, len(self)))).tolist()
 
     def order(self) -> KeyedPermutation:
-        """This epoch's."""
+        """Return the order of this epoch."""
         return KeyedPermutation(len(self), seed=self.initial_seed, epoch=self.epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order comes next."""
+        """Set the number of the next epoch."""
         self.epoch = epoch
 
 
-_CHUNK = 2**14  # indices at a time
+_CHUNK = 2**14  # the number of indices that are computed at once
 
 
 class _Drawn(LazyPermutation):
-    """The order that a random sampler draws."""
+    """The order that a RandomSampler draws."""
 
     def __init__(self, sampler: RandomSampler, state: torch.Tensor | None) -> None:
         generator = _generator(sampler, state)
@@ -130,22 +160,22 @@ class _Drawn(LazyPermutation):
 
 
 def _generator(sampler: RandomSampler, state: torch.Tensor | None) -> torch.Generator:
-    """What a sampler draws its next order from, as torch's RandomSampler finds it."""
+    """Return the generator of a sampler's next order, chosen as torch's RandomSampler does."""
     if isinstance(sampler, SeedableRandomSampler):
         return sampler.reseed()
     if sampler.generator is not None:
         generator: torch.Generator = sampler.generator
         return generator
-    if state is not None:  # the seed is not drawn again
+    if state is not None:  # the caller sets the state, so no seed must be drawn
         return torch.Generator()
     seed = int(torch.empty((), dtype=torch.int64).random_().item())
     return torch.Generator().manual_seed(seed)
 
 
 def is_known(sampler: Any) -> bool:
-    """Whether the order of a sampler can be asked for; a sampler of another kind is gone through.
+    """Whether `order_of` supports a sampler; other samplers must be iterated.
 
-    Another kind is also a subclass: it may have an order of its own.
+    Subclasses are not supported because they may change the order.
     """
     if type(sampler) in (RandomSampler, SeedableRandomSampler):
         return not sampler.replacement and len(sampler) == len(sampler.data_source)
@@ -153,7 +183,12 @@ def is_known(sampler: Any) -> bool:
 
 
 def order_of(sampler: Any, state: torch.Tensor | None = None) -> Order:
-    """The order of a known sampler's next epoch; drawn now, or as it was drawn from a state."""
+    """Return the order of a sampler's next epoch.
+
+    Args:
+        sampler: a sampler for which `is_known` is true.
+        state: the generator state to draw the order from; None draws a new order.
+    """
     if type(sampler) is SequentialSampler:
         return Sequential(len(sampler))
     if isinstance(sampler, KeyedRandomSampler):

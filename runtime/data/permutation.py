@@ -1,7 +1,7 @@
-"""Random orders that are not written out: what is asked for is computed when it is asked for.
+"""Random permutations whose elements are computed on demand.
 
-`LazyPermutation` is torch.randperm's own order, bit for bit. `KeyedPermutation` is another order,
-in constant time and memory for each index.
+`LazyPermutation` is exactly the permutation of torch.randperm. `KeyedPermutation` is a different
+permutation, which takes constant time and memory per index.
 """
 
 import math
@@ -12,31 +12,37 @@ from itertools import islice
 
 import torch
 
-PREFIX = 2**16  # positions that are computed one by one before the whole order is needed
-# torch's randperm draws a 32-bit word for each position of a set smaller than this, from the front
-# (aten/src/ATen/native/TensorFactories.cpp, randperm_cpu); above, it goes from the back.
+PREFIX = 2**16  # the first positions, which can be computed one by one before the whole permutation
+# For an n below this limit, torch.randperm draws a 32-bit word for each position, from the first to
+# the last (aten/src/ATen/native/TensorFactories.cpp, randperm_cpu); otherwise from the last.
 FORWARD_LIMIT = (2**32 - 1) // 20
-_WORDS = 2**10  # pairs of words that are drawn at a time
+_WORDS = 2**10  # the number of pairs of words that are drawn at once
 
 
 class LazyPermutation:
-    """The order that torch.randperm(n, generator=generator) has, without its start-up cost.
+    """The permutation torch.randperm(n, generator=generator) without its start-up time.
 
-    randperm exchanges position i with one drawn from i to n-1, for i from 0: the first positions
-    are final at once. They are computed alone, while a thread lets torch make the whole order.
-    If this torch's randperm does it in another way, nothing is computed alone.
+    For i = 0, 1, ..., randperm swaps position i with a random position from i to n-1, so the first
+    positions are final immediately. They are computed separately while a thread computes the whole
+    permutation with torch. If the installed torch's randperm works differently, nothing is computed
+    separately.
 
-    Memory: 4 bytes a sample once the whole order is there, 8 from 2**31 samples on, for each
-    process; torch's RandomSampler has 8, and a list of Python's numbers.
+    The whole permutation takes 4 bytes per sample, or 8 from 2**31 samples on, in each process.
+    Torch's RandomSampler takes 8 bytes per sample and a list of Python integers.
     """
 
     def __init__(self, n: int, generator: torch.Generator) -> None:
-        """Args: n: length, >= 0; generator: its state is read, and moved by `settle` only."""
+        """Create the permutation.
+
+        Args:
+            n: the length, >= 0.
+            generator: the generator whose state defines the permutation; only `settle` changes it.
+        """
         self._n = n
         self._generator = generator
         self._start = generator.get_state()
         self._whole: torch.Tensor | None = None
-        self._after: torch.Tensor | None = None  # the generator's state behind the whole order
+        self._after: torch.Tensor | None = None  # the generator's state after randperm
         self._thread: threading.Thread | None = None
         self._prefix: list[int] = []
         self._growth = forward(n, self._start)
@@ -45,13 +51,13 @@ class LazyPermutation:
         return self._n
 
     def take(self, positions: torch.Tensor) -> torch.Tensor:
-        """The indices at some positions: int64 (positions,) to int64 (positions,)."""
+        """Return the indices at some positions: int64 (positions,) to int64 (positions,)."""
         if self._whole is None and self._is_prefix(int(positions.max()) + 1):
             return torch.tensor(self._prefix)[positions]
         return self._all()[positions].long()
 
     def _is_prefix(self, stop: int) -> bool:
-        """Whether the positions before `stop` are there, or can be had one by one."""
+        """Whether all positions before `stop` can be computed one by one; compute them if so."""
         if self._n <= PREFIX or self._n >= FORWARD_LIMIT or stop > PREFIX or not _is_forward():
             return False
         if self._thread is None:
@@ -68,29 +74,30 @@ class LazyPermutation:
         assert self._whole is not None  # noqa: S101  # for mypy
         if self._prefix and self._prefix != self._whole[: len(self._prefix)].tolist():
             sentence = (
-                f"an epoch was begun in another order than torch.randperm({self._n}) of torch "
-                f"{torch.__version__} has: use shuffle='keyed', and report it"
+                f"the first indices of this epoch differ from torch.randperm({self._n}) of torch "
+                f"{torch.__version__}: use shuffle='keyed', and report this as a bug"
             )
             raise RuntimeError(sentence)
-        self._prefix = []  # which was given
+        self._prefix = []
         return self._whole
 
     def _make(self) -> None:
         generator = _cloned(self._start)
-        small = torch.int32 if self._n < 2**31 else torch.int64  # the order is the same
+        # The permutation does not depend on the dtype.
+        small = torch.int32 if self._n < 2**31 else torch.int64
         whole = torch.randperm(self._n, generator=generator, dtype=small)
         self._after = generator.get_state()
         self._whole = whole
 
     def state(self) -> torch.Tensor:
-        """The generator's, from which this order follows."""
+        """Return the generator state that defines this permutation."""
         return self._start
 
     def settle(self, *, ended: bool) -> None:
-        """Move the generator to where torch's RandomSampler leaves it.
+        """Set the generator to the state in which torch's RandomSampler leaves it.
 
         Args:
-            ended: whether its order was gone through to the end: it then draws a second one.
+            ended: whether the sampler was iterated to the end; it then draws a second permutation.
         """
         self._all()
         state = self._after
@@ -109,9 +116,9 @@ def _cloned(state: torch.Tensor) -> torch.Generator:
 
 
 def words(generator: torch.Generator) -> Iterator[int]:
-    """The 32-bit words of torch's Mersenne twister, in order."""
+    """Yield the 32-bit words of torch's Mersenne Twister."""
     while True:
-        # A 64-bit number is two words, the first on top.
+        # A 64-bit number has two words; the first one is in the upper bits.
         drawn = torch.empty(_WORDS, dtype=torch.int64)
         for pair in drawn.random_(-(2**63), None, generator=generator).tolist():
             yield (pair >> 32) & 0xFFFFFFFF
@@ -119,8 +126,8 @@ def words(generator: torch.Generator) -> Iterator[int]:
 
 
 def forward(n: int, state: torch.Tensor) -> Iterator[int]:
-    """The indices of torch.randperm(n) from a generator's state, one by one."""
-    moved: dict[int, int] = {}  # position -> the index there, where it is not its own
+    """Yield the indices of torch.randperm(n) for a generator state, one by one."""
+    moved: dict[int, int] = {}  # position -> index, for the positions that were swapped
     for position, word in enumerate(islice(words(_cloned(state)), n)):
         other = word % (n - position) + position
         yield moved.get(other, other)
@@ -129,39 +136,46 @@ def forward(n: int, state: torch.Tensor) -> Iterator[int]:
 
 @cache
 def _is_forward() -> bool:
-    """Whether this torch's randperm is the one that `forward` knows; found out once, by 64 indices.
+    """Whether `forward` agrees with the installed torch.randperm in the first 64 indices.
 
-    Its own branches depend on n: it is asked for the smallest n that matters. What is computed for
-    a larger one is compared when the whole order is there.
+    randperm's algorithm depends on n, so the smallest relevant n is tested, once. For a larger n,
+    the computed indices are compared when the whole permutation is available.
     """
     n, state = PREFIX + 1, torch.Generator().manual_seed(1).get_state()
     known = torch.randperm(n, generator=_cloned(state))
     return list(islice(forward(n, state), 64)) == known[:64].tolist()
 
 
-SMALL = 2**16  # up to it, a keyed order is torch's own from a keyed seed, written out
+SMALL = 2**16  # up to this length, a keyed permutation is torch.randperm with a keyed seed
 ROUNDS = 8
 
 
 class KeyedPermutation:
-    """A random order of n in which index p costs the same whatever n, p and the world are.
+    """A random permutation of n indices that computes each index in constant time and memory.
 
-    A Feistel network on a position's row and column in a table, with the splitmix64 finalizer
-    (Steele et al., 2014) as its round function, walked until it falls below n (Black and Rogaway,
-    2002): a bijection whatever the round function. Four rounds with random round functions cannot
-    be told from a random permutation (Luby and Rackoff, 1988); these are not quite random, so there
-    are twice as many. Small sets would show patterns and are cheap to write out: they are.
+    The position is written as row and column of a table. A Feistel network permutes them, with the
+    splitmix64 finalizer (Steele et al., 2014) as its round function. It is applied again until the
+    result is below n (cycle walking: Black and Rogaway, 2002). This is a bijection for every round
+    function. With random round functions, four rounds cannot be distinguished from a random
+    permutation (Luby and Rackoff, 1988); the finalizer is not perfectly random, so there are twice
+    as many. For a small n the result would show patterns, so torch.randperm is used.
     """
 
     def __init__(self, n: int, *, seed: int, epoch: int) -> None:
-        """Args: n: length, >= 0; seed and epoch: any numbers, of which 64 bits count."""
+        """Create the permutation.
+
+        Args:
+            n: the length, >= 0.
+            seed: the seed, an integer of which the lowest 64 bits are used.
+            epoch: the number of the epoch, likewise.
+        """
         self._n = n
         key = _mix_number(_mix_number(seed) ^ epoch)
         self._whole: torch.Tensor | None = None
         if n <= SMALL:
             generator = torch.Generator().manual_seed(key & (2**63 - 1))
             self._whole = torch.randperm(n, generator=generator)
-        # Of a table that n just fits in: it has less than a row more than n.
+        # The smallest table with this number of rows: it has less than one row more than n.
         self._rows = math.isqrt(max(n - 1, 0)) + 1
         self._columns = -(-max(n, 1) // self._rows)
         self._keys = [_signed(_mix_number(key + round_)) for round_ in range(ROUNDS)]
@@ -170,7 +184,7 @@ class KeyedPermutation:
         return self._n
 
     def take(self, positions: torch.Tensor) -> torch.Tensor:
-        """The indices at some positions: int64 (positions,) to int64 (positions,)."""
+        """Return the indices at some positions: int64 (positions,) to int64 (positions,)."""
         if self._whole is not None:
             return self._whole[positions]
         found = self._permuted(positions)
@@ -181,13 +195,13 @@ class KeyedPermutation:
         return found
 
     def state(self) -> None:
-        """Seed and epoch say all."""
+        """Return None: the order depends on the seed and the epoch only."""
 
     def settle(self, *, ended: bool) -> None:
-        """Nothing is left behind."""
+        """Do nothing: no generator is used."""
 
     def _permuted(self, positions: torch.Tensor) -> torch.Tensor:
-        """A bijection of [0, rows * columns): int64 (positions,) to int64 (positions,)."""
+        """Permute [0, rows * columns): int64 (positions,) to int64 (positions,)."""
         row = positions // self._columns
         column = positions - row * self._columns
         for round_ in range(0, ROUNDS, 2):
@@ -196,15 +210,16 @@ class KeyedPermutation:
         return row.mul_(self._columns).add_(column)
 
 
-_MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # of splitmix64
+_MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # the constants of splitmix64
 _SHIFTS = (30, 27, 31)
-_TOP = 31  # bits of a mixed number that say how far: its product with a size has to fit in 63
+_TOP = 31  # bits of a mixed number that `_turn` uses: times a size, they must fit in 63 bits
 
 
 def _mix(x: torch.Tensor) -> torch.Tensor:
-    """The splitmix64 finalizer of 64-bit numbers, in place; torch shifts the sign in from the left.
+    """Apply the splitmix64 finalizer to 64-bit numbers in place and return them.
 
-    Without its last step, which mixes the lower half alone: the top bits are used.
+    Torch's right shift is arithmetic, so the result differs from splitmix64's. The finalizer's last
+    step is left out because it changes only the lower half, and only the top bits are used.
     """
     for shift, multiplier in zip(_SHIFTS, _MULTIPLIERS, strict=False):
         x = x.bitwise_xor_(x >> shift).mul_(_signed(multiplier))
@@ -212,9 +227,10 @@ def _mix(x: torch.Tensor) -> torch.Tensor:
 
 
 def _turn(x: torch.Tensor, size: int, mixed: torch.Tensor) -> None:
-    """Take from each of `x`, around in [0, size), the share of size that its mixed number is.
+    """Subtract from each x, modulo size, an offset in [0, size) that its mixed number selects.
 
-    A remainder would take three times as long (Lemire, 2019).
+    The offset is the product of the size and the number's top bits as a fraction, which takes a
+    third of the time of a remainder (Lemire, 2019).
     """
     share = mixed.bitwise_right_shift_(64 - _TOP).bitwise_and_(2**_TOP - 1)
     x.sub_(share.mul_(size).bitwise_right_shift_(_TOP))
@@ -222,7 +238,7 @@ def _turn(x: torch.Tensor, size: int, mixed: torch.Tensor) -> None:
 
 
 def _mix_number(x: int) -> int:
-    """The finalizer of one number, after the generator's own step; in [0, 2**64)."""
+    """Return the splitmix64 output for the state x, in [0, 2**64)."""
     x = (x + 0x9E3779B97F4A7C15) % 2**64
     for shift, multiplier in zip(_SHIFTS, _MULTIPLIERS, strict=False):
         x = (x ^ (x >> shift)) * multiplier % 2**64
@@ -230,5 +246,5 @@ def _mix_number(x: int) -> int:
 
 
 def _signed(x: int) -> int:
-    """A 64-bit number as two's complement reads it."""
+    """Return the value in two's complement of an unsigned 64-bit number."""
     return x - 2**64 if x >= 2**63 else x

@@ -1,4 +1,4 @@
-"""What a prepared data loader reads, and on which processes it is read: decided once."""
+"""Decide how a data loader is read by all processes together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,24 +16,25 @@ from runtime.data.rng import GENERATOR, check_rng_types
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoaderPlan:
-    """How a script's data loader is read by all processes together.
+    """How all processes together read a script's data loader.
 
     Attributes:
         world_size: the number of processes, >= 1.
         rank: the rank of this process, in [0, world_size).
         is_dispatched: whether rank 0 reads the batches for all processes.
         split_batches: whether each batch is divided among the processes; otherwise each process
-            has batches of that size.
+            reads batches of the script's batch size.
         even_batches: whether the last global batch is filled by wrapping around.
         device: the device that batches are moved to; None leaves them.
         non_blocking: whether batches are copied to the device without waiting.
-        sampler: the sampler whose order is followed; None for an iterable dataset.
-        generator: the generator that must have the same state on all processes, if there is one.
+        sampler: the sampler that determines the order; None for an iterable dataset.
+        generator: the generator that must have the same state on all processes; None if there is
+            none.
         rng_types: the random generators that are synchronized at the start of each epoch.
-        slice_fn: how rank 0 divides a batch; None for the default.
+        slice_fn: the function with which rank 0 divides a batch; None for the default.
 
     Raises:
-        ValueError: the rank is not one of the world.
+        ValueError: the rank is not in [0, world_size).
     """
 
     world_size: int
@@ -70,7 +71,8 @@ def plan_of(
 ) -> LoaderPlan:
     """Decide how a data loader is read. All processes must call this.
 
-    The random sampler of the loader may be replaced by a reproducible one, and get a generator.
+    This may replace the random sampler of the script's loader by a reproducible one, or set its
+    generator.
 
     Args:
         dataloader: the script's data loader.
@@ -78,9 +80,9 @@ def plan_of(
         world_size: the number of processes.
         rank: the rank of this process.
         device: the device of this process.
-        put_on_device: whether batches are moved to it.
+        put_on_device: whether batches are moved to the device.
         rng_types: the random generators that are synchronized at the start of each epoch.
-        slice_fn: how rank 0 divides a batch that it reads for all processes.
+        slice_fn: the function with which rank 0 divides a batch that it reads for all processes.
 
     Raises:
         ValueError: batches cannot be split evenly, or arguments contradict each other.
@@ -99,7 +101,7 @@ def plan_of(
         seed=config.data_seed,
         shuffle=config.shuffle,
     )
-    # Of a dispatched loader, as in Accelerate: all processes draw from their default generator.
+    # As in Accelerate, a dispatched loader uses the default generators.
     has_own = not is_dispatched
     generator = synchronized_generator(dataloader, sampler, world_size) if has_own else None
     return LoaderPlan(
@@ -136,7 +138,7 @@ def _check_split(dataloader: DataLoader[Any], size: int) -> None:
 def _synchronized(
     rng_types: Sequence[str | RNGType] | None, generator: torch.Generator | None
 ) -> tuple[str, ...] | None:
-    """Return the types; `generator` only if there is one."""
+    """Return the names of the types, without `generator` if there is no generator."""
     if rng_types is None:
         return None
     types = check_rng_types(rng_types)

@@ -1,31 +1,31 @@
-"""Where a data loader is in an epoch, as a checkpoint has it."""
+"""The position of a data loader in an epoch, as a checkpoint contains it."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-_COUNTS = {"epoch": "epoch", "position": "samples"}  # key of a checkpoint -> field
+_COUNTS = {"epoch": "epoch", "position": "samples"}  # key in a checkpoint -> field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
     """A position between two batches of an epoch.
 
-    It counts samples of all processes, so it holds for any number of processes. A field is None if
-    it was not recorded.
+    It counts the samples of all processes, so it is valid for any number of processes. A field is
+    None if it was not recorded.
 
     Attributes:
         epoch: the number of the epoch, >= 0.
-        samples: the samples of all processes before this position, >= 0.
-        generators: the states of the random generators when the pass began; at the beginning of an
-            epoch their states now.
-        order: the state of the generator that the order was drawn from.
+        samples: the number of samples of all processes before this position, >= 0.
+        generators: the states of the loader's random generators at the beginning of the pass; at
+            the beginning of an epoch, their current states.
+        order: the generator state that the order was drawn from.
         drawn_from: the states of the default generators before an unknown order was drawn.
         is_seeded: whether the seed of the workers has been drawn in this pass or an earlier one.
-        workers: the state of the generator from which that seed was drawn.
-        workers_live: whether it was drawn in an earlier pass, since when the workers have lived.
-        dataset: how far an iterable dataset was read: `Progress.state_dict()`.
+        workers: the generator state from which the seed of the workers was drawn.
+        workers_live: whether that seed was drawn in an earlier pass and persistent workers keep it.
+        dataset: how far an iterable dataset was read, as `Progress.state_dict()`.
 
     Raises:
         ValueError: the epoch or the number of samples is not a whole number >= 0.
@@ -53,10 +53,13 @@ class Position:
 
     @classmethod
     def of(cls, state_dict: dict[str, Any]) -> "Position":
-        """Return the position that a state contains.
+        """Return the position that a state dict contains.
+
+        Args:
+            state_dict: a return value of `state_dict`.
 
         Raises:
-            ValueError: the state has no epoch or no position, or one that is no whole number.
+            ValueError: the epoch or the position is missing, or is not a whole number >= 0.
         """
         missing = _COUNTS.keys() - state_dict.keys()
         if missing:
@@ -78,7 +81,7 @@ class Position:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position as plain values and tensors."""
+        """Return the position as a dict of plain values and tensors."""
         state: dict[str, Any] = {"epoch": self.epoch, "position": self.samples}
         if self.generators is not None:
             state["generators"] = self.generators

@@ -1,4 +1,4 @@
-"""Making this process' data loader out of the script's."""
+"""Create a process' data loader from the script's data loader."""
 
 import logging
 from dataclasses import replace
@@ -19,7 +19,7 @@ from runtime.world.state import PartialState
 
 log = logging.getLogger(__name__)
 
-# What a loader takes over from the script's own, as torch.utils.data.DataLoader names it.
+# The arguments of torch.utils.data.DataLoader that are copied from the script's loader.
 _COPIED = (
     *("num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn", "generator"),
     *("multiprocessing_context", "prefetch_factor", "persistent_workers", "pin_memory_device"),
@@ -29,7 +29,7 @@ _COPIED = (
 _SETTINGS = ("use_stateful_dataloader", "_drop_last", "_non_blocking", "iteration")
 _KEPT: dict[
     type[DataLoaderDispatcher | DataLoaderShard], tuple[str, ...]
-] = {  # and what one that skips takes over from a prepared one
+] = {  # the arguments that `skip_first_batches` also copies from a prepared loader
     DataLoaderDispatcher: ("split_batches", "slice_fn", *_SETTINGS),
     DataLoaderShard: ("device", "rng_types", "synchronized_generator", *_SETTINGS),
 }
@@ -54,27 +54,29 @@ def prepare_data_loader(
     *,
     shuffle: str = "torch",
 ) -> DataLoaderShard | DataLoaderDispatcher:
-    """Make this process' data loader out of the script's.
+    """Create this process' data loader from the script's data loader.
 
     Args:
-        dataloader: the same on all processes.
-        device: of this process.
-        num_processes: of the world; by default all.
-        process_index: this rank.
-        split_batches: the script's batch size is that of all processes together.
-        put_on_device: whether batches go to the device.
-        rng_types: random generators that are set alike at each new iteration.
-        dispatch_batches: rank 0 reads for all; by default for an iterable dataset whose batches
-            go to the device.
-        even_batches: wrap around at the end, so that all processes have as many batches.
-        slice_fn_for_dispatch: how rank 0 divides a batch.
-        use_seedable_sampler: draw the order from the seed and the epoch alone.
-        data_seed: that seed; by default rank 0's torch seed.
-        non_blocking: copy to the device without waiting.
-        use_stateful_dataloader: accepted; each prepared loader has its state.
-        torch_device_mesh: accepted where it is one of data parallelism alone.
-        shuffle: `torch` draws random orders as torch does; `keyed` computes others, in constant
-            time and memory.
+        dataloader: the script's data loader, which must be the same on all processes.
+        device: the device of this process.
+        num_processes: the number of processes that share the data; default: the world size.
+        process_index: the rank of this process among them; default: its rank in the world.
+        split_batches: whether the script's batch size is that of all processes together.
+        put_on_device: whether batches are moved to the device.
+        rng_types: the random generators that are synchronized at the start of each epoch.
+        dispatch_batches: whether rank 0 reads the batches for all processes; default: only for an
+            iterable dataset whose batches are moved to the device.
+        even_batches: whether to wrap around at the end, so that all processes have the same number
+            of batches.
+        slice_fn_for_dispatch: the function with which rank 0 divides a batch.
+        use_seedable_sampler: whether random orders depend on the seed and the epoch only.
+        data_seed: that seed; default: rank 0's torch seed.
+        non_blocking: whether batches are copied to the device without waiting.
+        use_stateful_dataloader: accepted for compatibility; every prepared loader is stateful.
+        torch_device_mesh: accepted for compatibility and ignored: each of `num_processes` reads
+            different data, which is only correct for a mesh of data parallelism alone.
+        shuffle: `torch` draws random orders as torch does; `keyed` computes different orders, in
+            constant time and memory per index.
 
     Raises:
         ValueError: batches cannot be split evenly, or arguments contradict each other.
@@ -113,9 +115,9 @@ def prepare_data_loader(
 def _dispatched(
     dataloader: DataLoader[Any], plan: LoaderPlan, **options: Any
 ) -> DataLoaderDispatcher:
-    """Make the loader that rank 0 reads as a world of one would."""
+    """Create the loader that rank 0 reads for all; it reads like a single process."""
     copied = _copied(dataloader)
-    del copied["generator"]  # as in Accelerate: all processes draw from their default generator
+    del copied["generator"]  # as in Accelerate, the default generators are used
     alone = replace(plan, world_size=1, rank=0, split_batches=False, even_batches=False)
     return DataLoaderDispatcher(
         split_batches=plan.split_batches,
@@ -125,7 +127,7 @@ def _dispatched(
 
 
 def _sharded(dataloader: DataLoader[Any], plan: LoaderPlan, **options: Any) -> DataLoaderShard:
-    """Make the loader of which each rank reads its own shard."""
+    """Create the loader of which each rank reads its own shard."""
     return DataLoaderShard(
         device=plan.device,
         rng_types=None if plan.rng_types is None else list(plan.rng_types),
@@ -139,7 +141,7 @@ def _copied(dataloader: DataLoader[Any]) -> dict[str, Any]:
 
 
 def _read(dataloader: DataLoader[Any], plan: LoaderPlan) -> dict[str, Any]:
-    """Return what torch's loader is to read: this rank's part of what the script's loader reads."""
+    """Return the arguments with which torch's DataLoader reads this rank's shard."""
     if isinstance(dataloader.dataset, IterableDataset):
         return _read_stream(dataloader, plan)
     batches: Any = _batches(dataloader)
@@ -185,29 +187,29 @@ def _sharded_batches(dataloader: DataLoader[Any], plan: LoaderPlan) -> BatchSamp
 
 
 def _tell_of_copies(dealt: BatchSamplerShard) -> None:
-    """Say it if an epoch is so short that some ranks are given nothing but other ranks' samples."""
+    """Log a warning if an epoch is so short that some ranks get only repeated samples."""
     samples = dealt.expected_remainder
     if samples <= 0 or len(dealt) != 1:
         return
     with_own = -(-samples // dealt.layout.own_batch)
     if with_own < dealt.num_processes:
         sentence = (
-            "an epoch of %d samples is filled up to %d, and the ranks from %d on are given copies "
-            "alone: take smaller batches or fewer processes, or even_batches=False"
+            "an epoch has only %d samples and is filled to %d with copies, so ranks >= %d get "
+            "nothing but copies: use smaller batches, fewer processes or even_batches=False"
         )
         log.warning(sentence, samples, dealt.layout.global_batch, with_own)
 
 
 def skip_first_batches(dataloader: DataLoader[Any], num_batches: int = 0) -> DataLoader[Any]:
-    """A data loader like another, without its first batches in each pass.
+    """Return a data loader that equals another one but skips its first batches in each pass.
 
-    Nothing is read to get there, unless the dataset can only be gone through. A pass through a
-    prepared one counts as an epoch of the other: a checkpoint has its position, and what comes
-    behind it is the next epoch.
+    The skipped batches are not read, unless the dataset can only be iterated. If the data loader is
+    prepared, a pass over the new one counts as an epoch of it: a checkpoint contains the position
+    in that epoch, and the next pass over the original loader is the next epoch.
 
     Args:
-        dataloader: prepared, or not.
-        num_batches: batches of this process to leave out.
+        dataloader: the data loader, prepared or not.
+        num_batches: the number of batches of this process to skip.
     """
     copied = _copied(dataloader)
     copied |= {"dataset": dataloader.dataset} | _without_first(dataloader, num_batches)
@@ -221,7 +223,7 @@ def skip_first_batches(dataloader: DataLoader[Any], num_batches: int = 0) -> Dat
 
 
 def _without_first(dataloader: DataLoader[Any], num_batches: int) -> dict[str, Any]:
-    """How torch's DataLoader is told to read the same without its first batches."""
+    """Return the arguments with which a loader reads the same without the first batches."""
     if isinstance(dataloader.dataset, IterableDataset):
         size = {"batch_size": dataloader.batch_size, "drop_last": dataloader.drop_last}
         return size | {"skip_batches": num_batches}

@@ -1,4 +1,4 @@
-"""The states of all random generators of this process."""
+"""Save and restore the states of all default random generators of this process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,11 @@ _ACCELERATORS = ("cuda", "xpu", "npu", "mlu", "sdaa", "musa", "hpu", "neuron")
 
 
 def random_states(step: int) -> dict[str, Any]:
-    """The states of all random generators of this process, and how far its accumulation is."""
+    """Return the states of all default random generators of this process.
+
+    Args:
+        step: the number of batches in the current accumulation, which is saved as well.
+    """
     states: dict[str, Any] = {"step": step} | process_states()
     for name in _ACCELERATORS:
         if is_present(name):
@@ -23,7 +27,7 @@ def random_states(step: int) -> dict[str, Any]:
 
 @contextmanager
 def kept_random_states() -> Iterator[None]:
-    """What is drawn within is as if it had not been."""
+    """Restore all default random generators at the end of the context."""
     states = random_states(0)
     try:
         yield
@@ -32,7 +36,7 @@ def kept_random_states() -> Iterator[None]:
 
 
 def set_random_states(states: dict[str, Any]) -> None:
-    """Set the states of all random generators of this process."""
+    """Set the default random generators to states that `random_states` has returned."""
     set_process_states(states)
     for name in _ACCELERATORS:
         if is_present(name) and f"torch_{name}_manual_seed" in states:

@@ -1,7 +1,7 @@
-"""Batches seen as samples: how many they have, some of them, and several batches as one.
+"""Count, slice and concatenate the samples of batches.
 
-A tensor has a row for each sample. A list may have an item for each, such as a name or a dict of
-targets; any other list is a part of the batch's structure.
+A tensor has a row for each sample. A list may have an item for each sample, for example a name or a
+dict of targets; any other list is part of the batch's structure.
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ from runtime.world.mappings import remade
 
 
 def count(batch: Any) -> int:
-    """How many samples a batch has: rows of the tensor that is nested least.
+    """Return the number of samples of a batch: the rows of its least nested tensor.
 
     Raises:
-        TypeError: it has no tensor.
-        ValueError: it has nothing.
+        TypeError: the batch has no tensor.
+        ValueError: the batch is empty.
     """
     level = [batch]
     while level:
@@ -27,7 +27,7 @@ def count(batch: Any) -> int:
             if isinstance(one, torch.Tensor):
                 return len(one)
         level = list(chain(*map(_items, level)))
-    return find_batch_size(batch)  # which says what is missing
+    return find_batch_size(batch)  # raises the error
 
 
 def _items(data: Any) -> Any:
@@ -37,7 +37,7 @@ def _items(data: Any) -> Any:
 
 
 def _is_of_samples(data: Any, samples: int) -> bool:
-    """Whether a list has an item for each sample, rather than tensors that have a row for each."""
+    """Whether a list has one item per sample, rather than tensors with one row per sample."""
     if not isinstance(data, list | tuple) or len(data) != samples or len(set(map(type, data))) != 1:
         return False
     tensors = [leaf for leaf in leaves(data) if isinstance(leaf, torch.Tensor)]
@@ -45,17 +45,27 @@ def _is_of_samples(data: Any, samples: int) -> bool:
 
 
 def some(batch: Any, span: slice, samples: int) -> Any:
-    """The samples of a slice, out of a batch that has `samples`."""
+    """Return a slice of the samples of a batch.
+
+    Args:
+        batch: the batch.
+        span: the slice.
+        samples: the number of samples of the batch.
+    """
     if isinstance(batch, torch.Tensor) or _is_of_samples(batch, samples):
         return batch[span]
     return map_items(lambda item: some(item, span, samples), batch)
 
 
 def together(batches: list[Any], counts: list[int]) -> Any:
-    """One batch out of several that have `counts` samples.
+    """Concatenate several batches.
+
+    Args:
+        batches: the batches, which must have the same structure.
+        counts: the number of samples of each batch.
 
     Raises:
-        TypeError: they hold something that is neither a tensor nor a list of samples.
+        TypeError: the batches contain something that is neither a tensor nor a list of samples.
     """
     one = batches[0]
     pairs = zip(batches, counts, strict=True)

@@ -1,4 +1,4 @@
-"""The batches of indices that a loader over a dataset with indices reads."""
+"""The index sampler of a loader over a map-style dataset, which can begin at any position."""
 
 from collections.abc import Iterator
 from itertools import chain, islice
@@ -14,20 +14,37 @@ if TYPE_CHECKING:
 
 
 class Indices:
-    """What a loader reads: its batches of indices, from where the next pass is to begin."""
+    """The index sampler of a data loader, which yields batches of indices or single indices.
+
+    Attributes:
+        source: the batch sampler or sampler that torch's loader would iterate.
+        inner: the sampler that is iterated; `start` includes the batches that `source` skips.
+        shard: the BatchSamplerShard that yields this rank's batches from any position; None if
+            `inner` is a sampler of single indices or a custom batch sampler.
+        start: the number of samples of all processes that the next pass skips.
+        order_state: the generator state of a known order that the next pass repeats; None draws a
+            new order.
+        drawn_from: the states of the default generators before an unknown order was drawn.
+        as_tensors: whether batches may be tensors instead of lists.
+        wanted: how many of the epoch's first batches the next pass keeps, wherever it begins.
+    """
 
     def __init__(self, source: Any) -> None:
-        """Args: source: a batch sampler, or a sampler, as torch's loader has it."""
+        """Begin at the start of an epoch.
+
+        Args:
+            source: the batch sampler or sampler that torch's loader would iterate.
+        """
         self.source = source
-        self.start = 0  # samples of all processes to leave out
+        self.start = 0
         self.order_state: torch.Tensor | None = None
-        self.drawn_from: dict[str, Any] | None = None  # default generators, for an unknown order
-        self.as_tensors = False  # where that is how they are made
-        self.wanted = 0  # of the epoch's first batches, to be kept wherever the pass begins
+        self.drawn_from: dict[str, Any] | None = None
+        self.as_tensors = False
+        self.wanted = 0
         self._head: list[Any] = []
-        self.shard: BatchSamplerShard | None = None  # what deals them, if it can begin anywhere
+        self.shard: BatchSamplerShard | None = None
         inner = source.batch_sampler if isinstance(source, SkipBatchSampler) else source
-        self.inner = inner  # what is read; what a source skips is in `start`
+        self.inner = inner
         if type(inner) is BatchSampler and length(inner.sampler) is not None:
             inner = BatchSamplerShard(inner, even_batches=False)
         if isinstance(inner, BatchSamplerShard):
@@ -37,7 +54,8 @@ class Indices:
         return len(self.source)
 
     def __iter__(self) -> Iterator[Any]:
-        # A generator: torch makes two iterators where there are workers, and uses the second.
+        # A generator reads the attributes at its first `next`: with workers, torch creates two
+        # iterators and uses only the second.
         start, self.start = self.start, 0
         state, self.order_state = self.order_state, None
         before, self.drawn_from = self.drawn_from, None
@@ -49,7 +67,7 @@ class Indices:
         yield from _drawn_again(self._unknown(start), before)
 
     def _unknown(self, start: int) -> Iterator[Any]:
-        """The batches of an order that has to be gone through."""
+        """Iterate over an unknown order, whose skipped batches must be drawn as well."""
         if self.shard is not None:
             self.shard.wanted = self.wanted
             yield from self.shard.iter_from(start)
@@ -60,12 +78,15 @@ class Indices:
 
     @property
     def head(self) -> list[Any]:
-        """The epoch's first batches, as many as were wanted."""
+        """The epoch's first batches that the last pass has kept; see `wanted`."""
         return self._head if self.shard is None else self.shard.head
 
     @property
     def unit(self) -> int:
-        """Samples of all processes in one batch of each; batches, where they are of any size."""
+        """The number of samples of all processes for each batch of this process.
+
+        If batches have no fixed size, batches are counted instead of samples.
+        """
         if self.shard is not None:
             has_size = self.shard.batch_size is not None
             return self.shard.layout.global_batch if has_size else self.shard.num_processes
@@ -73,14 +94,19 @@ class Indices:
 
     @property
     def skipped(self) -> int:
-        """Samples that every pass leaves out."""
+        """The number of samples of all processes that `source` skips in each pass."""
         return getattr(self.source, "skip_batches", 0) * self.unit
 
 
 def _drawn_again(batches: Iterator[Any], before: dict[str, Any] | None) -> Iterator[Any]:
-    """Batches up to the first one as they were drawn before, if they were.
+    """Draw the first batch, and with it the order, from saved states of the default generators.
 
-    An order is drawn at its beginning: what it draws later comes from the generators as they are.
+    The states are set only for the first batch, because an order is drawn at its beginning. Later
+    draws use the current states.
+
+    Args:
+        batches: the batches, of which none has been read.
+        before: the states to use; None uses the current ones.
     """
     if before is None:
         return batches

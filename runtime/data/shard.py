@@ -1,8 +1,8 @@
-"""Which positions of an epoch belong to which rank: arithmetic alone, without torch.
+"""Compute which positions of an epoch belong to which rank; this module does not use torch.
 
-One formula gives what Accelerate 1.15's BatchSamplerShard finds by going through all batches of
-all ranks. A rank computes its own positions and no others, so its cost does not grow with the
-world. Position p of an epoch of n samples stands for sample p % n: past the end it wraps around.
+A formula gives the result that Accelerate 1.15's BatchSamplerShard finds by iterating over the
+batches of all ranks. A rank computes only its own positions, so the cost does not depend on the
+world size. Position p of an epoch of n samples is sample p % n: past the end it wraps around.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -13,18 +13,26 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """How the batches of an epoch are dealt to the ranks.
+    """How the batches of an epoch are assigned to the ranks.
+
+    Attributes:
+        batch_size: the batch size of the script's data loader, >= 1.
+        world_size: the number of ranks, >= 1.
+        rank: this rank, in [0, world_size).
+        split: whether each batch is divided among the ranks; otherwise it goes to one rank.
+        even: whether the last global batch is filled by wrapping around.
+        drop_last: whether an incomplete last global batch is dropped.
 
     Raises:
         ValueError: a batch cannot be split evenly.
     """
 
-    batch_size: int  # of the script's own data loader, >= 1
+    batch_size: int
     world_size: int
     rank: int
-    split: bool = False  # each batch is divided among the ranks, rather than given to one
-    even: bool = True  # the last global batch is filled by wrapping around
-    drop_last: bool = False  # what is not a whole batch is left out
+    split: bool = False
+    even: bool = True
+    drop_last: bool = False
 
     def __post_init__(self) -> None:
         """Check that a batch can be split."""
@@ -37,30 +45,30 @@ class Layout:
 
     @property
     def global_batch(self) -> int:
-        """Samples of all ranks in one step."""
+        """The number of samples of all ranks in one step."""
         return self.batch_size if self.split else self.batch_size * self.world_size
 
     @property
     def own_batch(self) -> int:
-        """Samples of this rank in one full step."""
+        """The number of samples of this rank in one full step."""
         return self.global_batch // self.world_size
 
 
 def whole_steps(n: int, layout: Layout, start: int = 0) -> int:
-    """Steps in which every rank has a whole batch of its own, `start` samples into the epoch."""
+    """Return the number of steps with a full global batch, from position `start` on."""
     return max(n - start, 0) // layout.global_batch
 
 
 def step_span(step: int, layout: Layout, start: int = 0) -> range:
-    """This rank's positions in one step, `start` samples into the epoch."""
+    """Return this rank's positions in one step; steps are counted from position `start`."""
     first = start + step * layout.global_batch + layout.rank * layout.own_batch
     return range(first, first + layout.own_batch)
 
 
 def tail_span(n: int, layout: Layout, start: int = 0) -> range | None:
-    """This rank's positions in what is left after the whole steps; None if it has none.
+    """Return this rank's positions after the full steps; None if it has none.
 
-    It may reach past n, where the samples wrap around.
+    The positions may be >= n, where the samples wrap around.
     """
     whole = whole_steps(n, layout, start)
     span = step_span(whole, layout, start)
@@ -72,12 +80,12 @@ def tail_span(n: int, layout: Layout, start: int = 0) -> range | None:
 
 
 def spans(n: int, layout: Layout, start: int = 0) -> Iterator[range]:
-    """The positions of this rank's batches, in order, for an epoch of `n` samples.
+    """Yield the positions of each of this rank's batches, in order.
 
     Args:
-        n: samples of the epoch.
-        layout: how they are dealt.
-        start: samples that all ranks together leave out at the beginning.
+        n: the number of samples of the epoch.
+        layout: how they are assigned to the ranks.
+        start: the number of samples of all ranks to skip.
     """
     for step in range(whole_steps(n, layout, start)):
         yield step_span(step, layout, start)
@@ -87,21 +95,28 @@ def spans(n: int, layout: Layout, start: int = 0) -> Iterator[range]:
 
 
 def count(n: int, layout: Layout, start: int = 0) -> int:
-    """How many batches `spans` gives: O(1)."""
+    """Return the number of batches that `spans` yields, in O(1)."""
     return whole_steps(n, layout, start) + (tail_span(n, layout, start) is not None)
 
 
 def remainder(n: int, layout: Layout, start: int = 0) -> int:
-    """Real samples in the last global batch if it is not a whole one; 0 if all are whole."""
+    """Return the number of samples in an incomplete last global batch; 0 if all are full."""
     return 0 if layout.drop_last else max(n - start, 0) % layout.global_batch
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One rank's share of one step."""
+    """One rank's items of one step.
 
-    items: list[Any]  # none, for a rank that has no part of a last step that is not filled
-    real: int  # items of all ranks in this step; fewer than a global batch where it was filled
+    Attributes:
+        items: the items of this rank; empty if the step is incomplete and not filled, and this rank
+            has none.
+        real: the number of items of all ranks in this step, without those that were added to fill
+            it.
+    """
+
+    items: list[Any]
+    real: int
 
 
 def deal(
@@ -110,16 +125,16 @@ def deal(
     start: int = 0,
     first: Callable[[], Iterable[Any]] | None = None,
 ) -> Iterator[Piece]:
-    """The same as `spans` for items that come one after the other and cannot be counted before.
+    """Yield this rank's items for each step, like `spans` but for an iterable of unknown length.
 
-    An item is taken when it is needed, and none is held for longer than a step; only the first
-    global batch is kept, to fill the last one.
+    The items are read lazily, one step at a time. Only the first global batch is kept, to fill the
+    last one.
 
     Args:
-        items: of the whole epoch, the same on all ranks.
-        layout: how they are dealt.
-        start: items to pass by.
-        first: the epoch's first items, where `items` do not begin with them.
+        items: the items of the whole epoch, the same on all ranks.
+        layout: how they are assigned to the ranks.
+        start: the number of items of all ranks to skip.
+        first: returns the first items of the epoch; required if `items` does not begin with them.
     """
     left = iter(items)
     if layout.even and first is None:

@@ -10,7 +10,7 @@ from torch.distributed.algorithms.join import Join
 from runtime.config.enums import DistributedType
 from runtime.data.dispatch.loader import DataLoaderDispatcher
 
-_SCRIPT = 5  # the script's frame, above two generators and their context managers
+_SCRIPT = 5  # stacklevel of the script, above two generator-based context managers
 
 
 @contextlib.contextmanager
@@ -22,14 +22,14 @@ def join_uneven_inputs(
     usual: bool,
     even_batches: bool | None,
 ) -> Iterator[None]:
-    """Let processes that have more batches than others train on; see the Accelerator's method.
+    """Let processes with more batches than others continue; see `Accelerator.join_uneven_inputs`.
 
     Args:
-        joinables: models in DistributedDataParallel.
+        joinables: the models, which are wrapped in DistributedDataParallel.
         dataloaders: the prepared data loaders.
-        distributed_type: the kind of world.
+        distributed_type: the kind of distributed training.
         usual: the `even_batches` that the data loaders were prepared with.
-        even_batches: what they have inside the context instead; None changes nothing.
+        even_batches: the value of `even_batches` inside the context; None changes nothing.
     """
     if distributed_type == DistributedType.NO:
         yield

@@ -1,8 +1,8 @@
-"""Which worker of a data loader reads what of an iterable dataset, and how far each of them is.
+"""How the workers of a data loader share an iterable dataset, and how far each has read it.
 
-A dataset that does not know of workers is one stream, which each worker goes through: worker i of n
-takes the pieces i, i+n, ... A dataset that divides itself among them is as many streams. Torch
-takes batches from its workers in turn, so either way the order is the same whenever it is read.
+A dataset that ignores workers is one stream. Each worker iterates over it, and worker i of n takes
+the pieces i, i+n, ... A dataset that divides itself among the workers has one stream per worker.
+Torch takes batches from the workers in turn, so the order is deterministic in both cases.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,37 +17,58 @@ from torch.utils.data._utils.pin_memory import pin_memory
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A batch, and what only the process that has read it can tell of it."""
+    """A batch, and what only the process that has read it knows about it.
+
+    Attributes:
+        content: the batch.
+        real: the number of items of all ranks in an incomplete last step, without those that were
+            added to fill it; 0 in any other step.
+        state: the dataset's state after this batch; None if the dataset has no state.
+        worker: the worker whose stream the batch is from; None if there is one stream for all.
+    """
 
     content: Any
-    real: int  # items of all ranks in the last step, if it was filled; else 0
-    state: Any  # the dataset's own state behind this batch; None if it keeps none
-    worker: int | None  # whose stream it is from; None: there is one stream for all
+    real: int
+    state: Any
+    worker: int | None
 
     def pin_memory(self, device: Any = None) -> "Given":
-        """The same in pinned memory; torch asks for it by this name."""
+        """Return a copy in pinned memory; torch calls this method."""
         pinned = pin_memory(self.content, device)  # type: ignore[no-untyped-call]  # torch has not typed it
         return Given(pinned, self.real, self.state, self.worker)
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far a dataset was read, behind the batch that was given last."""
+    """How far an iterable dataset was read, after the last batch that was yielded.
 
-    state: Any = None  # the dataset's own, where there is one stream
-    workers: int = 0  # that the dataset divides itself among; 0: there is one stream
-    following: int = 0  # which of them gives the next batch
-    streams: dict[int, tuple[int, Any]] = field(default_factory=dict)  # batches it gave, its state
+    Attributes:
+        state: the dataset's state if there is one stream; None if the dataset has no state.
+        workers: the number of workers that the dataset divides itself among; 0 if there is one
+            stream.
+        following: the worker whose stream has the next batch.
+        streams: for each worker, the number of batches that it has yielded and the dataset's state.
+    """
+
+    state: Any = None
+    workers: int = 0
+    following: int = 0
+    streams: dict[int, tuple[int, Any]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, state_dict: dict[str, Any] | None) -> "Progress":
-        """As `state_dict` has said it; without one, the beginning."""
+        """Return the progress that `state_dict` has returned; None stands for the beginning."""
         progress = cls(**(state_dict or {}))
         progress.streams = dict(progress.streams)
         return progress
 
     def note(self, batch: Any, workers: int) -> Any:
-        """Count a batch as given, and return what the script is to see of it."""
+        """Record a batch as yielded, and return its content for the script.
+
+        Args:
+            batch: the batch; only a `Given` changes the progress.
+            workers: the number of the loader's workers.
+        """
         if not isinstance(batch, Given):
             return batch
         if batch.worker is None:
@@ -60,7 +81,7 @@ class Progress:
         return batch.content
 
     def state_dict(self) -> dict[str, Any]:
-        """As plain values."""
+        """Return the progress as plain values."""
         return {
             "state": self.state,
             "workers": self.workers,
@@ -70,28 +91,36 @@ class Progress:
 
 
 def must_be_as_before(before: int, workers: int) -> None:
-    """Check that a dataset which divides itself can go on.
+    """Check that a dataset which divides itself among workers can be resumed.
 
     Args:
-        before: workers that it was divided among; 0: it was read as one stream.
-        workers: of the loader that is to go on.
+        before: the number of workers when the state was saved; 0 if there was one stream.
+        workers: the number of workers of the loader that resumes.
 
     Raises:
-        ValueError: they differ.
+        ValueError: the numbers differ.
     """
     if before != workers:
         sentence = (
-            f"a dataset that divides itself among its workers goes on with as many as before: "
-            f"num_workers must be {before}, got {workers}"
+            f"a dataset that divides itself among workers can only be resumed with the same "
+            f"number of workers: num_workers must be {before}, got {workers}"
         )
         raise ValueError(sentence)
 
 
 class Watched:
-    """A worker's info that tells what it was asked for."""
+    """A torch WorkerInfo that records which attributes are read.
+
+    Attributes:
+        asked: the names of the attributes that were read.
+    """
 
     def __init__(self, info: Any) -> None:
-        """Args: info: torch's."""
+        """Wrap a WorkerInfo.
+
+        Args:
+            info: torch's WorkerInfo.
+        """
         self._info = info
         self.asked: set[str] = set()
 
@@ -102,9 +131,9 @@ class Watched:
 
 @contextmanager
 def informed(info: Any) -> Iterator[None]:
-    """Have torch's get_worker_info answer something else."""
+    """Let torch's get_worker_info return another value inside the context."""
     own = get_worker_info()
-    torch_worker._worker_info = info  # noqa: SLF001  # torch has no other door
+    torch_worker._worker_info = info  # noqa: SLF001  # torch has no public setter
     try:
         yield
     finally:
@@ -112,9 +141,14 @@ def informed(info: Any) -> Iterator[None]:
 
 
 def info_of(worker: int, dataset: Any) -> Any:
-    """What torch's get_worker_info would say in another worker of the same loader."""
+    """Return what torch's get_worker_info returns in another worker of the same loader.
+
+    Args:
+        worker: the number of the other worker.
+        dataset: the value of the attribute `dataset`.
+    """
     own = get_worker_info()
-    assert own is not None  # noqa: S101  # it is called in workers
+    assert own is not None  # noqa: S101  # it is only called in workers
     seed = own.seed - own.id + worker
     return torch_worker.WorkerInfo(
         id=worker, num_workers=own.num_workers, seed=seed, dataset=dataset
@@ -122,18 +156,28 @@ def info_of(worker: int, dataset: Any) -> Any:
 
 
 class InitFn:
-    """The script's worker_init_fn, which finds its own dataset in the worker's info.
+    """A worker_init_fn that calls the script's one with the script's dataset in the worker info.
 
-    If it wants to know how many workers there are, it divides the dataset among them.
+    If the function reads `num_workers`, it is assumed to divide the dataset among the workers.
     """
 
     def __init__(self, init_fn: Callable[[int], None], shard: Any) -> None:
-        """Args: init_fn: the script's; shard: what the loader reads of its dataset."""
+        """Wrap a worker_init_fn.
+
+        Args:
+            init_fn: the script's worker_init_fn.
+            shard: the IterableDatasetShard that the loader reads.
+        """
         self.init_fn = init_fn
         self.shard = shard
 
     def __call__(self, worker: int) -> None:
-        """Args: worker: its number, before any is exchanged."""
+        """Call the script's function in a worker.
+
+        Args:
+            worker: the worker's number in this run; the script's function gets the number of the
+                worker whose stream is continued.
+        """
         worker = self.shard.stream_of(worker)
         watched = Watched(info_of(worker, self.shard.dataset))
         with informed(watched):

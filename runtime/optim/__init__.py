@@ -1,1 +1,1 @@
-"""Optimizers, schedulers, gradient accumulation."""
+"""Optimizers, schedulers, gradient accumulation and the gradient scaler."""

@@ -1,7 +1,7 @@
-"""Gradient accumulation: which batches end one, and what is scaled if it is cut short.
+"""Gradient accumulation: which batches end an accumulation, and the scaling of an incomplete one.
 
-The batches themselves are counted here; `world.window` holds the scaling of the gradients, which
-optimizers apply, too.
+This module counts batches and scales losses. `world.window` scales gradients, which optimizers use
+as well.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ class Accumulation:
     """Counts batches and decides which of them end an accumulation.
 
     Attributes:
-        step: the number of batches since the last one that was the end of a data loader.
+        step: the number of batches since the last end of a data loader.
     """
 
     def __init__(
@@ -30,11 +30,12 @@ class Accumulation:
         no_sync: Callable[[nn.Module], Context],
         scales_in_backward: bool = True,
     ) -> None:
-        """Begin with the first batch.
+        """Start counting at the first batch.
 
         Args:
             state: the state that optimizers, schedulers and data loaders share.
-            parameters: returns the parameters whose gradients may be accumulated; they may repeat.
+            parameters: returns the parameters whose gradients may be accumulated; a parameter may
+                occur more than once.
             no_sync: returns a context in which a model's gradients are not reduced.
             scales_in_backward: whether `backward` may scale the accumulated gradients. FSDP2
                 reduces them in backward, so the optimizer's step scales them instead.
@@ -44,16 +45,17 @@ class Accumulation:
         self._parameters = parameters
         self._no_sync = no_sync
         self._scales_in_backward = scales_in_backward
-        self._models: Sequence[nn.Module] = ()  # inside `accumulate`: its models
+        self._models: Sequence[nn.Module] = ()  # the arguments of the current `accumulate`
 
     def accumulate(self, *models: nn.Module) -> Context:
         """Return a context for one batch; see `Accelerator.accumulate`."""
         return _Batch(self, models)
 
     def weighted(self, loss: torch.Tensor) -> torch.Tensor:
-        """Return the share that a loss has in an optimizer step.
+        """Return a loss scaled by its share in an optimizer step.
 
-        If the accumulation is cut short, the gradients accumulated so far are scaled as well.
+        If the end of a data loader cuts the accumulation short, the gradients accumulated so far
+        are scaled as well.
         """
         if self._state.num_steps == 1:
             return loss
@@ -66,7 +68,7 @@ class Accumulation:
         return loss * window.scale if parameters else loss
 
     def begin(self, models: Sequence[nn.Module]) -> contextlib.ExitStack | None:
-        """Begin a batch; returns what keeps its gradients local, if they are only accumulated."""
+        """Begin a batch; return the contexts that keep its gradients local, if there are any."""
         self._models = models
         self._decide(tuple(map(id, models)))
         if self._state.sync_gradients or self._state.sync_each_batch:
@@ -101,7 +103,10 @@ class Accumulation:
 
 
 class _Batch(contextlib.ContextDecorator):
-    """The context of one batch. A generator would cost as much as everything inside it."""
+    """The context of one batch.
+
+    It is not a generator, which would take as long as everything inside the context.
+    """
 
     def __init__(self, accumulation: Accumulation, models: Sequence[nn.Module]) -> None:
         self._accumulation = accumulation

@@ -1,9 +1,10 @@
-"""Learning rates after many steps at once, for those of torch's schedules where this is the same.
+"""Advance a learning rate scheduler by many steps at once, where the result is the same.
 
-A rate of torch's is either computed from the step's number alone, or from the rate of the step
-before it by a factor; then many steps are the product of their factors, which has a closed form.
-Equal means up to rounding: within 1e-12 of the rate. Everything else must be stepped through, also
-a schedule with a function of the script's, as LambdaLR: it may do more than compute a rate.
+Torch's schedulers compute a rate from the step number alone, or multiply the previous rate by a
+factor. In the second case, many steps multiply it by the product of their factors, which has a
+closed form. The results are equal up to rounding: within a relative error of 1e-12. All other
+schedulers must be stepped one by one, also those that call a function of the script, for example
+LambdaLR: the function may have side effects.
 """
 
 import math
@@ -17,27 +18,29 @@ _WHOLE = ("last_epoch", "step_size", "total_iters", "T_max", "T_0", "T_mult", "T
 
 
 def can_leap(scheduler: Any) -> bool:
-    """Whether a schedule is one of these, of torch's own functions alone."""
-    is_custom = getattr(scheduler, "_scale_fn_custom", None) is not None  # of a CyclicLR
+    """Whether many steps of a scheduler can be computed at once."""
+    is_custom = getattr(scheduler, "_scale_fn_custom", None) is not None  # a function for CyclicLR
     return type(scheduler) in _FACTORS and not is_custom
 
 
 def leap(scheduler: Any, steps: int) -> int:
-    """Go up to `steps` steps at once, all but the last one that it may go.
+    """Advance a scheduler by up to `steps` steps at once.
 
-    That `scheduler.step()` is due then: it computes what depends on the step's number alone.
+    The caller must call `scheduler.step()` afterwards, which computes the rates that depend on the
+    step number alone. So a scheduler with `total_steps` is advanced at most to the step before its
+    last one.
 
     Args:
-        scheduler: one that can leap.
-        steps: at most.
+        scheduler: a scheduler for which `can_leap` is true.
+        steps: the largest number of steps.
 
     Returns:
-        how many were gone; 0: it must be stepped through.
+        The number of steps by which it was advanced; 0 if it must be stepped one by one.
     """
-    counts = type(scheduler).step is torch_schedules.LRScheduler.step  # in `_step_count`
-    count = scheduler._step_count  # noqa: SLF001  # torch has no other
+    counts = type(scheduler).step is torch_schedules.LRScheduler.step  # it counts in `_step_count`
+    count = scheduler._step_count  # noqa: SLF001  # torch has no public attribute
     steps = min(steps, getattr(scheduler, "total_steps", count + steps) - count)
-    may_warn = counts and count <= 1  # of optimizers that have not stepped yet
+    may_warn = counts and count <= 1  # torch warns if the optimizer has not stepped yet
     if steps < 1 or may_warn or not _is_usual(scheduler):
         return 0
     start = scheduler.last_epoch
@@ -53,7 +56,7 @@ def leap(scheduler: Any, steps: int) -> int:
 
 
 def _is_usual(scheduler: Any) -> bool:
-    """Its numbers are Python's, and nobody has replaced how it steps."""
+    """Whether the numbers are Python numbers, and `step` and `get_lr` are not replaced."""
     own = vars(scheduler)
     return (
         all(isinstance(own.get(name, 0), int) for name in _WHOLE)
@@ -63,7 +66,7 @@ def _is_usual(scheduler: Any) -> bool:
 
 
 def _by_number(_scheduler: Any, _start: int, _stop: int) -> float:
-    """What the rate was does not matter."""
+    """Return 1: the rate depends on the step number alone."""
     return 1.0
 
 
@@ -106,7 +109,11 @@ def _polynomial(scheduler: Any, start: int, stop: int) -> float:
 
 
 def _cosine(scheduler: Any, start: int, stop: int) -> float | None:
-    """Within one half of its wave. Uphill it would blow up what rounding did to a low rate."""
+    """Return the factor within one half period of the cosine, else None.
+
+    In a rising half, the factor would amplify the rounding error of a rate near the minimum. So it
+    must not begin there, and `eta_min` must be 0.
+    """
     half = scheduler.T_max
     is_uphill = start // half % 2 == 1
     if stop > (start // half + 1) * half or (
@@ -117,7 +124,7 @@ def _cosine(scheduler: Any, start: int, stop: int) -> float | None:
 
 
 def _restarts(scheduler: Any, start: int, stop: int) -> float:
-    """Also moves what it counts by itself."""
+    """Return 1 and advance the scheduler's own counters `T_cur` and `T_i`."""
     scheduler.T_cur += stop - start
     if scheduler.T_mult == 1:
         scheduler.T_cur %= scheduler.T_i
@@ -127,7 +134,8 @@ def _restarts(scheduler: Any, start: int, stop: int) -> float:
     return 1.0
 
 
-# For exactly these types: what `stop - start` steps multiply the rate by; None: step through.
+# Type of a scheduler -> the factor of `stop - start` steps; None if it must be stepped one by one.
+# Subclasses are not supported.
 _FACTORS: dict[type, Factor] = {
     torch_schedules.StepLR: _step,
     torch_schedules.MultiStepLR: _multi_step,

@@ -1,4 +1,4 @@
-"""An optimizer that steps only when an accumulation ends."""
+"""An optimizer that steps only at the end of a gradient accumulation."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,9 +11,15 @@ from runtime.world.gradient_state import GradientState
 
 
 class AcceleratedOptimizer(Optimizer):
-    """Wraps an optimizer: between the batches of an accumulation `step` and `zero_grad` do nothing.
+    """An optimizer wrapper whose `step` and `zero_grad` do nothing while gradients are accumulated.
 
-    It is an Optimizer so that schedulers take it; its state is the wrapped one's.
+    It is an Optimizer because schedulers require one. Its state is that of the wrapped optimizer.
+
+    Attributes:
+        optimizer: the wrapped optimizer.
+        scaler: the gradient scaler; None unless the precision is `fp16`.
+        gradient_state: the state that says whether gradients are accumulated.
+        device_placement: whether the optimizer's state was moved to its parameters' devices.
     """
 
     def __init__(
@@ -25,15 +31,16 @@ class AcceleratedOptimizer(Optimizer):
         """Wrap an optimizer.
 
         Args:
-            optimizer: the script's.
-            device_placement: whether a state that it has already follows its parameters.
-            scaler: of gradients, with fp16.
+            optimizer: the script's optimizer.
+            device_placement: whether to move the optimizer's existing state to the devices of its
+                parameters.
+            scaler: the gradient scaler; None unless the precision is `fp16`.
         """
         self.optimizer = optimizer
         self.scaler = scaler
         self.gradient_state = GradientState()
         self.device_placement = device_placement
-        self._is_overflow = False  # Accelerate's name for it
+        self._is_overflow = False  # Accelerate's name
         if device_placement:
             for parameter, values in optimizer.state.items():
                 optimizer.state[parameter] = send_to_device(values, parameter.device)
@@ -67,23 +74,27 @@ class AcceleratedOptimizer(Optimizer):
 
     @property
     def step_was_skipped(self) -> bool:
-        """Whether the last step was left out because a scaled gradient was not finite."""
+        """Whether the last step was skipped because a scaled gradient was not finite."""
         return self._is_overflow
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters to the wrapped optimizer."""
+        """Add a parameter group to the wrapped optimizer."""
         self.optimizer.add_param_group(param_group)
 
     def state_dict(self) -> dict[str, Any]:
-        """The wrapped optimizer's."""
+        """Return the state dict of the wrapped optimizer."""
         return self.optimizer.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load into the wrapped optimizer."""
+        """Load a state dict into the wrapped optimizer."""
         self.optimizer.load_state_dict(state_dict)
 
     def zero_grad(self, set_to_none: bool | None = None) -> None:
-        """Clear the gradients, unless they are being accumulated."""
+        """Clear the gradients, unless they are being accumulated.
+
+        Args:
+            set_to_none: the argument of the wrapped optimizer; None uses its default.
+        """
         if self.gradient_state.sync_gradients:
             self.gradient_state.window.clear(self.parameters())
             self.optimizer.zero_grad(
@@ -91,35 +102,43 @@ class AcceleratedOptimizer(Optimizer):
             )
 
     def parameters(self) -> Iterator[torch.Tensor]:
-        """All that it optimizes."""
+        """Return all parameters that are optimized."""
         return (parameter for group in self.param_groups for parameter in group["params"])
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Step, unless gradients are being accumulated."""
+        """Step the wrapped optimizer, unless gradients are being accumulated.
+
+        Args:
+            closure: computes the loss again, for optimizers that need it.
+
+        Returns:
+            The return value of the wrapped optimizer's step; None while gradients are accumulated.
+        """
         if not self.gradient_state.sync_gradients:
             return None
         window = self.gradient_state.window
         window.complete(self.parameters())
         result = self._step(closure)
-        window.take_back(self.parameters())  # what a script then reads is what Accelerate leaves
+        window.take_back(self.parameters())  # as in Accelerate after a step
         return result
 
     def _step(self, closure: Callable[[], Any] | None) -> Any:
         if self.scaler is None:
             return self.optimizer.step() if closure is None else self.optimizer.step(closure)
         result = self.scaler.step(self.optimizer, *([] if closure is None else [closure]))
-        # Of this optimizer alone: the scale falls for the gradients of any. Torch says it nowhere.
+        # Torch has no public way to ask whether this optimizer's gradients were finite. The scale
+        # does not tell: it decreases if the gradients of any optimizer were not.
         found = self.scaler._found_inf_per_device(self.optimizer)  # noqa: SLF001
         self._is_overflow = any(bool(one) for one in found.values())
         self.scaler.update()
         return result
 
     def train(self) -> Any:
-        """Switch a schedule-free optimizer to training."""
+        """Switch a schedule-free optimizer to training mode."""
         return getattr(self.optimizer, "train", _nothing)()
 
     def eval(self) -> Any:
-        """Switch a schedule-free optimizer to evaluation."""
+        """Switch a schedule-free optimizer to evaluation mode."""
         return getattr(self.optimizer, "eval", _nothing)()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A learning rate scheduler that follows its optimizer and the size of the world."""
+"""A learning rate scheduler that steps with its optimizers and accounts for the world size."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -11,11 +11,19 @@ from runtime.world.state import PartialState
 
 
 class AcceleratedScheduler:
-    """Wraps a scheduler: it steps when its optimizers have.
+    """A scheduler wrapper that steps only if its optimizers have stepped.
 
-    A schedule is written for the steps of one process. Where each process takes a whole batch of
-    the script, W processes go W batches a step, and so does the schedule. Same rule as Accelerate;
-    where it comes to the same, W steps are one.
+    A script's schedule counts the batches of a single process. If each of W processes reads whole
+    batches (`split_batches=False`), all processes together read W batches at a time. So the
+    scheduler steps W times for each optimizer step, as in Accelerate. Where the result is the same,
+    the W steps are computed at once.
+
+    Attributes:
+        scheduler: the wrapped scheduler.
+        optimizers: the optimizers that the scheduler belongs to.
+        step_with_optimizer: whether the scheduler steps only if the optimizers have stepped.
+        split_batches: whether each batch of the script is divided among the processes.
+        gradient_state: the state that says whether gradients are accumulated.
     """
 
     def __init__(
@@ -28,10 +36,12 @@ class AcceleratedScheduler:
         """Wrap a scheduler.
 
         Args:
-            scheduler: of torch.optim.lr_scheduler, or alike.
-            optimizers: those that it goes with.
-            step_with_optimizer: False steps it at each call, whatever the optimizers do.
-            split_batches: a step of all processes is one batch of the script.
+            scheduler: a scheduler of torch.optim.lr_scheduler, or with the same interface.
+            optimizers: the optimizers that it belongs to.
+            step_with_optimizer: whether it steps only if the optimizers have stepped; otherwise it
+                steps once at each call.
+            split_batches: whether each batch of the script is divided among the processes; the
+                scheduler then steps once for each optimizer step.
         """
         self.scheduler = scheduler
         self.optimizers = optimizers if isinstance(optimizers, Sequence) else [optimizers]
@@ -45,7 +55,12 @@ class AcceleratedScheduler:
         return PartialState()
 
     def step(self, *args: Any, **kwargs: Any) -> None:
-        """Step if the optimizers have, as often as batches were consumed."""
+        """Step if the optimizers have stepped: once, or once per process without `split_batches`.
+
+        Args:
+            *args: the arguments of the wrapped scheduler's step.
+            **kwargs: the keyword arguments of the wrapped scheduler's step.
+        """
         if not self.step_with_optimizer:
             self.scheduler.step(*args, **kwargs)
             return
@@ -64,21 +79,21 @@ class AcceleratedScheduler:
             self.scheduler.step(*args, **kwargs)
 
     def _has_steps_left(self) -> bool:
-        """OneCycleLR refuses to go past its end, which an uneven last step would."""
+        """Whether the scheduler may step: OneCycleLR raises an error after its last step."""
         total = getattr(self.scheduler, "total_steps", None)
-        return total is None or self.scheduler._step_count <= total  # noqa: SLF001  # torch has no other
+        return total is None or self.scheduler._step_count <= total  # noqa: SLF001  # not public
 
     def state_dict(self) -> dict[str, Any]:
-        """The wrapped scheduler's."""
+        """Return the state dict of the wrapped scheduler."""
         state: dict[str, Any] = self.scheduler.state_dict()
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load into the wrapped scheduler."""
+        """Load a state dict into the wrapped scheduler."""
         self.scheduler.load_state_dict(state_dict)
 
     def __getattr__(self, name: str) -> Any:
-        """`get_last_lr` and all else is the wrapped scheduler's."""
+        """Return any other attribute of the wrapped scheduler, for example `get_last_lr`."""
         if name == "scheduler":
             raise AttributeError(name)
         return getattr(self.scheduler, name)

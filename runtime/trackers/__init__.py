@@ -1,1 +1,1 @@
-"""Experiment trackers."""
+"""Experiment trackers: TensorBoard, Weights & Biases, MLflow and a script's own classes."""

@@ -1,4 +1,4 @@
-"""What a tracker is: the small interface between a script's metrics and where they go."""
+"""The base class of experiment trackers."""
 
 import functools
 from collections.abc import Callable
@@ -10,7 +10,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def on_main_process(function: Method) -> Method:
-    """Run a tracker's method on the main process only, if the tracker is for that process only."""
+    """Decorate a tracker's method to run only on the main process if `main_process_only` is set."""
 
     @functools.wraps(function)
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -22,13 +22,15 @@ def on_main_process(function: Method) -> Method:
 
 
 class GeneralTracker:
-    """What a tracker has to have: the class' own attributes, and what it does.
+    """The base class of experiment trackers.
+
+    A subclass defines the attributes `name`, `requires_logging_directory` and `tracker`.
 
     Attributes:
-        name: by which scripts ask for it.
-        requires_logging_directory: whether it writes to files.
-        tracker: the object of its own package; a property.
-        main_process_only: whether the other processes have nothing to do with it.
+        name: the name by which a script selects the tracker.
+        requires_logging_directory: whether the tracker writes files and needs a directory.
+        tracker: the underlying object of the tracker's package; a property.
+        main_process_only: whether the tracker runs only on the main process.
     """
 
     main_process_only: bool = True
@@ -36,7 +38,10 @@ class GeneralTracker:
     requires_logging_directory: ClassVar[bool]
 
     def __init__(self, _blank: bool = False) -> None:
-        """Check that the class is complete.
+        """Check that the class defines all required attributes.
+
+        Args:
+            _blank: whether to skip the check, for a tracker that does nothing.
 
         Raises:
             NotImplementedError: an attribute is missing.
@@ -51,13 +56,23 @@ class GeneralTracker:
             raise NotImplementedError(sentence)
 
     def start(self) -> None:
-        """Begin a run."""
+        """Start a run."""
 
     def store_init_configuration(self, values: dict[str, Any]) -> None:
-        """Keep a run's hyperparameters."""
+        """Log the hyperparameters of the run.
+
+        Args:
+            values: the hyperparameters by name.
+        """
 
     def log(self, values: dict[str, Any], step: int | None = None, **kwargs: Any) -> None:
-        """Keep metrics of a step."""
+        """Log metrics.
+
+        Args:
+            values: the metrics by name.
+            step: the number of the step; None if the tracker counts steps itself.
+            **kwargs: further arguments for the tracker's package.
+        """
 
     def finish(self) -> None:
         """End the run."""

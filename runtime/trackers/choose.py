@@ -1,4 +1,4 @@
-"""Which trackers a script asks for, and which of them can be had."""
+"""Register trackers, and select those that a script requests and that are available."""
 
 import importlib.util
 import warnings
@@ -17,7 +17,7 @@ LOGGER_TYPE_TO_CLASS: dict[str, Callable[..., GeneralTracker]] = {
 
 
 def get_available_trackers() -> list[LoggerType]:
-    """Those whose package is installed."""
+    """Return the trackers whose package is installed."""
     return [
         LoggerType(name)
         for name in LOGGER_TYPE_TO_CLASS
@@ -26,10 +26,15 @@ def get_available_trackers() -> list[LoggerType]:
 
 
 def register_tracker_class(tracker_class: type[GeneralTracker]) -> None:
-    """Have a script's own tracker known by its name.
+    """Register a script's own tracker class by its name.
+
+    Args:
+        tracker_class: a subclass of GeneralTracker; it replaces a class of the same name, with a
+            warning.
 
     Raises:
-        ValueError: it is no tracker, or lacks a name, or does not say whether it writes to files.
+        ValueError: the class is not a subclass of GeneralTracker, or `name` or
+            `requires_logging_directory` is missing.
     """
     made: Any = tracker_class
     if not isinstance(made, type) or not issubclass(made, GeneralTracker):
@@ -51,14 +56,15 @@ def register_tracker_class(tracker_class: type[GeneralTracker]) -> None:
 
 
 def filter_trackers(log_with: Any, logging_dir: Any = None) -> list[Any]:
-    """The trackers that are asked for and can be had, each once.
+    """Return the requested trackers whose package is installed, each once.
 
     Args:
-        log_with: one or a list of names, LoggerTypes and trackers; `all` for all that can be had.
-        logging_dir: where those write that write to files.
+        log_with: a name, a LoggerType or a tracker, or a list of these; `all` requests all
+            trackers whose package is installed.
+        logging_dir: the directory for trackers that write files.
 
     Raises:
-        ValueError: an unknown name, or one that needs a directory and has none.
+        ValueError: a name is unknown, or a tracker requires a directory and there is none.
     """
     wanted = [] if log_with is None else log_with
     wanted = list(wanted) if isinstance(wanted, list | tuple) else [wanted]

@@ -1,4 +1,4 @@
-"""MLflow."""
+"""The tracker for MLflow."""
 
 import importlib
 import os
@@ -11,7 +11,13 @@ from runtime.trackers.wandb import _tags
 
 
 class MLflowTracker(GeneralTracker):
-    """MLflow."""
+    """A tracker that logs to an MLflow run.
+
+    Attributes:
+        experiment_name: the name of the experiment; None for MLflow's default.
+        logging_dir: the artifact location of an experiment that `start` creates.
+        run_options: the arguments of mlflow.start_run.
+    """
 
     name = "mlflow"
     requires_logging_directory = False
@@ -26,7 +32,23 @@ class MLflowTracker(GeneralTracker):
         run_name: str | None = None,
         description: str | None = None,
     ) -> None:
-        """Args: for mlflow.start_run; MLFLOW_EXPERIMENT_NAME, _RUN_ID, _TAGS, _NESTED_RUN win."""
+        """Create the tracker.
+
+        The variables MLFLOW_EXPERIMENT_NAME, MLFLOW_RUN_ID, MLFLOW_TAGS and MLFLOW_NESTED_RUN take
+        precedence over arguments.
+
+        Args:
+            experiment_name: the name of the experiment.
+            logging_dir: the artifact location of the experiment if it is created.
+            run_id: the ID of a run to continue; None starts a new run.
+            tags: the tags of the run, as a dict or a JSON object.
+            nested_run: whether the run is nested in the active run.
+            run_name: the name of the run.
+            description: the description of the run.
+
+        Raises:
+            ValueError: the tags are not JSON.
+        """
         super().__init__()
         if "MLFLOW_NESTED_RUN" in os.environ:
             nested_run = parse_flag_from_env("MLFLOW_NESTED_RUN")
@@ -46,12 +68,12 @@ class MLflowTracker(GeneralTracker):
 
     @property
     def tracker(self) -> Any:
-        """The run."""
+        """The active mlflow run."""
         return self.active_run
 
     @on_main_process
     def start(self) -> None:
-        """Begin a run in the experiment of that name, which is made if there is none."""
+        """Start a run in the experiment, which is created if it does not exist."""
         self.mlflow = importlib.import_module("mlflow")
         known = self.mlflow.get_experiment_by_name(self.experiment_name)
         experiment = (
@@ -63,7 +85,11 @@ class MLflowTracker(GeneralTracker):
 
     @on_main_process
     def store_init_configuration(self, values: dict[str, Any]) -> None:
-        """Keep hyperparameters; those that are too long for MLflow are left out, with a warning."""
+        """Log the hyperparameters of the run; warn about values too long for MLflow and skip them.
+
+        Args:
+            values: the hyperparameters by name.
+        """
         limits = importlib.import_module("mlflow.utils.validation")
         short = {
             name: value
@@ -71,32 +97,54 @@ class MLflowTracker(GeneralTracker):
             if len(str(value)) <= limits.MAX_PARAM_VAL_LENGTH
         }
         for name in values.keys() - short.keys():
-            warnings.warn(f"{name} is too long for MLflow, and left out", stacklevel=3)
+            warnings.warn(f"{name} is too long for MLflow and is not logged", stacklevel=3)
         items, size = list(short.items()), limits.MAX_PARAMS_TAGS_PER_BATCH
         for start in range(0, len(items), size):
             self.mlflow.log_params(dict(items[start : start + size]))
 
     @on_main_process
     def log(self, values: dict[str, Any], step: int | None = None, **kwargs: Any) -> None:
-        """Keep numbers; anything else is left out, with a warning."""
+        """Log metrics; warn about values that are not numbers and skip them.
+
+        Args:
+            values: the metrics by name.
+            step: the number of the step.
+            **kwargs: further arguments of mlflow.log_metrics.
+        """
         numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
         for name in values.keys() - numbers.keys():
-            warnings.warn(f"{name} is no number, which MLflow wants; left out", stacklevel=3)
+            warnings.warn(f"{name} is not a number and is not logged to MLflow", stacklevel=3)
         self.mlflow.log_metrics(numbers, step=step, **kwargs)
 
     @on_main_process
     def log_figure(self, figure: Any, artifact_file: str, **save_kwargs: Any) -> None:
-        """Keep a figure."""
+        """Log a figure as an artifact.
+
+        Args:
+            figure: a matplotlib or plotly figure.
+            artifact_file: the path of the artifact in the run.
+            **save_kwargs: further arguments of mlflow.log_figure.
+        """
         self.mlflow.log_figure(figure=figure, artifact_file=artifact_file, **save_kwargs)
 
     @on_main_process
     def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> None:
-        """Keep all files of a directory."""
+        """Log all files of a directory as artifacts.
+
+        Args:
+            local_dir: the directory.
+            artifact_path: the directory of the artifacts in the run.
+        """
         self.mlflow.log_artifacts(local_dir=local_dir, artifact_path=artifact_path)
 
     @on_main_process
     def log_artifact(self, local_path: str, artifact_path: str | None = None) -> None:
-        """Keep a file."""
+        """Log a file as an artifact.
+
+        Args:
+            local_path: the path of the file.
+            artifact_path: the directory of the artifact in the run.
+        """
         self.mlflow.log_artifact(local_path=local_path, artifact_path=artifact_path)
 
     @on_main_process

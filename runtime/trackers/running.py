@@ -1,4 +1,4 @@
-"""The trackers that are running."""
+"""Start trackers, pass metrics to them, and end their runs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ class Trackers:
     """
 
     def __init__(self, *, is_main: bool) -> None:
-        """Begin without trackers.
+        """Create an object without running trackers.
 
         Args:
             is_main: whether this is the main process; most trackers run only there.
@@ -37,11 +37,11 @@ class Trackers:
         """Start a run with each tracker.
 
         Args:
-            wanted: tracker objects, and names of registered ones.
+            wanted: trackers, and names of registered trackers.
             project_name: the name of the run.
             logging_dir: the directory of the trackers that write files.
             config: the hyperparameters of the run.
-            options: further arguments for single trackers.
+            options: further arguments for each tracker, by its name.
         """
         self.running.extend(
             one
@@ -66,7 +66,13 @@ class Trackers:
         raise ValueError(sentence)
 
     def log(self, values: dict[str, Any], step: int | None, options: Options) -> None:
-        """Pass metrics of a step to all trackers."""
+        """Pass metrics of a step to all trackers.
+
+        Args:
+            values: the metrics by name.
+            step: the number of the step.
+            options: further arguments for each tracker's `log`, by the tracker's name.
+        """
         for tracker in self._own():
             tracker.log(values, step=step, **options.get(tracker.name, {}))
 

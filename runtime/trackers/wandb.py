@@ -1,4 +1,4 @@
-"""Weights & Biases."""
+"""The tracker for Weights & Biases."""
 
 import importlib
 import json
@@ -8,42 +8,68 @@ from runtime.trackers.base import GeneralTracker, on_main_process
 
 
 class WandBTracker(GeneralTracker):
-    """Weights & Biases."""
+    """A tracker that logs to a Weights & Biases run.
+
+    Attributes:
+        run_name: the name of the project.
+        init_kwargs: further arguments of wandb.init.
+    """
 
     name = "wandb"
     requires_logging_directory = False
     main_process_only = False
 
     def __init__(self, run_name: str, **kwargs: Any) -> None:
-        """Args: run_name: the project; kwargs: for wandb.init."""
+        """Create the tracker.
+
+        Args:
+            run_name: the name of the project.
+            **kwargs: further arguments of wandb.init.
+        """
         super().__init__()
         self.run_name = run_name
         self.init_kwargs = kwargs
 
     @property
     def tracker(self) -> Any:
-        """The run."""
+        """The wandb run."""
         return self.run
 
     @on_main_process
     def start(self) -> None:
-        """Begin a run."""
+        """Start a run."""
         self.wandb = importlib.import_module("wandb")
         self.run = self.wandb.init(project=self.run_name, **self.init_kwargs)
 
     @on_main_process
     def store_init_configuration(self, values: dict[str, Any]) -> None:
-        """Keep hyperparameters."""
+        """Log the hyperparameters of the run.
+
+        Args:
+            values: the hyperparameters by name.
+        """
         self.wandb.config.update(values, allow_val_change=True)
 
     @on_main_process
     def log(self, values: dict[str, Any], step: int | None = None, **kwargs: Any) -> None:
-        """Keep metrics; kwargs: for the run's log."""
+        """Log metrics.
+
+        Args:
+            values: the metrics by name.
+            step: the number of the step.
+            **kwargs: further arguments of the run's method `log`.
+        """
         self.run.log(values, step=step, **kwargs)
 
     @on_main_process
     def log_images(self, values: dict[str, Any], step: int | None = None, **kwargs: Any) -> None:
-        """Keep lists of images; kwargs: for the run's log."""
+        """Log lists of images.
+
+        Args:
+            values: the lists of images by name.
+            step: the number of the step.
+            **kwargs: further arguments of the run's method `log`.
+        """
         for name, images in values.items():
             self.log({name: [self.wandb.Image(one) for one in images]}, step=step, **kwargs)
 
@@ -57,7 +83,16 @@ class WandBTracker(GeneralTracker):
         step: int | None = None,
         **kwargs: Any,
     ) -> None:
-        """Keep a table, given by columns and rows or as a dataframe."""
+        """Log a table, given either by columns and rows or as a dataframe.
+
+        Args:
+            table_name: the name of the table.
+            columns: the names of the columns.
+            data: the rows.
+            dataframe: the dataframe.
+            step: the number of the step.
+            **kwargs: further arguments of the run's method `log`.
+        """
         table = self.wandb.Table(columns=columns, data=data, dataframe=dataframe)
         self.log({table_name: table}, step=step, **kwargs)
 
@@ -71,5 +106,5 @@ def _tags(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        sentence = f"tags must be a JSON object of texts, got {text!r}: {error}"
+        sentence = f"tags must be a JSON object of strings, got {text!r}: {error}"
         raise ValueError(sentence) from error

@@ -101,7 +101,7 @@ def test_all_hear_that_rank_0_cannot_read_on_and_none_hangs(
         assert one["batches"][:-1] == [[*range(start, start + BATCH)] for start in starts]
     assert ranks[0]["batches"][-1] == f"LookupError: element {bad} cannot be read"
     assert {one["batches"][-1] for one in ranks[1:]} == {
-        "RuntimeError: rank 0 could not read its data loader: its own log says why"
+        "RuntimeError: rank 0 could not read its data loader: see the log of rank 0"
     }
 
 

@@ -241,7 +241,7 @@ def test_an_order_that_torch_would_draw_in_another_way_is_left_to_torch(
     monkeypatch.setattr(permutation, "_is_forward", lambda: True)
     order = LazyPermutation(PREFIX + 9, generator)
     order.take(torch.arange(5))
-    with pytest.raises(RuntimeError, match=r"begun in another order than torch\.randperm"):
+    with pytest.raises(RuntimeError, match=r"of this epoch differ from torch\.randperm"):
         order.settle(ended=True)
     monkeypatch.undo()
     permutation._is_forward.cache_clear()

@@ -91,7 +91,7 @@ def test_a_namedtuple_that_no_module_has_is_an_error_where_it_is_sent() -> None:
         (["namedtuple", "os", "mkdir", "was_executed"], "has no such class"),
         (["namedtuple", "builtins", "tuple", 1], "has no such class"),
         (["namedtuple", "antigravity", "fly"], "has no such class"),
-        (["eval", "1"], "values of a known kind, and has 'eval'"),
+        (["eval", "1"], "values of known types, got 'eval'"),
     ],
 )
 def test_a_message_that_was_forged_makes_and_imports_nothing(said: Any, problem: str) -> None:

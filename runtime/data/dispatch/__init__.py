@@ -1,1 +1,1 @@
-"""A data loader that only rank 0 reads."""
+"""A data loader that only rank 0 reads; it sends each rank its part of each step."""

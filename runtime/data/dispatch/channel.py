@@ -1,8 +1,8 @@
-"""How what rank 0 has read for one step comes to each rank, while the step before it is computed.
+"""Send the batches that rank 0 has read to the other ranks while the step before is computed.
 
-A message goes from rank 0 to one rank. What a rank has for itself it does not send to itself. The
-receiver has a buffer ready of the length of the message before it, so that most messages come whole
-without a word about their length; what a longer one has more comes as a second piece.
+Rank 0 sends one message per step to each other rank and keeps its own part. A receiver has a buffer
+of the previous message's length ready, so most messages need no exchange of their length. The rest
+of a longer message is sent as a second piece.
 """
 
 from collections.abc import Iterator
@@ -15,38 +15,42 @@ from runtime.data.dispatch import messages
 from runtime.data.dispatch.messages import READING_FAILED, Part, Step
 from runtime.world.roll_call import Collective
 
-_FIRST = 2**16  # bytes that are ready for the first message
-_TAG = 0x64617461  # apart from what a script sends by itself
-_TURNS = 2  # steps whose messages may be under way at once
+_FIRST = 2**16  # bytes of the buffer for the first message
+_TAG = 0x64617461  # distinguishes these messages from those that a script sends
+_TURNS = 2  # the number of steps whose messages may be in flight at once
 
 
 class Channel(Protocol):
-    """One rank's end; all ranks take as many parts out of theirs, and close it then."""
+    """One rank's end; all ranks receive the same number of parts and then close their ends."""
 
     def receive(self) -> Part | None:
-        """This rank's next part; None at the end.
+        """Return this rank's next part; None at the end.
 
         Raises:
-            RuntimeError: rank 0 could not read on; there, its own error.
+            RuntimeError: rank 0 could not read; rank 0 itself raises the original error.
         """
         ...
 
     def close(self) -> None:
-        """Wait for what is under way."""
+        """Wait for the messages in flight."""
         ...
 
 
 class Sender:
-    """Rank 0's end. If it cannot read on, the others hear of it, and do not wait for ever."""
+    """Rank 0's end; if rank 0 cannot read, it tells the others, which would wait otherwise."""
 
     def __init__(self, steps: Iterator[Step]) -> None:
-        """Args: steps: what it reads."""
+        """Read the first step and begin to send it.
+
+        Args:
+            steps: the steps that rank 0 reads.
+        """
         self._steps = steps
         self._error: Exception | None = None
         self._others = range(1, distributed.get_world_size())
-        self._ready = dict.fromkeys(self._others, _FIRST)  # bytes, of each receiver
+        self._ready = dict.fromkeys(self._others, _FIRST)  # bytes of each rank's buffer
         self._buffers = [messages.Buffer() for _ in range(_TURNS * len(self._others))]
-        self._works: list[list[Any]] = [[] for _ in range(_TURNS)]  # the oldest first
+        self._works: list[list[Any]] = [[] for _ in range(_TURNS)]  # of each step, oldest first
         self._is_over = False
         self._next = self._read()
         with Collective("dispatch"):
@@ -55,7 +59,7 @@ class Sender:
     def _read(self) -> Step | None:
         try:
             return next(self._steps, None)
-        except Exception as error:  # noqa: BLE001  # raised again, when the others know
+        except Exception as error:  # noqa: BLE001  # `receive` raises it again
             self._error = error
             return None
 
@@ -67,7 +71,7 @@ class Sender:
         self._is_over = step is None or step.is_last
         if not self._is_over:
             self._next = self._read()
-        with Collective("dispatch"):  # as often as the others
+        with Collective("dispatch"):  # all ranks must enter this equally often
             if not self._is_over:
                 self._send()
         if error is not None:
@@ -75,7 +79,7 @@ class Sender:
         return None if step is None else messages.own_part(step)
 
     def _send(self) -> None:
-        """Have the next step's messages under way; the buffers of one before are used again."""
+        """Begin to send the next step's messages, and reuse the buffers of an earlier step."""
         _wait(self._works.pop(0))
         self._works.append([])
         for rank, message in zip(self._others, self._messages(), strict=True):
@@ -84,7 +88,7 @@ class Sender:
             self._ready[rank] = len(message)
 
     def _messages(self) -> list[torch.Tensor]:
-        """One for each other rank: its part, or that there is none."""
+        """Return a message for each other rank, which contains its part or says there is none."""
         if self._next is not None:
             count = len(self._others)
             buffers, self._buffers = self._buffers[:count], self._buffers[count:]
@@ -106,10 +110,10 @@ class Sender:
 
 
 class Receiver:
-    """The end of any other rank."""
+    """The end of any rank other than 0."""
 
     def __init__(self) -> None:
-        """Be ready for the first message."""
+        """Begin to receive the first message."""
         self._buffer: torch.Tensor | None = None
         self._work: Any = None
         with Collective("dispatch"):
@@ -127,7 +131,7 @@ class Receiver:
             message = self._received()
         length = messages.length(message)
         if length == READING_FAILED:
-            sentence = "rank 0 could not read its data loader: its own log says why"
+            sentence = "rank 0 could not read its data loader: see the log of rank 0"
             raise RuntimeError(sentence)
         if not length:
             return None
@@ -137,7 +141,7 @@ class Receiver:
         return part
 
     def _received(self) -> torch.Tensor:
-        """The message that is under way, whole."""
+        """Wait for the message in flight and return it, including a second piece."""
         buffer, self._buffer = self._buffer, None
         assert buffer is not None  # noqa: S101  # for mypy
         _wait([self._work])
@@ -163,5 +167,5 @@ def _wait(works: list[Any]) -> None:
 
 
 def _pieces(message: torch.Tensor, ready: int) -> list[torch.Tensor]:
-    """What goes into the receiver's buffer, and what does not."""
+    """Split a message into the piece that fits in the receiver's buffer, and the rest."""
     return [message[:ready], message[ready:]] if len(message) > ready else [message]

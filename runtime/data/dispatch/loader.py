@@ -1,6 +1,6 @@
-"""A data loader that only rank 0 reads; every other rank is sent its own part, and no other.
+"""A data loader that only rank 0 reads; every other rank receives only its own part.
 
-A step is one message to each rank. It is on its way while the step before it is computed.
+Each step is one message to each rank, which is sent while the step before is computed.
 """
 
 from collections import deque
@@ -27,7 +27,7 @@ from runtime.world.state import PartialState
 
 
 class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
-    """A data loader that rank 0 reads for all."""
+    """A data loader whose batches rank 0 reads and divides among all ranks."""
 
     def __init__(
         self,
@@ -42,19 +42,21 @@ class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
         iteration: int = 0,
         **kwargs: Any,
     ) -> None:
-        """Make a data loader.
+        """Create a data loader.
 
         Args:
-            dataset: the script's.
-            split_batches: divide each batch among the ranks, rather than give one to each.
-            skip_batches: what each pass leaves out at its beginning.
-            use_stateful_dataloader: accepted; each loader has its state.
-            _drop_last: leave out what is not a whole batch for each rank.
-            _non_blocking: copy to the device without waiting.
-            slice_fn: how a batch is divided; takes it, a slice, `process_index`, `num_processes`.
-            torch_device_mesh: accepted.
-            iteration: the first epoch's number.
-            **kwargs: for torch's DataLoader.
+            dataset: the script's dataset.
+            split_batches: whether each batch is divided among the ranks; otherwise rank 0 reads a
+                batch for each rank.
+            skip_batches: the number of batches to skip at the beginning of each pass.
+            use_stateful_dataloader: accepted for compatibility; every prepared loader is stateful.
+            _drop_last: whether to drop the last step if there is not a batch for each rank.
+            _non_blocking: whether batches are copied to the device without waiting.
+            slice_fn: the function that divides a batch; its arguments are the batch, a slice,
+                `process_index` and `num_processes`.
+            torch_device_mesh: accepted for compatibility and ignored.
+            iteration: the number of the first epoch.
+            **kwargs: the other arguments of torch's DataLoader.
         """
         super().__init__(dataset, use_stateful_dataloader, **kwargs)
         self.split_batches = split_batches
@@ -63,19 +65,19 @@ class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
         self._non_blocking = _non_blocking
         self.slice_fn = slice_fn or slice_tensors
         self.iteration = iteration
-        self._read: deque[Progress] = deque()  # how far, behind each step that is not given yet
-        self._head: list[Any] = []  # the epoch's first batches, if they had to be read before
+        self._read: deque[Progress] = deque()  # the progress after each step not yielded yet
+        self._head: list[Any] = []  # the epoch's first batches, if `_seek` has read them
         self.state = PartialState()
         self.gradient_state = GradientState()
 
     @property
     def total_batch_size(self) -> int:
-        """Samples of all processes in one step."""
+        """The number of samples of all processes in one step."""
         return self._unit * self.width
 
     @property
     def width(self) -> int:
-        """Batches that are read for one step."""
+        """The number of batches that rank 0 reads for one step."""
         return 1 if self.split_batches else self.state.num_processes
 
     def __len__(self) -> int:
@@ -100,7 +102,7 @@ class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
             self.end()
 
     def _parts(self) -> Iterator[Part]:
-        """This rank's, one after the other."""
+        """Yield this rank's part of each step."""
         if self.state.num_processes == 1:
             yield from (Part(one.parts[0], one.real, 0, one.is_last) for one in self._steps())
             return
@@ -117,7 +119,7 @@ class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
             channel.close()
 
     def _steps(self) -> Iterator[Step]:
-        """What rank 0 reads, a group of batches at a time and one ahead."""
+        """Read the steps, one step ahead to know which one is the last."""
         self._read.clear()
         groups = self._groups(self._started())
         group = next(groups, [])
@@ -132,8 +134,8 @@ class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
             group = following
 
     def _groups(self, batches: Iterator[Any]) -> Iterator[list[Any]]:
-        """The batches of each step."""
-        reading = Progress.of(self._progress.state_dict())  # a step or two ahead of what is given
+        """Yield the batches of each step."""
+        reading = Progress.of(self._progress.state_dict())  # one or two steps ahead of the yielded
         while group := list(islice(batches, self.width)):
             if self._drop_last and len(group) < self.width:
                 return
@@ -142,7 +144,12 @@ class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
             yield contents
 
     def _first(self, read: list[Any]) -> First:
-        """The batches of the epoch's first step: `read`, if this pass has begun there."""
+        """Return a function that returns the batches of the epoch's first step.
+
+        Args:
+            read: the first batches of this pass, which are those of the epoch if the pass begins
+                with it, or if they cannot be read again.
+        """
         if self._head or not self._samples or self._has_one_state:
             head = self._head or read
             return lambda: head
@@ -159,19 +166,22 @@ class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
 
     @property
     def _has_one_state(self) -> bool:
-        """Whether to read its beginning moves the dataset, until it is told where to go on."""
+        """Whether reading the epoch's first batches changes the state of the dataset.
+
+        The dataset must then be read before its saved state is loaded.
+        """
         has_state = self._is_stream and hasattr(self.dataset, "load_state_dict")
         return has_state and not self.num_workers
 
     def _read_again(self) -> list[Any]:
-        """The epoch's first batches; this pass and all random generators stay where they are."""
+        """Read the epoch's first batches again, without effect on this pass or on generators."""
         with kept_random_states(), self._at_beginning():
             batches = islice(self._get_iterator(), self.width)
             return [one.content if isinstance(one, Given) else one for one in batches]
 
     @contextmanager
     def _at_beginning(self) -> Iterator[None]:
-        """Within, torch's loader begins with the epoch, and its workers with the same seed."""
+        """Let torch's loader begin at the start of the epoch, with the same workers' seed."""
         generator: Any = self.generator
         indices: Any = self._indices
         if isinstance(self.dataset, IterableDatasetShard):

@@ -1,6 +1,6 @@
-"""What a dispatcher sends: one message for each rank and step, with nothing that is not its own.
+"""The messages of a dispatcher: one for each rank and step, which contains only that rank's part.
 
-A message is its length, the structure of the part, and its tensors side by side.
+A message consists of its length, the structure of the part, and the tensors one after the other.
 """
 
 import struct
@@ -26,26 +26,41 @@ from runtime.collectives.packing import aligned, starts_of
 from runtime.data import samples
 from runtime.data.dispatch import wire
 
-READING_FAILED = -1  # in place of a message's length; 0: there is no part
-_LENGTHS = struct.Struct("qq")  # of the message and of its header
-_PREFIX = _LENGTHS.size  # bytes, a multiple of the alignment
+READING_FAILED = -1  # instead of a message's length; a length of 0 means that there is no part
+_LENGTHS = struct.Struct("qq")  # the lengths of the message and of its header
+_PREFIX = _LENGTHS.size  # bytes; a multiple of the alignment
 SliceFn = Callable[..., Any]
-First = Callable[[], list[Any]]  # the batches of the first step; called where one is to be filled
+First = Callable[[], list[Any]]  # returns the batches of the first step, which fill the last one
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What rank 0 has read for one step: a part for each rank."""
+    """The parts of all ranks for one step, which rank 0 has read.
+
+    Attributes:
+        parts: the batch of each rank, in order of rank.
+        is_last: whether this is the last step of the epoch.
+        real: the number of samples without those that were added to fill the step; None if they
+            cannot be counted.
+        padding_ranks: the number of ranks at the end whose part is a copy of another rank's part.
+    """
 
     parts: list[Any]
     is_last: bool
-    real: int | None  # samples; None: they cannot be counted
-    padding_ranks: int = 0  # how many of the last ranks have a part that another one has, too
+    real: int | None
+    padding_ranks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one rank has received."""
+    """The part of a step that one rank has received.
+
+    Attributes:
+        batch: the batch of this rank.
+        real: see `Step`.
+        padding_ranks: see `Step`.
+        is_last: see `Step`.
+    """
 
     batch: Any
     real: int | None
@@ -61,18 +76,19 @@ def by_batches(
     is_last: bool,
     slice_fn: SliceFn = slice_tensors,
 ) -> Step:
-    """Divide as many batches as there are ranks; at the end there may be fewer.
+    """Divide a step that has one batch for each rank, or fewer at the end.
 
-    Batches of one size go to a rank each, whatever they are made of. Else their samples are put
-    together and divided evenly; if they cannot be put together, batches go to the ranks as they
-    are, and the first step's again to ranks without one.
+    If all batches have the same size, each rank gets one. Otherwise the batches are concatenated
+    and the samples are divided evenly. If they cannot be concatenated, each rank gets one batch,
+    and ranks without one get batches of the first step.
 
     Args:
-        batches: read for this step.
-        world_size: ranks.
-        first: the batches of the first step, which fill the last one.
-        is_last: whether this is the last one.
-        slice_fn: takes a batch, a slice, a rank and the world's size.
+        batches: the batches that were read for this step.
+        world_size: the number of ranks.
+        first: returns the batches of the first step, which fill the last one.
+        is_last: whether this is the last step.
+        slice_fn: slices a batch; its arguments are the batch, a slice, `process_index` and
+            `num_processes`.
     """
     is_own = slice_fn is not slice_tensors
     sizes = {_samples(batch) for batch in batches}
@@ -95,18 +111,25 @@ def by_samples(
     is_last: bool,
     slice_fn: SliceFn = slice_tensors,
 ) -> Step:
-    """Put batches together and divide their samples; the last ones are filled to be even.
+    """Concatenate the batches of a step and divide the samples; the last step is filled evenly.
+
+    Args:
+        batches: the batches that were read for this step.
+        world_size: the number of ranks.
+        first: returns the batches of the first step, which fill the last one.
+        is_last: whether this is the last step.
+        slice_fn: slices a batch; see `by_batches`.
 
     Raises:
-        RuntimeError: tensors of shapes that do not go together.
-        TypeError: batches of something else than tensors.
+        RuntimeError: the shapes of the tensors do not match.
+        TypeError: the batches contain something that is neither a tensor nor a list of samples.
     """
     whole = samples.together(batches, [samples.count(batch) for batch in batches])
     return _divided(whole, world_size, first, is_last=is_last, slice_fn=slice_fn)
 
 
 def _samples(batch: Any) -> int | None:
-    """The length that all tensors of a batch have; None if it is made of anything else."""
+    """Return the common length of a batch's tensors; None if lengths differ or there are others."""
     lengths = {
         leaf.shape[0] if isinstance(leaf, torch.Tensor) and leaf.dim() else None
         for leaf in leaves(batch)
@@ -115,7 +138,7 @@ def _samples(batch: Any) -> int | None:
 
 
 def _joined(batches: list[Any]) -> Any:
-    """Batches put together; None if they do not go together."""
+    """Concatenate batches; return None if that is not possible."""
     if len({len(leaves(batch)) for batch in batches}) > 1:
         return None
     try:
@@ -126,7 +149,7 @@ def _joined(batches: list[Any]) -> Any:
 
 
 def _can_be_even(whole: Any, world_size: int, first: First) -> bool:
-    """Whether all ranks can have as many samples of this step as each other."""
+    """Whether this step can be divided into equal parts, after filling it if necessary."""
     return not find_batch_size(whole) % world_size or _joined([whole, *first()]) is not None
 
 
@@ -150,7 +173,7 @@ def _divided(
 
 
 def _filled(whole: Any, real: int, world_size: int, first: list[Any]) -> Any:
-    """A batch with as many of the first step's samples behind it as all ranks may need."""
+    """Append as many samples of the first step to a batch as all ranks may need."""
     head = samples.together(first, [samples.count(batch) for batch in first])
     there = samples.count(head)
     head = samples.some(head, slice(0, world_size), there)
@@ -159,7 +182,7 @@ def _filled(whole: Any, real: int, world_size: int, first: list[Any]) -> Any:
 
 
 def own_part(step: Step) -> Part:
-    """Rank 0's, whose tensors nobody else has."""
+    """Return rank 0's part of a step, with its own copies of the tensors."""
     batch = map_tensors(_copied, step.parts[0])
     return Part(batch, step.real, step.padding_ranks, step.is_last)
 
@@ -170,14 +193,19 @@ def _copied(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class Buffer:
-    """Memory for one message, and then for another one."""
+    """Memory that is reused for one message after another."""
 
     def __init__(self) -> None:
-        """It is made when it is known how much is needed."""
+        """Allocate nothing yet: the length is only known with the first message."""
         self._bytes = bytearray()
 
     def filled(self, part: Any, step: Step) -> torch.Tensor:
-        """The message of one rank: uint8 (bytes,); it is lost when the next one is made."""
+        """Return one rank's message, as uint8 (bytes,); the next call overwrites it.
+
+        Args:
+            part: the part of that rank.
+            step: the step that the part belongs to.
+        """
         structure = get_data_structure(part)
         header = wire.encoded((structure, step.real, step.padding_ranks, step.is_last))
         tensors = [leaf for leaf in leaves(part) if isinstance(leaf, torch.Tensor)]
@@ -186,7 +214,7 @@ class Buffer:
         if length > len(self._bytes):
             self._bytes = bytearray(length)
             self._memory = torch.frombuffer(self._bytes, dtype=torch.uint8)
-        # In Python, which is faster here than many small tensors.
+        # Assigning Python bytes is faster than creating small tensors.
         self._bytes[: _PREFIX + len(header)] = _LENGTHS.pack(length, len(header)) + header
         for start, tensor in zip(starts, tensors, strict=False):
             _view(self._memory, start, tensor).copy_(tensor.detach())
@@ -194,18 +222,22 @@ class Buffer:
 
 
 def without_part(*, failed: bool) -> torch.Tensor:
-    """A message that says that rank 0 has read nothing, or that it could not read."""
+    """Return a message without a part.
+
+    Args:
+        failed: whether rank 0 could not read; otherwise the epoch has ended.
+    """
     said = _LENGTHS.pack(READING_FAILED if failed else 0, 0)
     return torch.frombuffer(bytearray(said), dtype=torch.uint8)
 
 
 def length(message: torch.Tensor) -> int:
-    """Bytes of a message, as its beginning says."""
+    """Return the length of a message in bytes, which its prefix contains."""
     return int(message[:_PREFIX].view(torch.int64)[0])
 
 
 def decoded(message: torch.Tensor) -> Part:
-    """What a message says; its tensors are views of it."""
+    """Return the part that a message contains; its tensors are views of the message."""
     header_bytes = int(message[:_PREFIX].view(torch.int64)[1])
     header = message[_PREFIX : _PREFIX + header_bytes]
     structure, real, padding_ranks, is_last = wire.decoded(bytes(header.tolist()))
@@ -222,11 +254,11 @@ def decoded(message: torch.Tensor) -> Part:
 
 
 def _view(message: torch.Tensor, start: int, like: Any) -> torch.Tensor:
-    """The bytes of a message from `start` on as a tensor, of the shape and dtype of another."""
+    """Return the bytes from `start` on as a tensor of the shape and dtype of another one."""
     bytes_ = like.shape.numel() * like.dtype.itemsize
     return message[start : start + bytes_].view(like.dtype).view(like.shape)
 
 
 def _start(header_bytes: int) -> int:
-    """Where the tensors begin."""
+    """Return the offset in bytes of the first tensor in a message."""
     return _PREFIX + aligned(header_bytes)

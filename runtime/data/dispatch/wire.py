@@ -1,7 +1,7 @@
-"""The structure of a batch as bytes: JSON for plain values and tensors, a pickle for anything else.
+"""Encode the structure of a batch: plain values and tensors as JSON, anything else as a pickle.
 
-JSON makes nothing but values, whoever has sent it. A pickle does what its sender wants; one is made
-only where a batch has objects of other types, such as a script's own or numpy's.
+Decoding JSON is safe, whoever the sender is. Loading a pickle can run the sender's code, so it is
+only used if a batch contains objects of other types, for example of a script's or numpy's classes.
 """
 
 import json
@@ -21,29 +21,29 @@ _DTYPES = {str(one): one for one in vars(torch).values() if isinstance(one, torc
 
 
 def encoded(structure: Any) -> bytes:
-    """A structure, with a TensorInformation for each tensor, as bytes."""
+    """Return a structure, which has a TensorInformation for each tensor, as bytes."""
     try:
         return _JSON + json.dumps(_plain(structure)).encode()
-    except (TypeError, ValueError):  # another type; or an int that is too long for a text
+    except (TypeError, ValueError):  # another type, or an int with too many digits
         return _PICKLE + pickle.dumps(structure)
 
 
 def decoded(content: bytes) -> Any:
-    """The structure.
+    """Return the structure that `encoded` has encoded.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the bytes are not a structure.
     """
     if content[:1] == _PICKLE:
-        return pickle.loads(content[1:])  # noqa: S301  # see above
+        return pickle.loads(content[1:])  # noqa: S301  # see the module's docstring
     return _value(json.loads(content[1:]))
 
 
 def _plain(one: Any) -> Any:
-    """What JSON has: values as they are, and everything else as a list that begins with its kind.
+    """Return a value for JSON: a plain value itself, or a list that begins with a type's name.
 
     Raises:
-        TypeError: it has objects of other types.
+        TypeError: the value contains objects of other types.
     """
     kind = type(one)
     if one is None or kind in {bool, int, float, str}:
@@ -84,7 +84,7 @@ def _value(one: Any) -> Any:
         return one
     kind, *parts = one
     if kind not in _VALUES:
-        sentence = f"a batch must have values of a known kind, and has {kind!r:.80}"
+        sentence = f"a batch must contain values of known types, got {kind!r:.80}"
         raise ValueError(sentence)
     return _VALUES[kind](parts)
 
@@ -108,23 +108,23 @@ _VALUES: Mapping[str, Callable[[list[Any]], Any]] = {
 
 
 def _namedtuple(module: str, name: str) -> Any:
-    """A class by its name, which must be one of namedtuples.
+    """Return a namedtuple class by its name; no module is imported for a message.
 
     Raises:
-        ValueError: it is not, or was not imported here; nothing is imported for a message.
+        ValueError: the class is not a namedtuple, or this process has not imported its module.
     """
     kind = _named(module, name)
     if not (isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")):
         sentence = (
-            f"a batch has a namedtuple {module}.{name}, and this process has no such class: import "
-            "it in the script, on all ranks"
+            f"a batch contains a namedtuple {module}.{name}, but this process has no such class: "
+            "import it in the script on all ranks"
         )
         raise ValueError(sentence)
     return kind
 
 
 def _named(module: str, name: str) -> Any:
-    """What an imported module has by a name; None if there is nothing."""
+    """Return an attribute of an imported module by its dotted name; None if there is none."""
     try:
         return recursive_getattr(sys.modules[module], name)
     except (KeyError, AttributeError):
