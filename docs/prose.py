@@ -1,4 +1,4 @@
-"""Docstrings, in Google's form, as Markdown."""
+"""Converts docstrings in Google's style to Markdown."""
 
 import re
 import textwrap
@@ -9,25 +9,40 @@ _SECTION = re.compile(rf"^({'|'.join(TITLES)}):(.*)$")
 _ITEM = re.compile(r"^(\*{0,2}[\w., ]+?): (.*)$")
 
 
-def markdown(docstring: str) -> str:
-    """A docstring's paragraphs, examples and sections."""
-    return "\n\n".join(block for section in _sections(docstring) for block in _blocks(*section))
+def markdown(docstring: str, *, without: str = "") -> str:
+    """Return a docstring's paragraphs, examples and sections as Markdown.
+
+    Args:
+        docstring: the docstring.
+        without: the title of a section to leave out.
+    """
+    sections = (one for one in _sections(docstring) if not without or one[0] != without)
+    return "\n\n".join(block for section in sections for block in _blocks(*section))
 
 
 def summary(docstring: str) -> str:
-    """Its first paragraph, on one line."""
+    """Return the first paragraph of a docstring, on one line."""
     return " ".join(docstring.split("\n\n", maxsplit=1)[0].split())
 
 
 def arguments(docstring: str) -> dict[str, str]:
-    """What a docstring says of each argument; one line may name several."""
-    found = (text for title, text in _sections(docstring) if title == "Args")
+    """Return the description of each argument; one line may describe several arguments."""
+    return _described(docstring, "Args")
+
+
+def attributes(docstring: str) -> dict[str, str]:
+    """Return the description of each attribute; one line may describe several attributes."""
+    return _described(docstring, "Attributes")
+
+
+def _described(docstring: str, wanted: str) -> dict[str, str]:
+    found = (text for title, text in _sections(docstring) if title == wanted)
     pairs = [pair for text in found for pair in _items(_body(text))]
     return {name: said for names, said in pairs if names for name in names.split(", ")}
 
 
 def _sections(docstring: str) -> Iterator[tuple[str, str]]:
-    """Title and text, the introduction first, which has no title."""
+    """Yield the title and the text of each section; the title of the introduction is empty."""
     title, lines = "", list[str]()
     for line in docstring.splitlines():
         found = _SECTION.match(line)
@@ -55,7 +70,7 @@ def _blocks(title: str, text: str) -> Iterator[str]:
 
 
 def _body(text: str) -> str:
-    """A section's text; one that stands on the title's own line may name several things."""
+    """Return the text of a section; on the line of the title, items are separated by `; `."""
     first, _, rest = text.partition("\n")
     if first.strip():
         return re.sub(r"; (?=\w+: )", "\n", " ".join(text.split()))
@@ -71,7 +86,7 @@ def _paragraph(text: str) -> str:
 
 
 def _items(text: str) -> Iterator[tuple[str, str]]:
-    """Name and explanation of each; what has no name is a sentence of its own."""
+    """Yield the name and the description of each item; the name of a plain sentence is empty."""
     gathered: list[str] = []
     for line in text.splitlines():
         if gathered and not line.startswith(" "):

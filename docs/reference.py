@@ -1,7 +1,7 @@
-"""`python -m docs.reference`: write docs/api: the resource, and each room of the runtime's surface.
+"""`python -m docs.reference`: writes docs/api, the reference of the resource and of the runtime.
 
-Signatures and docstrings come from the source. A module that no page names has its place on the
-last one, so that a new one is never left out.
+Signatures and docstrings are read from the source. A module that no page names is shown on the last
+page, so that no module is missing.
 """
 
 import ast
@@ -15,14 +15,14 @@ from docs.source import Definition, Module, find, lineage, module, surface
 
 FOLDER = Path(__file__).with_name("api")
 OTHERS = "more"
-PAGES: dict[str, tuple[str, tuple[str, ...]]] = {  # name -> what it is about, modules in order
-    "accelerator": ("What a script calls.", ("accelerator",)),
+PAGES: dict[str, tuple[str, tuple[str, ...]]] = {  # name -> description, modules in order
+    "accelerator": ("The object through which a script uses the library.", ("accelerator",)),
     "state": (
-        "The process, its world, and the accumulation that is under way.",
+        "Rank and world size of a process, its device, and the state of gradient accumulation.",
         ("world.state", "world.gradient_state", "world.contract", "errors"),
     ),
     "data_loader": (
-        "From the script's data loader to this process' own.",
+        "Prepared data loaders, which give each process its own batches.",
         tuple(
             f"data.{name}"
             for name in (
@@ -31,38 +31,38 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {  # name -> what it is about, m
             )
         ),
     ),
-    "optimizer": ("What an optimizer becomes.", ("optim.optimizer",)),
-    "scheduler": ("What a scheduler becomes.", ("optim.scheduler",)),
+    "optimizer": ("Prepared optimizers.", ("optim.optimizer",)),
+    "scheduler": ("Prepared schedulers.", ("optim.scheduler",)),
     "checkpointing": (
-        "What a checkpoint has in it. Scripts call `Accelerator.save_state` and `load_state`.",
+        "The contents of a checkpoint. Scripts call `Accelerator.save_state` and `load_state`.",
         ("checkpoint.contents",),
     ),
     "sharding": (
-        "Models of which each process has a part.",
+        "Models that are sharded over the processes.",
         ("*fsdp*", "*sharded*", "checkpoint.merging", "parallel.mesh", "sharding"),
     ),
     "operations": (
-        "What processes do together, and what is done to nested tensors.",
+        "Collectives, and operations on nested tensors.",
         (
             *("collectives.tensors", "collectives.objects", "data.rng", "collectives.nested"),
             *("parallel.precision", "collectives.debug"),
         ),
     ),
-    "launch": ("Ways to start.", ("launchers",)),
-    "tracking": ("Metrics and messages.", ("trackers.*", "world.log")),
+    "launch": ("Starting training processes.", ("launchers",)),
+    "tracking": ("Experiment trackers and loggers.", ("trackers.*", "world.log")),
     "configuration": (
-        "What a script passes to the Accelerator, and what the environment says instead.",
+        "The settings of the Accelerator, and the environment variables of their defaults.",
         ("config.plugins", "config.handlers", "parallel.compile", "config.enums"),
     ),
     OTHERS: (
-        "Memory, models, versions, variables.",
+        "Memory, models, versions and other helpers.",
         ("local_sgd", "utils.memory", "parallel.wrap"),
     ),
 }
 
 
 def pages() -> dict[str, str]:
-    """The text of each page that has something on it, by its file's name."""
+    """Return the text of each page that is not empty, by file name."""
     homes: dict[str, list[tuple[Module, Definition, str]]] = {name: [] for name in PAGES}
     for (home, name), package in surface().items():
         homes[_page(home)].append((module(home), module(home).definitions[name], package))
@@ -75,21 +75,28 @@ def pages() -> dict[str, str]:
 
 
 def undocumented() -> list[str]:
-    """Public names, and public methods of public classes, that have no docstring."""
+    """Return the public names, methods and dataclass fields that have no description."""
     missing = []
     for home, name in surface():
         node = module(home).definitions[name]
         inner = _members(module(home), node) if isinstance(node, ast.ClassDef) else []
         own = [(name, node), *((f"{name}.{one.name}", one) for one in inner)]
         missing += [f"{home}.{label}" for label, one in own if ast.get_docstring(one) is None]
+        fields = tables.fields(module(home), node) if isinstance(node, ast.ClassDef) else ()
+        missing += [f"{home}.{name}.{field.strip('`')}" for field, _, text in fields if not text]
     return missing
 
 
 def misnamed() -> list[str]:
-    """Arguments that a docstring explains and its function does not have."""
+    """Return the arguments and fields that a docstring describes, but that do not exist."""
     wrong = []
     for home, name in surface():
-        for one in _functions(module(home), module(home).definitions[name]):
+        node = module(home).definitions[name]
+        if isinstance(node, ast.ClassDef) and tables.is_dataclass(node):
+            known = {field.strip("`") for field, *_ in tables.fields(module(home), node)}
+            unknown = prose.attributes(_docstring(node)).keys() - known
+            wrong += [f"{home}.{name}: {attribute}" for attribute in unknown]
+        for one in _functions(module(home), node):
             explained = prose.arguments(_docstring(one)).keys()
             if one.args.vararg is None and one.args.kwarg is None:
                 unknown = explained - signature.names(one.args)
@@ -139,7 +146,7 @@ def _class(home: Module, node: ast.ClassDef) -> Iterator[str]:
     made = _made_by(home, node)
     if made is not None:
         yield _code(signature.signature(node.name, made, drop_first=True))
-    yield _text(node)
+    yield prose.markdown(_docstring(node), without="Attributes" if fields else "")
     if made is not None and ast.get_docstring(made) is not None:
         yield _text(made)
     if _is_enum(home, node):
@@ -164,7 +171,7 @@ def _class(home: Module, node: ast.ClassDef) -> Iterator[str]:
 
 
 def _text(node: Definition) -> str:
-    """A docstring; one that only names another function's shows that one's."""
+    """Return a docstring as Markdown; `See ...` is replaced by the docstring that it refers to."""
     return prose.markdown(_docstring(node))
 
 
@@ -176,7 +183,7 @@ def _docstring(node: Definition) -> str:
 
 
 def _members(home: Module, node: ast.ClassDef) -> list[ast.FunctionDef]:
-    """Public methods and properties, inherited ones too; each once, by the nearest class."""
+    """Return the public methods and properties, including inherited ones."""
     classes = [node] if _is_enum(home, node) else [one for _, one in lineage(home, node)]
     found: dict[str, ast.FunctionDef] = {}
     for inner in (inner for one in classes for inner in one.body):
@@ -186,7 +193,7 @@ def _members(home: Module, node: ast.ClassDef) -> list[ast.FunctionDef]:
 
 
 def _is_shown(member: ast.FunctionDef) -> bool:
-    """Whether a method is public; its overloads are read by type checkers only."""
+    """Whether a method is shown: it is public, and not an overload for type checkers."""
     return not member.name.startswith("_") and not tables.has(member, "overload")
 
 
@@ -216,7 +223,7 @@ def _code(text: str) -> str:
 
 
 def main() -> None:
-    """Write all pages, and remove those that are no more."""
+    """Write all pages, and remove those that no longer exist."""
     FOLDER.mkdir(exist_ok=True)
     texts = pages()
     for old in FOLDER.glob("*.md"):

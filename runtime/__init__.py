@@ -1,7 +1,7 @@
-"""The in-pod library of AcceleratedJob: `prepare` makes a training script distributed.
+"""The in-pod library of AcceleratedJob: makes a training script distributed.
 
-A script written for Hugging Face Accelerate moves by changing `accelerate` to `runtime` in its
-imports. Importing this package imports no torch: that happens when a name that needs it is used.
+A script that uses Hugging Face Accelerate needs `runtime` instead of `accelerate` in its imports.
+Importing this package does not import torch; the first use of a name that needs it does.
 """
 
 import importlib
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {  # name -> the module that has it, and that imports torch
+_HOMES = {  # name -> its module, which imports torch
     "Accelerator": "accelerator",
     "AcceleratorState": "world.state",
     "AutocastKwargs": "config.handlers",
@@ -61,7 +61,7 @@ _HOMES = {  # name -> the module that has it, and that imports torch
     "synchronize_rng_states": "data.rng",
 }
 
-_ROOMS = (  # that are there after `import runtime`, as Accelerate's are
+_ROOMS = (  # modules that are attributes after `import runtime`, as in Accelerate
     *("accelerator", "big_modeling", "checkpointing", "data_loader", "hooks", "launchers"),
     *("local_sgd", "logging", "optimizer", "parallelism_config", "scheduler", "state", "tracking"),
     "utils",
@@ -98,7 +98,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name's module when the name is first used (PEP 562)."""
+    """Import the module of a name when the name is first used (PEP 562)."""
     if name in left_out.NAMES:
         value: Any = left_out.stand_in(name)
     elif name in _HOMES:

@@ -68,7 +68,7 @@ Objects = TypeVarTuple("Objects")
 Loader = TypeVar("Loader", bound=DataLoader[Any])
 Model = TypeVar("Model", bound=nn.Module)
 
-_ALONE = contextlib.nullcontext()  # in the place of a collective
+_ALONE = contextlib.nullcontext()  # replaces a Collective if there is one process
 _NOT_REPLICATED = (  # kinds of world in which `multi_device` is False
     *(DistributedType.NO, DistributedType.MULTI_CPU),
     *(DistributedType.FSDP, DistributedType.XLA),
@@ -79,14 +79,14 @@ class Accelerator:
     """Prepares a script's objects for the processes that train together.
 
     Attributes:
-        state: the state of this process and what the first Accelerator was asked for.
+        state: the state of this process, with the settings of the first Accelerator.
         gradient_state: whether gradients are synchronized, and the active data loader.
         device_placement: whether models and batches are moved to this process' device.
         dataloader_config: how data loaders are prepared.
         rng_types: the random generators that are synchronized at the start of each epoch.
         step_scheduler_with_optimizer: whether schedulers step with their optimizers.
         scaler: the gradient scaler; None unless the precision is `fp16`.
-        log_with: the trackers that were asked for and are installed.
+        log_with: the requested trackers whose packages are installed.
         autocast_handler: the arguments of torch.autocast.
         ddp_handler: the arguments of DistributedDataParallel.
         scaler_handler: the arguments of the gradient scaler.
@@ -118,7 +118,7 @@ class Accelerator:
         deepspeed_plugins: Any = None,
         parallelism_config: ParallelismConfig | None = None,
     ) -> None:
-        """Join the world. The environment of the job decides what is left at its default here.
+        """Join the world. The environment of the job replaces the defaults of the arguments.
 
         Args:
             device_placement: whether models and batches are moved to this process' device.
@@ -143,7 +143,7 @@ class Accelerator:
             dynamo_backend: the backend of torch.compile.
             dynamo_plugin: how models are compiled, in detail.
             deepspeed_plugins: not supported.
-            parallelism_config: how many copies of a model there are, in how many shards each.
+            parallelism_config: the number of replicas of a model, and of the shards of each.
 
         Raises:
             WorldError: the environment does not describe a world, or it cannot be joined.
@@ -278,38 +278,60 @@ class Accelerator:
         self._process.wait_for_everyone()
 
     def on_main_process(self, function: Function | None = None) -> Function:
-        """Decorate a function that runs on the main process only; elsewhere it returns None."""
+        """Decorate a function that runs on the main process only; elsewhere it returns None.
+
+        Args:
+            function: the function.
+        """
         return self._process.on_main_process(function)
 
     def on_local_main_process(self, function: Function | None = None) -> Function:
-        """Decorate a function that runs on the first process of each pod or machine only."""
+        """Decorate a function that runs on the first process of each pod or machine only.
+
+        Args:
+            function: the function.
+        """
         return self._process.on_local_main_process(function)
 
     def on_last_process(self, function: Function) -> Function:
-        """Decorate a function that runs on the process with the highest rank only."""
+        """Decorate a function that runs on the process with the highest rank only.
+
+        Args:
+            function: the function.
+        """
         return self._process.on_last_process(function)
 
     def on_process(
         self, function: Function | None = None, process_index: int | None = None
     ) -> Function:
-        """Decorate a function that runs on the process with one rank only."""
+        """Decorate a function that runs on the process with one rank only.
+
+        Args:
+            function: the function; None in `@accelerator.on_process(process_index=1)`.
+            process_index: the rank.
+        """
         return self._process.on_process(function, process_index)
 
     def on_local_process(
         self, function: Function | None = None, local_process_index: int | None = None
     ) -> Function:
-        """Decorate a function that runs on the process with one local rank only."""
+        """Decorate a function that runs on the process with one local rank only.
+
+        Args:
+            function: the function; None in `@accelerator.on_local_process(local_process_index=1)`.
+            local_process_index: the local rank.
+        """
         return self._process.on_local_process(function, local_process_index)
 
     @contextlib.contextmanager
     def main_process_first(self) -> Iterator[None]:
-        """Let the main process run the block before the others."""
+        """Let the main process run the body of the context before the others."""
         with self._process.main_process_first():
             yield
 
     @contextlib.contextmanager
     def local_main_process_first(self) -> Iterator[None]:
-        """Let the first process of each pod or machine run the block before its others."""
+        """Let the first process of each pod or machine run the body before its others."""
         with self._process.local_main_process_first():
             yield
 
@@ -317,7 +339,7 @@ class Accelerator:
     def split_between_processes(self, inputs: Any, apply_padding: bool = False) -> Iterator[Any]:
         """Give each process its share of some inputs.
 
-        If the length cannot be divided evenly, the first processes have one element more.
+        If the length cannot be divided evenly, the first processes get one element more.
 
         Args:
             inputs: a list, tensor, array or dataset, or a mapping of these; the same on all
@@ -335,7 +357,7 @@ class Accelerator:
         """Print on the first process of each pod or machine only."""
         self._process.print(*args, **kwargs)
 
-    # ---- What was asked for
+    # ---- Settings
 
     @property
     def mixed_precision(self) -> str:
@@ -349,7 +371,7 @@ class Accelerator:
 
     @property
     def dispatch_batches(self) -> bool | None:
-        """Whether rank 0 reads the batches for all; None: for iterable datasets."""
+        """Whether rank 0 reads the batches for all processes; None: for iterable datasets only."""
         return self.dataloader_config.dispatch_batches
 
     @property
@@ -409,7 +431,7 @@ class Accelerator:
     def deepspeed_plugin(self) -> None:
         """None: this library does not support DeepSpeed."""
 
-    # ---- How the world is laid out
+    # ---- Layout of the world
 
     @property
     def is_fsdp2(self) -> bool:
@@ -435,12 +457,12 @@ class Accelerator:
 
     @property
     def data_parallel_rank(self) -> int:
-        """The index of the model's copy that this process has a shard of."""
+        """The index of the replica that this process has a shard of."""
         return self._rank_in("dp_replicate")
 
     @property
     def data_parallel_shard_rank(self) -> int:
-        """The index of this process' shard in its copy of the model."""
+        """The index of this process' shard in its replica of the model."""
         return self._rank_in("dp_shard")
 
     @property
@@ -480,7 +502,13 @@ class Accelerator:
         buffer_seq_dims: list[int] | None = None,  # noqa: ARG002
         no_restore_buffers: set[Any] | None = None,  # noqa: ARG002
     ) -> Context:
-        """Return a context that does nothing: this library does not divide sequences."""
+        """Return a context that does nothing: this library does not divide sequences.
+
+        Args:
+            buffers: ignored.
+            buffer_seq_dims: ignored.
+            no_restore_buffers: ignored.
+        """
         return contextlib.nullcontext()
 
     # ---- Prepare
@@ -498,12 +526,12 @@ class Accelerator:
     ) -> Any:
         """Prepare models, optimizers, schedulers and data loaders.
 
-        With several processes, objects that each process would train on its own are an error;
-        with one process, a warning.
+        If an object inside a list, tuple or dict would not be prepared, so that each process would
+        train it separately, this is an error with several processes and a warning with one.
 
         Args:
-            *args: the script's objects, each as an argument of its own. Pass a model before its
-                first backward, and a sharded model together with its optimizer.
+            *args: the script's objects, each as a separate argument. Pass a model before its first
+                backward, and a sharded model together with its optimizer.
             device_placement: for each object, whether it is moved to the device.
 
         Returns:
@@ -534,7 +562,7 @@ class Accelerator:
         return obj
 
     def _options(self) -> Options:
-        """Return the attributes that decide how objects are prepared, as they are now."""
+        """Return the current attributes that decide how objects are prepared."""
         return Options(
             device_placement=self.device_placement,
             rng_types=self.rng_types,
@@ -634,7 +662,11 @@ class Accelerator:
         return wrap.extract_model_from_parallel(model, keep_fp32_wrapper, keep_torch_compile)
 
     def verify_device_map(self, model: nn.Module) -> bool:
-        """Whether Hugging Face's `device_map` has placed a model on several devices."""
+        """Whether Hugging Face's `device_map` has placed a model on several devices.
+
+        Args:
+            model: the model.
+        """
         return has_device_map(model)
 
     def free_memory(self, *objects: Any) -> list[None]:
@@ -717,10 +749,10 @@ class Accelerator:
         return self._accumulation.accumulate(*models)
 
     def backward(self, loss: torch.Tensor, **kwargs: Any) -> None:
-        """Compute gradients; with accumulation, of the share that the loss has in a step.
+        """Compute the gradients of a loss, divided by the number of accumulated batches.
 
-        The gradient of each process is the mean over its own batches, also if it has fewer batches
-        than others.
+        If the end of a data loader cuts an accumulation short, gradients are the mean over the
+        batches that it has; see `GradientAccumulationPlugin.mean_of_last_window`.
 
         Args:
             loss: the loss of one batch, a scalar.
@@ -739,7 +771,11 @@ class Accelerator:
 
     @contextlib.contextmanager
     def no_sync(self, model: nn.Module) -> Iterator[None]:
-        """Do not reduce the gradients of a prepared model inside the context."""
+        """Do not reduce the gradients of a model inside the context.
+
+        Args:
+            model: the prepared model.
+        """
         with containers.container_of(self.state).no_sync(model):
             yield
 
@@ -792,7 +828,14 @@ class Accelerator:
         return norm if full is None else full()
 
     def clip_grad_value_(self, parameters: Any, clip_value: float) -> None:
-        """Limit each gradient element to `[-clip_value, clip_value]`."""
+        """Limit each gradient element to `[-clip_value, clip_value]`.
+
+        As `clip_grad_norm_`, call this where `sync_gradients` is true.
+
+        Args:
+            parameters: a tensor, or an iterable of tensors.
+            clip_value: the largest absolute value of an element, >= 0.
+        """
         nn.utils.clip_grad_value_(self._complete_gradients(parameters), clip_value)
 
     @contextlib.contextmanager
@@ -883,7 +926,7 @@ class Accelerator:
             tensor: a tensor, or a list, tuple or dict of tensors.
             dim: the dimension to pad.
             pad_index: the value to pad with.
-            pad_first: whether to pad at the beginning instead of the end.
+            pad_first: whether to pad at the start instead of the end.
         """
         padded: Object = tensors.pad_across_processes(tensor, dim, pad_index, pad_first)
         return padded
@@ -899,7 +942,7 @@ class Accelerator:
     # ---- Checkpoints
 
     def register_for_checkpointing(self, *objects: Any) -> None:
-        """Save and load the states of these objects with each checkpoint.
+        """Add objects whose states are saved and loaded with each checkpoint.
 
         Args:
             *objects: objects with `state_dict` and `load_state_dict`.
@@ -1143,7 +1186,7 @@ class Accelerator:
     def profile(
         self, profile_handler: ProfileKwargs | None = None
     ) -> Iterator[torch.profiler.profile]:
-        """Profile what runs inside the context; each rank's trace is written, if a folder is set.
+        """Profile the body of the context, and write each rank's trace if a directory is set.
 
         Args:
             profile_handler: replaces the handler that the Accelerator was given.

@@ -1,4 +1,4 @@
-"""Models without memory: made on the meta device, to be filled from a checkpoint or sharded."""
+"""Creates models on the meta device or another device, to load or shard their weights later."""
 
 import contextlib
 import os
@@ -15,10 +15,11 @@ from runtime.config.settings import Settings
 
 @contextlib.contextmanager
 def init_empty_weights(include_buffers: bool | None = None) -> Iterator[None]:
-    """Within, models are made without memory for their parameters.
+    """Create models on the meta device inside the context: their parameters need no memory.
 
     Args:
-        include_buffers: nor for their buffers; by default as ACCELERATE_INIT_INCLUDE_BUFFERS says.
+        include_buffers: whether buffers are on the meta device, too; by default the value of
+            ACCELERATE_INIT_INCLUDE_BUFFERS, or false.
     """
     with init_on_device(torch.device("meta"), include_buffers):
         yield
@@ -26,11 +27,12 @@ def init_empty_weights(include_buffers: bool | None = None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def init_on_device(device: torch.device, include_buffers: bool | None = None) -> Iterator[None]:
-    """Within, models are made on a device.
+    """Create models on a device inside the context.
 
     Args:
-        device: where parameters go.
-        include_buffers: buffers, too; default: as ACCELERATE_INIT_INCLUDE_BUFFERS says.
+        device: the device of the parameters.
+        include_buffers: whether buffers are on that device, too; by default the value of
+            ACCELERATE_INIT_INCLUDE_BUFFERS, or false.
     """
     if include_buffers is None:
         include_buffers = bool(Settings.from_env(os.environ).init_include_buffers)
@@ -52,5 +54,5 @@ def init_on_device(device: torch.device, include_buffers: bool | None = None) ->
         handle.remove()
 
 
-# What places models on several devices is left out.
+# Functions that place a model on several devices are not supported.
 __getattr__ = left_out.stand_ins(__name__, ("init_empty_weights", "init_on_device"))

@@ -1,4 +1,4 @@
-"""`runtime.checkpointing`, as Accelerate's `checkpointing`: the contents of a checkpoint."""
+"""The names of Accelerate's `checkpointing`: the contents of a checkpoint."""
 
 from runtime.checkpoint.contents import (
     load_accelerator_state,

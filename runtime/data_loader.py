@@ -1,4 +1,4 @@
-"""`runtime.data_loader`, as Accelerate's `data_loader`: prepared loaders and their samplers."""
+"""The names of Accelerate's `data_loader`: prepared data loaders and their samplers."""
 
 from runtime.data.adapter import DataLoaderAdapter, get_sampler
 from runtime.data.batch_samplers import BatchSamplerShard, SkipBatchSampler

@@ -1,7 +1,7 @@
-"""`python -m runtime.env`: what this pod looks like; the thing to paste into a bug report.
+"""`python -m runtime.env`: prints the environment of this pod, for bug reports.
 
-torch is not imported unless `--devices` asks for it: the answer comes at once, also where torch
-is broken. What might be secret is not printed: only variables of training are.
+torch is imported only with `--devices`, so that the report is fast and also works if torch is
+broken. Only variables that concern training are printed, since others may be secret.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from runtime.launch import flags
 from runtime.world.contract import Job, World
 
 PACKAGES = ("acceleratedjob", "torch", "numpy", "safetensors", "accelerate", "transformers")
-# torchrun's and torch's own names, and those of what a training's speed depends on.
+# Variables of torchrun and torch, and those that the speed of training depends on.
 NAMES = (
     *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE"),
     *("MASTER_ADDR", "MASTER_PORT", "CUDA_VISIBLE_DEVICES"),
@@ -27,17 +27,17 @@ PREFIXES = ("ACCELERATE_", "ACCELERATEDJOB_", "NCCL_", "GLOO_", "OMP_")
 
 
 def report(env: Mapping[str, str], *, devices: bool) -> Iterator[tuple[str, str]]:
-    """Names and values, in the order in which they are of interest.
+    """Yield the names and values of the report, the most important first.
 
     Args:
-        env: the environment.
-        devices: import torch and ask it.
+        env: the environment variables.
+        devices: whether to import torch and report the devices that it finds.
     """
     yield "python", f"{platform.python_version()} on {platform.platform()}"
     for name in PACKAGES:
         yield name, _version(name)
     yield "cores", str(len(os.sched_getaffinity(0)))
-    yield "job", _told(lambda: Job.from_env(env) or "none: this is no AcceleratedJob's pod")
+    yield "job", _told(lambda: Job.from_env(env) or "none: this is not a pod of an AcceleratedJob")
     yield "world", _told(lambda: World.from_env(env))
     if devices:
         torch = importlib.import_module("torch")
@@ -67,7 +67,7 @@ def _told(question: Callable[[], object]) -> str:
 def main() -> None:
     """Print the report."""
     parser = argparse.ArgumentParser(prog="python -m runtime.env", description=__doc__)
-    parser.add_argument("--devices", action="store_true", help="import torch, and ask it")
+    parser.add_argument("--devices", action="store_true", help="import torch and report devices")
     options = parser.parse_args()
     for name, value in report(os.environ, devices=options.devices):
         sys.stdout.write(f"{name}: {value}\n")

@@ -1,14 +1,19 @@
-"""The errors of the runtime: one class for each thing that a person does about it."""
+"""The errors of the runtime: one class for each way in which a person can react."""
 
 import difflib
 from collections.abc import Iterable
 
 
 def no_attribute(module: str, name: str, known: Iterable[str]) -> AttributeError:
-    """Make the error for a name that a module does not have; it suggests a similar name.
+    """Create the error for a name that a module does not have; it suggests a similar name.
 
     >>> str(no_attribute("runtime", "Acelerator", ["Accelerator"]))
     "module 'runtime' has no attribute 'Acelerator'; did you mean 'Accelerator'?"
+
+    Args:
+        module: the name of the module.
+        name: the name that it does not have.
+        known: the names that it has.
     """
     similar = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {similar[0]!r}?" if similar else ""
@@ -16,7 +21,7 @@ def no_attribute(module: str, name: str, known: Iterable[str]) -> AttributeError
 
 
 class WorldError(RuntimeError):
-    """The environment does not describe a world that can train; the message says what to change."""
+    """The environment does not describe a valid world; the message says what to change."""
 
 
 class DistributedOperationException(Exception):
@@ -27,11 +32,11 @@ class DistributedOperationException(Exception):
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint could not be written; the older ones are as they were."""
+    """A checkpoint could not be written; older checkpoints are unchanged."""
 
 
 class MissingProcesses(RuntimeError):
-    """A collective has failed: the message says which processes did not come, and where they are.
+    """A collective has failed, since processes are missing; the message names them.
 
-    What to do is up to those processes: their logs say more.
+    The message also says at which line of the script they are. Their logs show the cause.
     """

@@ -1,4 +1,4 @@
-"""Accelerate's `hooks`, which move a model's parts between devices: left out."""
+"""The names of Accelerate's `hooks`, which move parts of models between devices: not supported."""
 
 from runtime.config import left_out
 

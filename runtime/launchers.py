@@ -1,4 +1,4 @@
-"""Starting a training function in several processes, from a notebook or for a test."""
+"""Starts a training function in several processes, from a notebook or for a test."""
 
 import os
 import tempfile
@@ -17,25 +17,42 @@ from runtime.world.state import AcceleratorState, PartialState
 
 __all__ = ["PrepareForLaunch", "debug_launcher", "notebook_launcher"]
 
-_NODE = ("NPROC", "NODE_RANK")  # processes of each machine, and which machine this is
-_RENDEZVOUS_FILE = "ACCELERATE_DEBUG_RDV_FILE"  # where the processes of a debug launch meet
+_NODE = ("NPROC", "NODE_RANK")  # the number of processes per machine; the index of this machine
+_RENDEZVOUS_FILE = "ACCELERATE_DEBUG_RDV_FILE"  # the path of the store of debug_launcher
 
 
 class PrepareForLaunch:
-    """What a started process does first: it finds out which one it is."""
+    """The function that a started process runs: sets the rank, then calls the training function.
+
+    Attributes:
+        launcher: the training function.
+        distributed_type: the kind of world.
+        debug: whether `debug_launcher` has started the process.
+    """
 
     def __init__(
         self, launcher: Callable[..., Any], distributed_type: str = "NO", debug: bool = False
     ) -> None:
-        """Args: launcher: the training function; debug: the processes meet in a file."""
+        """Store the arguments.
+
+        Args:
+            launcher: the training function.
+            distributed_type: the name of the kind of world.
+            debug: whether processes create the process group here, with a file as its store.
+        """
         self.launcher = launcher
         self.distributed_type = DistributedType(distributed_type)
         self.debug = debug
 
     def __call__(self, index: int, *args: Any) -> None:
-        """Args: index: of the process on this machine; args: for the function."""
+        """Run the training function.
+
+        Args:
+            index: the local rank of the process.
+            *args: the arguments of the function.
+        """
         for state in (AcceleratorState, PartialState, GradientState):
-            state._reset_state()  # noqa: SLF001  # what was forked along is another process'
+            state._reset_state()  # noqa: SLF001  # the forked state is that of the parent process
         size, node = (whole_number(name, os.environ.get(name, "0")) for name in _NODE)
         rank = size * node + index
         os.environ |= {
@@ -55,15 +72,15 @@ class PrepareForLaunch:
 def debug_launcher(
     function: Callable[..., Any], args: Sequence[Any] = (), num_processes: int = 2
 ) -> None:
-    """Run a function in several processes on this machine's CPU; for tests, not for training.
+    """Run a function in several processes on the CPUs of this machine; for tests.
 
     Args:
         function: the training function.
-        args: for it.
-        num_processes: how many.
+        args: the arguments of the function.
+        num_processes: the number of processes.
 
     Raises:
-        ProcessRaisedException: a process failed; the others are ended.
+        ProcessRaisedException: a process has failed; the others are terminated.
     """
     with (
         tempfile.NamedTemporaryFile() as meeting,
@@ -105,28 +122,29 @@ def notebook_launcher(
 ) -> None:
     """Run a training function in several processes of this machine, from a notebook.
 
-    The processes are forked: no accelerator may have been touched before. One process is this
-    one: the function is simply called.
+    The processes are forked, so the notebook must not have used an accelerator before. With one
+    process in total, the function is called in the process of the notebook.
 
     Args:
-        function: the training function; makes its own Accelerator.
-        args: for it.
-        num_processes: on this machine.
+        function: the training function, which must create its own Accelerator.
+        args: the arguments of the function.
+        num_processes: the number of processes on this machine.
         mixed_precision: `no`, `fp16` or `bf16`.
-        use_port: where the processes meet.
-        master_addr: at the first machine.
-        node_rank: this machine, of them.
-        num_nodes: machines.
-        rdzv_backend: as for torchrun, as are all that follow.
-        rdzv_endpoint: default: `master_addr` and `use_port`.
-        rdzv_conf: more for the rendezvous.
-        rdzv_id: of this run.
-        max_restarts: of all processes.
-        monitor_interval: seconds between two looks at the processes.
-        log_line_prefix_template: in front of what each process says.
+        use_port: the port of the first machine at which processes meet.
+        master_addr: the host name or IP address of the first machine.
+        node_rank: the index of this machine, in [0, num_nodes).
+        num_nodes: the number of machines.
+        rdzv_backend: the backend of the rendezvous, as for torchrun.
+        rdzv_endpoint: the address of the rendezvous, as `HOST:PORT`; by default `master_addr` and
+            `use_port`.
+        rdzv_conf: further settings of the rendezvous.
+        rdzv_id: the name of this run in the rendezvous.
+        max_restarts: the number of restarts of all processes after a failure.
+        monitor_interval: the time between two checks of the processes, in seconds.
+        log_line_prefix_template: the prefix of each line that a process prints.
 
     Raises:
-        ValueError: an argument is wrong, or there is an Accelerator already.
+        ValueError: an argument is wrong, or the notebook has created an Accelerator.
     """
     precision = PrecisionType(mixed_precision.lower())
     if num_processes is None:

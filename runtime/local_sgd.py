@@ -1,4 +1,4 @@
-"""Local SGD: each process trains alone for some steps, then all take the mean of their weights."""
+"""Local SGD: each process trains alone, and weights are averaged every few steps."""
 
 from types import TracebackType
 from typing import Self
@@ -10,9 +10,16 @@ from runtime.collectives import tensors
 
 
 class LocalSGD:
-    """Around a training loop; `step` is called after each optimizer step.
+    """A context for a training loop with local SGD; call `step` after each optimizer step.
 
-    The mean costs one message for all weights of a dtype, whatever their number.
+    Averaging takes one all-reduce for all weights of one dtype.
+
+    Attributes:
+        enabled: whether weights are averaged.
+        accelerator: the Accelerator that has prepared the model.
+        model: the prepared model.
+        local_sgd_steps: the number of optimizer steps between two averages, >= 1.
+        num_steps: the number of optimizer steps so far.
     """
 
     def __init__(
@@ -22,16 +29,16 @@ class LocalSGD:
         local_sgd_steps: int,
         enabled: bool = True,
     ) -> None:
-        """Begin a loop.
+        """Begin with no steps.
 
         Args:
-            accelerator: that the model was prepared by.
-            model: prepared.
-            local_sgd_steps: optimizer steps between two means, >= 1.
-            enabled: False does nothing.
+            accelerator: the Accelerator that has prepared the model.
+            model: the prepared model.
+            local_sgd_steps: the number of optimizer steps between two averages, >= 1.
+            enabled: whether to average weights instead of gradients; if not, nothing is changed.
 
         Raises:
-            ValueError: less than one step.
+            ValueError: `local_sgd_steps` is less than 1.
         """
         if local_sgd_steps < 1:
             sentence = f"local_sgd_steps must be at least 1, got {local_sgd_steps}"
@@ -61,7 +68,7 @@ class LocalSGD:
         self._alone.__exit__(kind, error, traceback)
 
     def step(self) -> None:
-        """Count an optimizer step; take the mean if it is time to."""
+        """Count an optimizer step, and average the weights every `local_sgd_steps` steps."""
         self.num_steps += 1
         if self.enabled and self.num_steps % self.local_sgd_steps == 0:
             self._average()

@@ -1,4 +1,4 @@
-"""`runtime.logging`, as Accelerate's `logging`: loggers for several processes."""
+"""The names of Accelerate's `logging`: loggers for several processes."""
 
 from runtime.world.log import MultiProcessAdapter, get_logger
 

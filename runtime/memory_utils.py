@@ -1,4 +1,4 @@
-"""`runtime.memory_utils`, as Accelerate's `memory_utils`: another name for `utils.memory`."""
+"""The names of Accelerate's `memory_utils`, which are those of `utils.memory`."""
 
 from runtime.utils.memory import (
     clear_device_cache,

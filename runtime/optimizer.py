@@ -1,4 +1,4 @@
-"""`runtime.optimizer`, as Accelerate's `optimizer`."""
+"""The names of Accelerate's `optimizer`."""
 
 from runtime.optim.optimizer import AcceleratedOptimizer
 

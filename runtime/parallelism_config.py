@@ -1,4 +1,4 @@
-"""`runtime.parallelism_config`, as Accelerate's `parallelism_config`."""
+"""The names of Accelerate's `parallelism_config`."""
 
 from runtime.parallel.mesh import ParallelismConfig
 

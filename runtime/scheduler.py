@@ -1,4 +1,4 @@
-"""`runtime.scheduler`, as Accelerate's `scheduler`."""
+"""The names of Accelerate's `scheduler`."""
 
 from runtime.optim.scheduler import AcceleratedScheduler
 

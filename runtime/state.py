@@ -1,4 +1,4 @@
-"""`runtime.state`, as Accelerate's `state`: the world, the device and the precision."""
+"""The names of Accelerate's `state`: the states of the process and of gradient accumulation."""
 
 from runtime.world.gradient_state import GradientState
 from runtime.world.state import AcceleratorState, PartialState, is_initialized

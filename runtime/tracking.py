@@ -1,4 +1,4 @@
-"""`runtime.tracking`, as Accelerate's `tracking`: experiment trackers."""
+"""The names of Accelerate's `tracking`: experiment trackers."""
 
 from runtime.config import left_out
 from runtime.trackers.base import GeneralTracker, on_main_process

@@ -1,1 +1,1 @@
-"""Settings from the environment and from the script."""
+"""Settings from the environment variables and from the script."""

@@ -1,6 +1,6 @@
-"""Which packages and devices there are: `is_<name>_available()`, as Accelerate asks.
+"""Checks which packages and devices are available: Accelerate's `is_<name>_available()`.
 
-A name is that of a device in torch, or that of a package, or one of those in `_PACKAGES`.
+`<name>` is a device type of torch, the name of a package, or a key of `_PACKAGES`.
 """
 
 import importlib.metadata
@@ -23,7 +23,7 @@ STR_OPERATION_TO_FUNC = {
 }
 
 _DEVICES = ("cuda", "xpu", "npu", "mlu", "musa", "sdaa", "hpu", "neuron")
-_PACKAGES = {  # what they are called -> what is imported
+_PACKAGES = {  # name -> the module to look for
     "bnb": "bitsandbytes",
     "comet_ml": "comet_ml",
     "deepspeed": "deepspeed",
@@ -32,31 +32,35 @@ _PACKAGES = {  # what they are called -> what is imported
     "transformer_engine": "transformer_engine",
 }
 _ALWAYS = {"fp8": False, "weights_only": True}
-_FP8_CAPABILITY = (8, 9)  # of NVIDIA's devices, from Ada on
+_FP8_CAPABILITY = (8, 9)  # the CUDA compute capability of NVIDIA Ada
 
 
 def is_bf16_available(ignore_tpu: bool = False) -> bool:  # noqa: ARG001  # accelerate's signature
-    """Whether this process' device computes in bfloat16."""
+    """Whether the device of this process supports bfloat16.
+
+    Args:
+        ignore_tpu: ignored.
+    """
     return torch.cuda.is_bf16_supported() if torch.cuda.is_available() else True
 
 
 def is_fp16_available() -> bool:
-    """Whether there is an accelerator that computes in float16."""
+    """Whether there is an accelerator that supports float16."""
     return is_present("cuda") or is_present("xpu") or is_present("mps")
 
 
 def is_habana_gaudi1() -> bool:
-    """False: that device's own software is not asked."""
+    """Return False: this library does not detect Gaudi 1 devices."""
     return False
 
 
 def check_cuda_fp8_capability() -> bool:
-    """Whether the first CUDA device computes in fp8."""
+    """Whether the current CUDA device supports fp8."""
     return torch.cuda.is_available() and torch.cuda.get_device_capability() >= _FP8_CAPABILITY
 
 
 def is_present(name: str) -> bool:
-    """Whether a device or a package is there; nothing of it is imported."""
+    """Whether a device is available or a package is installed; does not import the package."""
     if name in _ALWAYS:
         return _ALWAYS[name]
     if name == "mps":
@@ -71,29 +75,29 @@ def is_present(name: str) -> bool:
 
 
 def __getattr__(name: str) -> Callable[..., bool]:
-    """`is_<name>_available`: a function that tells."""
+    """Return the function `is_<name>_available`."""
     found = re.fullmatch(r"is_(\w+)_available", name)
     if found is None:
         sentence = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(sentence)
 
     def is_available(*_details: Any, **_more: Any) -> bool:
-        """Details, such as a device's kind or a package's version, are not looked at."""
+        """Return whether it is available; arguments such as a version are ignored."""
         return is_present(found[1])
 
     return is_available
 
 
 def compare_versions(library_or_version: Any, operation: str, requirement_version: str) -> bool:
-    """Whether a library's version, or a version, is as required.
+    """Whether a version satisfies a requirement.
 
     Args:
-        library_or_version: its name, or the version itself.
-        operation: of STR_OPERATION_TO_FUNC.
-        requirement_version: to compare with.
+        library_or_version: the name of an installed package, or a version.
+        operation: the comparison: `>`, `>=`, `==`, `!=`, `<=` or `<`.
+        requirement_version: the version to compare with.
 
     Raises:
-        ValueError: an unknown operation.
+        ValueError: the operation is unknown.
     """
     if operation not in STR_OPERATION_TO_FUNC:
         known = list(STR_OPERATION_TO_FUNC)
@@ -106,5 +110,10 @@ def compare_versions(library_or_version: Any, operation: str, requirement_versio
 
 
 def is_torch_version(operation: str, version: str) -> bool:
-    """Whether torch's version is as required."""
+    """Whether the version of torch satisfies a requirement.
+
+    Args:
+        operation: the comparison: `>`, `>=`, `==`, `!=`, `<=` or `<`.
+        version: the version to compare with.
+    """
     return compare_versions("torch", operation, version)

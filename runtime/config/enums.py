@@ -1,4 +1,4 @@
-"""The choices that scripts name, in Accelerate's words: each is its text, and `in` asks for it."""
+"""Accelerate's enums. A member's `str()` is its value, and `in` accepts members and values."""
 
 import enum
 from typing import Any
@@ -14,7 +14,7 @@ class _Contains(enum.EnumMeta):
 
 
 class BaseEnum(enum.Enum, metaclass=_Contains):
-    """A choice whose text is its value.
+    """An enum whose members print as their values, and whose `in` accepts values.
 
     >>> "bf16" in PrecisionType, str(PrecisionType.BF16)
     (True, 'bf16')
@@ -25,14 +25,14 @@ class BaseEnum(enum.Enum, metaclass=_Contains):
 
     @classmethod
     def list(cls) -> list[str]:
-        """All values."""
+        """Return the values of all members, as strings."""
         return [str(member) for member in cls]
 
 
-class DistributedType(str, enum.Enum):  # noqa: UP042  # str() of a member has the class' name in it
-    """What kind of world this is.
+class DistributedType(str, enum.Enum):  # noqa: UP042  # StrEnum's str() lacks the name of the class
+    """The kind of world: one process, several on CPUs, several on GPUs, sharded models, ...
 
-    DEEPSPEED and MEGATRON_LM are never chosen: scripts compare with them, and get False.
+    DEEPSPEED and MEGATRON_LM are never used; they exist for scripts that compare with them.
     """
 
     NO = "NO"
@@ -52,7 +52,7 @@ class DistributedType(str, enum.Enum):  # noqa: UP042  # str() of a member has t
 
 
 class PrecisionType(str, BaseEnum):
-    """What a model computes in."""
+    """The precision that a model computes in."""
 
     NO = "no"
     FP8 = "fp8"
@@ -60,8 +60,8 @@ class PrecisionType(str, BaseEnum):
     BF16 = "bf16"
 
 
-class FP8BackendType(str, enum.Enum):  # noqa: UP042  # as DistributedType
-    """What computes in fp8; always NO here: scripts compare with the others, and get False."""
+class FP8BackendType(str, enum.Enum):  # noqa: UP042  # StrEnum's str() lacks the name of the class
+    """The library that computes in fp8. Always NO; the others exist for scripts that compare."""
 
     NO = "NO"
     AO = "AO"
@@ -70,7 +70,11 @@ class FP8BackendType(str, enum.Enum):  # noqa: UP042  # as DistributedType
 
 
 class RNGType(BaseEnum):
-    """A random generator; each but the first and the last names a module of torch."""
+    """A random generator that processes can synchronize.
+
+    TORCH is torch's CPU generator, GENERATOR the one of a data loader's sampler; each other member
+    is the generator of a device.
+    """
 
     TORCH = "torch"
     CUDA = "cuda"
@@ -86,7 +90,7 @@ class RNGType(BaseEnum):
 
 
 class LoggerType(BaseEnum):
-    """Where a tracker writes."""
+    """The name of an experiment tracker; ALL stands for all installed trackers."""
 
     ALL = "all"
     AIM = "aim"
@@ -101,7 +105,7 @@ class LoggerType(BaseEnum):
 
 
 class DDPCommunicationHookType(BaseEnum):
-    """How DistributedDataParallel compresses gradients on the wire."""
+    """How DistributedDataParallel compresses gradients before it sends them."""
 
     NO = "no"
     FP16 = "fp16"
@@ -111,7 +115,7 @@ class DDPCommunicationHookType(BaseEnum):
 
 
 class DynamoBackend(str, BaseEnum):
-    """What torch.compile compiles with; NO compiles nothing."""
+    """The backend of torch.compile; NO turns compilation off."""
 
     NO = "NO"
     EAGER = "EAGER"
@@ -132,7 +136,7 @@ class DynamoBackend(str, BaseEnum):
 
 
 def text(choice: Any) -> str:
-    """The value of a choice that is given as a member or as its text.
+    """Return the value of a choice that is given as a member or as its value.
 
     >>> text(RNGType.CUDA), text("cuda")
     ('cuda', 'cuda')

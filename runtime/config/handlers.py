@@ -1,6 +1,7 @@
-"""What a script may say about torch's own objects that an Accelerator makes for it.
+"""Arguments for the torch objects that an Accelerator creates.
 
-Each class has torch's names and defaults, and goes into `Accelerator(kwargs_handlers=[...])`.
+Pass instances of these classes to `Accelerator(kwargs_handlers=[...])`. Fields have the names and
+defaults of torch's arguments.
 """
 
 import copy
@@ -17,21 +18,27 @@ from runtime.config.enums import DDPCommunicationHookType as Hook
 
 
 class KwargsHandler:
-    """Arguments for something of torch's."""
+    """The base class of dataclasses whose fields are arguments of a torch object."""
 
     def to_dict(self) -> dict[str, Any]:
-        """All of them."""
+        """Return all fields."""
         return copy.deepcopy(self.__dict__)
 
     def to_kwargs(self) -> dict[str, Any]:
-        """Those that differ from their defaults."""
+        """Return the fields that differ from their defaults."""
         default = type(self)().to_dict()
         return {name: value for name, value in self.to_dict().items() if default[name] != value}
 
 
 @dataclass
 class AutocastKwargs(KwargsHandler):
-    """For torch.autocast."""
+    """Arguments of `torch.autocast`.
+
+    Attributes:
+        enabled: whether models compute in mixed precision.
+        cache_enabled: whether weights that were cast are cached until the context ends. None:
+            torch's global setting, which is true unless the script has changed it.
+    """
 
     enabled: bool = True
     cache_enabled: bool | None = None
@@ -39,7 +46,17 @@ class AutocastKwargs(KwargsHandler):
 
 @dataclass
 class GradScalerKwargs(KwargsHandler):
-    """For torch.amp.GradScaler."""
+    """Arguments of `torch.amp.GradScaler`, which scales losses in fp16 training.
+
+    Attributes:
+        init_scale: the first scale factor, > 0.
+        growth_factor: the number that the scale is multiplied by when it grows, > 1.
+        backoff_factor: the number that the scale is multiplied by after a step whose gradients are
+            not finite, in (0, 1).
+        growth_interval: the number of successive steps with finite gradients after which the scale
+            grows, >= 1.
+        enabled: whether losses are scaled.
+    """
 
     init_scale: float = 65536.0
     growth_factor: float = 2.0
@@ -50,19 +67,28 @@ class GradScalerKwargs(KwargsHandler):
 
 @dataclass
 class InitProcessGroupKwargs(KwargsHandler):
-    """For torch.distributed.init_process_group."""
+    """Arguments of `torch.distributed.init_process_group`.
 
-    backend: str | None = "nccl"  # accelerate's default; it stands for the device's own backend
+    Attributes:
+        backend: the backend of torch.distributed. The default, which is Accelerate's, stands for
+            the backend of the device: `gloo` on CPUs, `cpu:gloo,cuda:nccl` on GPUs.
+        init_method: the URL at which processes meet. None: `tcp://MASTER_ADDR:MASTER_PORT`.
+        timeout: the time after which a collective fails. None: 10 minutes if the backend is
+            `nccl`, otherwise 30 minutes, as in Accelerate; since `to_kwargs` leaves out defaults,
+            torch then applies its own default.
+    """
+
+    backend: str | None = "nccl"
     init_method: str | None = None
-    timeout: timedelta | None = None  # default: 10 minutes with nccl, else 30
+    timeout: timedelta | None = None
 
     def __post_init__(self) -> None:
-        """Fill the timeout."""
+        """Set the default timeout."""
         if self.timeout is None:
             self.timeout = timedelta(seconds=600 if self.backend == "nccl" else 1800)
 
 
-# How a hook compresses, and what can be put around another hook (torch's ddp_comm_hooks).
+# The hooks that compress gradients, and the wrappers that cast gradients before a hook runs.
 _HOOKS: dict[Hook, Callable[..., Any]] = {
     Hook.FP16: default_hooks.fp16_compress_hook,
     Hook.BF16: default_hooks.bf16_compress_hook,
@@ -79,7 +105,23 @@ _HOOK_FIELDS = ("comm_hook", "comm_wrapper", "comm_state_option")
 
 @dataclass
 class DistributedDataParallelKwargs(KwargsHandler):
-    """For DistributedDataParallel, and the hook that compresses its gradients."""
+    """Arguments of DistributedDataParallel, and the hook that compresses its gradients.
+
+    Attributes:
+        dim: the batch dimension of inputs that torch would divide among the devices of a process;
+            without effect, since each process has one device.
+        broadcast_buffers: whether rank 0's buffers are sent to all processes before each forward.
+        bucket_cap_mb: the size of the buckets in which gradients are reduced, in MiB, > 0.
+        find_unused_parameters: whether to look, in each forward, for parameters that take no part
+            in the loss. Needed if there are any; costs time otherwise.
+        check_reduction: without effect; torch has deprecated it.
+        gradient_as_bucket_view: whether gradients are views of the buckets, which saves the memory
+            of one copy of the gradients.
+        static_graph: whether the set of used parameters is the same in all iterations.
+        comm_hook: how gradients are compressed: NO, FP16, BF16, POWER_SGD or BATCHED_POWER_SGD.
+        comm_wrapper: the type that gradients are cast to before the hook runs: NO, FP16 or BF16.
+        comm_state_option: arguments of torch's `PowerSGDState`, for the PowerSGD hooks.
+    """
 
     dim: int = 0
     broadcast_buffers: bool = True
@@ -89,15 +131,23 @@ class DistributedDataParallelKwargs(KwargsHandler):
     gradient_as_bucket_view: bool = False
     static_graph: bool = False
     comm_hook: Hook = Hook.NO
-    comm_wrapper: Hook = Hook.NO  # NO, FP16 or BF16
-    comm_state_option: dict[str, Any] = field(default_factory=dict)  # for PowerSGDState
+    comm_wrapper: Hook = Hook.NO
+    comm_state_option: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self, ignore_keys: tuple[str, ...] = _HOOK_FIELDS) -> dict[str, Any]:
-        """All arguments of DistributedDataParallel."""
+        """Return the arguments of DistributedDataParallel.
+
+        Args:
+            ignore_keys: the fields to leave out.
+        """
         return {key: value for key, value in super().to_dict().items() if key not in ignore_keys}
 
     def register_comm_hook(self, model: torch.nn.parallel.DistributedDataParallel) -> None:
-        """Have a model's gradients compressed as asked for."""
+        """Register the hook that compresses the gradients of a model, if one is chosen.
+
+        Args:
+            model: the model in DistributedDataParallel.
+        """
         hook, wrapper = _HOOKS.get(self.comm_hook), _WRAPPERS.get(self.comm_wrapper)
         if hook is None:
             return
@@ -109,24 +159,44 @@ class DistributedDataParallelKwargs(KwargsHandler):
 
 @dataclass
 class ProfileKwargs(KwargsHandler):
-    """For torch.profiler.profile.
+    """Arguments of `torch.profiler.profile`, and the directory of its traces.
+
+    Attributes:
+        activities: the activities to record, members of `torch.profiler.ProfilerActivity` such as
+            `cpu` and `cuda`, in upper or lower case. None: all that torch supports here.
+        schedule_option: arguments of `torch.profiler.schedule`, such as `wait`, `warmup` and
+            `active`, in steps. None: every step is recorded.
+        on_trace_ready: called with the profiler at the end of each cycle of the schedule.
+        record_shapes: whether to record the shapes of the operators' inputs.
+        profile_memory: whether to record the allocations of tensors.
+        with_stack: whether to record the file and line of each operator.
+        with_flops: whether to estimate the floating point operations of matrix multiplications and
+            convolutions.
+        with_modules: whether to record the modules that call each operator; torch does this for
+            TorchScript models only.
+        output_trace_dir: the directory to which each rank writes its trace, in the JSON format of
+            Chrome's trace viewer. None: no trace is written.
 
     Raises:
-        ValueError: an activity that this torch does not know.
+        ValueError: this version of torch does not know an activity.
     """
 
-    activities: list[str] | None = None  # names of torch.profiler.ProfilerActivity, in any case
-    schedule_option: dict[str, int] | None = None  # for torch.profiler.schedule
+    activities: list[str] | None = None
+    schedule_option: dict[str, int] | None = None
     on_trace_ready: Callable[[torch.profiler.profile], Any] | None = None
     record_shapes: bool = False
     profile_memory: bool = False
     with_stack: bool = False
     with_flops: bool = False
     with_modules: bool = False
-    output_trace_dir: str | None = None  # where each rank's trace goes, as Chrome reads it
+    output_trace_dir: str | None = None
 
     def build(self) -> torch.profiler.profile:
-        """The profiler."""
+        """Create the profiler.
+
+        Raises:
+            ValueError: this version of torch does not know an activity.
+        """
         options = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
         del options["output_trace_dir"]
         if (wait := options.pop("schedule_option")) is not None:
@@ -176,7 +246,7 @@ class Handlers:
         """Sort handlers by their kind.
 
         Raises:
-            ValueError: the kind of a handler is unknown, or there are two of one kind.
+            ValueError: a handler is of an unknown kind, or there are two of one kind.
         """
         found: dict[str, Any] = {}
         for handler in handlers:

@@ -1,7 +1,7 @@
-"""Names of Accelerate that stand for what this runtime leaves out.
+"""Stand-ins for the names of Accelerate that this runtime does not support.
 
-They can be imported, as many scripts do whether they use them or not, and compared with; to use one
-is an error that says so at once.
+Many scripts import such names without using them. A stand-in can be imported and compared; creating
+an instance raises an error that says what is not supported.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from runtime.errors import no_attribute
 
-_ENGINES = {  # what is left out -> its names in Accelerate
+_ENGINES = {  # what is not supported -> its names in Accelerate
     "DeepSpeed": (
         *("DeepSpeedPlugin", "DeepSpeedSequenceParallelConfig", "DummyOptim", "DummyScheduler"),
         "get_active_deepspeed_plugin",
@@ -20,11 +20,11 @@ _ENGINES = {  # what is left out -> its names in Accelerate
         "avg_losses_across_data_parallel_group",
     ),
     "fp8": ("AORecipeKwargs", "FP8RecipeKwargs", "MSAMPRecipeKwargs", "TERecipeKwargs"),
-    "bitsandbytes quantisation": ("BnbQuantizationConfig", "load_and_quantize_model"),
+    "bitsandbytes quantization": ("BnbQuantizationConfig", "load_and_quantize_model"),
     "context and sequence parallelism": (
         *("TorchContextParallelConfig", "TorchTensorParallelConfig", "TorchTensorParallelPlugin"),
     ),
-    "inference of models that one device cannot hold": (
+    "inference with models that do not fit on one device": (
         *("cpu_offload", "cpu_offload_with_hook", "disk_offload", "dispatch_model"),
         *("infer_auto_device_map", "load_checkpoint_and_dispatch", "prepare_pippy"),
         *("AlignDevicesHook", "CpuOffload", "ModelHook", "SequentialHook", "UserCpuOffloadHook"),
@@ -43,12 +43,12 @@ NAMES = {name: engine for engine, names in _ENGINES.items() for name in names}
 
 
 def stand_in(name: str) -> type:
-    """A class for one of the `NAMES`; creating an instance is an error."""
+    """Return a class for one of the `NAMES`; creating an instance raises an error."""
     return type(name, (LeftOut,), {"__doc__": f"Left out: {NAMES[name]}."})
 
 
 def stand_ins(module: str, known: Iterable[str] = ()) -> Callable[[str], type]:
-    """A module's `__getattr__` (PEP 562), which returns stand-ins.
+    """Return a module's `__getattr__` (PEP 562) that returns stand-ins.
 
     Args:
         module: the name of the module.
@@ -64,25 +64,25 @@ def stand_ins(module: str, known: Iterable[str] = ()) -> Callable[[str], type]:
 
 
 def refuse(plugins: Mapping[str, Any]) -> None:
-    """See that nothing was given for an engine that is left out.
+    """Check that no plugin was given for an engine that is not supported.
 
     Args:
-        plugins: what was given for each engine, or None.
+        plugins: the name of each engine -> its plugin, or None.
 
     Raises:
-        NotImplementedError: there is something.
+        NotImplementedError: a plugin was given.
     """
     for engine, plugin in plugins.items():
         if plugin is not None:
-            sentence = f"{engine} is not supported by this runtime: pass no plugin for it"
+            sentence = f"{engine} is not supported by this runtime: do not pass a plugin for it"
             raise NotImplementedError(sentence)
 
 
 class LeftOut:
-    """The base of all stand-ins.
+    """The base class of all stand-ins.
 
     Raises:
-        NotImplementedError: one is made.
+        NotImplementedError: always.
     """
 
     def __init__(self, *_arguments: Any, **_options: Any) -> None:
@@ -91,8 +91,9 @@ class LeftOut:
     def _refuse(self) -> NoReturn:
         name = type(self).__name__
         sentence = (
-            f"{name} is not supported by this runtime, which leaves out {NAMES[name]}. Models that "
-            "one device cannot hold are sharded by FSDP2 (`FullyShardedDataParallelPlugin`), and "
-            "computed in bf16 (`mixed_precision`); for anything else import accelerate itself"
+            f"{name} is not supported by this runtime, which does not include {NAMES[name]}. To "
+            "train a model that does not fit on one device, shard it with FSDP2 "
+            "(`FullyShardedDataParallelPlugin`) and compute in bf16 (`mixed_precision`); for "
+            "anything else, use accelerate itself"
         )
         raise NotImplementedError(sentence)

@@ -1,4 +1,4 @@
-"""Environment variables for a while, and the questions that are asked of them."""
+"""Reading the values of environment variables, and changing variables temporarily."""
 
 import contextlib
 import functools
@@ -19,10 +19,14 @@ _FALSE = ("n", "no", "f", "false", "off", "0")
 
 
 def str_to_bool(value: str, to_bool: bool = False) -> int | bool:
-    """1 or 0 (True or False, if asked) for the usual words.
+    """Return 1 for `y`, `yes`, `t`, `true`, `on` and `1`, and 0 for their opposites.
+
+    Args:
+        value: the word, in upper or lower case.
+        to_bool: whether to return True or False instead.
 
     Raises:
-        ValueError: another word.
+        ValueError: the word is unknown.
     """
     word = value.lower()
     if word not in (*_TRUE, *_FALSE):
@@ -32,10 +36,15 @@ def str_to_bool(value: str, to_bool: bool = False) -> int | bool:
 
 
 def whole_number(name: str, text: str, at_least: int | None = None) -> int:
-    """The number that a variable has.
+    """Return the value of a variable as a number.
+
+    Args:
+        name: the name of the variable, for the error.
+        text: the value of the variable.
+        at_least: the smallest allowed number.
 
     Raises:
-        ValueError: it has something else, or a number that is too small; the message names it.
+        ValueError: the value is not a whole number, or too small; the message names the variable.
     """
     try:
         number = int(text)
@@ -50,11 +59,14 @@ def whole_number(name: str, text: str, at_least: int | None = None) -> int:
 
 @contextlib.contextmanager
 def naming(variable: str | None) -> Iterator[None]:
-    """Within, an error about a value is said to come from this variable; None: from none.
+    """Return a context in which errors name the variable whose value caused them.
+
+    Args:
+        variable: the name of the variable; None leaves errors unchanged.
 
     Raises:
         ValueError: the value is wrong; the message begins with the variable and its value.
-        NotImplementedError: the value is one that this runtime does not support.
+        NotImplementedError: this runtime does not support the value.
     """
     try:
         yield
@@ -67,29 +79,46 @@ def naming(variable: str | None) -> Iterator[None]:
 
 
 def get_int_from_env(env_keys: Sequence[str], default: int) -> int:
-    """The first variable of some that has a number that is not negative."""
+    """Return the first number >= 0 among the values of some variables.
+
+    Args:
+        env_keys: the names of the variables.
+        default: the result if no variable has such a number.
+
+    Raises:
+        ValueError: a value is not a whole number.
+    """
     found = (whole_number(name, os.environ.get(name, "-1")) for name in env_keys)
     return next((number for number in found if number >= 0), default)
 
 
 def parse_flag_from_env(key: str, default: bool = False) -> bool:
-    """Whether a variable says yes.
+    """Whether the value of a variable is true.
+
+    Args:
+        key: the name of the variable.
+        default: the result if the variable is missing.
 
     Raises:
-        ValueError: it says neither yes nor no; the message names it.
+        ValueError: the value is neither true nor false; the message names the variable.
     """
     with naming(key):
         return bool(str_to_bool(os.environ.get(key, str(default))))
 
 
 def parse_choice_from_env(key: str, default: str = "no") -> str:
-    """A variable's text."""
+    """Return the value of a variable.
+
+    Args:
+        key: the name of the variable.
+        default: the result if the variable is missing.
+    """
     return os.environ.get(key, str(default))
 
 
 @contextlib.contextmanager
 def clear_environment() -> Iterator[None]:
-    """Within, there are no environment variables; afterwards there are those of before."""
+    """Remove all environment variables inside the context, and restore them afterwards."""
     before = dict(os.environ)
     os.environ.clear()
     try:
@@ -101,7 +130,11 @@ def clear_environment() -> Iterator[None]:
 
 @contextlib.contextmanager
 def patch_environment(**kwargs: Any) -> Iterator[None]:
-    """Within, some variables are set; their names are given in any case."""
+    """Set environment variables inside the context, and restore them afterwards.
+
+    Args:
+        **kwargs: names, in upper or lower case, and values.
+    """
     before = {name.upper(): os.environ.get(name.upper()) for name in kwargs}
     os.environ.update({name.upper(): str(value) for name, value in kwargs.items()})
     try:
@@ -114,27 +147,37 @@ def patch_environment(**kwargs: Any) -> Iterator[None]:
 
 
 def is_port_in_use(port: int | None = None) -> bool:
-    """Whether something listens at a port of this machine; default: 29500."""
+    """Whether a program listens at a port of this machine.
+
+    Args:
+        port: the port; by default 29500.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         return probe.connect_ex(("localhost", 29500 if port is None else port)) == 0
 
 
 def get_free_port() -> int:
-    """A port of this machine at which nothing listens."""
+    """Return a port of this machine that no program uses."""
     with socket.socket() as probe:
         probe.bind(("", 0))
         return int(probe.getsockname()[1])
 
 
 def convert_dict_to_env_variables(current_env: Mapping[str, str]) -> list[str]:
-    r"""Lines for a file of variables; what such a file cannot hold is left out, with a warning.
+    r"""Return a line `NAME=VALUE` for each variable.
+
+    Variables with an empty value, or with characters that such a file cannot contain, are left out
+    with a warning.
 
     >>> convert_dict_to_env_variables({"ACCELERATE_DEBUG_MODE": "1"})
     ['ACCELERATE_DEBUG_MODE=1\n']
+
+    Args:
+        current_env: the environment variables.
     """
     fit = {key: value for key, value in current_env.items() if _fits_a_line(key, value)}
     for key in current_env.keys() - fit:
-        logger.warning("left out %s: it is empty, or has a blank or one of ; < >", key)
+        logger.warning("skipped %s: it is empty, or contains white space or one of ; < >", key)
     return [f"{key}={value}\n" for key, value in fit.items()]
 
 
@@ -142,12 +185,12 @@ def _fits_a_line(key: str, value: str) -> bool:
     return bool(key and value) and not re.search(r"[;<>\n ]", key + value)
 
 
-_OURS = "ACCELERATE_"  # what a script's configuration may leave behind
+_OURS = "ACCELERATE_"
 
 
 @contextlib.contextmanager
 def _own_variables() -> Iterator[None]:
-    """Afterwards the ACCELERATE_ variables are those of before."""
+    """Restore the ACCELERATE_ variables at the end of the context."""
     before = {name: value for name, value in os.environ.items() if name.startswith(_OURS)}
     try:
         yield
@@ -158,7 +201,12 @@ def _own_variables() -> Iterator[None]:
 
 
 def purge_accelerate_environment(func_or_cls: Decorated) -> Decorated:
-    """Decorate a function, or a class of tests, whose ACCELERATE_ variables are not to stay."""
+    """Decorate a function or a test class, so that ACCELERATE_ variables are restored after it.
+
+    Args:
+        func_or_cls: the function; or the class, whose methods that begin with `test` are decorated,
+            also in subclasses.
+    """
     if not isinstance(func_or_cls, type):
         return _purged(func_or_cls)
 
@@ -169,7 +217,7 @@ def purge_accelerate_environment(func_or_cls: Decorated) -> Decorated:
                 setattr(kind, name, _purged(method))
 
     purge_tests(func_or_cls)
-    func_or_cls.__init_subclass__ = classmethod(purge_tests)  # type: ignore[assignment]  # as Python calls it
+    func_or_cls.__init_subclass__ = classmethod(purge_tests)  # type: ignore[assignment]  # mypy expects an instance method
     return func_or_cls
 
 
@@ -179,20 +227,24 @@ def _purged(function: Decorated) -> Decorated:
         with _own_variables():
             return function(*args, **kwargs)
 
-    wrapper._leaves_no_variables = True  # type: ignore[attr-defined]  # noqa: SLF001  # its mark
+    wrapper._leaves_no_variables = True  # type: ignore[attr-defined]  # noqa: SLF001  # marks it as decorated
     return wrapper  # type: ignore[return-value]  # the same signature
 
 
 def are_libraries_initialized(*library_names: str) -> list[str]:
-    """Those of some packages that were imported."""
+    """Return the names of those packages that are imported already.
+
+    Args:
+        *library_names: the names of packages.
+    """
     return [name for name in library_names if name in sys.modules]
 
 
-OLDEST_KERNEL = (5, 5)  # before it, training processes have hung (huggingface/accelerate#1929)
+OLDEST_KERNEL = (5, 5)  # processes can hang on older kernels (huggingface/accelerate#1929)
 
 
 def check_os_kernel() -> None:
-    """Warn of a Linux kernel on which training processes have hung."""
+    """Warn if the Linux kernel is one on which training processes can hang."""
     system = platform.uname()
     found = re.match(r"(\d+)\.(\d+)", system.release)
     if system.system != "Linux" or found is None:

@@ -1,6 +1,6 @@
-"""How an Accelerator is set up: the dataclasses that a script passes to it, as Accelerate has them.
+"""Accelerate's dataclasses that configure an Accelerator.
 
-What a script leaves at its default the job's environment may answer (`settings`).
+The environment variables in `settings` replace the defaults.
 """
 
 import dataclasses
@@ -13,23 +13,45 @@ from runtime.config.settings import Settings
 
 @dataclass
 class DataLoaderConfiguration:
-    """How data loaders are prepared."""
+    """How data loaders are prepared.
 
-    split_batches: bool = False  # the script's batch size is that of all processes together
-    dispatch_batches: bool | None = None  # rank 0 reads for all; None: for iterable datasets
-    even_batches: bool = True  # the last global batch is filled by wrapping around
-    use_seedable_sampler: bool = False  # the order is a function of seed and epoch alone
-    data_seed: int | None = None  # that seed; None: rank 0's torch seed
-    non_blocking: bool = False  # copy to the device without waiting; needs pinned memory
-    use_stateful_dataloader: bool = False  # accepted: every prepared data loader has its state
-    # `torch`: random orders are torch's; `keyed`: others, in constant time and memory an index.
+    The environment variables ACCELERATE_SPLIT_BATCHES, ACCELERATE_DISPATCH_BATCHES,
+    ACCELERATE_EVEN_BATCHES and ACCELERATE_USE_SEEDABLE_SAMPLER replace defaults.
+
+    Attributes:
+        split_batches: whether the script's batch size is divided among the processes; if not,
+            each process has batches of that size.
+        dispatch_batches: whether rank 0 reads the batches for all processes. None: only those of
+            iterable datasets.
+        even_batches: whether the last global batch is filled with the first samples, so that all
+            processes have the same number of batches.
+        use_seedable_sampler: whether a random order depends on the seed and the epoch only.
+        data_seed: the seed of that order. None: the seed of rank 0's torch generator.
+        non_blocking: whether batches are copied to the device asynchronously; this needs pinned
+            memory.
+        use_stateful_dataloader: without effect: every prepared data loader has a state.
+        shuffle: how a random order is drawn. `torch`: as torch does, which needs memory for all
+            indices. `keyed`: by another algorithm, which computes each index in constant time and
+            memory.
+    """
+
+    split_batches: bool = False
+    dispatch_batches: bool | None = None
+    even_batches: bool = True
+    use_seedable_sampler: bool = False
+    data_seed: int | None = None
+    non_blocking: bool = False
+    use_stateful_dataloader: bool = False
     shuffle: str = "torch"
 
     def filled(self, settings: Settings) -> "DataLoaderConfiguration":
-        """The same; what was left at its default is the job's to say.
+        """Return a copy in which settings of the environment replace the defaults.
 
         >>> DataLoaderConfiguration().filled(Settings(split_batches=True)).split_batches
         True
+
+        Args:
+            settings: the settings of the environment.
         """
         answers = {
             field.name: answer
@@ -42,28 +64,44 @@ class DataLoaderConfiguration:
 
 @dataclass
 class ProjectConfiguration:
-    """Where a project's files lie."""
+    """The directories of a project, and how checkpoints are named, kept and written.
+
+    Attributes:
+        project_dir: the directory of checkpoints and logs.
+        logging_dir: the directory of trackers. None: `project_dir`.
+        automatic_checkpoint_naming: whether checkpoints are named
+            `project_dir/checkpoints/checkpoint_0`, `checkpoint_1`, ...
+        total_limit: the number of checkpoints to keep, >= 1; needs automatic naming. None: all.
+        iteration: the number of the next checkpoint, >= 0.
+        save_on_each_node: whether the first process of each machine writes files; for machines
+            that do not share a file system.
+        write_behind: whether `save_state` returns when the states are copied to the memory of the
+            host; threads then write them while the training continues. The process that writes
+            needs as much memory as the states. See `Accelerator.wait_for_checkpoint`.
+        durable: whether a checkpoint is flushed to the disk (fsync) before it counts as complete,
+            so that it survives a crash of the machine. If not, it survives a crash of the process
+            only.
+    """
 
     project_dir: Any = None
-    logging_dir: Any = None  # of trackers; default: project_dir
-    automatic_checkpoint_naming: bool = False  # project_dir/checkpoints/checkpoint_0, _1, ...
-    total_limit: int | None = None  # checkpoints to keep, >= 1; needs automatic naming
-    iteration: int = 0  # of the next checkpoint
-    save_on_each_node: bool = False  # where machines do not share a file system
-    # save_state returns when all states are copied to this machine's memory, and threads write them
-    # while the training goes on: see Accelerator.wait_for_checkpoint. Takes as much memory as the
-    # states, on the process that writes.
+    logging_dir: Any = None
+    automatic_checkpoint_naming: bool = False
+    total_limit: int | None = None
+    iteration: int = 0
+    save_on_each_node: bool = False
     write_behind: bool = False
-    # A checkpoint is on the disk before it counts, and outlasts the machine (fsync); False: it
-    # outlasts the process.
     durable: bool = True
 
     def __post_init__(self) -> None:
-        """Fill the logging directory."""
+        """Set the default of the logging directory."""
         self.set_directories(self.project_dir)
 
     def set_directories(self, project_dir: Any = None) -> None:
-        """Set the project's directory, and the logging directory if there is none yet."""
+        """Set the project directory, and the logging directory if it is None.
+
+        Args:
+            project_dir: the project directory.
+        """
         self.project_dir = project_dir
         if self.logging_dir is None:
             self.logging_dir = project_dir
@@ -73,16 +111,25 @@ class ProjectConfiguration:
 class GradientAccumulationPlugin(KwargsHandler):
     """How gradients are accumulated.
 
+    Attributes:
+        num_steps: the number of batches for each optimizer step, >= 1. None: 1.
+        adjust_scheduler: without effect, as in Accelerate 1.15; see
+            `GradientState.adjust_scheduler`.
+        sync_with_dataloader: whether the last batch of a data loader ends an accumulation.
+        sync_each_batch: whether gradients are reduced after each batch, which needs less memory
+            and more communication.
+        mean_of_last_window: whether an accumulation that the end of a data loader cuts short gives
+            the mean over the batches that it has. If not, the sum is divided by `num_steps`, as
+            Accelerate 1.15 always does.
+
     Raises:
-        ValueError: less than one batch for a step.
+        ValueError: `num_steps` is less than 1.
     """
 
-    num_steps: int | None = None  # batches for each optimizer step, >= 1
+    num_steps: int | None = None
     adjust_scheduler: bool = True
-    sync_with_dataloader: bool = True  # the end of a data loader ends an accumulation
-    sync_each_batch: bool = False  # reduce gradients at each batch: less memory, more traffic
-    # An accumulation that a data loader's end cuts short gives the mean over the batches that it
-    # has. False divides by num_steps, as Accelerate 1.15 always does.
+    sync_with_dataloader: bool = True
+    sync_each_batch: bool = False
     mean_of_last_window: bool = True
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The precision that models compute in: what is asked for, and whether it is available."""
+"""Chooses the precision that models compute in, and checks that it is available."""
 
 import os
 
@@ -12,10 +12,14 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_precision(wanted: str | None, device: torch.device) -> str:
-    """What models compute in: as asked for, else as the environment says.
+    """Return the precision that models compute in.
+
+    Args:
+        wanted: the precision that the script asks for; None for what the environment says.
+        device: the device of this process.
 
     Raises:
-        ValueError: it is unknown, or cannot be had here.
+        ValueError: the precision is unknown, or the device does not support it.
     """
     precision = wanted or Settings.from_env(os.environ).mixed_precision or "no"
     with naming(None if wanted else env_name("mixed_precision")):

@@ -1,7 +1,7 @@
-"""The environment variables that set defaults; what a script sets itself wins.
+"""The environment variables that set defaults; arguments in the script have priority.
 
-The names are Accelerate's where it has one. The operator sets those of `Settings` from
-spec.runtime, and ACCELERATE_USE_CPU when the pod requests no accelerator.
+Names are those of Accelerate where it has such a variable. The operator sets those of `Settings`
+from `spec.runtime`, and ACCELERATE_USE_CPU if the pod requests no accelerator.
 """
 
 import functools
@@ -12,16 +12,16 @@ from typing import Any, ClassVar, Self
 from runtime.config.enums import RNGType
 from runtime.config.parsing import str_to_bool, whole_number
 
-_SEEDS = 2**32  # numpy's generator takes a seed below it
-_NAMES = {"fork_launched": "FORK_LAUNCHED"}  # Accelerate's name, without a prefix
+_SEEDS = 2**32  # numpy's seeds must be less
+_NAMES = {"fork_launched": "FORK_LAUNCHED"}  # the name in Accelerate has no prefix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variables:
-    """Settings from environment variables that begin alike.
+    """Settings from environment variables with a common prefix.
 
-    A variable is the prefix and the name of its field, in capitals. A field is None if its variable
-    is missing or empty.
+    The variable of a field is the prefix, followed by the name of the field in capitals. A field is
+    None if its variable is missing or empty.
     """
 
     PREFIX: ClassVar[str]
@@ -31,7 +31,7 @@ class Variables:
         """Read the environment.
 
         Raises:
-            ValueError: a value is not of its kind; the message names the variable.
+            ValueError: a value cannot be read; the message names the variable.
         """
         values: dict[str, Any] = {}
         for one in fields(cls):
@@ -76,7 +76,7 @@ def _rng_types(name: str, text: str) -> tuple[str, ...]:
 
 
 def _read_by(read: Callable[[str, str], Any]) -> Any:
-    """A field that is read in another way than its type says."""
+    """Declare a field with its own reader, instead of the one of its type."""
     return field(default=None, metadata={"read": read})
 
 
@@ -89,30 +89,33 @@ class Settings(Variables):
     """The defaults that a job sets for all scripts.
 
     Attributes:
-        mixed_precision: `no`, `fp16` or `bf16`.
+        mixed_precision: the precision that models compute in: `no`, `fp16` or `bf16`.
         gradient_accumulation_steps: the number of batches for each optimizer step, >= 1.
         use_cpu: whether to compute on the CPU even if there is an accelerator.
         rng_types: the random generators that are synchronized at the start of each epoch.
         split_batches: whether the script's batch size is divided among the processes.
-        dispatch_batches: whether rank 0 reads the batches for all.
-        even_batches: whether the last batches are filled, so that all processes have as many.
-        use_seedable_sampler: whether the order depends on the seed and the epoch only.
+        dispatch_batches: whether rank 0 reads the batches for all processes.
+        even_batches: whether the last global batch is filled with the first samples, so that all
+            processes have the same number of batches.
+        use_seedable_sampler: whether a random order depends on the seed and the epoch only.
         seed: the seed of all generators, set by the first Accelerator; in [0, 2**32).
-        distributed_backend: the backend of the process group; default: the device's own.
-        collective_timeout: the seconds after which a collective fails, >= 1.
-        torch_device: the device; default: the one that is found.
+        distributed_backend: the backend of the process group; by default that of the device.
+        collective_timeout: the time after which a collective fails, in seconds, >= 1.
+        torch_device: the device, such as `cuda:1`; by default the first kind that is available.
         fork_launched: whether a notebook's launcher has started this process.
         debug_mode: whether shapes are compared before each collective.
-        bypass_device_map: whether models that `device_map` has placed may be trained.
-        init_include_buffers: whether models without memory have none for buffers either.
-        log_level: the level of loggers made by get_logger.
-        use_fsdp: whether models are sharded.
-        use_parallelism_config: whether the variables of `LayoutSettings` apply.
-        dynamo_backend: the backend of torch.compile.
+        bypass_device_map: whether several processes may train a model that `device_map` has placed
+            on several devices.
+        init_include_buffers: whether `init_empty_weights` puts buffers on the meta device, too.
+        log_level: the level of loggers that `get_logger` returns.
+        use_fsdp: whether models are sharded with FSDP2.
+        use_parallelism_config: whether the PARALLELISM_CONFIG_ variables apply.
+        dynamo_backend: the backend of torch.compile; `no` turns compilation off.
         dynamo_mode: the mode of torch.compile.
-        dynamo_use_fullgraph: whether a whole model must be one graph.
-        dynamo_use_dynamic: whether shapes may vary without compiling again.
-        dynamo_use_regional_compilation: whether repeated blocks are compiled once.
+        dynamo_use_fullgraph: whether a model must be compiled into a single graph.
+        dynamo_use_dynamic: whether kernels are compiled for variable shapes.
+        dynamo_use_regional_compilation: whether repeated blocks are compiled instead of the whole
+            model.
     """
 
     PREFIX = "ACCELERATE_"
@@ -149,17 +152,19 @@ class ShardingSettings(Variables):
 
     Attributes:
         version: the version of FSDP.
-        reshard_after_forward: whether weights are freed between forward and backward; also in
-            FSDP1's words.
-        sharding_strategy: the same, in FSDP1's words.
-        offload_params: whether weights wait on the CPU.
-        activation_checkpointing: whether activations are recomputed.
-        activation_checkpointing_offload: whether the inputs of recomputed blocks wait on the CPU.
-        cpu_ram_efficient_loading: whether only rank 0 has read the weights.
-        auto_wrap_policy: which modules are sharded as units.
-        transformer_cls_to_wrap: the classes of such modules.
-        min_num_params: the parameters of the smallest module that is such a unit, >= 0.
-        ignored_modules: a regular expression of the names of modules that are not sharded.
+        reshard_after_forward: whether gathered weights are freed between forward and backward; or
+            a sharding strategy of FSDP1.
+        sharding_strategy: a sharding strategy of FSDP1, if `reshard_after_forward` is not set.
+        offload_params: whether parameters, gradients and optimizer states are kept on the CPU.
+        activation_checkpointing: whether activations are recomputed in backward.
+        activation_checkpointing_offload: whether the inputs of recomputed modules are kept on the
+            CPU.
+        cpu_ram_efficient_loading: whether only rank 0 loads the weights of a model.
+        auto_wrap_policy: which modules are sharded as separate units.
+        transformer_cls_to_wrap: the names of the classes of these modules, separated by commas.
+        min_num_params: the smallest number of parameter elements of such a module, >= 0.
+        ignored_modules: a regular expression that matches the names of modules that are not
+            sharded.
         state_dict_type: how checkpoints store sharded models.
     """
 
@@ -184,13 +189,13 @@ class LayoutSettings(Variables):
     """The defaults of a ParallelismConfig.
 
     Attributes:
-        dp_replicate_size: the number of copies of a model, >= 1.
-        dp_shard_size: the number of shards of each copy, >= 1.
-        cp_size: the size of context parallelism, >= 1.
-        sp_size: the size of sequence parallelism, >= 1.
-        tp_size: the size of tensor parallelism, >= 1.
-        cp_backend: what implements context parallelism.
-        sp_backend: what implements sequence parallelism.
+        dp_replicate_size: the number of replicas of a model, >= 1.
+        dp_shard_size: the number of shards of each replica, >= 1.
+        cp_size: the size of context parallelism, which is not supported: 1.
+        sp_size: the size of sequence parallelism, which is not supported: 1.
+        tp_size: the size of tensor parallelism, which is not supported: 1.
+        cp_backend: the implementation of context parallelism.
+        sp_backend: the implementation of sequence parallelism.
     """
 
     PREFIX = "PARALLELISM_CONFIG_"
@@ -205,7 +210,7 @@ class LayoutSettings(Variables):
 
 
 def env_name(name: str) -> str:
-    """Return the variable of one of the `Settings`.
+    """Return the variable of a field of `Settings`.
 
     >>> env_name("use_cpu")
     'ACCELERATE_USE_CPU'

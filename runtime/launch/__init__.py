@@ -1,1 +1,1 @@
-"""`python -m runtime.launch`: starts the training processes of a pod."""
+"""`python -m runtime.launch`: starts the training processes of a pod or machine."""

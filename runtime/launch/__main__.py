@@ -1,7 +1,7 @@
-"""`python -m runtime.launch train.py`: start a pod's training processes.
+"""`python -m runtime.launch train.py`: starts the training processes of a pod or machine.
 
-One process: the script takes this process' place at once, and torch is not even imported. Several:
-torchrun starts them. In a pod everything it needs to know is in the environment already.
+With one process, the script replaces the launcher (exec), which does not import torch; torchrun
+starts several processes. In the pod of a job all settings are in the environment already.
 """
 
 import argparse
@@ -16,18 +16,23 @@ from runtime.world import contract
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The program that takes this one's place."""
+    """The program that replaces this process.
+
+    Attributes:
+        argv: the program and its arguments.
+        env: the environment variables of the program.
+    """
 
     argv: list[str]
     env: dict[str, str]
 
 
 def plan(arguments: Sequence[str], env: Mapping[str, str]) -> Start:
-    """What to start.
+    """Return the program to start.
 
     Args:
-        arguments: of the command line.
-        env: the environment.
+        arguments: the arguments of the command line.
+        env: the environment variables of this process.
     """
     options = flags.read(arguments, env)
     kind = ["-m"] if options.module else []
@@ -44,14 +49,14 @@ def plan(arguments: Sequence[str], env: Mapping[str, str]) -> Start:
 
 
 def _torchrun(options: argparse.Namespace) -> list[str]:
-    """Flags for torchrun: unless asked, it restarts nothing, as the operator does."""
+    """Return the flags of torchrun, which by default restarts no process: the operator does."""
     places = [f"--{place.name}={getattr(options, place.dest)}" for place in flags.PLACES]
-    alone = options.standalone or options.master_port == "0"  # as `accelerate launch` understands 0
+    alone = options.standalone or options.master_port == "0"  # as in `accelerate launch`
     return [*places, *(["--standalone"] if alone else []), *(options.torchrun or [])]
 
 
 def _ranks(options: argparse.Namespace) -> dict[str, str]:
-    """What torchrun would set for a pod's only process."""
+    """Return the variables that torchrun would set for the only process of a pod."""
     return {
         contract.RANK: options.node_rank,
         contract.WORLD_SIZE: options.nnodes,
@@ -65,10 +70,10 @@ def _ranks(options: argparse.Namespace) -> dict[str, str]:
 
 
 def main() -> None:
-    """Take the place of this process."""
+    """Replace this process by the script, or by torchrun."""
     start = plan(sys.argv[1:], os.environ)
     sys.stdout.flush()
-    os.execvpe(start.argv[0], start.argv, start.env)  # noqa: S606  # no shell is wanted
+    os.execvpe(start.argv[0], start.argv, start.env)  # noqa: S606  # no shell is needed
 
 
 if __name__ == "__main__":

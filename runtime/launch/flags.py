@@ -1,6 +1,6 @@
-"""The flags of `python -m runtime.launch`: torchrun's, and those of `accelerate launch`.
+"""The flags of `python -m runtime.launch`: those of torchrun and of `accelerate launch`.
 
-Each is a row of a table here, and is read with dashes or with underscores between its words.
+Each flag is a row of a table. Its words may be separated by dashes or underscores.
 """
 
 import argparse
@@ -16,61 +16,72 @@ DEFAULT_PORT = "29500"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A flag that says where this is; torchrun finds its default in a variable, too."""
+    """A flag that describes the processes and this pod's place among all pods.
 
-    name: str  # torchrun's
-    theirs: str | None  # what `accelerate launch` calls it
+    Attributes:
+        name: the name in torchrun.
+        theirs: the name in `accelerate launch`; None if it has no such flag.
+        variable: the environment variable of the default, which torchrun reads as well.
+        default: the default without that variable.
+        text: the description.
+    """
+
+    name: str
+    theirs: str | None
     variable: str
     default: str
     text: str
 
     @property
     def dest(self) -> str:
-        """Where its value is found."""
+        """The attribute of the parsed arguments that has the value."""
         return self.name.replace("-", "_")
 
 
 PLACES = (
-    Place("nproc-per-node", None, "PET_NPROC_PER_NODE", "1", "processes here, or auto, gpu, cpu"),
-    Place("nnodes", "num-machines", "PET_NNODES", "1", "pods or machines in all"),
-    Place("node-rank", "machine-rank", "PET_NODE_RANK", "0", "which of them this is, from 0"),
+    Place(
+        "nproc-per-node", None, "PET_NPROC_PER_NODE", "1", "processes per pod; or auto, gpu, cpu"
+    ),
+    Place("nnodes", "num-machines", "PET_NNODES", "1", "number of pods or machines"),
+    Place("node-rank", "machine-rank", "PET_NODE_RANK", "0", "index of this pod, from 0"),
     Place(
         *("master-addr", "main-process-ip", "PET_MASTER_ADDR", DEFAULT_ADDR),
-        "where the first of them can be reached",
+        "host name or IP address of rank 0",
     ),
-    Place("master-port", "main-process-port", "PET_MASTER_PORT", DEFAULT_PORT, "and at which port"),
+    Place("master-port", "main-process-port", "PET_MASTER_PORT", DEFAULT_PORT, "port of rank 0"),
 )
-TORCHRUN = {  # what torchrun alone can do: with one of these, it starts one process as well
-    "max-restarts": "of all processes here, when one of them fails",
-    "monitor-interval": "seconds between two looks at the processes",
-    "rdzv-backend": "how pods meet",
-    "rdzv-endpoint": "where they meet",
-    "rdzv-id": "of this run",
-    "rdzv-conf": "more for the rendezvous: a=1,b=2",
-    "start-method": "of Python's multiprocessing",
-    "role": "a name for these processes",
-    "log-dir": "where what they say is written",
-    "redirects": "what is written only: 1 stdout, 2 stderr, 3 both",
-    "tee": "what is written and shown, in the same way",
-    "local-ranks-filter": "whose is shown",
-    "local-addr": "of this pod",
-    "log-line-prefix-template": "in front of what is shown",
-    "duplicate-stdout-filters": "lines of stdout that one file gets of all processes",
-    "duplicate-stderr-filters": "lines of stderr that one file gets of all processes",
-    "logs-specs": "who takes care of what they say",
-    "event-log-handler": "who is told what happens",
-    "numa-binding": "how processes are bound to memory",
-    "signals-to-handle": "what is handed on to the processes",
-    "shutdown-timeout": "seconds that they have to end",
+TORCHRUN = {  # flags that only torchrun implements, so that it starts a single process, too
+    "max-restarts": "number of restarts of all processes of this pod after a failure",
+    "monitor-interval": "seconds between two checks of the processes",
+    "rdzv-backend": "backend of the rendezvous of the pods",
+    "rdzv-endpoint": "address of the rendezvous, as HOST:PORT",
+    "rdzv-id": "name of this run in the rendezvous",
+    "rdzv-conf": "further settings of the rendezvous: a=1,b=2",
+    "start-method": "start method of Python's multiprocessing",
+    "role": "role of the processes",
+    "log-dir": "directory of log files",
+    "redirects": "streams that are written to log files only: 1 stdout, 2 stderr, 3 both",
+    "tee": "streams that are written to log files and shown: 1 stdout, 2 stderr, 3 both",
+    "local-ranks-filter": "local ranks whose output is shown",
+    "local-addr": "address of this pod",
+    "log-line-prefix-template": "prefix of each line that is shown",
+    "duplicate-stdout-filters": "stdout lines to copy from all processes to one file",
+    "duplicate-stderr-filters": "stderr lines to copy from all processes to one file",
+    "logs-specs": "name of the entry point that handles the logs",
+    "event-log-handler": "name of the handler of torchrun's events",
+    "numa-binding": "how processes are bound to NUMA nodes",
+    "signals-to-handle": "signals that are passed on to the processes",
+    "shutdown-timeout": "seconds that processes have to exit after a signal",
 }
 SHORT = {"redirects": ["-r"], "tee": ["-t"]}
-SWITCHES = {  # the same, without a value
-    "virtual-local-rank": "each process sees its own device as the first",
-    "run-path": "run the script by runpy",
+SWITCHES = {  # flags of torchrun without a value
+    "virtual-local-rank": "each process has local rank 0 and sees only its own device",
+    "run-path": "run the script with runpy",
 }
 DEVICES = "CUDA_VISIBLE_DEVICES"
 _SET = "true"
-SETTINGS: dict[str, tuple[str, str | None]] = {  # -> variable; what a switch sets it to
+# flag -> its variable, and the value that a flag without a value sets
+SETTINGS: dict[str, tuple[str, str | None]] = {
     "mixed-precision": ("ACCELERATE_MIXED_PRECISION", None),
     "gradient-accumulation-steps": ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", None),
     "cpu": ("ACCELERATE_USE_CPU", _SET),
@@ -102,41 +113,41 @@ SETTINGS: dict[str, tuple[str, str | None]] = {  # -> variable; what a switch se
     "parallelism-config-dp-shard-size": ("PARALLELISM_CONFIG_DP_SHARD_SIZE", None),
     "parallelism-config-tp-size": ("PARALLELISM_CONFIG_TP_SIZE", None),
 }
-NOTHING = ("quiet", "same-network", "downcast-bf16")  # of `accelerate launch`; nothing to do here
-OUT = {  # how a flag of `accelerate launch` begins -> what to do without it
-    "config-file": "no file is read: give flags, or set ACCELERATE_ variables (spec.runtime)",
-    "use-deepspeed": "DeepSpeed is left out; --use-fsdp shards models",
-    "deepspeed": "DeepSpeed is left out; --use-fsdp shards models",
-    "zero": "DeepSpeed is left out; --use-fsdp shards models",
-    "offload": "DeepSpeed is left out; --fsdp-offload-params keeps weights on the CPU",
+NOTHING = ("quiet", "same-network", "downcast-bf16")  # of `accelerate launch`; without effect here
+OUT = {  # the beginning of a flag of `accelerate launch` -> what to do instead
+    "config-file": "no file is read: pass flags, or set ACCELERATE_ variables (spec.runtime)",
+    "use-deepspeed": "DeepSpeed is not supported; use --use-fsdp to shard models",
+    "deepspeed": "DeepSpeed is not supported; use --use-fsdp to shard models",
+    "zero": "DeepSpeed is not supported; use --use-fsdp to shard models",
+    "offload": "DeepSpeed is not supported; use --fsdp-offload-params to keep weights on the CPU",
     "gradient-clipping": "call accelerator.clip_grad_norm_ in the script",
     "fsdp-activation-checkpointing-offload": "activations are not offloaded",
-    "use-megatron": "Megatron-LM is left out; --use-fsdp shards models",
-    "megatron": "Megatron-LM is left out; --use-fsdp shards models",
-    "parallelism-config": "context and sequence parallelism are left out",
-    "fp8": "fp8 is left out; --mixed-precision bf16",
-    "enable-cpu-affinity": "processes are not bound; --numa-binding is torchrun's way to do it",
-    "tpu": "TPUs are started by their own launcher",
-    "no-tpu": "TPUs are started by their own launcher",
-    "vm": "TPUs are started by their own launcher",
-    "env": "TPUs are started by their own launcher",
-    "main-training-function": "TPUs are started by their own launcher",
+    "use-megatron": "Megatron-LM is not supported; use --use-fsdp to shard models",
+    "megatron": "Megatron-LM is not supported; use --use-fsdp to shard models",
+    "parallelism-config": "context and sequence parallelism are not supported",
+    "fp8": "fp8 is not supported; use --mixed-precision bf16",
+    "enable-cpu-affinity": "processes are not bound to CPUs; use torchrun's --numa-binding",
+    "tpu": "TPUs are not supported; use their own launcher",
+    "no-tpu": "TPUs are not supported; use their own launcher",
+    "vm": "TPUs are not supported; use their own launcher",
+    "env": "TPUs are not supported; use their own launcher",
+    "main-training-function": "TPUs are not supported; use their own launcher",
     "aws": "nothing is started in a cloud; the operator starts jobs on Kubernetes",
-    "mpirun": "MPI is left out; give --nproc-per-node",
+    "mpirun": "MPI is not supported; use --nproc-per-node",
 }
 
 
 class Parser(argparse.ArgumentParser):
-    """Reads a flag in both spellings; the help shows one."""
+    """An argument parser that accepts flags with dashes and with underscores; help shows dashes."""
 
     def flag(self, name: str, *more: str, group: str, **options: Any) -> None:
         """Add a flag.
 
         Args:
-            name: with dashes.
-            more: other names.
-            group: its heading in the help.
-            **options: of add_argument; `dest` among them, as several names share it.
+            name: the name, with dashes.
+            *more: other names.
+            group: the heading in the help.
+            **options: arguments of `add_argument`. They must include `dest`, which all names share.
         """
         home = next((one for one in self._action_groups if one.title == group), None)
         home = home or self.add_argument_group(group)
@@ -151,7 +162,11 @@ class Parser(argparse.ArgumentParser):
             home.add_argument(*sorted(others), **options)
 
     def refuse(self, unknown: str) -> NoReturn:
-        """Say what to do instead of a flag that is not one of these."""
+        """End the program with an error that suggests an alternative to an unknown flag.
+
+        Args:
+            unknown: the flag, with its value if that follows a `=`.
+        """
         name = unknown.partition("=")[0]
         plain = name.lstrip("-").replace("_", "-")
         for beginning, instead in OUT.items():
@@ -159,32 +174,34 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"{name}: {instead}")
         known = [one for one in self._option_string_actions if one.startswith("--")]
         close = difflib.get_close_matches(name, known, 1, 0.7)
-        hint = f"did you mean {close[0]}?" if close else "the script's flags stand behind it"
-        self.error(f"there is no {name}; {hint}")
+        hint = (
+            f"did you mean {close[0]}?" if close else "flags of the script must follow the script"
+        )
+        self.error(f"unknown flag {name}; {hint}")
 
 
 def parser(env: Mapping[str, str]) -> Parser:
-    """The flags, with defaults from the environment."""
+    """Create the parser, with defaults from the environment."""
     made = Parser(
         prog="python -m runtime.launch",
-        usage="%(prog)s [FLAGS] SCRIPT [ITS ARGUMENTS]",
+        usage="%(prog)s [FLAGS] SCRIPT [SCRIPT ARGUMENTS]",
         description="Start the training processes of this pod or machine. In an AcceleratedJob's "
         "pod no flag is needed: `python -m runtime.launch train.py`.",
-        epilog="Flags are read with dashes or underscores. Each sets the variable in brackets, or "
-        "takes its default from there.",
+        epilog="The words of a flag may be separated by dashes or underscores. A flag sets the "
+        "environment variable in brackets, or has its default from that variable.",
         allow_abbrev=False,
     )
     made.add_argument("script", help="the training script")
-    made.add_argument("args", nargs=argparse.REMAINDER, help="its arguments")
-    made.add_argument("-m", "--module", action="store_true", help="the script is a module's name")
+    made.add_argument("args", nargs=argparse.REMAINDER, help="the arguments of the script")
+    made.add_argument("-m", "--module", action="store_true", help="SCRIPT is the name of a module")
     _places(made, env)
-    switch: dict[str, Any] = {"dest": "torchrun", "action": "append_const", "group": "torchrun's"}
+    switch: dict[str, Any] = {"dest": "torchrun", "action": "append_const", "group": "for torchrun"}
     for name, text in TORCHRUN.items():
         hand_on = functools.partial(f"--{name}={{}}".format)
         made.flag(name, **switch | {"action": "append", "type": hand_on, "help": text})
     for name, text in SWITCHES.items():
         made.flag(name, const=f"--{name}", help=text, **switch)
-    switch |= {"dest": "settings", "group": "settings, as of `accelerate launch`"}
+    switch |= {"dest": "settings", "group": "settings of `accelerate launch`"}
     for name, (variable, value) in SETTINGS.items():
         if value is None:
             pair = functools.partial(_pair, variable)
@@ -192,13 +209,13 @@ def parser(env: Mapping[str, str]) -> Parser:
         else:
             made.flag(name, const=(variable, value), help=f"[{variable}]", **switch)
     for name in NOTHING:
-        made.flag(name, const=("", ""), help="nothing, here", **switch | {"dest": "nothing"})
+        made.flag(name, const=("", ""), help="without effect", **switch | {"dest": "nothing"})
     return made
 
 
 def _places(made: Parser, env: Mapping[str, str]) -> None:
-    """Where this is, and what is started here."""
-    group = "where this is"
+    """Add the flags for the number and the place of processes and pods."""
+    group = "processes and pods"
     for place in PLACES:
         text = f"{place.text} (default: {place.default}) [{place.variable}]"
         names = [] if place.theirs is None else [place.theirs]
@@ -207,13 +224,13 @@ def _places(made: Parser, env: Mapping[str, str]) -> None:
     total: dict[str, Any] = {
         "dest": "num_processes",
         "type": int,
-        "help": "processes of all pods together",
+        "help": "number of processes of all pods together",
     }
     made.flag("num-processes", group=group, **total)
     for name, dest, const, text in (
-        ("multi-gpu", "nproc_per_node", "gpu", "as --nproc-per-node gpu"),
-        ("standalone", "standalone", True, "this pod alone, at any free port"),
-        ("no-python", "no_python", True, "the script is a program"),
+        ("multi-gpu", "nproc_per_node", "gpu", "the same as --nproc-per-node gpu"),
+        ("standalone", "standalone", True, "start processes of this pod only, at any free port"),
+        ("no-python", "no_python", True, "SCRIPT is a program, not a Python file"),
     ):
         options = {"dest": dest, "const": const, "help": text, "default": argparse.SUPPRESS}
         made.flag(name, action="store_const", group=group, **options)
@@ -225,16 +242,20 @@ def _pair(variable: str, value: str) -> tuple[str, str]:
 
 
 def read(arguments: Sequence[str], env: Mapping[str, str]) -> argparse.Namespace:
-    """The flags' values. `nproc_per_node` is what all ways to say it come to.
+    """Parse the arguments; `nproc_per_node` combines all flags for the number of processes.
 
-    A mistake ends the program: exit code 2.
+    A wrong argument ends the program with exit code 2.
+
+    Args:
+        arguments: the arguments of the command line.
+        env: the environment variables, which have defaults.
     """
     made = parser(env)
     options, unknown = made.parse_known_args(arguments)
     if unknown:
         made.refuse(unknown[0])
     settings = dict(options.settings or ())
-    if settings.get(DEVICES) == "all":  # accelerate's word for leaving them as they are
+    if settings.get(DEVICES) == "all":  # the value in accelerate for leaving them unchanged
         del settings[DEVICES]
     options.settings = settings
     total = options.num_processes

@@ -1,1 +1,1 @@
-"""Models on several processes: wrapping, sharding, compilation, precision."""
+"""Models on several processes: replication, sharding, compilation, precision."""

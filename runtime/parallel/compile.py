@@ -1,4 +1,4 @@
-"""Compiling models with torch.compile."""
+"""Compiles models with torch.compile."""
 
 import importlib
 import os
@@ -16,21 +16,40 @@ from runtime.config.settings import Settings, env_name
 
 @dataclass
 class TorchDynamoPlugin(KwargsHandler):
-    """How models are compiled; what is not said is the job's to say (ACCELERATE_DYNAMO_...)."""
+    """Arguments of `torch.compile`, and which parts of a model are compiled.
 
-    backend: Any = None  # a DynamoBackend or its name, in any case; NO compiles nothing
-    mode: str | None = None  # `default`, `reduce-overhead`, `max-autotune`
+    Attributes:
+        backend: the backend: a DynamoBackend, or its name in upper or lower case. NO turns
+            compilation off. None: ACCELERATE_DYNAMO_BACKEND, or NO.
+        mode: `default`, `reduce-overhead`, `max-autotune` or another mode of the backend.
+            None: ACCELERATE_DYNAMO_MODE, or `default`.
+        fullgraph: whether a model must be compiled into a single graph, so that a graph break is
+            an error. None: ACCELERATE_DYNAMO_USE_FULLGRAPH, or False.
+        dynamic: whether kernels are compiled for variable shapes. None:
+            ACCELERATE_DYNAMO_USE_DYNAMIC; if that is not set, torch decides when shapes change.
+        options: a dict of options of the backend.
+        disable: whether torch.compile does nothing, for tests.
+        use_regional_compilation: whether repeated blocks are compiled instead of the whole model,
+            so that the compiler processes each kind of block once. None:
+            ACCELERATE_DYNAMO_USE_REGIONAL_COMPILATION, or False.
+
+    Raises:
+        ValueError: the backend or the mode is unknown.
+    """
+
+    backend: Any = None
+    mode: str | None = None
     fullgraph: bool | None = None
     dynamic: bool | None = None
     options: Any = None
     disable: bool = False
-    use_regional_compilation: bool | None = None  # each block of a repeated kind, compiled once
+    use_regional_compilation: bool | None = None
 
     def __post_init__(self) -> None:
-        """Fill what is not said.
+        """Replace None by the settings of the environment.
 
         Raises:
-            ValueError: the backend is unknown, or its mode.
+            ValueError: the backend or the mode is unknown.
         """
         settings = Settings.from_env(os.environ)
         source = None if self.backend else env_name("dynamo_backend")
@@ -49,11 +68,11 @@ class TorchDynamoPlugin(KwargsHandler):
             self.use_regional_compilation = bool(settings.dynamo_use_regional_compilation)
 
     def to_dict(self) -> dict[str, Any]:
-        """The arguments of torch.compile, and `use_regional_compilation`."""
+        """Return the arguments of torch.compile, and `use_regional_compilation`."""
         return super().to_dict() | {"backend": self.backend.value.lower()}
 
     def to_kwargs(self) -> dict[str, Any]:
-        """Those that differ from this class' defaults."""
+        """Return the fields that differ from the defaults without environment variables."""
         default = TorchDynamoPlugin.__dataclass_fields__
         fixed = {"backend": "no", "mode": "default", "fullgraph": False}
         fixed["use_regional_compilation"] = False
@@ -69,7 +88,7 @@ def _known(backend: str) -> DynamoBackend:
 
 
 def _check_mode(mode: str, backend: DynamoBackend) -> None:
-    """Modes are inductor's; other backends take any."""
+    """Check the mode of inductor; the modes of other backends are unknown."""
     if backend != DynamoBackend.INDUCTOR or mode == "default":
         return
     modes = importlib.import_module("torch._inductor").list_mode_options()
@@ -91,20 +110,33 @@ def plugin_of(backend: Any, plugin: TorchDynamoPlugin | None) -> TorchDynamoPlug
 
 
 def compile_model(model: nn.Module, plugin: TorchDynamoPlugin) -> nn.Module:
-    """The model, compiled as the plugin says; as it is if that says NO."""
+    """Compile a model; returns it unchanged if the backend is NO.
+
+    Args:
+        model: the model.
+        plugin: how it is compiled.
+    """
     if plugin.backend == DynamoBackend.NO:
         return model
     options = plugin.to_kwargs()
     if options.pop("use_regional_compilation", False):
         return compile_regions(model, **options)
-    compiled: nn.Module = torch.compile(model, **options)  # type: ignore[assignment]  # of a module it makes one
+    compiled: nn.Module = torch.compile(model, **options)  # type: ignore[assignment]  # a module is compiled to a module
     return compiled
 
 
 def compile_regions(module: nn.Module, **compile_kwargs: Any) -> nn.Module:
-    """Compile the blocks of a model that has many of one kind, in place of the whole model.
+    """Compile the repeated blocks of a model instead of the whole model, in place.
 
-    The compiler sees the kind once. A model without such blocks is compiled as a whole.
+    Repeated blocks are the elements of an `nn.ModuleList` that all have one class; the compiler
+    processes each class once. A model without such blocks is compiled as a whole.
+
+    Args:
+        module: the model.
+        **compile_kwargs: arguments of torch.compile.
+
+    Returns:
+        The model.
     """
     found = False
     for child in module.modules():

@@ -1,6 +1,6 @@
-"""What is put around a model so that all processes train one: nothing, DDP, or FSDP2.
+"""The ways in which processes train a model together: alone, replicated (DDP) or sharded (FSDP2).
 
-FSDP2 is imported where it is used: torch takes longer for it than for all the rest of this package.
+FSDP2 is imported where it is used, since importing it takes longer than the rest of this package.
 """
 
 import contextlib
@@ -21,37 +21,48 @@ Context = contextlib.AbstractContextManager[None]
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """The model as it is: of a process alone."""
+    """Leaves a model as it is; for a single process.
+
+    Attributes:
+        state: the state of this process.
+        handler: the arguments of DistributedDataParallel.
+        evaluation_mode: whether the model will have no gradients.
+        autocasts: whether the forward of a model runs under autocast in mixed precision.
+    """
 
     state: AcceleratorState
     handler: DistributedDataParallelKwargs | None = None
-    evaluation_mode: bool = False  # no gradients will be needed
+    evaluation_mode: bool = False
 
-    autocasts = True  # whether lower precision is a matter of the model's forward
+    autocasts = True
 
     def place(self, model: nn.Module) -> nn.Module:
-        """Put a model on this process' device."""
+        """Move a model to the device of this process."""
         return model.to(self.state.device)
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """Make a model one with those of the other processes."""
+        """Return the model in the form in which all processes train it."""
         return model
 
-    def averaged(self, model: nn.Module) -> list[nn.Parameter] | None:  # noqa: ARG002  # its kinds need it
-        """The parameters of a wrapped model whose gradients it averages; None: all it ever has."""
+    def averaged(self, model: nn.Module) -> list[nn.Parameter] | None:  # noqa: ARG002  # subclasses use it
+        """Return the parameters of a wrapped model whose gradients are averaged over processes.
+
+        Returns:
+            The parameters; None for all that the model has now or later.
+        """
         return None
 
     def no_sync(self, model: nn.Module) -> Context:
-        """Within, gradients stay on this process."""
+        """Return a context in which the gradients of a model are not reduced."""
         own: Context = getattr(model, "no_sync", contextlib.nullcontext)()
         return own
 
 
 class Replicated(Plain):
-    """The whole model in each process; DistributedDataParallel averages the gradients."""
+    """Replicates a model in each process; DistributedDataParallel averages the gradients."""
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """Put DistributedDataParallel around a model that trains, unless the script has."""
+        """Wrap a model that trains in DistributedDataParallel, unless the script has done this."""
         trains = any(parameter.requires_grad for parameter in model.parameters())
         if self.evaluation_mode or not trains:
             return model
@@ -60,7 +71,7 @@ class Replicated(Plain):
         return prepared
 
     def averaged(self, model: nn.Module) -> list[nn.Parameter]:
-        """What trains at this moment: DistributedDataParallel looks at it when it is made."""
+        """Return the parameters that require gradients when DistributedDataParallel is created."""
         trained = [one for one in model.parameters() if one.requires_grad]
         return trained if _is_replica(model) else []
 
@@ -73,39 +84,46 @@ class Replicated(Plain):
 
 
 def _is_replica(model: nn.Module) -> bool:
-    """Whether this is in DistributedDataParallel, also if the script has compiled that."""
+    """Whether a model is in DistributedDataParallel, compiled or not."""
     return isinstance(getattr(model, "_orig_mod", model), DistributedDataParallel)
 
 
 class Sharded(Plain):
-    """A part of each parameter in each process: FSDP2 gathers weights, and scatters gradients."""
+    """Shards each parameter over the processes with FSDP2."""
 
-    autocasts = False  # a MixedPrecisionPolicy does it
+    autocasts = False  # FSDP2's MixedPrecisionPolicy casts instead
 
     def place(self, model: nn.Module) -> nn.Module:
-        """Leave a model where it is: each part goes to the device when it is sharded."""
+        """Leave a model where it is: sharding moves each parameter to the device."""
         return model
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """Shard a model in place, also one that does not train: it may be as large."""
+        """Shard a model in place, also one that does not train, since it may be large as well."""
         from runtime.parallel.fsdp.shard import shard  # noqa: PLC0415  # imports torch's FSDP, which takes a second
 
         return shard(model, self.state)
 
     def no_sync(self, model: nn.Module) -> Context:
-        """Within, gradients stay on this process, whole: that is memory for all of them."""
-        switch = getattr(
-            model, "set_requires_gradient_sync", None
-        )  # FSDPModule's, also if compiled
+        """Return a context in which the gradients of a model are not reduced.
+
+        Each process then needs memory for the gradients of the whole model.
+        """
+        # A method of FSDPModule, which a compiled model forwards.
+        switch = getattr(model, "set_requires_gradient_sync", None)
         return Plain.no_sync(self, model) if switch is None else _switched_off(switch)
 
 
-# Any other kind is of several processes, which each have the whole model.
+# In all other kinds of worlds models are replicated.
 _CONTAINERS = {DistributedType.NO: Plain, DistributedType.FSDP: Sharded}
 
 
 def container_of(state: Any, **options: Any) -> Plain:
-    """The container of this kind of world; the options are its fields."""
+    """Return the container for the kind of world.
+
+    Args:
+        state: the state of this process.
+        **options: further fields of the container.
+    """
     return _CONTAINERS.get(state.distributed_type, Replicated)(state, **options)
 
 
@@ -121,7 +139,7 @@ def trigger_sync_in_backward(model: nn.Module) -> Iterator[None]:
         return
     before = model.require_backward_grad_sync, model.require_forward_param_sync
     model.require_backward_grad_sync = model.require_forward_param_sync = True
-    # DistributedDataParallel.forward does this at its end if gradients are to be reduced.
+    # DistributedDataParallel.forward does this at its end, unless it runs under `no_sync`.
     model.reducer.prepare_for_backward([])
     try:
         yield

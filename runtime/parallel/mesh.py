@@ -1,4 +1,4 @@
-"""How the processes of a world are laid out: in copies of a model, and shards of each copy."""
+"""The layout of a world: the number of replicas of a model, and the number of shards of each."""
 
 import os
 from dataclasses import dataclass
@@ -10,28 +10,42 @@ from runtime.config.parsing import naming
 from runtime.config.plugins import first
 from runtime.config.settings import LayoutSettings, Settings
 
-_ORDER = ("dp_replicate", "dp_shard", "cp", "sp", "tp")  # of a mesh's dimensions, outermost first
-_LEFT_OUT = {  # dimension -> what a script can do instead
+_ORDER = ("dp_replicate", "dp_shard", "cp", "sp", "tp")  # the dimensions, outermost first
+_LEFT_OUT = {  # dimension -> its name and the alternative
     "cp": "context parallelism: shard the model with dp_shard_size instead",
     "sp": "sequence parallelism, which is DeepSpeed's: shard the model with dp_shard_size instead",
     "tp": (
-        "tensor parallelism: its ranks need the same batches, which data loaders here do not "
-        "give; shard the model with dp_shard_size, or use torch's parallelize_module on your own"
+        "tensor parallelism: its ranks need the same batches, which prepared data loaders do not "
+        "give; shard the model with dp_shard_size, or call torch's parallelize_module in the script"
     ),
 }
 
 
 @dataclass
 class ParallelismConfig:
-    """The sizes of a world's dimensions, whose product is the world's size.
+    """The sizes of the dimensions of a world; their product is the world size.
 
-    `dp_replicate_size` copies of a model, each in `dp_shard_size` shards: with both above 1 this is
-    hybrid sharding, and gradients are reduced among shards first. What is not said is the
-    environment's (`PARALLELISM_CONFIG_DP_SHARD_SIZE`, ...), else 1.
+    There are `dp_replicate_size` replicas of a model, each in `dp_shard_size` shards. If both are
+    above 1 this is hybrid sharding: gradients are reduced among the shards of a replica first.
+    A size that is None is read from the environment (`PARALLELISM_CONFIG_DP_SHARD_SIZE`, ...);
+    without a variable it is 1.
+
+    Attributes:
+        dp_replicate_size: the number of replicas of a model, >= 1.
+        dp_shard_size: the number of shards of each replica, >= 1. Above 1 it needs a
+            FullyShardedDataParallelPlugin.
+        tp_size: the size of tensor parallelism, which is not supported: 1.
+        cp_size: the size of context parallelism, which is not supported: 1.
+        cp_backend: without effect. None: PARALLELISM_CONFIG_CP_BACKEND, or `torch`.
+        sp_size: the size of sequence parallelism, which is not supported: 1.
+        sp_backend: without effect. None: PARALLELISM_CONFIG_SP_BACKEND, or `deepspeed`.
+        tp_handler: without effect.
+        cp_handler: without effect.
+        sp_handler: without effect.
 
     Raises:
         ValueError: a size is less than 1.
-        NotImplementedError: a dimension that this runtime leaves out is above 1.
+        NotImplementedError: the size of a dimension that is not supported is above 1.
     """
 
     dp_replicate_size: int | None = None
@@ -45,10 +59,10 @@ class ParallelismConfig:
     cp_handler: Any = None
     sp_handler: Any = None
 
-    device_mesh = None  # made once, by get_device_mesh
+    device_mesh = None  # get_device_mesh creates it
 
     def __post_init__(self) -> None:
-        """Fill what is not said, and check it."""
+        """Replace None by the settings of the environment, and check the sizes."""
         settings = LayoutSettings.from_env(os.environ)
         for name in _ORDER:
             field = f"{name}_size"
@@ -77,22 +91,22 @@ class ParallelismConfig:
 
     @property
     def total_size(self) -> int:
-        """Processes that this layout is for."""
+        """The world size that this layout is for."""
         return self.data_parallel_size * self.non_data_parallel_size
 
     @property
     def data_parallel_size(self) -> int:
-        """Processes that have batches of their own."""
+        """The number of processes that train on different batches."""
         return self._sizes["dp_replicate"] * self._sizes["dp_shard"]
 
     @property
     def non_data_parallel_size(self) -> int:
-        """Processes that share each batch."""
+        """The number of processes that share each batch: 1."""
         return self._sizes["tp"] * self._sizes["cp"] * self._sizes["sp"]
 
     @property
     def dp_replicate_enabled(self) -> bool:
-        """Whether there are several copies of a model."""
+        """Whether there are several replicas of a model."""
         return self._sizes["dp_replicate"] > 1
 
     @property
@@ -102,39 +116,42 @@ class ParallelismConfig:
 
     @property
     def tp_enabled(self) -> bool:
-        """Never."""
+        """False: this library does not support tensor parallelism."""
         return self._sizes["tp"] > 1
 
     @property
     def cp_enabled(self) -> bool:
-        """Never."""
+        """False: this library does not support context parallelism."""
         return self._sizes["cp"] > 1
 
     @property
     def sp_enabled(self) -> bool:
-        """Never."""
+        """False: this library does not support sequence parallelism."""
         return self._sizes["sp"] > 1
 
     @property
     def active_mesh_dims(self) -> list[str]:
-        """Names of the dimensions above 1, outermost first."""
+        """The names of the dimensions whose size is above 1, outermost first."""
         return [name for name, size in self._sizes.items() if size > 1]
 
     @property
     def dp_dim_names(self) -> list[str]:
-        """Names of the dimensions that have batches of their own."""
+        """The names of the dimensions along which processes train on different batches."""
         return self.active_mesh_dims
 
     @property
     def fsdp_dim_names(self) -> list[str]:
-        """Names of the dimensions that a sharded model lies on."""
+        """The names of the mesh dimensions over which FSDP2 replicates and shards a model."""
         return ["dp_replicate", "dp_shard"] if self.dp_replicate_enabled else ["dp_shard"]
 
     def build_device_mesh(self, device_type: str) -> DeviceMesh | None:
-        """A mesh with the dimensions above 1, outermost first; None if there is none.
+        """Create a device mesh of the dimensions whose size is above 1, outermost first.
 
         Args:
-            device_type: `cpu`, `cuda`, ...
+            device_type: the device type in torch: `cpu`, `cuda`, ...
+
+        Returns:
+            The mesh; None if no size is above 1.
         """
         names = self.active_mesh_dims
         if not names:
@@ -143,33 +160,34 @@ class ParallelismConfig:
         return init_device_mesh(device_type, shape, mesh_dim_names=tuple(names))
 
     def get_device_mesh(self, device_type: str | None = None) -> DeviceMesh | None:
-        """The mesh, which is made once.
+        """Return the device mesh; the first call creates it.
 
         Args:
-            device_type: needed the first time.
+            device_type: the device type in torch; required in the first call.
 
         Raises:
-            ValueError: it is not given then, or is another one later.
+            ValueError: the first call has no device type, or a later call has another one.
         """
         if self.device_mesh is None:
             if device_type is None:
-                sentence = "get_device_mesh needs a device_type, as `cuda`, to make the mesh"
+                sentence = "get_device_mesh needs a device_type, such as `cuda`, to create the mesh"
                 raise ValueError(sentence)
             self.device_mesh = self.build_device_mesh(device_type)
         elif device_type not in (None, self.device_mesh.device_type):
-            sentence = f"the mesh is of {self.device_mesh.device_type}, not of {device_type}"
+            sentence = f"the mesh was created for {self.device_mesh.device_type}, not {device_type}"
             raise ValueError(sentence)
         return self.device_mesh
 
     def check(self, *, world_size: int, shards: bool) -> None:
-        """See that this is a layout of a world.
+        """Check that this layout fits a world.
 
         Args:
-            world_size: its processes; a layout whose sizes are all 1 is for any.
+            world_size: the number of processes; a layout whose sizes are all 1 fits any number.
             shards: whether a FullyShardedDataParallelPlugin was given.
 
         Raises:
-            ValueError: it is not.
+            ValueError: the world size is not the product of the sizes, or the sizes contradict
+                `shards`.
         """
         if self.total_size not in (1, world_size):
             sentence = (
@@ -194,7 +212,12 @@ class ParallelismConfig:
 
 
 def layout_of(given: ParallelismConfig | None, settings: Settings) -> ParallelismConfig | None:
-    """The layout: the script's, else the environment's, else None."""
+    """Return the layout that the script gives, or that of the environment; None if neither does.
+
+    Args:
+        given: the layout that the script gives.
+        settings: the settings of the environment.
+    """
     if given is None and settings.use_parallelism_config:
         return ParallelismConfig()
     return given

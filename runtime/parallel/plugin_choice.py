@@ -1,4 +1,4 @@
-"""Whether models are sharded: the plugin of the script, or of the environment."""
+"""Chooses the plugin for sharding: the one of the script or of the environment."""
 
 import os
 from typing import Any
@@ -7,10 +7,14 @@ from runtime.config.settings import Settings, ShardingSettings
 
 
 def plugin_of(given: Any, settings: Settings) -> Any:
-    """The FullyShardedDataParallelPlugin: the script's, else the environment's, else None.
+    """Return the FullyShardedDataParallelPlugin; None if models are not sharded.
+
+    Args:
+        given: the plugin that the script gives.
+        settings: the settings of the environment, which can turn on sharding without a plugin.
 
     Raises:
-        TypeError: the script's is something else.
+        TypeError: the script gives an object of another type.
     """
     if given is None and not settings.use_fsdp:
         return None
@@ -21,7 +25,7 @@ def plugin_of(given: Any, settings: Settings) -> Any:
         sentence = f"`fsdp_plugin` must be a {Plugin.__module__}.{Plugin.__name__}, got {plugin!r}"
         raise TypeError(sentence)
     if plugin.cpu_ram_efficient_loading:
-        # Transformers reads these, and then reads weights on rank 0 only.
+        # With these variables Transformers loads weights on rank 0 only.
         os.environ[ShardingSettings.variable("cpu_ram_efficient_loading")] = "True"
         os.environ[Settings.variable("use_fsdp")] = "true"
     return plugin

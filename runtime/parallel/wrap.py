@@ -1,4 +1,4 @@
-"""What `prepare` does with a model, and how the script gets its own back."""
+"""Prepares a model for training on all processes, and unwraps it again."""
 
 import contextlib
 import functools
@@ -17,13 +17,18 @@ from runtime.parallel.precision import convert_to_fp32
 from runtime.world.roll_call import Collective
 from runtime.world.state import AcceleratorState
 
-ORIGINAL_FORWARD = "_original_forward"  # Accelerate's name for it
+ORIGINAL_FORWARD = "_original_forward"  # the attribute in Accelerate
 
 
 def autocast(
     state: AcceleratorState, handler: AutocastKwargs | None
 ) -> contextlib.AbstractContextManager[Any]:
-    """Compute in the precision that was asked for, unless the handler says not to."""
+    """Return a context for mixed precision.
+
+    Args:
+        state: the state of this process, which has the precision.
+        handler: the arguments of torch.autocast.
+    """
     dtype = DTYPES.get(state.mixed_precision)
     if dtype is None:
         return contextlib.nullcontext()
@@ -39,25 +44,25 @@ def prepare_model(
     autocast_handler: AutocastKwargs | None = None,
     ddp_handler: DistributedDataParallelKwargs | None = None,
 ) -> nn.Module:
-    """Place a model, compute in the precision asked for, and make it one over all processes.
+    """Move a model to the device, set up mixed precision, and replicate or shard the model.
 
     Args:
-        model: of the script.
-        state: of this process.
-        device_placement: whether the model goes to the process' device.
-        evaluation_mode: no gradients will be needed.
-        autocast_handler: for torch.autocast.
-        ddp_handler: for DistributedDataParallel.
+        model: the script's model.
+        state: the state of this process.
+        device_placement: whether the model is moved to the device of this process.
+        evaluation_mode: whether the model will have no gradients.
+        autocast_handler: the arguments of torch.autocast.
+        ddp_handler: the arguments of DistributedDataParallel.
     """
     container = container_of(state, handler=ddp_handler, evaluation_mode=evaluation_mode)
     if state.mixed_precision != "no" and container.autocasts:
         _autocast_forward(model, autocast(state, autocast_handler))
-    with Collective("prepare_model"):  # which compares and sends the weights
+    with Collective("prepare_model"):  # all processes compare and send weights
         return container.wrap(container.place(model) if device_placement else model)
 
 
 def _autocast_forward(model: nn.Module, context: Any) -> None:
-    """Compute in lower precision, and give the loss what it expects: float32."""
+    """Run a model's forward under autocast, and convert its outputs to float32 for the loss."""
     if ORIGINAL_FORWARD in model.__dict__:
         return
     original = model.forward
@@ -74,12 +79,16 @@ def _autocast_forward(model: nn.Module, context: Any) -> None:
         parameters=[own, *signature.parameters.values()]
     )
     model.__dict__[ORIGINAL_FORWARD] = original
-    # Bound, so that a deep copy of the model computes with the copy's weights.
+    # A bound method, so that a deep copy of the model computes with the weights of the copy.
     model.forward = types.MethodType(forward, model)
 
 
 def is_compiled_module(module: Any) -> bool:
-    """Whether torch.compile has made it."""
+    """Whether a module is the result of torch.compile.
+
+    Args:
+        module: the module.
+    """
     return isinstance(module, torch._dynamo.eval_frame.OptimizedModule)  # noqa: SLF001  # torch has no public name for it
 
 
@@ -89,13 +98,13 @@ def extract_model_from_parallel(
     keep_torch_compile: bool = True,
     recursive: bool = False,
 ) -> nn.Module:
-    """The script's own model, out of what `prepare_model` has put around it.
+    """Return the script's own model out of a prepared one.
 
     Args:
-        model: prepared, or not.
-        keep_fp32_wrapper: whether its forward stays under autocast.
-        keep_torch_compile: whether it stays compiled, if it is.
-        recursive: also unwrap modules inside of it.
+        model: a model, prepared or not.
+        keep_fp32_wrapper: whether its forward keeps computing in mixed precision.
+        keep_torch_compile: whether it stays compiled.
+        recursive: whether the modules inside the model are unwrapped, too.
     """
     compiled = model if is_compiled_module(model) else None
     inner: Any = model if compiled is None else compiled._orig_mod  # noqa: SLF001
@@ -116,7 +125,7 @@ def extract_model_from_parallel(
 
 
 def bare(model: nn.Module) -> nn.Module:
-    """The script's own model, whose names are the same for any number of processes."""
+    """Return the script's own model, whose parameter names do not depend on the world size."""
     return extract_model_from_parallel(model, keep_torch_compile=False)
 
 
@@ -126,4 +135,4 @@ def _restore_forward(model: nn.Module) -> None:
         return
     del model.__dict__["forward"], model.__dict__[ORIGINAL_FORWARD]
     if getattr(original, "__func__", None) is not type(model).forward:
-        model.forward = original  # the script had set it on this very model
+        model.forward = original  # the script had assigned it to this instance

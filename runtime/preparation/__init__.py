@@ -1,1 +1,1 @@
-"""What `prepare` does with a script's objects, and which objects it has prepared."""
+"""Preparing a script's objects, and the objects that are prepared."""

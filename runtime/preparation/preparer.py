@@ -27,7 +27,7 @@ from runtime.parallel.wrap import prepare_model
 from runtime.preparation.prepared import Prepared, added, is_prepared
 from runtime.world.state import AcceleratorState
 
-KINDS = (nn.Module, Optimizer, DataLoader, LRScheduler)  # what prepare() prepares
+KINDS = (nn.Module, Optimizer, DataLoader, LRScheduler)  # the objects that prepare() prepares
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,8 @@ class Preparer:
         """Check that no list, tuple or dict among the arguments contains an object to prepare.
 
         Raises:
-            ValueError: one does, and there are several processes; alone, it is a warning.
+            ValueError: an argument does, and there are several processes. With one process, this is
+                a warning.
         """
         for group in objects:
             if not isinstance(group, list | tuple | Mapping):
@@ -85,23 +86,24 @@ class Preparer:
             found = {type(leaf).__name__ for leaf in leaves(group) if isinstance(leaf, KINDS)}
             if found:
                 self._refuse_or_warn(
-                    f"prepare() takes each object as an argument of its own, got a "
-                    f"{type(group).__name__} with {', '.join(sorted(found))}, which it leaves as "
-                    "they are: unpack it, as in prepare(*objects)"
+                    f"prepare() takes each object as a separate argument, got a "
+                    f"{type(group).__name__} with {', '.join(sorted(found))}, which it does not "
+                    "prepare: unpack it, as in prepare(*objects)"
                 )
 
     def check_averaged(self) -> None:
         """Check, after a backward, that the gradients of all prepared optimizers were averaged.
 
         Raises:
-            ValueError: some were not, and there are several processes; alone, it is a warning.
+            ValueError: some were not, and there are several processes. With one process, this is a
+                warning.
         """
         for sentence in list(self._unaveraged) if self._unaveraged else ():
             self._refuse_or_warn(sentence)
-            self._unaveraged.clear()  # alone, the warning is given once
+            self._unaveraged.clear()  # with one process, the warning is given once
 
     def _refuse_or_warn(self, sentence: str) -> None:
-        """Raise an error; alone, warn once per sentence, also if optimizers are made each step."""
+        """Raise an error; with one process, warn once for each message instead."""
         if self._state.use_distributed:
             raise ValueError(sentence)
         if sentence not in self._warned:
@@ -194,10 +196,11 @@ class Preparer:
         return added(accelerated, self._prepared.schedulers)
 
     def following(self, objects: Sequence[Any]) -> contextlib.AbstractContextManager[None]:
-        """Return a context in which models are sharded and their optimizers follow.
+        """Return a context in which models are sharded; their optimizers then get new parameters.
 
-        FSDP2 replaces the parameters of a model; at the end of the context each optimizer among
-        the objects has the sharded ones.
+        Args:
+            objects: the script's objects. FSDP2 replaces the parameters of their models, and the
+                context replaces those of their optimizers.
         """
         if not self._state.is_fsdp2:
             return contextlib.nullcontext()
@@ -209,7 +212,7 @@ class Preparer:
         return following(inner, models, self._prepared.models)
 
     def clear(self) -> None:
-        """Forget all prepared objects."""
+        """Remove all prepared objects."""
         self._prepared.clear()
         self._unaveraged.clear()
 

@@ -1,4 +1,4 @@
-"""Accelerate's `utils`, so that imports move unchanged; everything lives in a room with a name."""
+"""The names of Accelerate's `utils`; other packages of the runtime define them."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -267,7 +267,7 @@ __all__ = [
     "wait_for_everyone",
 ]
 
-_LAZY = {  # names that torch takes long to import -> the submodule that has them
+_LAZY = {  # names whose import takes long in torch -> their submodule
     "FullyShardedDataParallelPlugin": "dataclasses",
     "load_fsdp_model": "fsdp_utils",
     "load_fsdp_optimizer": "fsdp_utils",
@@ -281,7 +281,7 @@ _stand_in = left_out.stand_ins(__name__, [*__all__, *_LAZY])
 
 
 def __getattr__(name: str) -> Any:
-    """What is imported when it is asked for, `is_..._available`, and names of what is left out."""
+    """Return a name of `_LAZY`, a function `is_<name>_available`, or a stand-in."""
     if name in _LAZY:
         return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
     if name in left_out.NAMES or not name.startswith("is_"):

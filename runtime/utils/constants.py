@@ -1,4 +1,4 @@
-"""Accelerate's `utils.constants`: the names of files, and the words of settings."""
+"""The names of Accelerate's `utils.constants`: file names, and comparisons of versions."""
 
 from runtime.checkpoint.names import (
     MODEL_NAME,

@@ -1,4 +1,4 @@
-"""Accelerate's `utils.dataclasses`: what it has, from the rooms where it lives."""
+"""The names of Accelerate's `utils.dataclasses`: enums, handlers and plugins."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -61,7 +61,7 @@ _stand_in = left_out.stand_ins(__name__, __all__)
 
 
 def __getattr__(name: str) -> Any:
-    """What torch takes long to import, when it is asked for; and names of what is left out."""
+    """Return FullyShardedDataParallelPlugin, whose import takes long in torch, or a stand-in."""
     if name == "FullyShardedDataParallelPlugin":
         return getattr(importlib.import_module("runtime.parallel.fsdp.plugin"), name)
     return _stand_in(name)

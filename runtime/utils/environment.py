@@ -1,4 +1,4 @@
-"""Accelerate's `utils.environment`: what it has, from the rooms where it lives."""
+"""The names of Accelerate's `utils.environment`: environment variables."""
 
 from runtime.config.availability import check_cuda_fp8_capability
 from runtime.config.parsing import (

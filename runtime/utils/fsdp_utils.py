@@ -1,4 +1,4 @@
-"""Accelerate's `utils.fsdp_utils`: its functions, made of the rooms where the work is done."""
+"""The names of Accelerate's `utils.fsdp_utils`: checkpoints of sharded models."""
 
 from pathlib import Path
 from typing import Any
@@ -21,21 +21,34 @@ __all__ = [
 
 def save_fsdp_model(
     fsdp_plugin: Any,
-    accelerator: Any,  # noqa: ARG001  # accelerate's
+    accelerator: Any,  # noqa: ARG001  # accelerate's signature
     model: nn.Module,
     output_dir: Any,
     model_index: int = 0,
     adapter_only: bool = False,
     use_dcp: bool = True,
 ) -> None:
-    """Write a model as the plugin's state_dict_type says; to be called by all ranks."""
+    """Write a sharded model. All processes must call this.
+
+    Args:
+        fsdp_plugin: the plugin, whose `state_dict_type` determines the format.
+        accelerator: ignored.
+        model: the sharded model.
+        output_dir: the directory.
+        model_index: the index of the model, which is a part of the file name.
+        adapter_only: must be False.
+        use_dcp: must be True.
+
+    Raises:
+        NotImplementedError: `adapter_only` or `use_dcp` has another value.
+    """
     _check(adapter_only, use_dcp)
     _forget(Path(output_dir))
     sharded.save_model(fsdp_plugin, model, Path(output_dir), model_index)
 
 
 def load_fsdp_model(
-    fsdp_plugin: Any,  # noqa: ARG001  # accelerate's: files say what they are
+    fsdp_plugin: Any,  # noqa: ARG001  # accelerate's signature
     accelerator: Any,  # noqa: ARG001
     model: nn.Module,
     input_dir: Any,
@@ -43,7 +56,20 @@ def load_fsdp_model(
     adapter_only: bool = False,
     use_dcp: bool = True,
 ) -> Any:
-    """Put a model back; to be called by all ranks."""
+    """Load the weights of a sharded model. All processes must call this.
+
+    Args:
+        fsdp_plugin: ignored; the format is detected from the files.
+        accelerator: ignored.
+        model: the sharded model.
+        input_dir: the directory.
+        model_index: the index of the model, which is a part of the file name.
+        adapter_only: must be False.
+        use_dcp: must be True.
+
+    Raises:
+        NotImplementedError: `adapter_only` or `use_dcp` has another value.
+    """
     _check(adapter_only, use_dcp)
     return sharded.load_model(model, Path(input_dir), model_index)
 
@@ -57,7 +83,20 @@ def save_fsdp_optimizer(
     optimizer_index: int = 0,
     use_dcp: bool = True,
 ) -> None:
-    """Write an optimizer as the plugin's state_dict_type says; to be called by all ranks."""
+    """Write the optimizer of a sharded model. All processes must call this.
+
+    Args:
+        fsdp_plugin: the plugin, whose `state_dict_type` determines the format.
+        accelerator: ignored.
+        optimizer: the optimizer.
+        model: the sharded model.
+        output_dir: the directory.
+        optimizer_index: the index of the optimizer, which is a part of the file name.
+        use_dcp: must be True.
+
+    Raises:
+        NotImplementedError: `use_dcp` is False.
+    """
     _check(False, use_dcp)
     folder = Path(output_dir)
     _forget(folder)
@@ -74,7 +113,21 @@ def load_fsdp_optimizer(
     adapter_only: bool = False,
     use_dcp: bool = True,
 ) -> None:
-    """Put an optimizer back; to be called by all ranks."""
+    """Load the state of a sharded model's optimizer. All processes must call this.
+
+    Args:
+        fsdp_plugin: ignored; the format is detected from the files.
+        accelerator: ignored.
+        optimizer: the optimizer.
+        model: the sharded model.
+        input_dir: the directory.
+        optimizer_index: the index of the optimizer, which is a part of the file name.
+        adapter_only: must be False.
+        use_dcp: must be True.
+
+    Raises:
+        NotImplementedError: `adapter_only` or `use_dcp` has another value.
+    """
     _check(adapter_only, use_dcp)
     sharded.load_optimizer(optimizer, model, Path(input_dir), optimizer_index)
 
@@ -83,7 +136,7 @@ def _check(adapter_only: bool, use_dcp: bool) -> None:
     if adapter_only or not use_dcp:
         sentence = (
             "adapter_only=True and use_dcp=False are not supported by this runtime: a checkpoint "
-            "is of whole models, and for any number of processes"
+            "has whole models, and can be loaded by any number of processes"
         )
         raise NotImplementedError(sentence)
 

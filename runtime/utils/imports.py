@@ -1,4 +1,4 @@
-"""Accelerate's `utils.imports`: which packages and devices there are."""
+"""The names of Accelerate's `utils.imports`: which packages and devices are available."""
 
 from runtime.config import availability
 from runtime.config.availability import (

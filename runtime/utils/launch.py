@@ -1,4 +1,4 @@
-"""Accelerate's `utils.launch`: what it has, from the rooms where it lives."""
+"""The names of Accelerate's `utils.launch`."""
 
 from runtime.launchers import PrepareForLaunch
 

@@ -17,7 +17,7 @@ __all__ = [
     "should_reduce_batch_size",
 ]
 
-_OUT_OF_MEMORY = (  # what torch's errors say, by device
+_OUT_OF_MEMORY = (  # parts of torch's error messages
     " out of memory.",
     "MPS backend out of memory",
     "cuDNN error: CUDNN_STATUS_NOT_SUPPORTED.",
@@ -27,10 +27,10 @@ _OUT_OF_MEMORY = (  # what torch's errors say, by device
 
 
 def clear_device_cache(garbage_collection: bool = False) -> None:
-    """Give back memory that an accelerator's allocator holds and nobody uses.
+    """Release unused memory that torch's allocators have cached on accelerators.
 
     Args:
-        garbage_collection: look for unreachable objects first.
+        garbage_collection: whether to run Python's garbage collector first.
     """
     if garbage_collection:
         gc.collect()
@@ -41,7 +41,17 @@ def clear_device_cache(garbage_collection: bool = False) -> None:
 
 
 def release_memory(*objects: Any) -> list[None]:
-    """As many Nones as objects, to be assigned in their place; then the memory is given back."""
+    """Release unused memory, and return as many Nones as there are objects.
+
+    The objects themselves are freed when the script assigns the result to its last references, as
+    in `model, optimizer = release_memory(model, optimizer)`.
+
+    Args:
+        *objects: the objects.
+
+    Returns:
+        One None for each object.
+    """
     count = len(objects)
     del objects
     clear_device_cache(garbage_collection=True)
@@ -49,7 +59,11 @@ def release_memory(*objects: Any) -> list[None]:
 
 
 def should_reduce_batch_size(exception: Exception) -> bool:
-    """Whether an error is one of too little memory."""
+    """Whether an error is an out-of-memory error.
+
+    Args:
+        exception: the error.
+    """
     if not isinstance(exception, RuntimeError) or len(exception.args) != 1:
         return False
     return any(words in exception.args[0] for words in _OUT_OF_MEMORY)
@@ -60,18 +74,20 @@ def find_executable_batch_size(
     starting_batch_size: int = 128,
     reduce_batch_size_fn: Callable[[], int] | None = None,
 ) -> Any:
-    """Call a function with smaller and smaller batch sizes until there is enough memory for it.
+    """Call a function with decreasing batch sizes until it does not run out of memory.
 
-    All processes go down together when one of them has to.
+    If one process runs out of memory, all processes continue with the next batch size.
 
     Args:
-        function: its first argument is the batch size. Without it this is a decorator.
-        starting_batch_size: the first to be tried.
-        reduce_batch_size_fn: gives the next one; default: nine tenths.
+        function: the function, whose first argument is the batch size. Without it, this returns a
+            decorator.
+        starting_batch_size: the first batch size, >= 1.
+        reduce_batch_size_fn: returns the next batch size; by default 0.9 times the last, rounded
+            down.
 
     Raises:
-        RuntimeError: not even the smallest can be done.
-        TypeError: the batch size was given by the caller.
+        RuntimeError: the batch size has reached zero.
+        TypeError: the caller has passed the batch size.
     """
     if function is None:
         return functools.partial(
@@ -105,7 +121,7 @@ def find_executable_batch_size(
 def _tried(
     function: Callable[..., Any], batch_size: int, args: Any, kwargs: Any
 ) -> tuple[Any, Exception | None]:
-    """What came of it, or the lack of memory; any other error is the caller's."""
+    """Return the result and None, or None and the out-of-memory error; other errors are raised."""
     try:
         return function(batch_size, *args, **kwargs), None
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Accelerate's `utils.modeling`, as far as it is about models on one device."""
+"""The names of Accelerate's `utils.modeling` that concern models on one device."""
 
 from runtime.checkpoint.memory import id_tensor_storage
 from runtime.checkpoint.sizes import dtype_byte_size
@@ -22,5 +22,5 @@ __all__ = [
 ]
 
 
-# What places models on several devices is left out.
+# Functions that place a model on several devices are not supported.
 __getattr__ = left_out.stand_ins(__name__, __all__)

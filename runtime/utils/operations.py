@@ -1,4 +1,4 @@
-"""Accelerate's `utils.operations`: what it has, from the rooms where it lives."""
+"""The names of Accelerate's `utils.operations`: collectives, and operations on nested tensors."""
 
 from runtime.collectives.debug import chained_operation, verify_operation
 from runtime.collectives.nested import (

@@ -1,4 +1,4 @@
-"""Accelerate's `utils.other`: what it has, from the rooms where it lives."""
+"""The names of Accelerate's `utils.other`: saving, unwrapping and other helpers."""
 
 from runtime.checkpoint.formats import clean_state_dict_for_safetensors, load, save
 from runtime.checkpoint.sizes import convert_bytes

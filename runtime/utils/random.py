@@ -1,4 +1,4 @@
-"""Accelerate's `utils.random`: what it has, from the rooms where it lives."""
+"""The names of Accelerate's `utils.random`: seeds and random generators."""
 
 from runtime.data.rng import set_seed, synchronize_rng_state, synchronize_rng_states
 

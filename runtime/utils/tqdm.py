@@ -1,4 +1,4 @@
-"""A progress bar on one process of each machine."""
+"""A progress bar on the first process of each pod or machine."""
 
 import importlib
 from typing import Any
@@ -10,12 +10,12 @@ __all__ = ["tqdm"]
 
 
 def tqdm(*args: Any, main_process_only: bool = True, **kwargs: Any) -> Any:
-    """Tqdm's bar, silent on all but the first process of each machine.
+    """Return tqdm's progress bar, shown on the first process of each pod or machine only.
 
     Args:
-        *args: for tqdm.
-        main_process_only: False shows one for each process.
-        **kwargs: for tqdm.
+        *args: arguments of `tqdm.auto.tqdm`.
+        main_process_only: whether only these processes show a bar; if not, all processes do.
+        **kwargs: further arguments of `tqdm.auto.tqdm`.
 
     Raises:
         ImportError: tqdm is not installed.

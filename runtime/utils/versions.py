@@ -1,4 +1,4 @@
-"""Accelerate's `utils.versions`: what it has, from the room where it lives."""
+"""The names of Accelerate's `utils.versions`: comparisons of versions."""
 
 from runtime.config.availability import STR_OPERATION_TO_FUNC, compare_versions, is_torch_version
 

@@ -1,1 +1,1 @@
-"""The processes of a job: identity, process group, state, device, log."""
+"""The processes of a job: rank and world size, process group, state, device, logging."""

@@ -1,8 +1,8 @@
-"""Which process this is, of how many: from the environment to a frozen `World`, without torch.
+"""Reads the rank and the world size of this process from the environment, without torch.
 
-The environment is a contract with the operator (its side: `acceleratedjob.manifests.env`) and with
-torchrun; every name of it is here, once. A world that was declared and is not there is an error:
-many silent trainings of one process each would cost a day before someone looks at the loss.
+The variables are a contract with torchrun and with the operator, which sets them in
+`acceleratedjob.manifests.env`. A job that declares several processes while the environment
+describes one is an error: each process would train alone, and nothing but the loss would show it.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from runtime.config.parsing import whole_number
 from runtime.errors import WorldError
 
-# torch's own names, as torchrun sets them.
+# Variables that torch reads and torchrun sets.
 RANK = "RANK"
 WORLD_SIZE = "WORLD_SIZE"
 LOCAL_RANK = "LOCAL_RANK"
@@ -20,7 +20,7 @@ GROUP_RANK = "GROUP_RANK"
 GROUP_WORLD_SIZE = "GROUP_WORLD_SIZE"
 MASTER_ADDR = "MASTER_ADDR"
 MASTER_PORT = "MASTER_PORT"
-# What the operator declares of the job.
+# Variables that describe the job, set by the operator.
 REPLICAS = "ACCELERATEDJOB_REPLICAS"
 PROCESSES_PER_REPLICA = "ACCELERATEDJOB_PROCESSES_PER_REPLICA"
 NAME = "ACCELERATEDJOB_NAME"
@@ -34,22 +34,35 @@ _LAUNCH = "start the script with `python -m runtime.launch SCRIPT`, or with torc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """The AcceleratedJob that this process is of."""
+    """The AcceleratedJob that this process belongs to.
+
+    Attributes:
+        name: the name of the job.
+        namespace: the Kubernetes namespace of the job.
+        uid: the UID of the job object.
+        attempt: the number of the attempt, from 0; it grows by 1 when all pods are replaced.
+        replicas: the number of pods.
+        replica_index: the index of this pod, in [0, replicas).
+        processes_per_replica: the number of processes in each pod.
+    """
 
     name: str
     namespace: str
     uid: str
-    attempt: int  # from 0; +1 each time all pods are replaced
+    attempt: int
     replicas: int
-    replica_index: int  # in [0, replicas)
+    replica_index: int
     processes_per_replica: int
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Job | None":
-        """Read what the operator has set; None outside of a job.
+        """Return the job that the environment describes; None outside of a job.
+
+        Args:
+            env: the environment variables.
 
         Raises:
-            WorldError: a number is not one.
+            WorldError: the value of a variable is not a whole number.
         """
         if REPLICAS not in env:
             return None
@@ -65,38 +78,52 @@ class Job:
 
     @property
     def world_size(self) -> int:
-        """Processes that the job declares."""
+        """The number of processes that the job declares."""
         return self.replicas * self.processes_per_replica
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """One process' place among all.
+    """The rank of this process and the size of its world.
+
+    Attributes:
+        rank: the rank of this process, in [0, size).
+        size: the world size, >= 1.
+        local_rank: the rank among the processes of this pod or machine, in [0, local_size).
+        local_size: the number of processes in this pod or machine, >= 1.
+        master_addr: the host name or IP address of rank 0; required if there are several
+            processes.
+        master_port: the port of rank 0; required if there are several processes.
 
     Raises:
-        WorldError: the numbers contradict each other.
+        WorldError: a rank is not below the size that limits it.
     """
 
-    rank: int = 0  # in [0, size)
+    rank: int = 0
     size: int = 1
-    local_rank: int = 0  # in [0, local_size): among the processes of this machine or pod
+    local_rank: int = 0
     local_size: int = 1
-    master_addr: str | None = None  # where rank 0 can be reached; needed above one process
+    master_addr: str | None = None
     master_port: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
+        """Check the ranks."""
         _check_range(RANK, self.rank, WORLD_SIZE, self.size)
         _check_range(LOCAL_RANK, self.local_rank, LOCAL_WORLD_SIZE, self.local_size)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "World":
-        """Read the environment; without any of its names this is a world of one.
+        """Return the world that the environment describes.
 
-        RANK and WORLD_SIZE are enough: a process without LOCAL_RANK is the only one in its pod.
+        Without RANK and WORLD_SIZE this is a world of one process. Without LOCAL_RANK this is the
+        only process of its pod.
+
+        Args:
+            env: the environment variables.
 
         Raises:
-            WorldError: what is declared is not there, or is no number.
+            WorldError: a required variable is missing, a value is not a whole number, or the world
+                is not the one that the job declares.
         """
         job = Job.from_env(env)
         if RANK not in env and WORLD_SIZE not in env:
@@ -150,7 +177,7 @@ def _check_range(name: str, value: int, size_name: str, size: int) -> None:
 
 
 def _check_declared(job: Job | None, world: World | None) -> None:
-    """The job's world must be this one."""
+    """Check that the world has as many processes as the job declares."""
     if job is None:
         return
     declared = (

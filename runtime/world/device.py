@@ -1,4 +1,4 @@
-"""Which device a process computes on and how it talks to the others: one table."""
+"""The kinds of devices, and the communication backend of each."""
 
 import importlib.util
 from collections.abc import Callable
@@ -11,16 +11,23 @@ from runtime.config.enums import DistributedType
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of device."""
+    """One kind of device.
 
-    name: str  # torch's device type
-    backend: str | None  # of torch.distributed; None: one process only
+    Attributes:
+        name: the device type in torch.
+        backend: the backend of torch.distributed; None if only one process can use the device.
+        distributed_type: the kind of world that several processes on such devices form.
+        is_available: returns whether this machine has such a device.
+    """
+
+    name: str
+    backend: str | None
     distributed_type: DistributedType
     is_available: Callable[[], bool]
 
 
 def _plugged_in(name: str) -> Callable[[], bool]:
-    """Whether a vendor's module has put itself into torch, and finds its device."""
+    """Return a function that tells whether a vendor's module is in torch and finds a device."""
 
     def is_available() -> bool:
         return hasattr(torch, name) and bool(getattr(torch, name).is_available())
@@ -34,8 +41,8 @@ def _vendor(name: str, backend: str) -> Kind:
 
 
 CPU = Kind("cpu", "gloo", DistributedType.MULTI_CPU, lambda: True)
-# The first that is available is used. gloo stands beside an accelerator's backend so that
-# tensors on the CPU (states of random generators) can be sent as well.
+# The first available kind is used. Each accelerator's backend is combined with gloo, so that
+# tensors on the CPU, such as the states of random generators, can be sent, too.
 KINDS = (
     Kind("xla", "xla", DistributedType.XLA, lambda: bool(importlib.util.find_spec("torch_xla"))),
     _vendor("mlu", "cncl"),
@@ -52,35 +59,42 @@ KINDS = (
 
 
 def choose(*, cpu: bool, distributed: bool) -> Kind:
-    """The kind of device for this process.
+    """Return the kind of device that this process computes on.
 
     Args:
-        cpu: use the CPU whatever else there is.
-        distributed: whether there are other processes to talk to.
+        cpu: whether to compute on the CPU even if there is an accelerator.
+        distributed: whether there are several processes.
     """
     fit = (kind for kind in KINDS if kind.is_available() and (kind.backend or not distributed))
     return CPU if cpu else next(fit)
 
 
 def named(name: str) -> torch.device:
-    """The device of that name.
+    """Return the device with a name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: torch does not find the device.
     """
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)  # torch takes the names of devices that it does not find
+        torch.empty(0, device=device)  # torch.device() does not check that the device exists
     except (AssertionError, RuntimeError) as error:
         found = choose(cpu=False, distributed=False).name
         reason = str(error).partition("\n")[0]
-        sentence = f"it must be a device that torch finds here, as {found}, got {name!r}: {reason}"
+        sentence = (
+            f"the device must be one that torch finds here, such as {found}, got {name!r}: {reason}"
+        )
         raise ValueError(sentence) from error
     return device
 
 
 def place(kind: Kind, local_rank: int) -> torch.device:
-    """This process' own device of a kind; accelerators are dealt by local rank."""
+    """Return the device of this process, and make it torch's current device.
+
+    Args:
+        kind: the kind of device.
+        local_rank: the local rank; processes take the devices of the machine in turn.
+    """
     if kind.name in ("cpu", "mps", "xla"):
         return torch.device(kind.name)
     index = local_rank % torch.get_device_module(kind.name).device_count()

@@ -1,4 +1,4 @@
-"""Where the training loop is: in which data loader, and whether gradients are synchronised."""
+"""The state of gradient accumulation, which data loaders, optimizers and schedulers share."""
 
 import weakref
 from typing import Any
@@ -7,16 +7,16 @@ from runtime.config.plugins import GradientAccumulationPlugin
 from runtime.world.shared import Shared
 from runtime.world.window import Window
 
-UNKNOWN_REMAINDER = -1  # a remainder that is not known, or not yet
+UNKNOWN_REMAINDER = -1
 
 
 class GradientState(Shared):
-    """What loaders, optimizers and schedulers tell each other.
+    """The state of gradient accumulation that data loaders, optimizers and schedulers share.
 
     Attributes:
-        sync_gradients: whether this batch ends an accumulation: gradients are reduced, the
-            optimizer steps.
-        plugin_kwargs: what of the accumulation differs from its defaults.
+        sync_gradients: whether this batch ends an accumulation: gradients are reduced, and
+            optimizers step.
+        plugin_kwargs: the fields of the GradientAccumulationPlugin that differ from its defaults.
         window: the current accumulation, and how its gradients are scaled if the end of a data
             loader has cut it short.
     """
@@ -24,12 +24,16 @@ class GradientState(Shared):
     sync_gradients: bool
     plugin_kwargs: dict[str, Any]
     window: Window
-    _references: list[weakref.ref[Any]]  # of the loaders that are iterated, outermost first
+    _references: list[weakref.ref[Any]]  # the loaders that are being iterated, outermost first
 
     def __init__(
         self, gradient_accumulation_plugin: GradientAccumulationPlugin | None = None
     ) -> None:
-        """Make the state, the first time; the plugin changes it at any time."""
+        """Create the state if there is none; a plugin replaces the settings of an existing state.
+
+        Args:
+            gradient_accumulation_plugin: how gradients are accumulated.
+        """
         super().__init__()
         if not self.initialized:
             self.sync_gradients = True
@@ -42,15 +46,16 @@ class GradientState(Shared):
 
     @property
     def num_steps(self) -> int:
-        """Batches that an accumulation has."""
+        """The number of batches for each optimizer step."""
         return int(self.plugin_kwargs.get("num_steps", 1))
 
     @property
     def adjust_scheduler(self) -> bool:
-        """Whether schedulers count batches that are accumulated.
+        """Whether schedulers also count the batches that do not end an accumulation.
 
-        False unless a script says otherwise in `plugin_kwargs`: so it comes out in Accelerate 1.15,
-        which keeps only what differs from the plugin's default, True, and takes False for missing.
+        False unless a script sets it in `plugin_kwargs`, as in Accelerate 1.15: `plugin_kwargs` has
+        only the fields that differ from the plugin's defaults. The plugin's default is True, but a
+        missing key is read as False.
         """
         return bool(self.plugin_kwargs.get("adjust_scheduler", False))
 
@@ -61,23 +66,23 @@ class GradientState(Shared):
 
     @property
     def sync_each_batch(self) -> bool:
-        """Whether gradients are reduced at each batch."""
+        """Whether gradients are reduced after each batch."""
         return bool(self.plugin_kwargs.get("sync_each_batch", False))
 
     @property
     def mean_of_last_window(self) -> bool:
-        """Whether an accumulation that was cut short gives the mean of the batches that it has."""
+        """Whether a shorter last accumulation gives the mean over the batches that it has."""
         return bool(self.plugin_kwargs.get("mean_of_last_window", True))
 
     @property
     def dataloader_references(self) -> list[Any]:
-        """None, then the loaders that are iterated, outermost first."""
+        """None, followed by the data loaders that are being iterated, outermost first."""
         found = (reference() for reference in self._references)
         return [None, *(loader for loader in found if loader is not None)]
 
     @property
     def active_dataloader(self) -> Any:
-        """The innermost data loader that is being iterated; None outside of all."""
+        """The innermost data loader that is being iterated; None if there is none."""
         for reference in reversed(self._references):
             loader = reference()
             if loader is not None:
@@ -91,13 +96,16 @@ class GradientState(Shared):
 
     @property
     def end_of_dataloader(self) -> bool:
-        """Whether the active data loader has given its last batch."""
+        """Whether the active data loader has returned its last batch."""
         loader = self.active_dataloader
         return loader is not None and bool(loader.end_of_dataloader)
 
     @property
     def remainder(self) -> int:
-        """Real samples in the active loader's last global batch; 0: it is whole, -1: unknown."""
+        """The samples in the active loader's last global batch: 0 if it is full, -1 if unknown.
+
+        Samples that were added to fill the batch are not counted.
+        """
         loader = self.active_dataloader
         return UNKNOWN_REMAINDER if loader is None else int(loader.remainder)
 
@@ -113,7 +121,7 @@ class GradientState(Shared):
         self._references.append(weakref.ref(dataloader))
 
     def _remove_dataloader(self, dataloader: Any) -> None:
-        """The loader is left; that may be after the state was forgotten."""
+        """Remove a loader whose iteration has ended; the state may have been reset before."""
         if self.initialized:
             self._references = [one for one in self._references if one() is not dataloader]
             if not self.in_dataloader:

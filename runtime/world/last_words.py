@@ -1,8 +1,8 @@
-"""What a process that fails leaves for whoever asks why: its exception, where a kubelet finds it.
+"""Writes an uncaught exception to the termination message of the container.
 
-In a job's pod an exception that nothing catches is written to the container's termination message,
-from where the operator has it for the job's `status.failures`. Of several processes of a pod the
-first one's stays. Outside of a job nothing is changed.
+The kubelet copies the message into the status of the pod, and the operator copies it from there to
+the job's `status.failures`. If several processes of a pod fail, the first exception is kept.
+Outside of a job nothing is installed.
 """
 
 import contextlib
@@ -16,15 +16,15 @@ from typing import Any
 
 from runtime.world.contract import RANK, REPLICAS
 
-PATH = "ACCELERATEDJOB_TERMINATION_LOG"  # where the container's is not where it is by default
+PATH = "ACCELERATEDJOB_TERMINATION_LOG"  # the variable of a path other than DEFAULT_PATH
 DEFAULT_PATH = "/dev/termination-log"
-MAX_BYTES = 4096  # a kubelet cuts off what is more
+MAX_BYTES = 4096  # the kubelet truncates longer messages
 _MAX_MESSAGE = 512  # characters
 _MAX_TYPE = 128
 
 
 def install(env: Mapping[str, str]) -> None:
-    """Have an uncaught exception told, if this process is of a job's pod; the first time."""
+    """Install the exception hook once, if this process runs in a pod of a job."""
     if REPLICAS not in env or isinstance(sys.excepthook, _Hook):
         return
     rank = env.get(RANK, "")
@@ -32,7 +32,7 @@ def install(env: Mapping[str, str]) -> None:
 
 
 class _Hook:
-    """Tells of an exception, and then lets whoever was there before do what it does."""
+    """An exception hook that writes the termination message, then calls the previous hook."""
 
     def __init__(self, path: str | None, rank: int | None) -> None:
         self._path, self._rank = path, rank
@@ -56,12 +56,13 @@ class _Hook:
             "message": _said(error)[:_MAX_MESSAGE],
             "rank": self._rank,
         }
-        with contextlib.suppress(OSError):  # there is none, or it is full: stderr has it all
+        # The file may be missing or the disk full; the traceback is on stderr anyway.
+        with contextlib.suppress(OSError):
             _write_first(self._path, fitted(facts, "".join(lines)))
 
 
 def _name(kind: type[BaseException]) -> str:
-    """The type as Python shows it."""
+    """Return the name of an exception type as a traceback shows it."""
     is_builtin = kind.__module__ in ("builtins", "__main__")
     return kind.__qualname__ if is_builtin else f"{kind.__module__}.{kind.__qualname__}"
 
@@ -69,12 +70,12 @@ def _name(kind: type[BaseException]) -> str:
 def _said(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as broken:  # noqa: BLE001  # a user's class; the exception itself is what matters
-        return f"its message cannot be had: {broken!r}"
+    except Exception as broken:  # noqa: BLE001  # the __str__ of the script's class may raise anything
+        return f"str() of this exception failed: {broken!r}"
 
 
 def fitted(facts: Mapping[str, Any], trace: str) -> bytes:
-    """The facts with as much of a traceback's tail as fits."""
+    """Return the facts as JSON, with as much of the traceback's end as fits in `MAX_BYTES`."""
     tail = trace[-MAX_BYTES:]
     while len(written := _encoded(facts, tail)) > MAX_BYTES and tail:
         tail = tail[len(written) - MAX_BYTES :]
@@ -87,10 +88,10 @@ def _encoded(facts: Mapping[str, Any], tail: str) -> bytes:
 
 
 def _write_first(path: str | None, text: bytes) -> None:
-    """Write into a file that is empty; who comes later finds it taken."""
-    import fcntl  # noqa: PLC0415  # pods have it, not every machine
+    """Write to the file unless another process of this pod has written to it."""
+    import fcntl  # noqa: PLC0415  # not available on Windows
 
-    made = os.O_CREAT if path else 0  # the default one is made by a kubelet, or there is none
+    made = os.O_CREAT if path else 0  # the kubelet creates the default file
     file = os.open(path or DEFAULT_PATH, os.O_WRONLY | made, 0o644)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)

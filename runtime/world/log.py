@@ -1,6 +1,6 @@
-"""Logging in a world of several processes: who says what, and in which order.
+"""Logging with several processes: which processes log, and in which order.
 
-Nothing is configured here: handlers and formats are the script's.
+Handlers and formats are not configured here: the script does this.
 """
 
 import functools
@@ -15,25 +15,40 @@ from runtime.world.state import PartialState
 
 
 class MultiProcessAdapter(logging.LoggerAdapter[logging.Logger]):
-    """A logger that names the rank, and speaks on the main process only if not told otherwise.
+    """A logger that prefixes messages with the rank, and by default logs on the main process only.
 
-    Each call takes two more arguments: `main_process_only` (default True), and `in_order` (default
-    False), with which all processes speak one after the other, and must all call.
+    Each logging method takes two more arguments. `main_process_only` (default True): whether only
+    the main process logs. `in_order` (default False): whether all processes log one after the
+    other, by rank; all processes must make the call.
     """
 
     def process(
         self, msg: Any, kwargs: MutableMapping[str, Any]
     ) -> tuple[Any, MutableMapping[str, Any]]:
-        """Put the rank in front."""
+        """Prefix a message with the rank.
+
+        Args:
+            msg: the message.
+            kwargs: the arguments of the logging method.
+
+        Returns:
+            The new message and arguments.
+        """
         msg, kwargs = super().process(msg, kwargs)
-        kwargs.setdefault("stacklevel", 2)  # the caller's line, not this one's
+        kwargs.setdefault("stacklevel", 2)  # reports the line of the caller
         return f"[RANK {PartialState().process_index}] {msg}", kwargs
 
     def log(self, level: int, msg: Any, *args: Any, **kwargs: Any) -> None:
-        """Log, if it is for this process to do.
+        """Log a message, if this process is one of those that log it.
+
+        Args:
+            level: the level of the message.
+            msg: the message, a format string.
+            *args: the arguments of the format string.
+            **kwargs: `main_process_only`, `in_order`, and the arguments of `logging.Logger.log`.
 
         Raises:
-            RuntimeError: there is no state yet that tells which process this is.
+            RuntimeError: the rank is unknown, because no Accelerator or PartialState was created.
         """
         if not PartialState.is_made():
             sentence = (
@@ -61,7 +76,7 @@ class MultiProcessAdapter(logging.LoggerAdapter[logging.Logger]):
         return set()
 
     def warning_once(self, *args: Any, **kwargs: Any) -> None:
-        """Warn, unless these very words were said before; arguments of any kind are compared."""
+        """Log a warning, unless the same arguments were logged before."""
         words = repr((args, kwargs))
         if words not in self._said:
             self._said.add(words)
@@ -69,11 +84,12 @@ class MultiProcessAdapter(logging.LoggerAdapter[logging.Logger]):
 
 
 def get_logger(name: str, log_level: str | None = None) -> MultiProcessAdapter:
-    """A logger that knows of the other processes.
+    """Return a logger that takes the other processes into account.
 
     Args:
-        name: as for logging.getLogger.
-        log_level: of it and of the root; default: ACCELERATE_LOG_LEVEL, else as they are.
+        name: the name of the logger, as for `logging.getLogger`.
+        log_level: the level of this logger and of the root logger. By default the value of
+            ACCELERATE_LOG_LEVEL; if that is not set, levels are unchanged.
 
     Raises:
         ValueError: the level is unknown.

@@ -1,4 +1,4 @@
-"""Mappings of the same kind as another one, with other values."""
+"""Mappings of the same type as another mapping, with different values."""
 
 import contextlib
 import copy
@@ -8,25 +8,30 @@ from typing import Any
 
 
 def remade(data: Mapping[Any, Any], items: dict[Any, Any]) -> Any:
-    """A mapping of `data`'s kind with the same keys and other values.
+    """Return a mapping of the type of `data` with other items.
 
-    A dict of any kind is filled without a call of its constructor, which may take anything. Another
-    mapping whose constructor takes no dict becomes a dict, as in torch's `default_collate`.
+    A subclass of dict is created without its constructor, whose arguments are unknown. A mapping of
+    another type is created from a dict; if its constructor does not accept a dict, the result is a
+    dict, as in torch's `default_collate`.
+
+    Args:
+        data: the mapping whose type and attributes the result has.
+        items: the keys of `data` with the new values.
     """
     if type(data) is dict:
         return items
     with contextlib.suppress(TypeError):
         return _filled(data, items)
     with contextlib.suppress(TypeError):
-        return type(data)(items)  # type: ignore[call-arg]  # as most mappings take it
+        return type(data)(items)  # type: ignore[call-arg]  # most mappings accept a dict
     return items
 
 
 def _empty(data: Any) -> Any:
-    """A dict of a kind with the same attributes and nothing in it.
+    """Return a dict of the type of `data` with the same attributes and no items.
 
     Raises:
-        TypeError: it is a mapping of another kind.
+        TypeError: `data` is neither a dict nor a UserDict.
     """
     if isinstance(data, UserDict):
         return copy.copy(data)

@@ -1,4 +1,4 @@
-"""Coming into the world of the environment, and leaving it."""
+"""Creates the process group that the environment describes, and destroys it."""
 
 import atexit
 import importlib
@@ -15,15 +15,20 @@ from runtime.errors import WorldError
 from runtime.world import roll_call
 from runtime.world.contract import MASTER_ADDR, MASTER_PORT, World
 
-LEAVING = 10.0  # seconds that it may take at the script's end
-# Its functions' defaults are the process group that there is when it is first imported, and
-# DistributedDataParallel imports it: imported later, it would never let go of the group.
+LEAVING = 10.0  # seconds to wait for the end of the process group when the script ends
+# The default arguments in this module hold the process group that exists when it is first imported,
+# and DistributedDataParallel imports it. Importing it before the group is created prevents a
+# reference that would keep the group alive.
 _OF_THE_GROUP = "torch.distributed.nn.functional"
 _replicas: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 
 
 def joined_world() -> World:
-    """The environment's; if a script has joined by itself, without one, that which it joined."""
+    """Return the world that the environment describes.
+
+    If the environment describes a world of one process, but the script has created a process group
+    itself, that group is the world.
+    """
     world = World.from_env(os.environ)
     if world.size > 1 or not distributed.is_initialized():
         return world
@@ -32,20 +37,34 @@ def joined_world() -> World:
 
 
 def check_backend(backend: str) -> None:
-    """See that torch has a backend, or all that are named for kinds of devices.
+    """Check that torch has a backend.
+
+    Args:
+        backend: one backend, or one for each device type, as in `cpu:gloo,cuda:nccl`.
 
     Raises:
-        ValueError: it does not.
+        ValueError: torch does not have the backend.
     """
     if not distributed.is_backend_available(backend):
         known = [one for one in distributed.Backend.backend_list if one != "undefined"]
         usable = filter(distributed.is_backend_available, known)
-        sentence = f"torch.distributed has no backend {backend!r} here, but {', '.join(usable)}"
+        sentence = (
+            f"torch.distributed has no backend {backend!r} here; available: {', '.join(usable)}"
+        )
         raise ValueError(sentence)
 
 
 def join(world: World, backend: str | None, options: dict[str, Any]) -> None:
-    """Make the process group, unless the script has one already."""
+    """Create the process group, unless the script has created one already.
+
+    Args:
+        world: the rank of this process, the world size, and the address of rank 0.
+        backend: the backend of torch.distributed.
+        options: further arguments of `init_process_group`.
+
+    Raises:
+        WorldError: the processes cannot connect to each other.
+    """
     if distributed.is_initialized():
         return
     importlib.import_module(_OF_THE_GROUP)
@@ -64,13 +83,17 @@ def join(world: World, backend: str | None, options: dict[str, Any]) -> None:
 
 
 def set_timeout(seconds: int) -> None:
-    """Of collectives; processes may take longer to join, for their pods do."""
-    older = distributed.distributed_c10d._set_pg_timeout  # noqa: SLF001  # torch's only way before
+    """Set the timeout of collectives.
+
+    Called after the processes have joined: joining may take longer, since pods start at different
+    times.
+    """
+    older = distributed.distributed_c10d._set_pg_timeout  # noqa: SLF001  # older torch has only this
     getattr(distributed, "set_timeout", older)(timedelta(seconds=seconds))
 
 
 def _host(address: str | None) -> str:
-    """An IPv6 address stands in brackets in a URL."""
+    """Return the address for a URL: an IPv6 address needs brackets."""
     return f"[{address}]" if address and ":" in address else str(address)
 
 
@@ -82,12 +105,15 @@ def leave() -> None:
 
 
 def note_holder(replica: nn.Module) -> None:
-    """Note a model in DistributedDataParallel, which holds the process group until it is gone."""
+    """Note a DistributedDataParallel model, which keeps the process group alive."""
     _replicas.add(replica)
 
 
 class _Leaver(threading.Thread):
-    """Leaves when the script is over; by then Python 3.12 starts no thread any more."""
+    """A thread that leaves the process group when the script ends.
+
+    It is started early, since Python 3.12 starts no threads at interpreter exit.
+    """
 
     def __init__(self) -> None:
         super().__init__(name="leaver", daemon=True)
@@ -95,10 +121,10 @@ class _Leaver(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Have the group's threads end while the interpreter is still there.
+        """End the threads of the process group before the interpreter exits.
 
-        One of gloo's that releases the last collective's tensor later than that asks for the
-        interpreter in vain, which aborts a process that has done all its work.
+        A gloo thread that releases the tensor of the last collective after that cannot get the
+        interpreter lock, which aborts a process that has finished its work.
         """
         self._over.wait()
         leave()
@@ -107,9 +133,10 @@ class _Leaver(threading.Thread):
                 vars(replica).pop(holder, None)
 
     def end(self) -> None:
-        """Leave, unless the script has failed: that must be seen at once.
+        """Leave the process group, unless the script has failed: a failure must not be delayed.
 
-        A thread in a collective that the others never come to does not end, and is left behind.
+        If another process never calls the current collective, the thread does not end; it is
+        abandoned after `LEAVING` seconds.
         """
         roll_call.end()
         if getattr(sys, "last_value", None) is None:

@@ -9,12 +9,12 @@ import torch
 from runtime.config.handlers import ProfileKwargs
 from runtime.world.state import PartialState
 
-PROFILE_PATTERN_NAME = "profile_{suffix}.json"  # Accelerate's; the suffix is the rank
+PROFILE_PATTERN_NAME = "profile_{suffix}.json"  # the name in Accelerate; the suffix is the rank
 
 
 @contextlib.contextmanager
 def profiled(handler: ProfileKwargs, state: PartialState) -> Iterator[torch.profiler.profile]:
-    """Profile the block, then write the trace and wait for all processes, if a folder is set."""
+    """Profile the body of the context; if a directory is set, write the trace and wait for all."""
     with handler.build() as profiler:
         yield profiler
     if handler.output_trace_dir is None:

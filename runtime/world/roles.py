@@ -1,4 +1,4 @@
-"""Which process does what: the main one, all but it, each its share."""
+"""Running code on some of the processes only, and dividing inputs among them."""
 
 import contextlib
 import functools
@@ -11,14 +11,14 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class ProcessControl:
-    """What a process may ask about its place, and do by it; mixed into the state."""
+    """A mixin of the state with the methods that depend on the rank of the process."""
 
     num_processes: int
     process_index: int
     local_process_index: int
 
     def wait_for_everyone(self) -> None:
-        """Return when all processes have come here."""
+        """Wait until all processes have called this."""
         raise NotImplementedError
 
     @property
@@ -28,27 +28,27 @@ class ProcessControl:
 
     @property
     def is_main_process(self) -> bool:
-        """Whether this is rank 0."""
+        """Whether this process has rank 0."""
         return self.process_index == 0
 
     @property
     def is_local_main_process(self) -> bool:
-        """Whether this is the first process of its machine or pod."""
+        """Whether this process is the first of its pod or machine."""
         return self.local_process_index == 0
 
     @property
     def is_last_process(self) -> bool:
-        """Whether this has the highest rank."""
+        """Whether this process has the highest rank."""
         return self.process_index == self.num_processes - 1
 
     @contextlib.contextmanager
     def main_process_first(self) -> Iterator[None]:
-        """Let rank 0 go through the block before the others."""
+        """Let the main process run the body of the context before the others."""
         yield from self._goes_first(self.is_main_process)
 
     @contextlib.contextmanager
     def local_main_process_first(self) -> Iterator[None]:
-        """Let the first process of each machine go through the block before its others."""
+        """Let the first process of each pod or machine run the body before its others."""
         yield from self._goes_first(self.is_local_main_process)
 
     def _goes_first(self, first: bool) -> Iterator[None]:
@@ -61,21 +61,38 @@ class ProcessControl:
                 self.wait_for_everyone()
 
     def on_main_process(self, function: Function | None = None) -> Function:
-        """Run a function on rank 0 only; elsewhere it returns None."""
+        """Decorate a function that runs on the main process only; elsewhere it returns None.
+
+        Args:
+            function: the function.
+        """
         return self._only(function, lambda: self.is_main_process)
 
     def on_local_main_process(self, function: Function | None = None) -> Function:
-        """Run a function on the first process of each machine only."""
+        """Decorate a function that runs on the first process of each pod or machine only.
+
+        Args:
+            function: the function.
+        """
         return self._only(function, lambda: self.is_local_main_process)
 
     def on_last_process(self, function: Function) -> Function:
-        """Run a function on the highest rank only."""
+        """Decorate a function that runs on the process with the highest rank only.
+
+        Args:
+            function: the function.
+        """
         return self._only(function, lambda: self.is_last_process)
 
     def on_process(
         self, function: Function | None = None, process_index: int | None = None
     ) -> Function:
-        """Run a function on one rank only; also as `@on_process(process_index=1)`."""
+        """Decorate a function that runs on the process with one rank only.
+
+        Args:
+            function: the function; None in `@on_process(process_index=1)`.
+            process_index: the rank.
+        """
         if function is None:
             return functools.partial(self.on_process, process_index=process_index)  # type: ignore[return-value]  # a decorator
         return self._only(function, lambda: self.process_index == process_index)
@@ -83,7 +100,12 @@ class ProcessControl:
     def on_local_process(
         self, function: Function | None = None, local_process_index: int | None = None
     ) -> Function:
-        """Run a function on one local rank of each machine only."""
+        """Decorate a function that runs on the process with one local rank only.
+
+        Args:
+            function: the function; None in `@on_local_process(local_process_index=1)`.
+            local_process_index: the local rank.
+        """
         if function is None:
             return functools.partial(  # type: ignore[return-value]  # a decorator
                 self.on_local_process, local_process_index=local_process_index
@@ -92,7 +114,10 @@ class ProcessControl:
 
     def _only(self, function: Function | None, here: Callable[[], bool]) -> Function:
         if function is None:
-            sentence = "this decorator must be called with a function: use it without brackets"
+            sentence = (
+                "this decorator must be given a function: write it without parentheses, as in "
+                "`@state.on_main_process`"
+            )
             raise ValueError(sentence)
 
         @functools.wraps(function)
@@ -102,24 +127,24 @@ class ProcessControl:
         return wrapper  # type: ignore[return-value]  # the same signature, or None
 
     def print(self, *args: Any, **kwargs: Any) -> None:
-        """Print on the first process of each machine only."""
+        """Print on the first process of each pod or machine only."""
         if self.is_local_main_process:
-            print(*args, **kwargs)  # noqa: T201  # what it is for
+            print(*args, **kwargs)  # noqa: T201  # the purpose of this method
 
     @contextlib.contextmanager
     def split_between_processes(self, inputs: Any, apply_padding: bool = False) -> Iterator[Any]:
-        """Give each process its share of a list, tensor, array, dataset, or mapping of these.
+        """Give each process its share of some inputs.
 
-        The first processes have one more when the length does not divide. A dataset's share is a
-        `torch.utils.data.Subset`.
+        If the length cannot be divided evenly, the first processes have one element more.
 
         Args:
-            inputs: the same on all processes.
-            apply_padding: repeat the last element so that all shares are of one length.
+            inputs: a list, tensor, array or dataset, or a mapping of these; the same on all
+                processes. The share of a dataset is a `torch.utils.data.Subset`.
+            apply_padding: whether to repeat the last element, so that all shares have one length.
 
         Raises:
-            ValueError: values of a mapping that differ in length.
-            TypeError: inputs that have no order, or no length.
+            ValueError: the values of a mapping differ in length.
+            TypeError: the inputs have no order or no length.
         """
         if self.num_processes > 1:
             inputs = split(inputs, self.process_index, self.num_processes, padded=apply_padding)

@@ -1,8 +1,9 @@
-"""Who did not come: what is said of a collective that fails, or waits for long.
+"""Finds the processes that are missing in a collective that fails or takes long.
 
-A transport only knows that it has waited in vain. So each process has a thread that looks once in a
-while whether somebody asks where it is, and answers in the process group's store. As long as all
-goes well nothing else is sent. A process that does not answer is gone, or stands still as a whole.
+The error of a transport does not tell which process is missing. Therefore each process has a thread
+that regularly checks the process group's store for a roll call, and answers it with the position of
+its process: the collective and the line of the script. Unless there is a roll call, nothing else is
+sent. A process that does not answer has ended or is stopped.
 """
 
 import json
@@ -26,9 +27,9 @@ from runtime.world.structure import difference
 
 log = logging.getLogger(__name__)
 
-PERIOD = 0.5  # seconds between two looks
-PATIENCE = 5.0  # seconds that a living process may take to answer
-SLOW_AFTER = 60.0  # seconds in one collective; then it is said who is missing
+PERIOD = 0.5  # seconds between two checks for a roll call
+PATIENCE = 5.0  # seconds to wait for the answer of a process
+SLOW_AFTER = 60.0  # seconds in one collective after which the missing processes are logged
 _KEY = "acceleratedjob/roll"
 _GONE = "does not answer: its process has ended, or its machine is gone"
 _FOREIGN = tuple(
@@ -38,12 +39,20 @@ _FOREIGN = tuple(
 
 
 class Place(NamedTuple):
-    """Where a process is."""
+    """The position of a process.
 
-    operation: str  # "" outside of all collectives
-    number: int  # of the collective, from 1
-    line: str  # of the script
-    sent: Sequence[Any] = ()  # [place among those with a structure, structure] of the last ones
+    Attributes:
+        operation: the name of the collective; empty outside of collectives.
+        number: the number of the collective in this process, from 1.
+        line: the line of the script.
+        sent: a pair `(number, structure)` for each of the last collectives that have sent tensors;
+            these are numbered separately.
+    """
+
+    operation: str
+    number: int
+    line: str
+    sent: Sequence[Any] = ()
 
     def __str__(self) -> str:
         doing = f"in `{self.operation}`, its collective {self.number}" if self.operation else ""
@@ -51,15 +60,31 @@ class Place(NamedTuple):
 
 
 class Collective:
-    """Around what all processes do together: names it, and if it fails also who is missing."""
+    """A context for a collective; if the collective fails, the error names the missing processes.
 
-    inside: ClassVar["Collective | None"] = None  # where this process is
-    sent: ClassVar[deque[tuple[int, Sequence[str]]]] = deque(maxlen=4)  # the last structures
+    Attributes:
+        inside: the innermost collective that this process is in; None outside of collectives.
+        sent: the numbers and structures of the last collectives that have sent tensors.
+        operation: the name of the collective.
+        structure: the structure of the tensors that this process sends.
+        number: the number of the collective in this process, from 1.
+        sending: its number among the collectives that have a structure, from 1.
+        began: the time of the monotonic clock at which it began, in seconds.
+    """
+
+    inside: ClassVar["Collective | None"] = None
+    sent: ClassVar[deque[tuple[int, Sequence[str]]]] = deque(maxlen=4)
     _count: ClassVar[int] = 0
-    _sendings: ClassVar[int] = 0  # with a structure: backwards may be more on one rank than others
+    # Counts collectives with a structure only: the number of backwards may differ between ranks.
+    _sendings: ClassVar[int] = 0
 
     def __init__(self, operation: str, structure: Sequence[str] = ()) -> None:
-        """Args: structure: what it sends, as `structure.lines` describes it."""
+        """Describe a collective.
+
+        Args:
+            operation: the name of the collective.
+            structure: the structure of the tensors to send, as `structure.lines` describes it.
+        """
         self.operation = operation
         self.structure = structure
         self.number = self.sending = 0
@@ -89,37 +114,41 @@ class Collective:
             Collective.inside = self._outer
 
     def must_be_of_one_structure(self, is_alike: bool) -> None:
-        """Go on if all processes have sent the same structure.
+        """Check that all processes have sent the same structure.
+
+        Args:
+            is_alike: whether the checksums of all processes agree.
 
         Raises:
-            DistributedOperationException: they have not; says which process has sent what.
+            DistributedOperationException: the structures differ; the message says what each process
+                has sent.
         """
         if not is_alike:
             roll = call_roll(self, "differs", linger=True)
-            what = difference(_structures(self, roll.places)) or "what others have sent is unknown"
+            what = difference(_structures(self, roll.places)) or "the other structures are unknown"
             raise DistributedOperationException(f"{_must_be_alike(self)}:\n{what}")
 
 
 def _is_transports(error: BaseException) -> bool:
-    """Whether a connection failed or waited in vain, not what was to be sent."""
+    """Whether an error comes from a connection or a timeout, not from wrong arguments."""
     is_gloos = isinstance(error, RuntimeError) and "gloo/transport" in str(error)
     return is_gloos or isinstance(error, distributed.DistError)
 
 
 def _explained(collective: Collective, error: BaseException) -> Exception:
-    """Why a transport has failed: structures that differ, or processes that did not come."""
+    """Return the error to raise: the structures differ, or processes are missing."""
     name, size = collective.operation, distributed.get_world_size()
     missing, places = call_roll(collective, "failed", linger=True)
     reason = str(error).splitlines()[0]
     if collective.structure and (what := difference(_structures(collective, places))):
-        sentence = f"{_must_be_alike(collective)}:\n{what}\nThe transport says: {reason}"
+        sentence = f"{_must_be_alike(collective)}:\n{what}\nThe transport's error: {reason}"
         return DistributedOperationException(sentence)
     who = "\n".join(f"  - rank {rank} {where}" for rank, where in missing.items())
-    found = f"{len(missing)} of {size} processes did not come:\n{who}" if missing else "all came"
+    found = f"{len(missing)} of {size} processes are missing:\n{who}" if missing else "all did"
     return MissingProcesses(
         f"`{name}`, collective {collective.number} of rank {distributed.get_rank()}, must be "
-        f"called by all {size} processes; {found}\nThe transport says: {reason}\nLook at what "
-        f"these processes logged last. If they are only late, give them more time: "
+        f"called by all {size} processes; {found}\nThe transport's error: {reason}\nLook at the "
+        f"last log lines of these processes. If they are only late, increase the timeout: "
         f"InitProcessGroupKwargs(timeout=...) or ACCELERATE_COLLECTIVE_TIMEOUT, in seconds."
     )
 
@@ -132,7 +161,7 @@ def _must_be_alike(collective: Collective) -> str:
 
 
 def _structures(collective: Collective, places: Sequence[Place | None]) -> dict[int, Sequence[str]]:
-    """What each rank that has answered has sent in a collective."""
+    """Return the structure that each rank has sent in a collective, for ranks that answered."""
     return {
         rank: structure
         for rank, place in enumerate(places)
@@ -143,22 +172,29 @@ def _structures(collective: Collective, places: Sequence[Place | None]) -> dict[
 
 
 class Roll(NamedTuple):
-    """What all processes have answered."""
+    """The result of a roll call.
 
-    missing: dict[int, str]  # of each rank that is elsewhere: where
-    places: Sequence[Place | None]  # of each rank; None: it did not answer
+    Attributes:
+        missing: rank -> its position in words, for each rank that is not in the collective.
+        places: the position of each rank; None if it did not answer.
+    """
+
+    missing: dict[int, str]
+    places: Sequence[Place | None]
 
 
 _answering: list["Answering"] = []  # one at most
 
 
 def call_roll(collective: Collective, why: str, *, linger: bool = False) -> Roll:
-    """Ask all processes where they are.
+    """Ask all processes for their positions.
 
     Args:
-        collective: where this process is.
-        why: processes that ask for one reason in one collective ask together.
-        linger: this process may end afterwards: rank 0 waits until those who came have heard.
+        collective: the collective that this process is in.
+        why: the reason. Processes that ask for the same reason in the same collective share one
+            roll call.
+        linger: whether this process may exit after the roll call. Rank 0 then waits until all
+            processes that are in the collective have read the result, since it keeps the store.
     """
     store, rank = distributed.distributed_c10d._get_default_store(), distributed.get_rank()  # noqa: SLF001
     try:
@@ -173,14 +209,14 @@ def call_roll(collective: Collective, why: str, *, linger: bool = False) -> Roll
         }
         store.set(f"{key}/found", json.dumps(missing))
         store.set(f"{key}/{rank}/heard", "")
-        if linger and rank == 0:  # the store ends with it
+        if linger and rank == 0:  # the store ends with this process
             deadline = time.monotonic() + PATIENCE
             for one in _ranks():
                 if one not in missing:
                     _heard(store, f"{key}/{one}/heard", deadline)
     except distributed.DistNetworkError:
         told = next((one.told for one in _answering), {})
-        nobody = {0: "does not answer, and so nobody does: the store is kept by it"}
+        nobody = {0: "does not answer, and has the store through which all others would answer"}
         return Roll(told or nobody, ())
     return Roll(missing, answers)
 
@@ -190,15 +226,15 @@ def _ranks() -> range:
 
 
 def _round(store: Any, why: str) -> int:
-    """The number of the question: the first one to ask makes it."""
+    """Return the number of the roll call, which the first process that asks determines."""
     if store.add(f"{_KEY}/asked/{why}", 1) == 1:
         store.set(f"{_KEY}/round/{why}", str(store.add(_KEY, 1)))
     return int(store.get(f"{_KEY}/round/{why}"))
 
 
 def _heard(store: Any, key: str, deadline: float) -> Place | None:
-    """A process' answer; None if it does not come in time."""
-    while not store.check([key]):  # a wait would keep the store from the answering thread
+    """Return the answer of a process; None if there is none before the deadline."""
+    while not store.check([key]):  # store.wait() would block the answering thread
         if time.monotonic() > deadline:
             return None
         time.sleep(0.02)
@@ -212,7 +248,7 @@ def _is_at(place: Place | None, collective: Collective) -> bool:
 
 def _place() -> Place:
     collective = Collective.inside
-    frames = sys._current_frames()  # noqa: SLF001  # the way to another thread's stack
+    frames = sys._current_frames()  # noqa: SLF001  # the only way to read another thread's stack
     stack = traceback.extract_stack(frames[threading.main_thread().ident or 0])
     script = [one for one in stack if not one.filename.startswith(_FOREIGN)] or stack
     line = f"{script[-1].filename}:{script[-1].lineno} ({script[-1].name})"
@@ -223,20 +259,24 @@ def _place() -> Place:
 
 
 def begin() -> None:
-    """Have this process answer from now on; it has joined the world."""
+    """Start the thread that answers for this process; called after the world is joined."""
     end()
     _answering.append(Answering())
     _answering[0].start()
 
 
 def end() -> None:
-    """Have it answer no more: it leaves the world."""
+    """Stop the thread that answers for this process; called before the world is left."""
     while _answering:
         _answering.pop().end()
 
 
 class Answering(threading.Thread):
-    """Answers for its process, and says who is missing in a collective that takes long."""
+    """The thread that answers roll calls, and logs who is missing in a collective that takes long.
+
+    Attributes:
+        told: rank -> its position in words, for the ranks that the last roll call found missing.
+    """
 
     def __init__(self) -> None:
         super().__init__(name="roll call", daemon=True)
@@ -244,21 +284,21 @@ class Answering(threading.Thread):
         self._rank = distributed.get_rank()
         self._ended = threading.Event()
         self._answered = 0
-        self._waiting: list[int] = []  # rounds whose outcome was not heard yet
-        self.told: dict[int, str] = {}  # who is missing, as the last round has found
-        self._said: Collective | None = None
+        self._waiting: list[int] = []  # roll calls whose result was not read yet
+        self.told: dict[int, str] = {}
+        self._said: Collective | None = None  # the last collective that was logged
 
     def run(self) -> None:
-        """Look once in a while, until the end or until the store is gone."""
+        """Check for roll calls until `end` is called or the store is closed."""
         try:
             while not self._ended.wait(PERIOD) and distributed.is_initialized():
                 self._answer()
                 self._watch()
         except distributed.DistError:
-            log.debug("the store is gone: nobody can ask any more")
+            log.debug("the store is closed: there are no more roll calls")
 
     def end(self) -> None:
-        """Answer no more."""
+        """Stop the thread."""
         self._ended.set()
         self.join()
 
@@ -271,7 +311,7 @@ class Answering(threading.Thread):
         self._waiting = [number for number in self._waiting if not self._hear(number)]
 
     def _hear(self, number: int) -> bool:
-        """Remember what a round has found: who asked may end, and the store with it."""
+        """Read the result of a roll call, if there is one; the store may be closed after it."""
         key = f"{_KEY}/{number}"
         if not self._store.check([f"{key}/found"]):
             return False
@@ -289,6 +329,6 @@ class Answering(threading.Thread):
             return
         self._said = collective
         missing = call_roll(collective, "slow").missing
-        sentence = "rank %d has waited for %.0f s in `%s`, its collective %d; not there: %s"
+        sentence = "rank %d has waited for %.0f s in `%s`, its collective %d; missing: %s"
         where = "; ".join(f"rank {rank} {where}" for rank, where in missing.items()) or "nobody"
         log.warning(sentence, self._rank, seconds, collective.operation, collective.number, where)

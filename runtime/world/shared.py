@@ -1,8 +1,7 @@
-"""The one kind of global state that this package has.
+"""The base class of the global states.
 
-`PartialState`, `AcceleratorState` and `GradientState` may be made anywhere, as often as one likes:
-all instances of a class are views of one state, which the first one made. This is Accelerate's
-contract.
+`PartialState`, `AcceleratorState` and `GradientState` can be instantiated anywhere and repeatedly,
+as in Accelerate: all instances of a class share one state, which the first instance creates.
 """
 
 from typing import Any, ClassVar, NoReturn
@@ -12,7 +11,7 @@ class Shared:
     """A class whose instances share one state."""
 
     _shared_state: ClassVar[dict[str, Any]]
-    _known_attrs: ClassVar[tuple[str, ...]] = ()  # what is missing after a reset only
+    _known_attrs: ClassVar[tuple[str, ...]] = ()  # attributes that are missing only after a reset
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -22,26 +21,26 @@ class Shared:
         self.__dict__ = self._shared_state
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy, or what is unpickled, is a view of the state of the process that it is in."""
+        """Pickle the class only: a copy has the state of the process that it is created in."""
         return _view, (type(self),)
 
     @property
     def initialized(self) -> bool:
-        """Whether the state is there."""
+        """Whether the state was created."""
         return bool(self._shared_state)
 
     @classmethod
     def is_made(cls) -> bool:
-        """Whether the state is there; does not make it."""
+        """Whether the state was created; does not create it."""
         return bool(cls._shared_state)
 
     @classmethod
     def _reset_state(cls) -> None:
-        """Forget the state: the next instance makes a new one (for tests and notebooks)."""
+        """Reset the state, for tests and notebooks; the next instance creates a new one."""
         cls._shared_state.clear()
 
     def __getattr__(self, name: str) -> Any:
-        """Say why an attribute is missing."""
+        """Raise an AttributeError that says why an attribute is missing."""
         self._refuse(name)
 
     def _refuse(self, name: str) -> NoReturn:

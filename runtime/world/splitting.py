@@ -1,4 +1,4 @@
-"""Dividing a script's inputs among processes, each process its own share."""
+"""Divides a script's inputs among the processes."""
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,14 @@ from runtime.world.mappings import remade
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Which inputs a process has: `start` to `stop`, and then the last one of all again."""
+    """The inputs of one process: those from `start` to `stop`, then the last input repeatedly.
+
+    Attributes:
+        start: the index of the first input.
+        stop: the index after the last input.
+        repeats: how often the last of all inputs is appended.
+        total: the number of inputs of all processes.
+    """
 
     start: int
     stop: int
@@ -21,7 +28,14 @@ class Share:
 
     @classmethod
     def of(cls, total: int, rank: int, world_size: int, *, padded: bool) -> "Share":
-        """An even share of `total` inputs; the first processes have one more."""
+        """Return the share of a rank; the first ranks have one more if the total is uneven.
+
+        Args:
+            total: the number of inputs of all processes.
+            rank: the rank of the process.
+            world_size: the number of processes.
+            padded: whether the last input is repeated, so that all shares have one length.
+        """
         each, more = divmod(total, world_size)
         start = rank * each + min(rank, more)
         stop = start + each + (rank < more)
@@ -29,15 +43,15 @@ class Share:
 
     @property
     def indices(self) -> list[int]:
-        """One by one."""
+        """The indices of the inputs."""
         return [*range(self.start, self.stop), *[self.total - 1] * self.repeats]
 
 
 def check_lengths(inputs: Mapping[Any, Any]) -> None:
-    """Check that all values of a mapping can be divided alike.
+    """Check that all values of a mapping have the same length.
 
     Raises:
-        ValueError: they differ in length.
+        ValueError: the lengths differ.
     """
     if len({len(value) for value in inputs.values()}) > 1:
         sentence = "All values in the dictionary must have the same length"
@@ -45,12 +59,19 @@ def check_lengths(inputs: Mapping[Any, Any]) -> None:
 
 
 def split(inputs: Any, rank: int, world_size: int, *, padded: bool) -> Any:
-    """One process' share of inputs that all processes have alike.
+    """Return a process' share of inputs that are the same on all processes.
 
-    A text is one input, not many: all processes have it whole.
+    A string is one input: all processes get all of it.
+
+    Args:
+        inputs: a list, tuple, tensor, array or dataset, or a mapping of these.
+        rank: the rank of the process.
+        world_size: the number of processes.
+        padded: whether the last input is repeated, so that all shares have one length.
 
     Raises:
-        TypeError: inputs that have no order, or no length.
+        ValueError: the values of a mapping differ in length.
+        TypeError: the inputs have no order or no length.
     """
     if isinstance(inputs, str | bytes):
         return inputs
@@ -72,12 +93,12 @@ def _taken(inputs: Any, share: Share) -> Any:
 
 
 def _rows(inputs: Any, share: Share) -> Any:
-    """By a slice, which need not copy; by number if an input comes again."""
+    """Take a slice, which need not copy; index only if an input is repeated."""
     return inputs[share.indices] if share.repeats else inputs[share.start : share.stop]
 
 
 def _items(inputs: Any, share: Share) -> Any:
-    """By a slice, which keeps the kind; one by one if an input comes again."""
+    """Take a slice, which keeps the type of the sequence; a list if an input is repeated."""
     if share.repeats:
         return [inputs[index] for index in share.indices]
     return inputs[share.start : share.stop]
@@ -93,11 +114,11 @@ _KINDS: tuple[tuple[Callable[[Any], bool], Callable[[Any, Share], Any]], ...] = 
         lambda inputs, share: deque([inputs[index] for index in share.indices], inputs.maxlen),
     ),
     (lambda inputs: isinstance(inputs, Sequence), _items),
-    # A table of pandas, which looks other things up by label.
+    # A pandas object, whose [] looks up labels instead of positions.
     (lambda inputs: hasattr(inputs, "iloc"), lambda inputs, share: inputs.iloc[share.indices]),
-    # Tensors and arrays, which add and multiply numbers.
+    # Tensors and arrays.
     (lambda inputs: hasattr(inputs, "__array__"), _rows),
-    # A dataset of Hugging Face's, which slices into columns.
+    # A Hugging Face dataset, whose slices are dicts of columns.
     (lambda inputs: hasattr(inputs, "select"), lambda inputs, share: inputs.select(share.indices)),
     (lambda _: True, lambda inputs, share: Subset(inputs, share.indices)),
 )

@@ -1,4 +1,4 @@
-"""The state of this process: its world, its device, and the precision that it computes in."""
+"""The state of this process: its rank, its world, its device and its precision."""
 
 import os
 from typing import Any
@@ -19,21 +19,21 @@ from runtime.world.shared import Shared
 
 
 def is_initialized() -> bool:
-    """Whether an Accelerator has made the state."""
+    """Whether an Accelerator has created the state."""
     return AcceleratorState.is_made()
 
 
 class PartialState(Shared, ProcessControl):
-    """The world and the device.
+    """The world that this process belongs to, and the device that it computes on.
 
     Attributes:
-        device: where this process computes.
-        distributed_type: what kind of world it is.
-        backend: of torch.distributed; None in a world of one.
-        num_processes: of the world.
-        process_index: this process' rank.
-        local_process_index: its rank on this machine, or in this pod.
-        debug: whether shapes are compared before collectives.
+        device: the device of this process.
+        distributed_type: the kind of world: one process, several on CPUs, several on GPUs, ...
+        backend: the backend of torch.distributed; None in a world of one process.
+        num_processes: the world size.
+        process_index: the rank of this process.
+        local_process_index: the rank of this process among those of its pod or machine.
+        debug: whether shapes are compared before each collective.
         fork_launched: whether a notebook's launcher has started this process.
     """
 
@@ -51,14 +51,15 @@ class PartialState(Shared, ProcessControl):
     local_process_index: int
 
     def __init__(self, cpu: bool = False, **kwargs: Any) -> None:
-        """Join the world, the first time.
+        """Join the world, unless this process has joined it already.
 
         Args:
-            cpu: compute on the CPU whatever else there is.
-            **kwargs: for torch.distributed.init_process_group: `backend`, `timeout`.
+            cpu: whether to compute on the CPU even if there is an accelerator.
+            **kwargs: arguments of `torch.distributed.init_process_group`: `backend`, `timeout`.
 
         Raises:
-            WorldError: the environment contradicts itself, or rank 0 cannot be reached.
+            WorldError: the environment does not describe a world, or it cannot be joined.
+            ValueError: an environment variable has a wrong value.
         """
         super().__init__()
         if self.initialized:
@@ -98,26 +99,31 @@ class PartialState(Shared, ProcessControl):
 
     @property
     def default_device(self) -> torch.device:
-        """The device that a process alone would compute on."""
+        """The device that a single process would compute on."""
         return torch.device(choose(cpu=False, distributed=False).name)
 
     def set_device(self) -> None:
-        """Do nothing: the device is set when the world is joined."""
+        """Do nothing; the device is set when the world is joined."""
 
     @property
     def communication_device(self) -> torch.device:
-        """Where a tensor must be to be sent whatever it is: the CPU if the backend allows."""
+        """The device of tensors that can be sent: the CPU if the backend includes gloo."""
         return torch.device("cpu") if "gloo" in (self.backend or "gloo") else self.device
 
     def wait_for_everyone(self) -> None:
-        """Return when all processes have come here."""
+        """Wait until all processes have called this."""
         if self.num_processes > 1:
             on_cpu = self.device.type == "cpu"
             with roll_call.Collective("wait_for_everyone"):
                 distributed.barrier(device_ids=None if on_cpu else [self.device.index])
 
     def destroy_process_group(self, group: Any = None) -> None:
-        """Leave the world, or a group; a notebook's process leaves the world at its end only."""
+        """Destroy a process group.
+
+        Args:
+            group: the process group; by default the one of the world. A process of a notebook's
+                launcher leaves the world only when it ends.
+        """
         if group is None and not self.fork_launched:
             leave()
         elif group is not None:
@@ -125,17 +131,20 @@ class PartialState(Shared, ProcessControl):
 
 
 class AcceleratorState(Shared):
-    """The process' state, and what the first Accelerator was asked for.
+    """The state of this process, with the settings of the first Accelerator.
+
+    It has the attributes of the PartialState, too.
 
     Attributes:
-        mixed_precision: `no`, `fp16` or `bf16`.
+        mixed_precision: the precision that models compute in: `no`, `fp16` or `bf16`.
         dynamo_plugin: how models are compiled.
-        fsdp_plugin: how models are sharded; None: they are not.
-        parallelism_config: how the world is laid out; None: for data parallelism alone.
+        fsdp_plugin: how models are sharded; None if they are not sharded.
+        parallelism_config: the layout of the world; None for data parallelism only.
+        device_mesh: the device mesh of the layout; None without a layout.
     """
 
     _known_attrs = (
-        *PartialState._known_attrs,  # noqa: SLF001  # its sister's
+        *PartialState._known_attrs,  # noqa: SLF001  # its attributes are found here, too
         *("deepspeed_plugin", "fsdp_plugin", "megatron_lm_plugin", "dynamo_plugin"),
         *("is_fsdp2", "mixed_precision"),
     )
@@ -155,12 +164,24 @@ class AcceleratorState(Shared):
         _from_accelerator: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Make the state, the first time; later only what agrees with it is taken.
+        """Create the state; once it exists, check that the arguments agree with it.
+
+        Args:
+            mixed_precision: `no`, `fp16` or `bf16`; by default what the environment says.
+            cpu: whether to compute on the CPU even if there is an accelerator.
+            dynamo_plugin: how models are compiled.
+            deepspeed_plugin: not supported.
+            fsdp_plugin: how models are sharded.
+            torch_tp_plugin: not supported.
+            megatron_lm_plugin: not supported.
+            parallelism_config: the layout of the world.
+            _from_accelerator: whether an Accelerator creates the state.
+            **kwargs: arguments of `torch.distributed.init_process_group`.
 
         Raises:
-            ValueError: it asks for something else than the first one, or for what cannot be had;
-                or no Accelerator was made yet.
-            NotImplementedError: a plugin for an engine that this runtime leaves out.
+            ValueError: the arguments differ from those of the existing state, the precision is not
+                available, or no Accelerator has created the state.
+            NotImplementedError: a plugin that is not supported was given.
         """
         super().__init__()
         left_out.refuse(
@@ -173,7 +194,7 @@ class AcceleratorState(Shared):
         wanted = None if mixed_precision is None else str(mixed_precision).lower()
         if self.initialized:
             self._check_same(wanted, cpu)
-            if not PartialState.is_made():  # it alone was forgotten
+            if not PartialState.is_made():  # only the PartialState was reset
                 self._partial = PartialState(cpu, **kwargs)
             return
         if not _from_accelerator:
@@ -192,7 +213,7 @@ class AcceleratorState(Shared):
         self._lay_out()
 
     def _lay_out(self) -> None:
-        """Make the mesh, and have models sharded, as was asked; a world of one has neither."""
+        """Create the device mesh and turn on sharding, if there are several processes."""
         partial, plugin, layout = self._partial, self.fsdp_plugin, self.parallelism_config
         if layout is not None:
             layout.check(world_size=partial.num_processes, shards=plugin is not None)
@@ -207,7 +228,7 @@ class AcceleratorState(Shared):
                 plugin.set_mixed_precision(self.mixed_precision)
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else is the process' state."""
+        """Return an attribute of the PartialState."""
         if name.startswith("__") or "_partial" not in self._shared_state:
             self._refuse(name)
         try:
@@ -219,16 +240,20 @@ class AcceleratorState(Shared):
         return f"{self._partial!r}\nMixed precision type: {self.mixed_precision}\n"
 
     def destroy_process_group(self, group: Any = None) -> None:
-        """Leave the world, or a group; also after this state was forgotten."""
+        """Destroy a process group, also after this state was reset.
+
+        Args:
+            group: the process group; by default the one of the world.
+        """
         PartialState().destroy_process_group(group)
 
     @property
     def deepspeed_plugin(self) -> None:
-        """None: there is no DeepSpeed here."""
+        """None: this library does not support DeepSpeed."""
 
     @property
     def is_fsdp2(self) -> bool:
-        """Whether models are sharded."""
+        """Whether models are sharded with FSDP2."""
         return bool(self.distributed_type == DistributedType.FSDP)
 
     def _check_same(self, mixed_precision: str | None, cpu: bool) -> None:
@@ -246,9 +271,13 @@ class AcceleratorState(Shared):
 
     @classmethod
     def _reset_state(cls, reset_partial_state: bool = False) -> None:
-        """Forget the state, and the world as well if asked."""
-        if "_whole_type" in cls._shared_state:  # the next Accelerator may not shard
+        """Reset the state, for tests and notebooks.
+
+        Args:
+            reset_partial_state: whether to reset the PartialState, too.
+        """
+        if "_whole_type" in cls._shared_state:  # the next Accelerator need not shard models
             cls._shared_state["_partial"].distributed_type = cls._shared_state["_whole_type"]
         super()._reset_state()
         if reset_partial_state:
-            PartialState._reset_state()  # noqa: SLF001  # its sister's
+            PartialState._reset_state()  # noqa: SLF001  # a private name of Accelerate

@@ -1,7 +1,7 @@
-"""The structure of what a collective sends: order, keys, dtypes and shapes.
+"""The structure of the data that a collective sends: order, keys, dtypes and shapes.
 
-All processes must send the same structure. Its checksum travels with the tensors, so that a
-difference costs no message of its own and is never read as numbers.
+All processes must send the same structure. Its checksum is sent together with the tensors, so that
+the check needs no further message, and different structures are found before tensors are unpacked.
 """
 
 import zlib
@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-_SAID_ALIKE = (str, bytes, int, float, complex, bool, type(None), torch.dtype)  # by repr()
+# Types whose repr() is the same in all processes.
+_SAID_ALIKE = (str, bytes, int, float, complex, bool, type(None), torch.dtype)
 _SHOWN = 4  # differing tensors in an error message
 _ADVICE = (
     "Pad tensors with `pad_across_processes`, convert them to one dtype, and put keys in the same "
@@ -19,7 +20,7 @@ _ADVICE = (
 
 
 def dtype_and_shape(tensor: torch.Tensor) -> str:
-    """What must be the same of a tensor that is sent.
+    """Return the properties of a tensor that must be the same on all processes.
 
     >>> dtype_and_shape(torch.ones(2, 3))
     'float32 (2, 3)'
@@ -33,16 +34,16 @@ def lines(
     tensors: Sequence[torch.Tensor],
     kind: Callable[[torch.Tensor], str] = dtype_and_shape,
 ) -> tuple[str, ...]:
-    """Describe what is sent.
+    """Describe the structure of the data that is sent.
 
     Args:
-        operation: what is done with it.
+        operation: the name of the collective.
         data: the nested data.
-        tensors: its tensors, in order, as they are sent.
-        kind: what must be the same of a tensor.
+        tensors: the tensors of the data as they are sent, in order.
+        kind: describes the properties of a tensor that must be the same on all processes.
 
     Returns:
-        The operation, and one line for each tensor.
+        The operation, followed by one line for each tensor.
 
     >>> lines("gather", {"a": [torch.ones(2)]}, [torch.ones(2)])
     ('gather', "['a'][0]: float32 (2,)")
@@ -52,7 +53,7 @@ def lines(
 
 
 def _paths(data: Any, path: str) -> Iterator[str]:
-    """Where each leaf of nested data is, as an expression."""
+    """Yield the path of each leaf of nested data, as a Python expression."""
     if isinstance(data, Mapping):
         for key, item in data.items():
             yield from _paths(item, f"{path}[{_key(key)}]")
@@ -64,20 +65,20 @@ def _paths(data: Any, path: str) -> Iterator[str]:
 
 
 def _key(key: Any) -> str:
-    """A key as all processes write it: the address of an object, or a set's order, is their own."""
+    """Describe a key. A repr() with an address, or of a set, would differ between processes."""
     return repr(key) if isinstance(key, _SAID_ALIKE) else type(key).__name__
 
 
 def checksum(structure: Sequence[str]) -> int:
-    """32 bits that are the same for the same structure in every process."""
+    """Return a 32-bit checksum, which is the same for the same structure in every process."""
     return zlib.crc32("\n".join(structure).encode())
 
 
 def difference(sent: Mapping[int, Sequence[str]]) -> str | None:
-    """Say what processes have sent differently; None if they have not.
+    """Describe the differences between structures; None if there are none.
 
     Args:
-        sent: the structure that each rank has sent, of the ranks that are known.
+        sent: rank -> the structure that it has sent; ranks may be missing.
     """
     groups: dict[tuple[str, ...], list[int]] = {}
     for rank, structure in sorted(sent.items()):

@@ -1,4 +1,4 @@
-"""Warnings that are given once, on the main process."""
+"""Warnings that are given once, on the first process of each pod or machine."""
 
 import functools
 import warnings
@@ -8,6 +8,6 @@ from runtime.world.state import PartialState
 
 @functools.cache
 def warn_once(sentence: str) -> None:
-    """Warn, unless this was said before or another process says it."""
+    """Warn on the first process of each pod or machine, once for each sentence."""
     if PartialState().is_local_main_process:
         warnings.warn(sentence, stacklevel=3)

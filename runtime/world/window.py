@@ -1,4 +1,4 @@
-"""The mean over an accumulation that the end of a data loader has cut short.
+"""Scaling the gradients of an accumulation that the end of a data loader has cut short.
 
 Each loss is divided by the batches of a whole accumulation. If there are fewer batches, gradients
 are too small by a factor, `scale`. The backward of the last batch multiplies its loss and all
@@ -21,8 +21,8 @@ class Window:
 
     def __init__(self) -> None:
         self.scale = 1.0
-        self._batches: dict[Hashable, int] = {}  # of each accumulation that has not ended
-        self._scaled: dict[int, float] = {}  # id of a parameter -> the factor its gradient has
+        self._batches: dict[Hashable, int] = {}  # owner -> the batches of its open accumulation
+        self._scaled: dict[int, float] = {}  # id of a parameter -> the factor of its gradient
 
     def begin(self, owner: Hashable, *, is_first: bool, at_end: bool) -> int:
         """Begin a batch.

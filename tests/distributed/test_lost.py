@@ -42,8 +42,8 @@ def test_who_is_missing_is_named(how: str, operation: str, where: list[str]) -> 
     for rank in {*range(WORLD)} - {LOST}:
         begin = f"MissingProcesses: `{operation}`, collective 4 of rank {rank}"
         _, _, error = said[rank].partition(begin)
-        assert "1 of 3 processes did not come" in error
+        assert "1 of 3 processes are missing" in error
         assert [part for part in where if part not in error] == [], error
         if how == "stands still":
-            waited = f"s in `{operation}`, its collective 4; not there: rank 1 is at"
+            waited = f"s in `{operation}`, its collective 4; missing: rank 1 is at"
             assert waited in said[rank]

@@ -190,8 +190,8 @@ def test_settings_reach_the_script_under_accelerates_names(typed: str) -> None:
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("--num_procs 2", "there is no --num_procs; did you mean --num_processes?"),
-        ("--lr=2", "there is no --lr; the script's flags stand behind it"),
+        ("--num_procs 2", "unknown flag --num_procs; did you mean --num_processes?"),
+        ("--lr=2", "unknown flag --lr; flags of the script must follow the script"),
         (
             "--num_processes 3 --num_machines 2",
             "--num-processes must be a multiple of --nnodes (--num-machines), got 3 and 2",

@@ -1,7 +1,7 @@
-"""Parameters that sharding replaces: whose numbers they have, and the optimizers that follow them.
+"""Weights and optimizers of models whose parameters are replaced when the models are sharded.
 
-A parameter is known by its place, the module that has it and its name there: sharding makes
-another parameter, wrappers change its full name, and both leave the place.
+A parameter is identified by its place: its module and its name in that module. Sharding replaces
+the parameter object, and wrappers change its full name, but neither changes the place.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from runtime.parallel.fsdp.plugin import FullyShardedDataParallelPlugin
 from runtime.world.warn import warn_once
 
 Place = tuple[nn.Module, str]
-_SAMPLE = 2**16  # numbers of each parameter by which ranks compare their weights
+_SAMPLE = 2**16  # elements of each parameter that ranks compare
 _TOGETHER = (
     "When using FSDP2, a model and optimizer must be passed together to `Accelerator.prepare()` as "
     "the optimizer needs to have its parameters modified after the model is converted."
@@ -34,22 +34,23 @@ def weights_of_rank_0(
     ignored: set[nn.Parameter],
     device: torch.device,
 ) -> Iterator[None]:
-    """Within, a model is to be sharded; afterwards all ranks have rank 0's weights.
+    """Return a context in which a model is sharded; at its end all ranks have rank 0's weights.
 
-    Where they are the same already nothing is sent. Otherwise no rank but 0 needs the memory for
-    the whole model: parameters are on the meta device until they are sharded.
+    If all ranks have the same weights already, nothing is sent. Otherwise only rank 0 needs memory
+    for the whole model: on the other ranks parameters are on the meta device until they are
+    sharded.
 
     Args:
-        model: on rank 0 with its weights.
-        plugin: how it is sharded.
-        ignored: parameters that are not.
-        device: of this process.
+        model: the model; rank 0 must have its weights.
+        plugin: how the model is sharded.
+        ignored: the parameters that are not sharded.
+        device: the device of this process.
     """
     if not plugin.cpu_ram_efficient_loading:
         if len(set(map(str, each_object(_sample(model))))) == 1:
             yield
             return
-        warn_once("weights differ between ranks before sharding: rank 0's are everyone's")
+        warn_once("weights differ between ranks before sharding: all ranks get those of rank 0")
     full = model.state_dict() if distributed.get_rank() == 0 else {}
     _to_meta(model, ignored)
     yield
@@ -64,7 +65,7 @@ def weights_of_rank_0(
 
 
 def _sample(model: nn.Module) -> list[int] | None:
-    """Enough to tell weights from those of another seed; None: some are not there."""
+    """Return checksums that differ for weights of different seeds; None if weights are missing."""
     if any(parameter.is_meta for parameter in model.parameters()):
         return None
     heads = (one.detach().reshape(-1)[:_SAMPLE].contiguous() for one in model.parameters())
@@ -72,7 +73,7 @@ def _sample(model: nn.Module) -> list[int] | None:
 
 
 def _to_meta(model: nn.Module, ignored: set[nn.Parameter]) -> None:
-    """Take the numbers out of a model; what it shares stays shared."""
+    """Move the parameters of a model to the meta device; shared parameters stay shared."""
     new = {
         one: nn.Parameter(torch.empty_like(one, device="meta"), requires_grad=one.requires_grad)
         for one in model.parameters()
@@ -86,17 +87,18 @@ def _to_meta(model: nn.Module, ignored: set[nn.Parameter]) -> None:
 def following(
     optimizers: Iterable[Optimizer], models: Iterable[nn.Module], prepared: Iterable[nn.Module]
 ) -> Iterator[None]:
-    """Within, models are sharded; optimizers then have the new parameters, and their own state.
+    """Return a context in which models are sharded; at its end optimizers have the new parameters.
 
-    Meanwhile they have none: the whole parameters' memory is free as soon as each is sharded.
+    Optimizer states are sharded as well. Inside the context optimizers have no parameters, so that
+    the memory of each parameter is freed as soon as it is sharded.
 
     Args:
-        optimizers: of the script.
-        models: that are to be sharded.
+        optimizers: the script's optimizers.
+        models: the models that are sharded inside the context.
         prepared: models that are sharded already.
 
     Raises:
-        ValueError: an optimizer has a parameter of no model.
+        ValueError: an optimizer has a parameter that belongs to none of the models.
     """
     places: dict[int, Place | nn.Parameter] = {
         id(parameter): (module, name) for module, name, parameter in _each(models)
@@ -115,7 +117,11 @@ def following(
 
 
 def _emptied(optimizer: Optimizer, places: dict[int, Any]) -> tuple[list[Any], list[Any]]:
-    """Take the parameters out of an optimizer: their places by group, and with each its state."""
+    """Remove the parameters and states from an optimizer.
+
+    Returns:
+        The places of the parameters, by group; and the pairs of a place and a state.
+    """
     known = [[places.get(id(one)) for one in group["params"]] for group in optimizer.param_groups]
     if any(place is None for group in known for place in group):
         raise ValueError(_TOGETHER)
@@ -127,7 +133,7 @@ def _emptied(optimizer: Optimizer, places: dict[int, Any]) -> tuple[list[Any], l
 
 
 def _as_sharded(value: Any, parameter: nn.Parameter) -> Any:
-    """A parameter's state, sharded as it is; each rank keeps its own part."""
+    """Shard a tensor of an optimizer state as its parameter is sharded."""
     if not isinstance(value, torch.Tensor) or value.shape != parameter.shape or not value.dim():
         return value
     if not isinstance(parameter, DTensor) or isinstance(value, DTensor):
@@ -138,12 +144,12 @@ def _as_sharded(value: Any, parameter: nn.Parameter) -> Any:
 
 
 def _each(models: Iterable[nn.Module]) -> list[tuple[nn.Module, str, nn.Parameter]]:
-    """All parameters with their places; those that a model shares have several."""
+    """Return all parameters with their places; a shared parameter has several places."""
     return [
         (module, name, parameter)
         for model in models
         for module in model.modules()
-        for name, parameter in module._parameters.items()  # noqa: SLF001  # by place
+        for name, parameter in module._parameters.items()  # noqa: SLF001  # named_parameters() skips shared ones
         if parameter is not None
     ]
 
@@ -153,7 +159,7 @@ def _at(place: Place | nn.Parameter) -> nn.Parameter:
         return place
     module, name = place
     found = module._parameters[name]  # noqa: SLF001
-    assert found is not None  # noqa: S101  # for the type only: sharding keeps places
+    assert found is not None  # noqa: S101  # for mypy: sharding does not remove parameters
     return found
 
 

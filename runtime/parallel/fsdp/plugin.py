@@ -1,7 +1,7 @@
-"""How models are sharded: what a script says, and what the environment says where it does not.
+"""The plugin that configures sharding with FSDP2.
 
-Names and defaults are those of Accelerate 1.15 with `fsdp_version=2`. There is no FSDP1 here: what
-a script says in its words is understood where FSDP2 can do it, and refused where it cannot.
+Names and defaults are those of Accelerate 1.15 with `fsdp_version=2`. FSDP1 is not supported: its
+settings are translated if FSDP2 has an equivalent; otherwise they are an error.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ from runtime.parallel.fsdp.words import (
     reshards,
 )
 
-_FLAGS = (  # fields that the environment answers with yes or no; default: no
+_FLAGS = (  # boolean fields that are read from the environment; False without a variable
     "activation_checkpointing",
     "activation_checkpointing_offload",
     "cpu_ram_efficient_loading",
@@ -51,38 +51,87 @@ _OBSOLETE = ("backward_prefetch", "use_orig_params", "sync_module_states", "forw
 
 @dataclass
 class FullyShardedDataParallelPlugin:
-    """How models are sharded over all processes, or over those of a ParallelismConfig.
+    """How models are sharded, over all processes or over the mesh of a ParallelismConfig.
 
-    A field that is None is the environment's to say (`FSDP_` and its name, in capitals).
+    A field that is None is read from its environment variable, if it has one; without a variable
+    its default is used.
+
+    Attributes:
+        fsdp_version: the version of FSDP: 2. The value 1 is read as 2, with a warning.
+            Variable: FSDP_VERSION. Default: 2.
+        sharding_strategy: FSDP1's name for `reshard_after_forward`: FULL_SHARD (True) or
+            SHARD_GRAD_OP (False). Used if `reshard_after_forward` is None.
+            Variable: FSDP_SHARDING_STRATEGY.
+        reshard_after_forward: whether gathered weights are freed between forward and backward,
+            which saves memory and costs a second all-gather.
+            Variable: FSDP_RESHARD_AFTER_FORWARD. Default: True.
+        backward_prefetch: without effect in FSDP2.
+        mixed_precision_policy: the dtypes of parameters, gradient reduction and outputs: a
+            `torch.distributed.fsdp.MixedPrecisionPolicy`; `bf16`, `fp16` or `fp32` for all three;
+            or a dict with the keys `param_dtype`, `reduce_dtype` and `output_dtype`. Default: the
+            precision of the Accelerator.
+        auto_wrap_policy: which modules are sharded as separate units:
+            TRANSFORMER_BASED_WRAP (by class), SIZE_BASED_WRAP (by number of elements), NO_WRAP,
+            or a callable like those of `torch.distributed.fsdp.wrap`.
+            Variable: FSDP_AUTO_WRAP_POLICY. Default: NO_WRAP.
+        cpu_offload: whether parameters, gradients and optimizer states are kept on the CPU, or a
+            `torch.distributed.fsdp.OffloadPolicy`. Variable: FSDP_OFFLOAD_PARAMS. Default: False.
+        ignored_modules: the modules that are not sharded, or a regular expression that must match
+            the whole names of these modules. Variable: FSDP_IGNORED_MODULES. Default: none.
+        state_dict_type: how checkpoints store sharded models: SHARDED_STATE_DICT or
+            FULL_STATE_DICT. Variable: FSDP_STATE_DICT_TYPE. Default: SHARDED_STATE_DICT.
+        state_dict_config: torch's configuration of a model's state dict. Default: one that fits
+            `state_dict_type`, and offloads to the CPU.
+        optim_state_dict_config: torch's configuration of an optimizer's state dict. Default: one
+            that fits `state_dict_type`, and offloads to the CPU.
+        limit_all_gathers: without effect in FSDP2.
+        use_orig_params: without effect; FSDP2 always keeps the names of parameters.
+        param_init_fn: without effect in FSDP2.
+        sync_module_states: without effect; if weights differ between ranks, all get those of
+            rank 0.
+        forward_prefetch: without effect in FSDP2.
+        activation_checkpointing: whether the modules that `auto_wrap_policy` selects recompute
+            their activations in backward. Variable: FSDP_ACTIVATION_CHECKPOINTING. Default: False.
+        activation_checkpointing_offload: whether the inputs of these modules are kept on the CPU
+            until then; needs `activation_checkpointing`.
+            Variable: FSDP_ACTIVATION_CHECKPOINTING_OFFLOAD. Default: False.
+        cpu_ram_efficient_loading: whether only rank 0 loads the weights of a model, so that the
+            other ranks need no memory for them. Variable: FSDP_CPU_RAM_EFFICIENT_LOADING.
+            Default: False.
+        transformer_cls_names_to_wrap: the names of the classes for TRANSFORMER_BASED_WRAP: a list,
+            or a string with commas. Variable: FSDP_TRANSFORMER_CLS_TO_WRAP. Default: the model's
+            `_no_split_modules`.
+        min_num_params: the smallest number of parameter elements for which SIZE_BASED_WRAP shards a
+            module, >= 0. Variable: FSDP_MIN_NUM_PARAMS. Default: 0, which selects no module.
 
     Raises:
-        ValueError: a value is none that FSDP2 has.
+        ValueError: FSDP2 does not support a value.
     """
 
-    fsdp_version: int | None = None  # 2; 1 is read as 2, with a warning
-    sharding_strategy: Any = None  # FSDP1's word for reshard_after_forward
-    reshard_after_forward: Any = None  # free the gathered weights between forward and backward
-    backward_prefetch: Any = None  # nothing in FSDP2
-    mixed_precision_policy: Any = None  # MixedPrecisionPolicy, or `bf16`, ..., or a dict of dtypes
-    auto_wrap_policy: Any = None  # TRANSFORMER_BASED_WRAP, SIZE_BASED_WRAP, NO_WRAP, or a callable
-    cpu_offload: Any = None  # whether weights wait on the CPU, or an OffloadPolicy
-    ignored_modules: Iterable[nn.Module] | str | None = None  # not sharded; or a regex of names
-    state_dict_type: Any = None  # of checkpoints: SHARDED_STATE_DICT or FULL_STATE_DICT
+    fsdp_version: int | None = None
+    sharding_strategy: Any = None
+    reshard_after_forward: Any = None
+    backward_prefetch: Any = None
+    mixed_precision_policy: Any = None
+    auto_wrap_policy: Any = None
+    cpu_offload: Any = None
+    ignored_modules: Iterable[nn.Module] | str | None = None
+    state_dict_type: Any = None
     state_dict_config: Any = None
     optim_state_dict_config: Any = None
-    limit_all_gathers: bool = True  # nothing in FSDP2
-    use_orig_params: bool | None = None  # nothing in FSDP2, which always does
-    param_init_fn: Callable[[nn.Module], None] | None = None  # nothing in FSDP2
-    sync_module_states: bool | None = None  # nothing here: ranks that differ have rank 0's weights
-    forward_prefetch: bool | None = None  # nothing in FSDP2
-    activation_checkpointing: bool | None = None  # of each module that the wrap policy finds
-    activation_checkpointing_offload: bool | None = None  # and its inputs wait on the CPU
-    cpu_ram_efficient_loading: bool | None = None  # only rank 0 has read the weights
-    transformer_cls_names_to_wrap: list[str] | str | None = None  # default: _no_split_modules
-    min_num_params: int | None = None  # of a module that is wrapped by size
+    limit_all_gathers: bool = True
+    use_orig_params: bool | None = None
+    param_init_fn: Callable[[nn.Module], None] | None = None
+    sync_module_states: bool | None = None
+    forward_prefetch: bool | None = None
+    activation_checkpointing: bool | None = None
+    activation_checkpointing_offload: bool | None = None
+    cpu_ram_efficient_loading: bool | None = None
+    transformer_cls_names_to_wrap: list[str] | str | None = None
+    min_num_params: int | None = None
 
     def __post_init__(self) -> None:
-        """Fill the fields that are None, and make torch's objects of them."""
+        """Replace None by the settings of the environment, and names by torch's objects."""
         settings = ShardingSettings.from_env(os.environ)
         self._set_version(settings.version)
         self._set_strategy(settings)
@@ -114,11 +163,11 @@ class FullyShardedDataParallelPlugin:
         if asked == 1:
             said.append("fsdp_version=1")
         if said:
-            sentence = f"this runtime shards by FSDP2, in which these mean nothing: {said}"
+            sentence = f"this runtime shards with FSDP2, which ignores these arguments: {said}"
             warnings.warn(sentence, stacklevel=4)
 
     def _set_strategy(self, settings: ShardingSettings) -> None:
-        """Set reshard_after_forward; FSDP1's strategy counts where it is not given."""
+        """Set reshard_after_forward; if it is not given, FSDP1's strategy decides."""
         given = first(self.reshard_after_forward, self.sharding_strategy)
         fields = ("reshard_after_forward", "sharding_strategy")
         usual = next((one for one in fields if getattr(settings, one) is not None), fields[0])
@@ -149,10 +198,13 @@ class FullyShardedDataParallelPlugin:
             self.min_num_params = settings.min_num_params or 0
 
     def set_auto_wrap_policy(self, model: nn.Module) -> None:
-        """Make the policy one that knows a model's classes, or the size.
+        """Complete the policy with the classes of a model, or with the minimum size.
+
+        Args:
+            model: the model that will be sharded.
 
         Raises:
-            ValueError: a class is not in the model.
+            ValueError: the model has no module of a class.
         """
         if self.auto_wrap_policy is transformer_auto_wrap_policy:
             names = self.transformer_cls_names_to_wrap
@@ -174,7 +226,11 @@ class FullyShardedDataParallelPlugin:
             )
 
     def policy_of(self, model: nn.Module) -> Policy | None:
-        """The policy for a model; this one stays, for the next model."""
+        """Return the policy for a model; this plugin is unchanged, for the next model.
+
+        Args:
+            model: the model that will be sharded.
+        """
         own = copy.copy(self)
         own.set_auto_wrap_policy(model)
         policy: Policy | None = own.auto_wrap_policy
@@ -183,18 +239,18 @@ class FullyShardedDataParallelPlugin:
     def set_mixed_precision(
         self,
         mixed_precision: str | torch.dtype | None,
-        buffer_autocast: bool = False,  # noqa: ARG002  # accelerate's; FSDP2 leaves buffers alone
+        buffer_autocast: bool = False,  # noqa: ARG002  # accelerate's; FSDP2 does not cast buffers
         override: bool = False,
     ) -> None:
-        """Compute, reduce and return in a precision, unless a policy was given.
+        """Set the dtype of parameters, gradient reduction and outputs, unless a policy was given.
 
         Args:
-            mixed_precision: `bf16`, `fp16`, `fp32`, or the dtype.
-            buffer_autocast: nothing in FSDP2.
-            override: also if a policy was given.
+            mixed_precision: `bf16`, `fp16`, `fp32`, or a dtype.
+            buffer_autocast: without effect in FSDP2.
+            override: whether to replace a policy that was given.
 
         Raises:
-            ValueError: the precision is unknown, or the given dict is no policy.
+            ValueError: the precision is unknown, or the dict that was given is not a policy.
         """
         given = self.mixed_precision_policy
         if override or given is None:
@@ -203,25 +259,37 @@ class FullyShardedDataParallelPlugin:
             self.mixed_precision_policy = precision_policy(given)
 
     def validate_mixed_precision_policy(self) -> None:
-        """See that the policy is FSDP2's; ValueError: it is not."""
+        """Check that `mixed_precision_policy` is a MixedPrecisionPolicy.
+
+        Raises:
+            ValueError: it is an object of another type.
+        """
         check_kind("mixed_precision_policy", self.mixed_precision_policy, MixedPrecisionPolicy)
 
     def set_cpu_offload(self) -> None:
-        """Make torch's policy of a yes or no."""
+        """Replace a boolean `cpu_offload` by torch's policy."""
         if isinstance(self.cpu_offload, bool):
             self.cpu_offload = CPUOffloadPolicy() if self.cpu_offload else OffloadPolicy()
 
     def validate_cpu_offload(self) -> None:
-        """See that the policy is FSDP2's; ValueError: it is not."""
+        """Check that `cpu_offload` is an OffloadPolicy.
+
+        Raises:
+            ValueError: it is an object of another type.
+        """
         check_kind("cpu_offload", self.cpu_offload, OffloadPolicy)
 
     def set_state_dict_type(self, state_dict_type: Any = None) -> None:
-        """Choose what checkpoints are: SHARDED_STATE_DICT or FULL_STATE_DICT.
+        """Set how checkpoints store sharded models.
 
-        A script that trains with the one may take the other for what it saves at its end.
+        A script can change this between two checkpoints, for example before the last one.
+
+        Args:
+            state_dict_type: SHARDED_STATE_DICT or FULL_STATE_DICT; by default the one of the field
+                or of the environment.
 
         Raises:
-            ValueError: another one.
+            ValueError: FSDP2 does not support the type.
         """
         given = state_dict_type or self.state_dict_type
         usual = ShardingSettings.from_env(os.environ).state_dict_type

@@ -1,4 +1,4 @@
-"""Sharding a model by FSDP2: which parts of it, and how."""
+"""Shards models with FSDP2."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -26,17 +26,18 @@ from runtime.world.warn import warn_once
 
 
 def shard(model: nn.Module, state: AcceleratorState) -> nn.Module:
-    """Shard a model in place, as the state's plugin says, over the state's mesh.
+    """Shard a model in place, with the plugin and over the mesh of the state.
 
     Args:
-        model: of the script, on any device; where ranks differ, rank 0's weights are everyone's.
-        state: of this process.
+        model: the script's model, on any device. If weights differ between ranks, all ranks get
+            those of rank 0.
+        state: the state of this process.
 
     Returns:
-        The same object, of a class that is also an FSDPModule.
+        The same object; its class is now a subclass of FSDPModule, too.
 
     Raises:
-        ValueError: activations are to be recomputed, and no part of the model was found for it.
+        ValueError: activations must be recomputed, but the wrap policy selects no module.
     """
     if isinstance(model, FSDPModule):
         return model
@@ -58,19 +59,20 @@ def shard(model: nn.Module, state: AcceleratorState) -> nn.Module:
         for name in names:
             part = model.get_submodule(name)
             fully_shard(part, reshard_after_forward=plugin.reshard_after_forward, **options)
-        fully_shard(model, **options)  # whose weights backward needs first: torch keeps them
+        # No reshard_after_forward: backward needs the root's weights first, so torch keeps them.
+        fully_shard(model, **options)
     return model
 
 
 def _mesh(state: AcceleratorState) -> Any:
-    """What models lie on; None: all processes."""
+    """Return the mesh over which models are sharded; None for all processes."""
     if state.device_mesh is None:
         return None
     return state.device_mesh[tuple(state.parallelism_config.fsdp_dim_names)]
 
 
 def _offload(policy: OffloadPolicy, device: torch.device) -> OffloadPolicy:
-    """Where weights wait; memory is pinned for a device that copies it."""
+    """Return the offload policy; on CPUs it does not pin memory, since nothing is copied."""
     if isinstance(policy, CPUOffloadPolicy) and device.type == "cpu":
         return dataclasses.replace(policy, pin_memory=False)
     return policy
@@ -79,7 +81,7 @@ def _offload(policy: OffloadPolicy, device: torch.device) -> OffloadPolicy:
 def _parts(
     module: nn.Module, name: str, policy: Policy | None, ignored: set[nn.Parameter]
 ) -> Iterator[str]:
-    """Names of the modules that a policy has sharded on their own, innermost first."""
+    """Yield the names of the modules that a policy selects, innermost first."""
     if policy is None:
         return
     found: list[str] = []
@@ -90,7 +92,11 @@ def _parts(
 def _visit(
     module: nn.Module, name: str, policy: Policy, ignored: set[nn.Parameter], found: list[str]
 ) -> int:
-    """Ask a policy bottom-up, as torch's `_recursive_wrap` does; returns the numbers wrapped."""
+    """Apply a policy bottom-up, as torch's `_recursive_wrap` does.
+
+    Returns:
+        The number of parameter elements in the selected modules.
+    """
     total = sum(one.numel() for one in module.parameters() if one not in ignored)
     if not policy(module=module, recurse=True, nonwrapped_numel=total):
         return 0
@@ -105,9 +111,10 @@ def _visit(
 
 
 def _recompute(model: nn.Module, names: list[str], *, offload: bool) -> None:
-    """Have parts forget their activations, and compute them again in backward.
+    """Make modules recompute their activations in backward.
 
-    The random state is put back for it: accelerate 1.15 does not, and dropout then differs.
+    The state of the random generators is restored for this, so that dropout is the same;
+    Accelerate 1.15 does not do so.
     """
     if not names:
         sentence = (
@@ -121,7 +128,7 @@ def _recompute(model: nn.Module, names: list[str], *, offload: bool) -> None:
 
 
 def _to_float32(model: nn.Module) -> None:
-    """Weights that train are kept whole; lower precision is for computing."""
+    """Convert weights that train to float32; mixed precision casts them for computing only."""
     for parameter in model.parameters():
         if parameter.requires_grad and parameter.is_floating_point():
             parameter.data = parameter.data.float()
@@ -130,9 +137,12 @@ def _to_float32(model: nn.Module) -> None:
 def _ignored(
     model: nn.Module, plugin: FullyShardedDataParallelPlugin, device: torch.device
 ) -> set[nn.Parameter]:
-    """Parameters that each rank keeps whole."""
+    """Return the parameters that are not sharded, and move their modules to the device."""
     modules = ignored_modules(model, plugin.ignored_modules)
     found = {parameter for module in modules for parameter in module.to(device).parameters()}
     if any(parameter.requires_grad for parameter in found):
-        warn_once("ignored_modules are trained by each process on its own: freeze them")
+        warn_once(
+            "ignored_modules have parameters that require gradients, which are not averaged over "
+            "processes: freeze them"
+        )
     return found

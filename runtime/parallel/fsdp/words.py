@@ -1,4 +1,4 @@
-"""The words that a script says of sharding, FSDP1's among them, and what they are in FSDP2."""
+"""Translates the values of sharding settings, including those of FSDP1, to FSDP2's objects."""
 
 import functools
 import re
@@ -19,9 +19,9 @@ from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy, transformer
 
 from runtime.config.parsing import str_to_bool
 
-Policy = Callable[..., bool]  # policy(module=, recurse=, nonwrapped_numel=), as torch's
+Policy = Callable[..., bool]  # policy(module=, recurse=, nonwrapped_numel=), as in torch
 
-_STRATEGIES: dict[str, bool | None] = {  # FSDP1's -> reshard_after_forward; None: not by itself
+_STRATEGIES: dict[str, bool | None] = {  # of FSDP1 -> reshard_after_forward; None: no equivalent
     "FULL_SHARD": True,
     "SHARD_GRAD_OP": False,
     "NO_SHARD": None,
@@ -29,7 +29,7 @@ _STRATEGIES: dict[str, bool | None] = {  # FSDP1's -> reshard_after_forward; Non
     "HYBRID_SHARD_ZERO2": None,
 }
 _INSTEAD = (
-    "NO_SHARD is a training without an fsdp_plugin; HYBRID_SHARD is "
+    "for NO_SHARD, train without an fsdp_plugin; for HYBRID_SHARD, pass "
     "ParallelismConfig(dp_replicate_size=..., dp_shard_size=...)"
 )
 _POLICIES: dict[str, Policy | None] = {
@@ -57,13 +57,16 @@ CONFIGS: dict[StateDictType, tuple[Callable[[], Any], Callable[[], Any]]] = {
 
 
 def reshards(said: Any) -> bool:
-    """What a script says of resharding, in FSDP2's words or FSDP1's.
+    """Whether gathered weights are freed between forward and backward.
 
     >>> reshards("true"), reshards("SHARD_GRAD_OP"), reshards(2)
     (True, False, False)
 
+    Args:
+        said: a boolean or its name, or a sharding strategy of FSDP1: its name, number or member.
+
     Raises:
-        ValueError: FSDP2 does not do it by this alone.
+        ValueError: the value is unknown, or FSDP2 has no equivalent of the strategy.
     """
     text = str(getattr(said, "name", said)).upper().lstrip("_")
     if text.isdigit() and 1 <= int(text) <= len(_STRATEGIES):
@@ -83,16 +86,24 @@ def reshards(said: Any) -> bool:
 
 
 def dtype_of(precision: str | torch.dtype | None) -> torch.dtype:
-    """The dtype of a precision; ValueError: it is none to train in."""
+    """Return the dtype of a precision.
+
+    Raises:
+        ValueError: the precision is unknown.
+    """
     dtype = _DTYPES.get(precision) if isinstance(precision, str) else precision
     if dtype not in _DTYPES.values():
         sentence = f"Invalid mixed precision: {precision}. Must be one of {list(_DTYPES)}"
         raise ValueError(sentence)
-    return dtype  # type: ignore[return-value]  # one of the table's
+    return dtype  # type: ignore[return-value]  # the check excludes None
 
 
 def precision_policy(given: dict[str, Any]) -> MixedPrecisionPolicy:
-    """The policy of a dict of dtypes; ValueError: it is none."""
+    """Return the policy for a dict of dtypes.
+
+    Raises:
+        ValueError: a key is missing, or a value is not one of the supported dtypes.
+    """
     known = set(_DTYPES.values())
     if not set(PRECISIONS) <= set(given) or not set(given.values()) <= known:
         sentence = (
@@ -104,7 +115,11 @@ def precision_policy(given: dict[str, Any]) -> MixedPrecisionPolicy:
 
 
 def policy_named(name: str) -> Policy | None:
-    """The policy of that name, before it knows a model; ValueError: there is none."""
+    """Return the wrap policy of a name, without the classes or the size of a model.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
     if name.upper() not in _POLICIES:
         sentence = f"Invalid auto wrap policy: {name.upper()}. Must be one of {list(_POLICIES)}"
         raise ValueError(sentence)
@@ -112,7 +127,14 @@ def policy_named(name: str) -> Policy | None:
 
 
 def kind_of_state_dict(said: StateDictType | str) -> StateDictType:
-    """What checkpoints are, by torch's word or its number; ValueError: FSDP2 has none such."""
+    """Return how checkpoints store sharded models.
+
+    Args:
+        said: a member of torch's StateDictType, its name or its number.
+
+    Raises:
+        ValueError: the value is unknown, or FSDP2 does not support it.
+    """
     if isinstance(said, str):
         known = {name: one for one in StateDictType for name in (one.name, str(one.value))}
         if said.upper() not in known:
@@ -131,7 +153,11 @@ def kind_of_state_dict(said: StateDictType | str) -> StateDictType:
 
 
 def class_of(model: nn.Module, name: str) -> type[nn.Module]:
-    """The class of that name in a model; ValueError: there is none."""
+    """Return the class of a model's modules that has a name.
+
+    Raises:
+        ValueError: the model has no module of such a class.
+    """
     for module in model.modules():
         if type(module).__name__ == name:
             return type(module)
@@ -143,14 +169,22 @@ def class_of(model: nn.Module, name: str) -> type[nn.Module]:
 
 
 def check_version(version: int) -> None:
-    """See that this is FSDP2, or FSDP1 which is read as it; ValueError: it is not."""
+    """Check that a version of FSDP is 2, or 1, which is read as 2.
+
+    Raises:
+        ValueError: it is another version.
+    """
     if version not in (1, 2):
         sentence = f"fsdp_version must be 2, got {version}"
         raise ValueError(sentence)
 
 
 def check_pattern(said: Any) -> None:
-    """See that text for `ignored_modules` is a pattern; ValueError: it is not."""
+    """Check that `ignored_modules`, if it is a string, is a regular expression.
+
+    Raises:
+        ValueError: the string is not a regular expression.
+    """
     if not isinstance(said, str):
         return
     try:
@@ -164,24 +198,37 @@ def check_pattern(said: Any) -> None:
 
 
 def ignored_modules(model: nn.Module, said: Iterable[nn.Module] | str | None) -> list[nn.Module]:
-    """The modules that are not sharded: given, or those whose whole name a pattern matches."""
+    """Return the modules that are not sharded.
+
+    Args:
+        model: the model.
+        said: the modules, or a regular expression that must match their whole names.
+    """
     if not isinstance(said, str):
         return list(said or ())
     return [module for name, module in model.named_modules() if re.fullmatch(said, name)]
 
 
 def check_kind(field: str, value: Any, kind: type) -> None:
-    """See that a field has an object of torch's; ValueError: it has not."""
+    """Check the type of a field's value.
+
+    Raises:
+        ValueError: the value is an object of another type.
+    """
     if not isinstance(value, kind):
         sentence = (
             f"`{field}` must be an instance of `torch.distributed.fsdp.{kind.__name__}` in FSDP2, "
             f"got {value!r}"
         )
-        raise ValueError(sentence)  # noqa: TRY004  # accelerate's kind of error
+        raise ValueError(sentence)  # noqa: TRY004  # Accelerate raises a ValueError, too
 
 
 def check_offload(plugin: Any) -> None:
-    """See that what is to wait on the CPU is recomputed; ValueError: it is not."""
+    """Check that activations are offloaded only if they are recomputed.
+
+    Raises:
+        ValueError: `activation_checkpointing_offload` is set without `activation_checkpointing`.
+    """
     if plugin.activation_checkpointing_offload and not plugin.activation_checkpointing:
         sentence = (
             "`activation_checkpointing_offload=True` requires `activation_checkpointing=True`."
