@@ -153,7 +153,7 @@ CASES = [
     Case(
         name="checkpoint-pause",
         theme="checkpoint",
-        what="A checkpoint of a model and its AdamW: the training's pause",
+        what="Save a checkpoint of a model and its AdamW: pause of the training",
         program=saved,
         unit="s",
         sizes=_MEGABYTES,
@@ -167,7 +167,7 @@ CASES = [
     Case(
         name="checkpoint-durable",
         theme="checkpoint",
-        what="The same, until it is on the disk (of Accelerate: with a sync)",
+        what="The same, until it is on disk (Accelerate: with a sync)",
         program=saved,
         unit="s",
         sizes=_MEGABYTES,

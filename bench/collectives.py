@@ -122,19 +122,19 @@ CASES = [
         unit="s",
         sizes=_WORLDS,
         quick=_WORLDS[:1],
-        floor_is="one all_gather of as many bytes",
+        floor_is="one all_gather of the same number of bytes",
         goal=Goal(kind="faster", limit=15, at=_WORLDS[1]),
     ),
     Case(
         name="structure",
         theme="collectives",
-        what="Gather a dict of small tensors, with their structure compared",
+        what="Gather a dict of small tensors, and compare their structures",
         program=compared,
         unit="s",
         sizes=[{"processes": 2, "tensors": tensors} for tensors in (1, 20, 200)],
         quick=[{"processes": 2, "tensors": 20}],
         theirs=None,
-        floor_is="the same messages, without the rollcall, the paths and the checksum",
+        floor_is="the same messages without the roll call, the paths and the checksum",
     ),
     Case(
         name="local-sgd",
@@ -144,14 +144,14 @@ CASES = [
         unit="s",
         sizes=_WORLDS,
         quick=_WORLDS[:1],
-        floor_is="one all_reduce of all, and the copies",
+        floor_is="one all_reduce of all parameters, and the copies",
         goal=Goal(kind="faster", limit=50, at=_WORLDS[1]),
     ),
     *(
         Case(
             name=f"rng-{'-'.join(kinds)}",
             theme="collectives",
-            what=f"Random generators set alike at an epoch's start: {', '.join(kinds)}",
+            what=f"Synchronize random generators at the start of an epoch: {', '.join(kinds)}",
             program=synchronized,
             unit="s",
             sizes=_WORLDS,
@@ -159,7 +159,7 @@ CASES = [
             theirs=Side("accelerate", {"kinds": kinds}),
             ours=Side("runtime", {"kinds": kinds}),
             floor=Side("torch", {"kinds": kinds}),
-            floor_is="one broadcast of one generator's state",
+            floor_is="one broadcast of the state of one generator",
         )
         for kinds in (["generator"], ["torch", "generator"])
     ),

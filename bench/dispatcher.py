@@ -90,7 +90,7 @@ CASES = [
     Case(
         name=f"dispatcher-{of}",
         theme="dispatcher",
-        what=f"A step of 32 samples a rank that rank 0 reads for all: {of}",
+        what=f"A step of 32 samples per rank, read by rank 0 for all ranks: {of}",
         program=dispatched,
         unit=unit,
         sizes=_SENT,
@@ -98,7 +98,7 @@ CASES = [
         theirs=Side("accelerate", {"of": of}),
         ours=Side("runtime", {"of": of}),
         floor=Side("torch", {"of": of}),
-        floor_is="a scatter of as many bytes",
+        floor_is="a scatter of the same number of bytes",
         goal=Goal(kind=kind, limit=limit, at=_SENT[-1]),
     )
     for of, unit, kind, limit in (("time", "s", "faster", 5), ("bytes", "B", "of floor", 1.2))

@@ -47,12 +47,12 @@ CASES = [
     Case(
         name="launch",
         theme="launch",
-        what="Launch a script in one process, to its first line",
+        what="Launch a script in one process, until its first line runs",
         program=launched,
         unit="s",
         sizes=[_ALONE],
         quick=[_ALONE],
-        floor_is="Python alone",
+        floor_is="starting Python only",
         goal=Goal(kind="in all", limit=0.1, at=_ALONE),
     )
 ]

@@ -15,30 +15,29 @@ HEAD = """# Performance
 
 <!-- Made by `python -m bench` from performance/results.json; do not edit. -->
 
-Every line measures Accelerate {accelerate}, this runtime, and a floor, which is the least that this
-machine allows, in one run. `make bench` makes this page; it was last made by
+Every benchmark measures Accelerate {accelerate}, this runtime, and a floor, the lowest cost that is
+possible on this machine, in one run. `make bench` generates this page. Its last run was
 
     {command}
 
 - Machine: {cores} cores, {processor}, {memory:.0f} GB; Python {python}, torch {torch}; load
   average {load_before} before and {load_after} after.
-- All sides must compute the same (batches, losses, rates, weights), or the run ends with an error.
-  A keyed order is another order than torch's: there it is counts that must agree.
-- Each library runs in processes of its own; they take turns, there and back, for {rounds} rounds,
-  fewer where a round takes long. Shown are medians, in brackets the least and the most; a ratio is
-  the median over the rounds. One thread a process.
-- `processes` are real ones that talk over gloo on this machine, and take turns on its cores where
-  they are more than those; a `world` is simulated: one process does the part of one rank, and
-  exchanges no message.
-- *unsteady* marks a line whose ratio differed by more than a factor of two between the rounds.
-- The operator has [a page of its own](performance-operator.md), which `make bench` makes as well.
+- All sides must compute the same results (batches, losses, learning rates, weights); otherwise the
+  run fails. A keyed order differs from torch's order, so there only the counts must agree.
+- Each library runs in its own processes. The libraries take turns, in alternating order, for
+  {rounds} rounds, or fewer if a round takes long. The tables show the median, and the minimum and
+  maximum in parentheses; a ratio is the median over the rounds. Each process has one thread.
+- `processes` are real processes that communicate over gloo on this machine, and share its cores. A
+  `world` is simulated: one process does the work of one rank, without communication.
+- *unsteady* marks a ratio that differed by more than a factor of two between the rounds.
+- The operator has [its own page](performance-operator.md), which `make bench` also generates.
 {elsewhere}
 ## Goals
 
-`≥ n x`: Accelerate's cost is so many times this runtime's; `≤ n x floor`: this runtime's cost is so
-many times the floor's.
+`≥ n x` means that Accelerate's cost is at least n times the cost of this runtime. `≤ n x floor`
+means that the cost of this runtime is at most n times the floor.
 
-| what | at | Accelerate | here | floor | goal | found | reached | why not |
+| benchmark | size | Accelerate | here | floor | goal | result | reached | reason if not |
 |---|---|---|---|---|---|---|---|---|
 """
 
@@ -93,7 +92,7 @@ def _judged(case: Case, result: Result) -> list[str]:
         found = _ratio(result) if result.samples else "not measured"
         return [NOTHING, found, NOTHING, ""]
     if not result.samples or result.size != case.goal.at:
-        return [_limit(case.goal, case.unit), "not measured there", NOTHING, ""]
+        return [_limit(case.goal, case.unit), "not measured at this size", NOTHING, ""]
     found = said(case.goal, KINDS[case.goal.kind].value(result), case.unit)
     is_reached = reached(case.goal, result)
     why = "" if is_reached else REASONS.get(case.name, "")
@@ -147,7 +146,7 @@ def _details(case: Case, results: Sequence[Result]) -> Iterator[str]:
     if not any(result.case == case.name for result in results):
         yield "Not measured."
         return
-    yield row(["at", "Accelerate", "here", "floor", "Accelerate / here", "here / floor"])
+    yield row(["size", "Accelerate", "here", "floor", "Accelerate / here", "here / floor"])
     yield "|---|---|---|---|---|---|"
     for result in results:
         if result.case == case.name:

@@ -1,23 +1,45 @@
-"""Why a goal is not reached: written by hand, shown on the page where a line's goal is missed."""
+"""Why a goal is missed: written by hand, and shown on the page next to the missed goal."""
 
-REASONS = {  # a case's name -> one or two sentences
-    "epoch-keyed": "A rank of so large a world has 19,531 indices: eight rounds are some 90 calls "
-    "of torch for them, and again for the first batches, which are made sooner. A compiled loop "
-    "would reach it.",
-    "fetch": "Selecting is less than half of it; the rest is torch's iterator, the loader's "
-    "look-ahead of one batch, and the move to a device where the batch is already.",
-    "resume-stream-read": "Who may only go through a stream has to: every rank passes by what is "
-    "not its own. A dataset with `iter_from` or a `state_dict` is not gone through.",
-    "gather": "The floor, one collective of as many bytes, is not much faster: four processes take "
-    "turns on two cores.",
-    "local-sgd": "The floor, one collective of as many bytes, misses the goal as well on this "
-    "machine.",
-    "step": "Seven calls of wrappers a step, of about 4 µs each in a loop that leaves their code "
-    "no room in the caches.",
-    "step-local-rank": "As in a step without it: no DistributedDataParallel is in it.",
-    "scheduler-cosine": "A leap, and the step of torch's that ends it, are two steps' work and the "
-    "call of the wrapper.",
-    "checkpoint-load-time": "States are copied once, out of the mapped file into memory. To leave "
-    "them mapped loads at once, costs more at the first step, and needs the file to stay.",
-    "checkpoint-load-memory": "Pages of the mapped file count as well, which the system can drop.",
+REASONS = {  # name of the case -> one or two sentences
+    "epoch-keyed": (
+        "A rank in such a large world has 19,531 indices. Eight rounds are about 90 calls of "
+        "torch for them, and again for the first batches, which are computed earlier. A "
+        "compiled loop would reach the goal."
+    ),
+    "fetch": (
+        "Indexing the tensors takes less than half of the time. The rest is torch's iterator,"
+        " the loader's look-ahead of one batch, and the move to a device on which the batch "
+        "already is."
+    ),
+    "resume-stream-read": (
+        "A stream that can only be iterated must be read: every rank skips the samples of the"
+        " others. A dataset with `iter_from` or a `state_dict` is not read."
+    ),
+    "gather": (
+        "The floor, one collective of the same number of bytes, is not much faster: four "
+        "processes share two cores."
+    ),
+    "local-sgd": (
+        "The floor, one collective of the same number of bytes, also misses the goal on this "
+        "machine."
+    ),
+    "step": (
+        "A step calls seven wrappers. Each takes about 4 µs in a loop whose own code fills "
+        "the caches."
+    ),
+    "step-local-rank": (
+        "As in a step without LOCAL_RANK: the model is not wrapped in DistributedDataParallel."
+    ),
+    "scheduler-cosine": (
+        "A jump to the last step and the following step of torch's scheduler cost as much as "
+        "two steps, plus the call of the wrapper."
+    ),
+    "checkpoint-load-time": (
+        "The states are copied once, from the mapped file to memory. Keeping them mapped "
+        "would load at once, but the first step would take longer, and the file would have to"
+        " stay."
+    ),
+    "checkpoint-load-memory": (
+        "The measurement includes pages of the mapped file, which the kernel can drop."
+    ),
 }

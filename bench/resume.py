@@ -163,7 +163,7 @@ CASES = [
     Case(
         name="resume-stream-seek",
         theme="resume",
-        what=f"{_STREAM} that can begin anywhere (`iter_from`)",
+        what=f"{_STREAM} that can start anywhere (`iter_from`)",
         program=streamed,
         unit="s",
         sizes=_STREAMS,
@@ -177,7 +177,7 @@ CASES = [
     Case(
         name="resume-stream",
         theme="resume",
-        what=f"{_STREAM} that can only be gone through",
+        what=f"{_STREAM} that can only be iterated",
         program=streamed,
         unit="s",
         sizes=_STREAMS,
@@ -190,7 +190,7 @@ CASES = [
         Case(
             name=f"resume-stream-{of}",
             theme="resume",
-            what=f"{_STREAM} that can only be gone through: samples {of} by one rank of 8",
+            what=f"{_STREAM} that can only be iterated: samples {of} by one rank of 8",
             program=streamed,
             unit="",
             sizes=_STREAMS,

@@ -76,7 +76,7 @@ CASES = [
     Case(
         name=f"scheduler-{schedule}",
         theme="scheduler",
-        what=f"A scheduler's step in a world, {kind}",
+        what=f"A step of a scheduler in a large world, {kind}",
         program=stepped,
         unit="s",
         sizes=_SCHEDULED,
@@ -84,7 +84,7 @@ CASES = [
         theirs=Side("accelerate", {"schedule": schedule}),
         ours=Side("runtime", {"schedule": schedule}),
         floor=Side("torch", {"schedule": schedule}),
-        floor_is="one step of torch's",
+        floor_is="one step of torch's scheduler",
         goal=goal,
     )
     for schedule, kind, goal in (

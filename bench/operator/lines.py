@@ -59,14 +59,14 @@ FACTS = {  # name -> its title, and its unit, of bench.quantity
     "pods": ("pods", ""),
     "services": ("Services", ""),
     "events": ("events", ""),
-    "first": ("to the first pod", "s"),
+    "first": ("time to the first pod", "s"),
     "together": ("all at once", "s"),
-    "doubling": ("by a slow start", "s"),
+    "doubling": ("with slow start", "s"),
     "times": ("slow start / all at once", ""),
-    "restart": ("to the last new pod", "s"),
-    "decision": ("to the decision", "s"),
+    "restart": ("time to the last new pod", "s"),
+    "decision": ("time to the decision", "s"),
     "writes": ("writes", ""),
-    "all": ("writes of all", ""),
+    "all": ("all writes", ""),
     "bytes": ("bytes", "B"),
     "cpu": ("CPU", "s"),
     "memory": ("memory", "B"),
@@ -76,54 +76,57 @@ THEMES = {  # name -> its title, and what its tables show
     "burst": (
         "Bursts",
         (
-            "Jobs created all at once, `jobs x pods`: from the first request until all pods "
-            "exist. Writes and bytes are a job's, up to when its pods run; CPU-seconds are the "
-            "controller's in the same time, and memory is the most that it has had. The queue "
-            "delay is from the event that asks for a pass to the pass, of those that tell it."
+            "All jobs are created at once (`jobs x pods`). The time is from the first request "
+            "until all pods exist. Writes and bytes are per job, until its pods run. CPU is the "
+            "CPU time of the controller in the same period, and memory is its peak. The queue "
+            "delay is the time from an event to the reconcile that it requests, if the controller"
+            " reports it."
         ),
     ),
     "lifetime": (
         "Writes of a job",
         (
-            "What the API server is asked to write from a job's creation until it has succeeded, a "
-            "job: pods, Services and events created, and all writes in all."
+            "The writes to the API server per job, from its creation until it has succeeded: the "
+            "created pods, Services and events, and the totals."
         ),
     ),
     "first": (
         "First pod",
         (
-            "A job on an idle cluster: from the request that creates it until a watch tells of its "
-            "first pod."
+            "One job on an idle cluster: the time from the request that creates it until a watch "
+            "reports its first pod."
         ),
     ),
     "creation": (
         "Slow start",
         (
-            "The POSTs of a job's pods alone, from the first request to the last answer: all at "
-            "once, and 1, 2, 4, ... side by side, as the operator and Kubernetes' job controller "
-            "create them, so that a quota without a place left costs one request. Both take turns "
-            "on one control plane, with the pods of the turns before on it."
+            "The POST requests for the pods of a job, from the first request to the last response: "
+            "either all at once, or with a slow start of 1, 2, 4, ... concurrent requests. The "
+            "operator and the Kubernetes job controller use a slow start, so that an exhausted "
+            "quota costs one request. Both take turns on one control plane, which keeps the pods "
+            "of earlier turns."
         ),
     ),
     "restart": (
         "Restart",
         (
-            "From the request that reports a pod's death until the last pod of the next attempt "
-            "exists. The others must be deleted before; the backoff is 0."
+            "The time from the request that reports the failure of a pod until the last pod of the "
+            "next attempt exists. In between, the other pods are deleted. The backoff is 0."
         ),
     ),
     "decision": (
         "Decision",
         (
-            "Among many jobs that run: from the request that reports a pod's death until the job's "
-            "status, which is written before its pods are deleted, says that it restarts."
+            "With many running jobs: the time from the request that reports the failure of a pod "
+            "until the status of its job shows the restart. The status is written before the pods "
+            "are deleted."
         ),
     ),
     "idle": (
         "Idle",
         (
-            "Jobs that have succeeded: the operator's CPU-seconds a minute, its memory, and all "
-            "writes that the API server has taken meanwhile, whoever's, but for Leases and nodes."
+            "With jobs that have succeeded: the CPU time of the operator per minute, its memory, "
+            "and all writes to the API server by any client, except those to Leases and nodes."
         ),
     ),
 }
@@ -209,7 +212,7 @@ LINES = (
         ways=(OPERATOR,),
     ),
 )
-_AS_FAST = "Pods a second, next to "
+_AS_FAST = "Pods per second, compared with "
 GOALS = (
     *(
         Goal(
@@ -231,18 +234,24 @@ GOALS = (
     Goal(name="writes", what="Writes of a job of 8 pods", line="lifetime", fact="writes", limit=13),
     Goal(
         name="memory",
-        what="The operator's memory, at most",
+        what="Peak memory of the operator",
         line="burst-1000x8",
         fact="memory",
         limit=400e6,
     ),
-    Goal(name="first", what="First pod of a job", line="first-pod", fact="first", limit=0.1),
+    Goal(
+        name="first",
+        what="Time to the first pod of a job",
+        line="first-pod",
+        fact="first",
+        limit=0.1,
+    ),
     Goal(
         name="decision",
-        what="From a pod's death to the decision",
+        what="Time from the failure of a pod to the decision",
         line="decision",
         fact="decision",
         limit=1,
     ),
-    Goal(name="idle", what="Writes while all is idle", line="idle", fact="writes", limit=0),
+    Goal(name="idle", what="Writes while idle", line="idle", fact="writes", limit=0),
 )

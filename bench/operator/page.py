@@ -17,32 +17,35 @@ HEAD = """# Performance of the operator
 
 <!-- Made by `python -m bench.operator` from performance/operator.json; do not edit. -->
 
-The operator next to others that make a job's pods, and to the least that the same API server
-allows, in one run. `make bench` makes this page; it was last made, in {minutes:.0f} minutes, by
+This page compares the operator with other controllers that create the pods of a job, and with the
+lowest cost that is possible with the same API server, in one run. `make bench` generates this page.
+Its last run took {minutes:.0f} minutes:
 
     {command}
 
 - Machine: {cores} cores, {processor}, {memory:.0f} GB; Python {python}; load average {load_before}
   before and {load_after} after. The control plane is real (etcd, API server, controllers,
-  scheduler), allows 2,000 requests a second of each client of its own, and is on the same cores.
-- Nodes are kwok's: a pod runs from when it is bound until it is ended or deleted, whoever made it.
-- Each turn has a control plane of its own, with one job that has ended; the ways take turns, there
-  and back. What is shown are medians, in brackets the least and the most.
-- Indexed Job: Kubernetes {kubernetes}. CPU and memory are the whole controller manager's. It speaks
-  protobuf, where the others speak JSON, and knows no gang. A training's ranks also need a headless
-  Service to find each other: Indexed Job and its Service has one made beside each Job.
-- training-operator: Kubeflow's {training_operator}, a PyTorchJob of a master and its workers, as it
-  is shipped: 20 requests a second, one worker. Its webhook, which others' jobs must pass as well,
-  is left out. A burst is followed for {patience:.0f} seconds.
-- raw posts: the operator's pods themselves, {in_flight} requests side by side.
-- Writes are counted by the API server, and are those to jobs, pods, Services and events; the jobs'
-  own creation is left out, and so is what scheduler and kwok do to pods. Writes of all are
-  whoever's: of scheduler, kwok, and the controllers that follow a Service's pods. Bytes are in
-  the writes' bodies, and in those of the scheduler's bindings, some 120 bytes a pod.
+  scheduler) and runs on the same cores. Its own clients may each send 2,000 requests per second.
+- kwok simulates the nodes: a pod runs from its binding until it is terminated or deleted, whatever
+  created it.
+- Each measurement has its own control plane, with one finished job. The controllers take turns, in
+  alternating order. The tables show the median, and the minimum and maximum in parentheses.
+- Indexed Job: Kubernetes {kubernetes}. CPU and memory are those of the whole controller manager. It
+  uses protobuf, while the others use JSON, and does not restart pods as a gang. The ranks of a
+  training also need a headless Service to find each other: "Indexed Job and its Service" creates
+  one for each Job.
+- training-operator: Kubeflow's {training_operator} with its default settings, 20 requests per
+  second and one worker, and a PyTorchJob with a master and workers. Its webhook is not installed,
+  because all other jobs would have to pass it, too. A burst is observed for {patience:.0f} seconds.
+- raw posts: the pods of the operator, created directly by {in_flight} concurrent requests.
+- The API server counts the writes to jobs, pods, Services and events, without the creation of the
+  jobs, and without the writes of the scheduler and kwok to pods. "All writes" also include those of
+  the scheduler, kwok, and the endpoints controllers. "Bytes" are the bodies of the writes and of
+  the scheduler's bindings, about 120 bytes per pod.
 {elsewhere}
 ## Goals
 
-| what | at | here | peer | goal | found | reached | why not |
+| goal | size | here | peer | target | result | reached | reason if not |
 |---|---|---|---|---|---|---|---|
 """
 
@@ -74,7 +77,7 @@ def goal_row(goal: Goal, results: Sequence[Result]) -> str:
     else:
         cells += [f"≤ {quantity(goal.limit, unit)}", quantity(verdict.found, unit)]
     if math.isnan(verdict.found):
-        return row([*cells[:-1], "not measured there", NOTHING, ""])
+        return row([*cells[:-1], "not measured at this size", NOTHING, ""])
     why = "" if verdict.is_reached else REASONS.get(goal.name, "")
     return row([*cells, "yes" if verdict.is_reached else "**no**", why])
 
@@ -108,7 +111,7 @@ def _table(lines: Sequence[Line], results: Sequence[Result]) -> Iterator[str]:
     if not found:
         yield "\nNot measured."
         return
-    yield "\n" + row(["at", "way", *(FACTS[fact][0] for fact in facts)])
+    yield "\n" + row(["size", "controller", *(FACTS[fact][0] for fact in facts)])
     yield row(["---"] * (2 + len(facts)))
     for one in found:
         cells = [_spread(one, fact) for fact in facts]

@@ -1,4 +1,4 @@
-"""A script for Hugging Face Accelerate, as it is: nothing in it knows of AcceleratedJob."""
+"""An unchanged script for Hugging Face Accelerate, which uses nothing of AcceleratedJob."""
 
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
@@ -12,7 +12,7 @@ EPOCHS = 5
 
 
 def datasets():
-    """The training images and the held-out ones: 8 x 8 pixels, scaled to [0, 1]."""
+    """Return the training images and the held-out images: 8 x 8 pixels, scaled to [0, 1]."""
     images, labels = load_digits(return_X_y=True)
     data = TensorDataset(torch.tensor(images, dtype=torch.float32) / 16, torch.tensor(labels))
     split = torch.Generator().manual_seed(0)
@@ -20,7 +20,7 @@ def datasets():
 
 
 def evaluate(accelerator, model, loader):
-    """Mean loss and accuracy over the held-out images, each counted once, and their number."""
+    """Return the mean loss and the accuracy over the held-out images, and their number."""
     found = []
     for images, labels in loader:
         with torch.no_grad():

@@ -1,6 +1,6 @@
 """Accumulate gradients over several batches, in mixed precision.
 
-How many batches make a step, and in which precision, is said by `spec.runtime` in job.yaml.
+`spec.runtime` in job.yaml sets the number of batches per step and the precision.
 """
 
 import torch
@@ -16,7 +16,7 @@ EPOCHS = 5
 
 
 def datasets():
-    """The training images and the held-out ones: 8 x 8 pixels, scaled to [0, 1]."""
+    """Return the training images and the held-out images: 8 x 8 pixels, scaled to [0, 1]."""
     images, labels = load_digits(return_X_y=True)
     data = TensorDataset(torch.tensor(images, dtype=torch.float32) / 16, torch.tensor(labels))
     split = torch.Generator().manual_seed(0)
@@ -24,7 +24,7 @@ def datasets():
 
 
 def evaluate(accelerator, model, loader):
-    """Mean loss and accuracy over the held-out images, each counted once, and their number."""
+    """Return the mean loss and the accuracy over the held-out images, and their number."""
     found = []
     for images, labels in loader:
         with torch.no_grad():

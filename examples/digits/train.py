@@ -1,7 +1,7 @@
 """Train a small network on scikit-learn's digits: an ordinary Accelerate script.
 
-It runs as it is in one process (`python train.py`), under `acceleratedjob run job.yaml`, and in
-the pods of a cluster; how many processes there are changes nothing in what it learns.
+It runs unchanged in one process (`python train.py`), with `acceleratedjob run job.yaml`, and in the
+pods of a cluster, and learns the same with any number of processes.
 """
 
 import argparse
@@ -14,12 +14,12 @@ from torch.utils.data import DataLoader, TensorDataset, random_split
 from runtime import Accelerator, DataLoaderConfiguration
 from runtime.utils import set_seed
 
-HELD_OUT = 359  # of 1,797 images; divides by nothing, so that the evaluation must count exactly
+HELD_OUT = 359  # of 1,797 images; a prime number, so the last batch is always uneven
 GOAL = 0.95
 
 
 def datasets():
-    """The training images and the held-out ones: 8 x 8 pixels, scaled to [0, 1]."""
+    """Return the training images and the held-out images: 8 x 8 pixels, scaled to [0, 1]."""
     digits = load_digits()
     images = torch.tensor(digits.data, dtype=torch.float32) / 16
     data = TensorDataset(images, torch.tensor(digits.target))
@@ -28,7 +28,7 @@ def datasets():
 
 
 def evaluate(accelerator, model, loader):
-    """Accuracy over every held-out image, each counted once however many processes there are."""
+    """Return the accuracy over the held-out images; each counts once, also in several processes."""
     model.eval()
     correct = []
     for images, labels in loader:
@@ -43,7 +43,12 @@ def evaluate(accelerator, model, loader):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--batch-size", type=int, default=32, help="of all processes together")
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=32,
+        help="size of the global batch, of all processes together",
+    )
     parser.add_argument("--lr", type=float, default=1e-2)
     args = parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""Train with several processes in each replica, as on nodes with several GPUs."""
+"""Train with several processes per replica, as on nodes with several GPUs."""
 
 import torch
 from sklearn.datasets import load_digits
@@ -13,7 +13,7 @@ EPOCHS = 5
 
 
 def datasets():
-    """The training images and the held-out ones: 8 x 8 pixels, scaled to [0, 1]."""
+    """Return the training images and the held-out images: 8 x 8 pixels, scaled to [0, 1]."""
     images, labels = load_digits(return_X_y=True)
     data = TensorDataset(torch.tensor(images, dtype=torch.float32) / 16, torch.tensor(labels))
     split = torch.Generator().manual_seed(0)
@@ -21,7 +21,7 @@ def datasets():
 
 
 def evaluate(accelerator, model, loader):
-    """Mean loss and accuracy over the held-out images, each counted once, and their number."""
+    """Return the mean loss and the accuracy over the held-out images, and their number."""
     found = []
     for images, labels in loader:
         with torch.no_grad():

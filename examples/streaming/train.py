@@ -1,7 +1,7 @@
-"""Train on a stream that one process reads: an iterable dataset through the dispatcher.
+"""Train on an iterable dataset that only rank 0 reads.
 
-Rank 0 reads each global batch and sends every rank its own part of it, so a source that cannot be
-divided (a queue, a socket, a compressed file) is read once however many processes there are.
+Rank 0 reads each global batch and sends each rank its part. So a source that cannot be divided,
+such as a queue, a socket or a compressed file, is read once for any number of processes.
 """
 
 import torch
@@ -17,7 +17,7 @@ EPOCHS = 5
 
 
 class Digits(IterableDataset):
-    """Images and labels, one after the other; it counts what is read from it."""
+    """Yields images with their labels, and counts how many it has yielded."""
 
     def __init__(self, part):
         self.images, self.labels = load_digits(return_X_y=True)
@@ -32,7 +32,7 @@ class Digits(IterableDataset):
 
 
 def evaluate(accelerator, model, loader):
-    """Mean loss and accuracy over the held-out images, each counted once, and their number."""
+    """Return the mean loss and the accuracy over the held-out images, and their number."""
     found = []
     for images, labels in loader:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""A script for torchrun, as it is: plain torch.distributed, and nothing of AcceleratedJob."""
+"""An unchanged script for torchrun: it uses torch.distributed, and nothing of AcceleratedJob."""
 
 import torch
 import torch.distributed as dist

@@ -132,7 +132,7 @@ def test_the_policy_is_about_the_namespaces_that_are_served() -> None:
 def test_a_cluster_that_would_not_check_the_policy_is_refused() -> None:
     older = ("--kube-version", "1.29.9")
     assert found(render(*older), "Deployment")
-    with pytest.raises(TestbedFailed, match=r"1\.30 or newer.* this is v1\.29\.9"):
+    with pytest.raises(TestbedFailed, match=r"1\.30 or later.* got v1\.29\.9"):
         render(*older, policy=ON)
 
 

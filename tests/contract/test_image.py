@@ -171,4 +171,4 @@ def test_a_base_image_that_is_named_by_a_tag_is_told() -> None:
 def test_without_an_engine_nothing_is_built_and_make_says_so() -> None:
     done = make("ENGINE=")
     assert done.returncode != 0
-    assert "docker, podman or buildah must answer to 'info'; none does" in done.stderr
+    assert "docker, podman or buildah must work, but 'info' fails for all of them" in done.stderr

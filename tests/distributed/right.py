@@ -33,7 +33,7 @@ SEEDED = {"shuffle": True, "seed_by_rank": True}  # each rank otherwise
 ROWS = (
     Row(
         case="torchrun on a machine without a GPU, and no `cpu=True`",
-        accelerate="each process trains alone, as the main one",
+        accelerate="each process trains alone, as a main process",
         here="one distributed training",
         lives=(Life(program=world, without=("ACCELERATE_USE_CPU",)),),
         wrong=[[1, 0, 1], [1, 0, 1]],
@@ -41,7 +41,7 @@ ROWS = (
     ),
     Row(
         case="`RANK` and `WORLD_SIZE` without `LOCAL_RANK`",
-        accelerate="each process trains alone, as the main one",
+        accelerate="each process trains alone, as a main process",
         here="one distributed training",
         lives=(Life(program=world, without=NO_LOCAL_RANK),),
         wrong=[[1, 0, 1], [1, 0, 1]],
@@ -50,15 +50,15 @@ ROWS = (
     Row(
         case="a world of one process with `LOCAL_RANK`",
         accelerate="the model is wrapped in DistributedDataParallel",
-        here="the model stays as it is",
+        here="the model is not wrapped",
         lives=(Life(program=container, size=1),),
         wrong=["DistributedDataParallel"],
         right=["Linear"],
     ),
     Row(
         case="a seedable sampler, and processes that were seeded differently",
-        accelerate="samples are used twice, others never",
-        here="the seed is agreed on",
+        accelerate="some samples are used twice, others never",
+        here="all processes use the same seed",
         lives=(
             Life(
                 program=used, options=SEEDED | {"data": Numbers(16), "use_seedable_sampler": True}
@@ -70,15 +70,15 @@ ROWS = (
     Row(
         case="an iterable dataset with two workers",
         accelerate="each sample is used twice",
-        here="each once: workers share it",
+        here="each sample is used once: the workers divide the dataset",
         lives=(Life(program=used, options={"data": Stream(16), "workers": 2}),),
         wrong=[[16, 32]] * 2,
         right=[[16, 16]] * 2,
     ),
     Row(
         case="`use_stateful_dataloader`, two workers, and processes that were seeded differently",
-        accelerate="samples are used twice, others never",
-        here="the order is agreed on",
+        accelerate="some samples are used twice, others never",
+        here="all processes use the same order",
         lives=(
             Life(
                 program=used,
@@ -123,24 +123,24 @@ ROWS = (
     ),
     Row(
         case="`gather_for_metrics` of a dict that has a list in it",
-        accelerate="values are lost, keys returned",
-        here="the dict",
+        accelerate="returns the keys, without the values",
+        here="returns the dict",
         lives=(Life(program=with_names),),
         wrong=[["x", "names", "x", "names"]] * 2,
         right=[{"x": [0, 1, 2, 3], "names": ["s0", "s1", "s2", "s3"]}] * 2,
     ),
     Row(
         case="`gather_for_metrics` of a tuple of lists of objects",
-        accelerate="a list of all processes' lists, cut off as if each were a sample",
-        here="the tuple, each sample once",
+        accelerate="a list of all processes' lists, truncated as if each list were a sample",
+        here="returns the tuple, with each sample once",
         lives=(Life(program=with_objects),),
         wrong=[[[{"label": 4}, {"label": 5}], ["s4", "s5"], [{"label": 6}, {"label": 0}]]] * 2,
         right=[[[{"label": n} for n in (4, 5, 6)], ["s4", "s5", "s6"]]] * 2,
     ),
     Row(
         case="fewer samples than processes, with `even_batches`",
-        accelerate="some processes train on copies alone, and nothing says so",
-        here="the same, and a warning says it",
+        accelerate="some processes train on copies only, without a warning",
+        here="the same, with a warning",
         lives=(Life(program=told_of_copies),),
         wrong=[[[0, 0], 0]] * 2,
         right=[[[0, 0], 1], [[0, 0], 0]],
@@ -148,14 +148,14 @@ ROWS = (
     Row(
         case="`len()` with `split_batches` and without `even_batches`",
         accelerate="counts a batch that the last process does not get",
-        here="the batches that come",
+        here="counts the batches that the process gets",
         lives=(Life(program=lengths),),
         wrong=[[4, 4], [4, 3]],
         right=[[4, 4], [3, 3]],
     ),
     Row(
         case="`skip_first_batches`: `drop_last` and `non_blocking`",
-        accelerate="are lost",
+        accelerate="are ignored",
         here="are kept",
         lives=(Life(program=kept),),
         wrong=[[False, False]] * 2,
@@ -163,48 +163,48 @@ ROWS = (
     ),
     Row(
         case="the epoch that follows on one resumed by `skip_first_batches`",
-        accelerate="has the same order again",
-        here="has its own order",
+        accelerate="repeats the order",
+        here="has a new order",
         lives=(Life(program=epoch_after_skipping),),
         wrong=[1] * 2,
         right=[2] * 2,
     ),
     Row(
         case="`break` in an inner loop, over an evaluation's data",
-        accelerate="the end of the outer loop is never seen, its last window never stepped",
-        here="seen",
+        accelerate="the end of the outer loop is not detected: the last gradients are not applied",
+        here="the end is detected",
         lives=(Life(program=left_early),),
         wrong=[[False, False]] * 2,
         right=[[False, True]] * 2,
     ),
     Row(
         case="accumulation over 4 batches, of 6",
-        accelerate="the last gradient is halved",
-        here="the mean; as there with `mean_of_last_window=False`",
+        accelerate="the last gradient is half as large as it should be",
+        here="it is the mean, or Accelerate's with `mean_of_last_window=False`",
         lives=(Life(program=last_window, size=1),),
         wrong=[[-1.0, -1.5]],
         right=[[-1.0, -2.0]],
     ),
     Row(
         case="`join_uneven_inputs` on CPUs",
-        accelerate="does nothing: the process with more batches fails",
-        here="joins",
+        accelerate="has no effect: the process with more batches fails",
+        here="joins the processes",
         lives=(Life(program=joined),),
         wrong=["RuntimeError", 2],
         right=[3, 2],
     ),
     Row(
         case="a checkpoint in the middle of an epoch",
-        accelerate="begins the epoch again",
-        here="goes on with the next batch",
+        accelerate="the epoch starts again",
+        here="the training continues with the next batch",
         lives=(Life(program=interrupted), Life(program=resumed)),
         wrong=[[3, False]] * 2,
         right=[[3, True]] * 2,
     ),
     Row(
         case="the same with workers, in a later epoch",
-        accelerate="begins the first epoch again",
-        here="goes on with the next batch",
+        accelerate="the first epoch starts again",
+        here="the training continues with the next batch",
         lives=(
             Life(program=interrupted, options={"workers": 2, "epoch": 1}),
             Life(program=resumed, options={"workers": 2}),
@@ -214,15 +214,15 @@ ROWS = (
     ),
     Row(
         case="a checkpoint of 2 processes, loaded by 4",
-        accelerate="new processes begin another accumulation; the epoch begins again",
-        here="all go on with the next batch",
+        accelerate="new processes start another accumulation, and the epoch starts again",
+        here="all processes continue with the next batch",
         lives=(Life(program=interrupted), Life(program=resumed, size=4, options={"batch": 1})),
         wrong=[[3, False], [3, False], [0, False], [0, False]],
         right=[[3, True]] * 4,
     ),
     Row(
         case="a restarted job's next checkpoint, with automatic naming",
-        accelerate="ValueError: checkpoint_0 is there already",
+        accelerate="ValueError: checkpoint_0 exists already",
         here="checkpoint_1",
         lives=(
             Life(program=save, size=1, options={"times": 1}),
@@ -233,8 +233,8 @@ ROWS = (
     ),
     Row(
         case="death in the middle of a save",
-        accelerate="half a checkpoint is taken for the newest, and does not load",
-        here="the last whole one is loaded",
+        accelerate="the incomplete checkpoint counts as the newest, and fails to load",
+        here="the last complete checkpoint is loaded",
         lives=(
             Life(program=save, size=1, options={"times": 2}),
             Life(program=load, size=1),
@@ -244,8 +244,8 @@ ROWS = (
     ),
     Row(
         case="the same with `total_limit=1`",
-        accelerate="the last whole one is gone already",
-        here="it is loaded: it goes when the new one is there",
+        accelerate="the last complete checkpoint has been deleted already",
+        here="it is loaded: it is deleted only after the new one is complete",
         lives=(
             Life(program=save, size=1, options={"times": 2, "limit": 1}),
             Life(program=whole, size=1, options={"limit": 1}),

@@ -146,7 +146,7 @@ FAILURE_TOLD = [
                 "  Suspended: spec.suspend is true",
                 "",
                 "Next",
-                "  - Set `spec.suspend` to false, or wait for the queue that has set it.",
+                "  - Set `spec.suspend` to false, or wait until the queue admits the job.",
             ],
             id="suspended",
         ),

@@ -1,4 +1,4 @@
-"""Create the job of `helm test`, and end with 0 when it has succeeded. Needs nothing but Python."""
+"""Creates the job of `helm test` and exits with 0 once it has succeeded; needs only Python."""
 
 import json
 import os
@@ -27,25 +27,25 @@ def ask(method: str, url: str, body: object = None) -> dict[str, Any]:
 
 
 def create(jobs: str, job: dict[str, Any], end: float) -> None:
-    """Create the job; one of before is deleted first, and may need a moment."""
+    """Create the job; an existing one is deleted first, which may take a moment."""
     while True:
         try:
             ask("POST", jobs, job)
         except urllib.error.HTTPError as error:
-            if error.code != 409 or time.monotonic() > end:  # it exists
+            if error.code != 409 or time.monotonic() > end:  # the job exists already
                 sys.exit(f"cannot create the job: {error} {error.read().decode()}")
         else:
             return
         try:
             ask("DELETE", f"{jobs}/{job['metadata']['name']}")
         except urllib.error.HTTPError as error:
-            if error.code != 404:  # gone meanwhile
+            if error.code != 404:  # already deleted
                 raise
         time.sleep(1)
 
 
 def main() -> None:
-    """Create, wait, delete; a job that did not succeed is left to be looked at."""
+    """Create the job, wait for it, and delete it; a failed job is kept for inspection."""
     job, seconds = json.loads(os.environ["JOB"]), int(os.environ["TIMEOUT_SECONDS"])
     name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
     jobs = f"{SERVER}/apis/{job['apiVersion']}/namespaces/{namespace}/acceleratedjobs"
@@ -58,7 +58,7 @@ def main() -> None:
             phase = status["phase"]
             print(f"{namespace}/{name}: {phase}", flush=True)
     if phase != "Succeeded":
-        sys.exit(f"must succeed within {seconds} s; its status: {json.dumps(status, indent=1)}")
+        sys.exit(f"the job must succeed within {seconds} s; status: {json.dumps(status, indent=1)}")
     ask("DELETE", f"{jobs}/{name}")
 
 

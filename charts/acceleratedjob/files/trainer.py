@@ -1,4 +1,4 @@
-"""One step of a training without torch: the ranks meet at the coordinator and add up."""
+"""One step of a training without torch: all ranks send their rank to rank 0, which adds them up."""
 
 import os
 import socket
@@ -15,7 +15,7 @@ if rank == 0:
             with peer:
                 total += int(peer.makefile().readline())
     if total != sum(range(world)):
-        sys.exit(f"the sum of ranks must be {sum(range(world))}, got {total}")
+        sys.exit(f"the sum of the ranks must be {sum(range(world))}, got {total}")
     print(f"{world} replicas, the sum of ranks is {total}")
 else:
     while True:
@@ -23,6 +23,6 @@ else:
             with socket.create_connection((address, port), timeout=5) as peer:
                 peer.sendall(b"%d\n" % rank)
                 break
-        except OSError as error:  # rank 0 starts too; the job's deadline ends this
+        except OSError as error:  # rank 0 may not listen yet; the job's deadline limits this
             print(f"{address}:{port}: {error}", flush=True)
             time.sleep(0.2)

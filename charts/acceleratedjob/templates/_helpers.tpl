@@ -5,7 +5,7 @@
 {{- end }}
 {{- end }}
 
-{{- /* The full name and a word: {root, word}. */}}
+{{- /* The full name with a suffix, at most 63 characters; takes {root, word}. */}}
 {{- define "acceleratedjob.named" -}}
 {{- $room := int (sub 62 (len .word)) }}
 {{- printf "%s-%s" (include "acceleratedjob.fullname" .root | trunc $room | trimSuffix "-") .word }}
@@ -16,7 +16,7 @@ app.kubernetes.io/name: {{ .Chart.Name | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
-{{- /* What no one's own labels can replace comes first: sets of the same key are merged. */}}
+{{- /* merge keeps the first value of a key, so commonLabels cannot replace these labels. */}}
 {{- define "acceleratedjob.labels" -}}
 {{- $own := include "acceleratedjob.selector" . | fromYaml }}
 {{- $_ := set $own "app.kubernetes.io/version" (.Chart.AppVersion | toString) }}
@@ -29,7 +29,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- if .Values.serviceAccount.create }}
 {{- .Values.serviceAccount.name | default (include "acceleratedjob.fullname" .) }}
 {{- else }}
-{{- required "serviceAccount.name must be set where serviceAccount.create is false" .Values.serviceAccount.name }}
+{{- required "serviceAccount.name must be set if serviceAccount.create is false" .Values.serviceAccount.name }}
 {{- end }}
 {{- end }}
 

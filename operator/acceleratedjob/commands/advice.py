@@ -1,201 +1,222 @@
-"""What each reason means, and what a person can do about it.
+"""What each reason means, and what a user can do about it.
 
-docs/troubleshooting.md has the same tables; tests/contract/test_troubleshooting.py holds them
-together, and to `api.Reason`.
+docs/troubleshooting.md shows the same tables; tests/contract/test_troubleshooting.py compares them,
+and checks that every `api.Reason` is explained.
 """
 
 from acceleratedjob.api.names import Reason
 
 NOTHING = "Nothing."
 _DESCRIBE_POD = "`kubectl describe pod POD` shows the kubelet's events."
-_IMAGE = "Check the image's name, its tag, and `imagePullSecrets`; a node must reach the registry."
-_AGAIN = "Nothing: the restart is not counted. A script that saves checkpoints loses less work."
-_RULE = "See the job's last failure; `spec.failurePolicy` decides what follows from one."
+_IMAGE = (
+    "Check the name and tag of the image, `imagePullSecrets`, and that the nodes can reach the "
+    "registry."
+)
+_AGAIN = "Nothing: the restart does not count. A script that saves checkpoints loses less work."
+_RULE = "See the job's last failure; `spec.failurePolicy` decides what follows a failure."
 
 # reason -> what it means, what to do
 ADVICE: dict[str, tuple[str, str]] = {
-    # of conditions and events
-    Reason.ALL_SCHEDULED: ("All pods have a node.", NOTHING),
-    Reason.WAITING_FOR_NODES: ("Some pods have no node.", "See `status.pending`."),
-    Reason.ALL_READY: ("All replicas are up, or have done their work.", NOTHING),
+    # conditions and events
+    Reason.ALL_SCHEDULED: ("All pods are scheduled.", NOTHING),
+    Reason.WAITING_FOR_NODES: ("Some pods are not scheduled.", "See `status.pending`."),
+    Reason.ALL_READY: ("All replicas are up, or have finished.", NOTHING),
     Reason.WAITING_FOR_REPLICAS: ("Some replicas are not up.", "See `status.pending`."),
     Reason.SUSPENDED: (
-        "`spec.suspend` is true: by its author, or by a queue.",
-        "Set `spec.suspend` to false, or wait for the queue that has set it.",
+        "`spec.suspend` is true: a user or a queue has suspended the job.",
+        "Set `spec.suspend` to false, or wait until the queue admits the job.",
     ),
     Reason.RESUMED: ("`spec.suspend` is no longer true.", NOTHING),
-    Reason.FINISHED: ("The job is over.", NOTHING),
-    Reason.SUCCEEDED: ("All replicas have ended with exit code 0.", NOTHING),
-    Reason.RESTARTING: ("An attempt has failed, and the next one begins.", _RULE),
-    Reason.RESIZING: ("The next attempt has another number of replicas.", NOTHING),
+    Reason.FINISHED: ("The job has finished.", NOTHING),
+    Reason.SUCCEEDED: ("All replicas have exited with code 0.", NOTHING),
+    Reason.RESTARTING: ("An attempt has failed, and the next one starts.", _RULE),
+    Reason.RESIZING: ("The number of replicas has changed, which starts a new attempt.", NOTHING),
     Reason.SPEC_CHANGED: (
-        "The spec was changed while the job was suspended, and the next attempt is made from it.",
+        "The spec was changed while the job was suspended; the next attempt uses the new spec.",
         NOTHING,
     ),
     Reason.NAME_TAKEN: (
-        "A pod of a deleted job with the same name does not stop, so that its name is not free.",
-        "Nothing: the next attempt has other names. If the pod's node is gone, delete the Node.",
+        "A pod of a deleted job with the same name does not stop, so its name is still in use.",
+        (
+            "Nothing: the pods of the next attempt have other names. If the node of the old pod is "
+            "gone, delete the Node object."
+        ),
     ),
     Reason.INVALID_SPEC: (
         (
-            "The job cannot be run as it is written, or the API server refuses its pods. An "
-            "attempt that runs already goes on."
+            "The spec is invalid, or the API server rejects its pods. An attempt that already runs "
+            "continues."
         ),
         (
-            "Correct the field that the message names: a job that has failed is deleted and "
-            "applied again, one that runs is suspended first."
+            "Correct the field that the message names: delete and re-create a failed job, or "
+            "suspend a running job first."
         ),
     ),
-    Reason.ACCEPTED: ("The spec was refused for a time, and is accepted again.", NOTHING),
+    Reason.ACCEPTED: ("The spec was invalid, and is valid again.", NOTHING),
     Reason.FAILURE_POLICY: (
-        "A rule of `spec.failurePolicy.rules` says Fail.",
-        "See the failure, and the rule that the message names.",
+        "A rule of `spec.failurePolicy.rules` with the action Fail matched the failure.",
+        "See the failure and the rule that the message names.",
     ),
     Reason.CANNOT_START: (
-        "The image or the container's configuration is wrong, so that no restart would help.",
-        "Correct what the message names, delete the job and apply it again.",
+        "The image or the configuration of the container is wrong, so a restart would not help.",
+        "Correct what the message names, then delete and re-create the job.",
     ),
     Reason.DEADLINE_EXCEEDED: (
         (
-            "The job was not over within `spec.activeDeadlineSeconds`, or a pod within that of its "
-            "template."
+            "The job did not finish within `spec.activeDeadlineSeconds`, or a pod within the "
+            "`activeDeadlineSeconds` of its template."
         ),
-        "Raise it, or find out what took so long.",
+        "Raise the deadline, or find out what took so long.",
     ),
     Reason.STARTUP_DEADLINE_EXCEEDED: (
         "Not all replicas were up within `spec.startupDeadlineSeconds`.",
-        "See what the message says they waited for; raise the deadline if that takes longer.",
+        "The message says what the replicas waited for. Raise the deadline if they need more time.",
     ),
     Reason.MAX_RESTARTS_EXCEEDED: (
-        "The attempts that count have failed more often than `spec.failurePolicy.maxRestarts`.",
-        "Correct what the failures have in common; then delete the job and apply it again.",
+        "More attempts have failed than `spec.failurePolicy.maxRestarts` allows.",
+        "Correct the common cause of the failures, then delete and re-create the job.",
     ),
     Reason.REPAIRED: (
-        "The job's Service or NetworkPolicy was changed, or lacked its port; it was created anew.",
-        "See who changes it: the operator's work ends where another's begins.",
+        (
+            "The job's Service or NetworkPolicy had been changed, or lacked its port; the operator "
+            "re-created it."
+        ),
+        "Find out what changes the object: it must not fight with the operator.",
     ),
     Reason.DEVICES_NOT_COUNTED: (
-        "`spec.processesPerReplica` is auto, and the pods may have devices that it cannot count.",
-        "Set `spec.processesPerReplica` to the number of devices in a pod.",
+        "`spec.processesPerReplica` is auto, but the pods may have devices that it cannot count.",
+        "Set `spec.processesPerReplica` to the number of devices of a pod.",
     ),
-    # why pods wait
+    # why a pod waits
     Reason.UNSCHEDULABLE: (
-        "No node has what the pod asks for.",
+        "No node has the resources that the pod requests, or matches its placement rules.",
         (
-            "`kubectl describe nodes` shows what is free: ask for fewer devices or less memory, "
-            "check node selectors and tolerations, or add nodes."
+            "Request fewer devices or less memory, check node selectors and tolerations, or add "
+            "nodes. `kubectl describe nodes` shows the free resources."
         ),
     ),
     Reason.NOT_SCHEDULED: (
-        "No scheduler has tried to find a node for the pod.",
+        "No scheduler has tried to schedule the pod yet.",
         (
-            "If it lasts: is the scheduler that the message names installed, and do the claims "
-            "exist? `kubectl describe pod POD` shows events."
+            "If this lasts, check that the scheduler that the message names is installed, and that "
+            "the claims exist. `kubectl describe pod POD` shows the events."
         ),
     ),
     Reason.SCHEDULING_GATED: (
-        "A queue, such as Kueue's, holds the pod.",
-        "Wait, or see the queue's quota: `kubectl get workloads,localqueues`.",
+        "A queue, such as one of Kueue, has not admitted the pod yet.",
+        "Wait, or check the quota of the queue: `kubectl get workloads,localqueues`.",
     ),
     Reason.REFUSED: (
-        "The API server does not take an object now: for a quota, or a webhook that is away.",
+        "The API server rejects an object because of a quota, or because a webhook is down.",
         (
-            "The message names the quota (`kubectl describe resourcequota`) or the webhook; it is "
-            "tried again by itself."
+            "Check the quota (`kubectl describe resourcequota`) or the webhook that the message "
+            "names. The operator retries by itself."
         ),
     ),
     Reason.TERMINATING: (
         "A pod of an earlier attempt has not stopped within its grace period.",
-        "Nothing: it is waited for 30 s more. If the pod's node is gone, delete the Node.",
+        (
+            "Nothing: the operator waits for 30 s more. If the node of the pod is gone, delete the "
+            "Node object."
+        ),
     ),
     Reason.CONTAINER_CREATING: (
-        "The pod has a node, and its container is not there yet.",
-        f"A large image takes minutes. {_DESCRIBE_POD} A volume that cannot be mounted is there.",
+        "The pod is scheduled, but its container does not exist yet.",
+        f"Wait: a large image takes minutes. {_DESCRIBE_POD} They name volumes that fail to mount.",
     ),
     Reason.INITIALIZING: (
-        "An init container has not ended.",
+        "An init container still runs.",
         "`kubectl logs POD -c INIT_CONTAINER` shows what it does.",
     ),
     Reason.NOT_READY: (
-        "The training container runs, and its readiness probe or a native sidecar is not ready.",
-        "See the probe, and the logs of the container that the message names.",
+        "The training container runs, but its readiness probe or a native sidecar is not ready.",
+        "Check the probe and the logs of the container that the message names.",
     ),
     "CrashLoopBackOff": (
-        "A sidecar ends again and again.",
+        "A sidecar crashes repeatedly.",
         "`kubectl logs POD -c CONTAINER --previous` shows why.",
     ),
     "ImagePullBackOff": ("The image cannot be pulled.", _IMAGE),
     "ErrImagePull": ("The image cannot be pulled.", _IMAGE),
     "ErrImageNeverPull": (
-        "The image is not on the node, and `imagePullPolicy` is Never.",
+        "The image is not on the node, but `imagePullPolicy` is Never.",
         "Change the policy, or load the image onto the nodes.",
     ),
-    "InvalidImageName": ("The image's name is none.", "Correct it."),
+    "InvalidImageName": ("The image name is invalid.", "Correct it."),
     "ImageInspectError": ("The node cannot read the image.", _DESCRIBE_POD),
     "CreateContainerConfigError": (
-        "A Secret or a ConfigMap that the container refers to is not there.",
-        "Create what the message names, or correct its name.",
+        "A Secret or a ConfigMap that the container refers to does not exist.",
+        "Create the object that the message names, or correct the reference.",
     ),
-    "CreateContainerError": ("The container cannot be made.", _DESCRIBE_POD),
-    # why an attempt has failed
+    "CreateContainerError": ("The container cannot be created.", _DESCRIBE_POD),
+    # why an attempt failed
     Reason.CONTAINER_FAILED: (
-        "The training has failed, and the kubelet says no more.",
-        "See the message, and `acceleratedjob logs`.",
+        "The training container has failed, and the kubelet gives no other reason.",
+        "See the message and `acceleratedjob logs`.",
     ),
-    Reason.POD_DELETED: ("Someone has deleted a pod.", _AGAIN),
+    Reason.POD_DELETED: ("Somebody has deleted a pod.", _AGAIN),
     "Error": (
-        "The training has ended with an exit code other than 0.",
+        "The training has exited with a code other than 0.",
         "See the traceback, and `acceleratedjob logs`.",
     ),
     "OOMKilled": (
-        "The container has used more memory than its limit; /dev/shm counts.",
+        "The container has exceeded its memory limit, which includes /dev/shm.",
         "Raise the memory limit, or lower the batch size or the data loader's workers.",
     ),
     "Evicted": (
-        "The node was short of memory or disk, or the pod used more disk than it may.",
-        "Ask for what the training uses, also `ephemeral-storage`.",
+        "The node ran low on memory or disk space, or the pod exceeded its limit of disk space.",
+        "Request the resources that the training uses, including `ephemeral-storage`.",
     ),
     "StartError": ("The command cannot be started.", "Check `command` and the image."),
     "ContainerCannotRun": ("The command cannot be started.", "Check `command` and the image."),
-    "ContainerStatusUnknown": ("The node does not know how the container ended.", _DESCRIBE_POD),
+    "ContainerStatusUnknown": (
+        "The node does not know how the container terminated.",
+        _DESCRIBE_POD,
+    ),
     "UnexpectedAdmissionError": (
-        "The node had not what the scheduler thought, often a device.",
+        "The node no longer had the resources that the scheduler expected, often a device.",
         "Check the node's device plugin.",
     ),
     "PreemptionByScheduler": (
-        "A pod of a higher priority needed the place.",
-        f"{_AGAIN} A higher `priorityClassName` keeps the place.",
+        "A pod with a higher priority needed the resources.",
+        f"{_AGAIN} A higher `priorityClassName` prevents the preemption.",
     ),
-    "DeletionByTaintManager": ("The node is lost, or was tainted.", _AGAIN),
-    "EvictionByEvictionAPI": ("The node is drained.", _AGAIN),
-    "DeletionByPodGC": ("The node is gone.", _AGAIN),
-    "TerminationByKubelet": ("The node shuts down, or needs the place.", _AGAIN),
+    "DeletionByTaintManager": ("The node was lost or tainted.", _AGAIN),
+    "EvictionByEvictionAPI": (
+        "The pod was evicted, for example because its node is drained.",
+        _AGAIN,
+    ),
+    "DeletionByPodGC": ("The node no longer exists.", _AGAIN),
+    "TerminationByKubelet": ("The node shuts down, or needs the resources.", _AGAIN),
     "NodeShutdown": ("The node shuts down.", _AGAIN),
-    "NodeLost": ("The node is lost.", _AGAIN),
-    "Preempting": ("The node needs the place for a critical pod.", _AGAIN),
+    "NodeLost": ("The node was lost.", _AGAIN),
+    "Preempting": ("The node needs the resources for a critical pod.", _AGAIN),
 }
 
-# exception, without its module -> the same
+# exception class, without its module -> what it means, what to do
 EXCEPTIONS: dict[str, tuple[str, str]] = {
     "OutOfMemoryError": (
-        "The accelerator's memory is full.",
+        "The memory of the accelerator is full.",
         "Lower the batch size and raise `gradientAccumulationSteps`, use bf16, or shard the model.",
     ),
     "MissingProcesses": (
-        "Other processes did not come to a collective.",
-        "The message names them: see their logs.",
+        "Other processes did not take part in a collective.",
+        "See the logs of the processes that the message names.",
     ),
     "WorldError": (
-        "The environment does not describe the job's world.",
+        "The environment variables do not describe the world of the job.",
         "Start the script with `python -m runtime.launch SCRIPT`.",
     ),
-    "DistBackendError": ("A collective has failed.", "See the other ranks' logs: one may be gone."),
+    "DistBackendError": (
+        "A collective has failed.",
+        "See the logs of the other ranks: one of them may have failed.",
+    ),
     "ModuleNotFoundError": ("The image lacks a package.", "Add it to the image."),
 }
 
 
 def advise(reason: str, exception: str | None = None) -> str:
-    """What to do about a reason; an exception that is known says more."""
+    """Return what to do about a reason; a known exception takes precedence, as it says more."""
     name = (exception or "").rpartition(".")[2]
     found = EXCEPTIONS.get(name) or ADVICE.get(reason)
     return found[1] if found and found[1] != NOTHING else ""
