@@ -111,7 +111,7 @@ def _exported() -> Iterator[tuple[str, str]]:
         found = find(home, name)
         if found:
             yield "", name
-    yield from (("", name) for name in module("").imports)
+    yield from (("", name) for name in _offered(""))
     for file in sorted(RUNTIME.glob("*.py")):
         names = _offered(file.stem) if file.stem not in NOT_SHOWN else ()
         yield from ((file.stem, name) for name in names)

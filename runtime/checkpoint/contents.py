@@ -18,6 +18,17 @@ import torch
 from torch import nn
 
 from runtime.checkpoint import layout, manifest
+from runtime.checkpoint.filenames import (
+    CUSTOM_STATE_NAME,
+    LOADER_STATE_NAME,
+    MODEL_NAME,
+    OPTIMIZER_NAME,
+    RNG_STATE_NAME,
+    SAFE_MODEL_NAME,
+    SCALER_NAME,
+    SCHEDULER_NAME,
+    numbered,
+)
 from runtime.checkpoint.formats import (
     Part,
     can_be_safetensors,
@@ -29,17 +40,6 @@ from runtime.checkpoint.formats import (
 )
 from runtime.checkpoint.manifest import Contents
 from runtime.checkpoint.matching import fitted
-from runtime.checkpoint.names import (
-    CUSTOM_STATE_NAME,
-    LOADER_STATE_NAME,
-    MODEL_NAME,
-    OPTIMIZER_NAME,
-    RNG_STATE_NAME,
-    SAFE_MODEL_NAME,
-    SCALER_NAME,
-    SCHEDULER_NAME,
-    numbered,
-)
 from runtime.checkpoint.optimizer_state import load_optimizer
 from runtime.checkpoint.random_states import load_random_states
 from runtime.data.random_states import random_states

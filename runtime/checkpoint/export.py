@@ -9,7 +9,7 @@ from torch import nn
 
 from runtime.checkpoint.formats import can_be_safetensors, save, writes
 from runtime.checkpoint.sharding import full_state_dict
-from runtime.checkpoint.sizes import size_in_bytes
+from runtime.checkpoint.sizes import convert_file_size_to_int
 from runtime.checkpoint.weights import write_weights
 from runtime.parallel.wrap import bare
 
@@ -47,4 +47,4 @@ def save_weights(
     folder.mkdir(parents=True, exist_ok=True)
     is_safe = can_be_safetensors(safe_serialization, weights)
     write = partial(save, save_on_each_node=save_on_each_node)
-    write_weights(write, weights, folder, size_in_bytes(max_shard_size), is_safe)
+    write_weights(write, weights, folder, convert_file_size_to_int(max_shard_size), is_safe)

@@ -7,36 +7,36 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from runtime.checkpoint import names as constants
+from runtime.checkpoint import filenames
 
 _N = r"(_[0-9]+)?"
 # Directories of torch.distributed.checkpoint.
-_SHARDED = rf"({constants.FSDP_MODEL_NAME}|{constants.OPTIMIZER_NAME})_[0-9]+"
+_SHARDED = rf"({filenames.FSDP_MODEL_NAME}|{filenames.OPTIMIZER_NAME})_[0-9]+"
 _STATE = re.compile(
     "|".join(
         [
-            rf"{constants.SAFE_MODEL_NAME}{_N}\.safetensors",
-            rf"{constants.MODEL_NAME}{_N}\.bin",
-            rf"{constants.FSDP_MODEL_NAME}{_N}\.bin",
-            rf"{constants.OPTIMIZER_NAME}{_N}\.bin",
-            rf"{constants.SCHEDULER_NAME}{_N}\.bin",
-            rf"{constants.SAMPLER_NAME}{_N}\.bin",
-            rf"{constants.LOADER_STATE_NAME}{_N}\.bin",
-            re.escape(constants.SCALER_NAME),
-            rf"{constants.RNG_STATE_NAME}_[0-9]+\.pkl",
-            rf"{constants.CUSTOM_STATE_NAME}_[0-9]+\.pkl",
+            rf"{filenames.SAFE_MODEL_NAME}{_N}\.safetensors",
+            rf"{filenames.MODEL_NAME}{_N}\.bin",
+            rf"{filenames.FSDP_MODEL_NAME}{_N}\.bin",
+            rf"{filenames.OPTIMIZER_NAME}{_N}\.bin",
+            rf"{filenames.SCHEDULER_NAME}{_N}\.bin",
+            rf"{filenames.SAMPLER_NAME}{_N}\.bin",
+            rf"{filenames.LOADER_STATE_NAME}{_N}\.bin",
+            re.escape(filenames.SCALER_NAME),
+            rf"{filenames.RNG_STATE_NAME}_[0-9]+\.pkl",
+            rf"{filenames.CUSTOM_STATE_NAME}_[0-9]+\.pkl",
             rf"{_SHARDED}/(\.metadata|__[0-9]+_[0-9]+\.distcp)",
         ]
     )
 )
 _PARTS = re.compile(_SHARDED)
-_RANDOM = re.compile(rf"{constants.RNG_STATE_NAME}_[0-9]+\.pkl")
-_CUSTOM = re.compile(rf"{constants.CUSTOM_STATE_NAME}_[0-9]+\.pkl")
-_WHOLE = {constants.SAFE_WEIGHTS_NAME, constants.WEIGHTS_NAME}
+_RANDOM = re.compile(rf"{filenames.RNG_STATE_NAME}_[0-9]+\.pkl")
+_CUSTOM = re.compile(rf"{filenames.CUSTOM_STATE_NAME}_[0-9]+\.pkl")
+_WHOLE = {filenames.SAFE_WEIGHTS_NAME, filenames.WEIGHTS_NAME}
 _WEIGHTS = re.compile(
-    rf"{constants.SAFE_MODEL_NAME}(-[0-9]{{5}}-of-[0-9]{{5}})?\.safetensors"
-    rf"|{constants.MODEL_NAME}(-[0-9]{{5}}-of-[0-9]{{5}})?\.bin"
-    rf"|{re.escape(constants.SAFE_WEIGHTS_INDEX_NAME)}|{re.escape(constants.WEIGHTS_INDEX_NAME)}"
+    rf"{filenames.SAFE_MODEL_NAME}(-[0-9]{{5}}-of-[0-9]{{5}})?\.safetensors"
+    rf"|{filenames.MODEL_NAME}(-[0-9]{{5}}-of-[0-9]{{5}})?\.bin"
+    rf"|{re.escape(filenames.SAFE_WEIGHTS_INDEX_NAME)}|{re.escape(filenames.WEIGHTS_INDEX_NAME)}"
 )
 
 

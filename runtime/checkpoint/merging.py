@@ -3,13 +3,13 @@
 import shutil
 from pathlib import Path
 
+from runtime.checkpoint.filenames import FSDP_MODEL_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 from runtime.checkpoint.formats import save
-from runtime.checkpoint.names import FSDP_MODEL_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 from runtime.checkpoint.sharded import MODEL
 from runtime.checkpoint.sharded_metadata import METADATA
 from runtime.checkpoint.sharded_reader import tensors
 from runtime.checkpoint.weights import remove_others
-from runtime.world.state import PartialState
+from runtime.collectives.objects import on_main
 
 
 def merge_fsdp_weights(
@@ -28,22 +28,25 @@ def merge_fsdp_weights(
 
     Raises:
         ValueError: `checkpoint_dir` is not the directory of a sharded model.
+        RuntimeError: rank 0 has failed, on the other ranks.
     """
-    state, folder, output = PartialState(), Path(checkpoint_dir), Path(output_path)
+    folder, output = Path(checkpoint_dir), Path(output_path)
     if not (folder / METADATA).exists():
         inside = sorted(one.parent.name for one in folder.glob(f"*/{METADATA}"))
         sentence = f"Tried to load from {folder} but couldn't find a valid metadata file."
         raise ValueError(f"{sentence} It contains: {inside}" if inside else sentence)
-    if state.is_main_process:
-        found = tensors(folder)
-        if not all(name.startswith(f"{MODEL}.") for name in found):
-            sentence = f"{folder} must contain a model; pass the directory {FSDP_MODEL_NAME}_0"
-            raise ValueError(sentence)
-        output.mkdir(parents=True, exist_ok=True)
-        weights = {name.removeprefix(f"{MODEL}."): tensor for name, tensor in found.items()}
-        name = SAFE_WEIGHTS_NAME if safe_serialization else WEIGHTS_NAME
-        save(weights, output / name, safe_serialization=safe_serialization)
-        remove_others(output, {name})
-        if remove_checkpoint_dir:
-            shutil.rmtree(folder)
-    state.wait_for_everyone()
+    on_main(lambda: _merge(folder, output, safe_serialization))
+    if remove_checkpoint_dir:
+        on_main(lambda: shutil.rmtree(folder))
+
+
+def _merge(folder: Path, output: Path, safe_serialization: bool) -> None:
+    found = tensors(folder)
+    if not all(name.startswith(f"{MODEL}.") for name in found):
+        sentence = f"{folder} must contain a model; pass the directory {FSDP_MODEL_NAME}_0"
+        raise ValueError(sentence)
+    output.mkdir(parents=True, exist_ok=True)
+    weights = {name.removeprefix(f"{MODEL}."): tensor for name, tensor in found.items()}
+    name = SAFE_WEIGHTS_NAME if safe_serialization else WEIGHTS_NAME
+    save(weights, output / name, safe_serialization=safe_serialization)
+    remove_others(output, {name})

@@ -9,9 +9,9 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from runtime.checkpoint.filenames import RNG_STATE_NAME
 from runtime.checkpoint.formats import load
 from runtime.checkpoint.manifest import Contents
-from runtime.checkpoint.names import RNG_STATE_NAME
 from runtime.data.random_states import set_random_states
 from runtime.data.rng import set_seed
 

@@ -24,17 +24,17 @@ from torch.distributed.fsdp import StateDictType
 from torch.optim import Optimizer
 
 from runtime.checkpoint import layout, sharded_reader
-from runtime.checkpoint.formats import load, load_weights, save
-from runtime.checkpoint.manifest import Contents
-from runtime.checkpoint.matching import fitted, plain
-from runtime.checkpoint.names import (
+from runtime.checkpoint.filenames import (
     FSDP_MODEL_NAME,
     MODEL_NAME,
     OPTIMIZER_NAME,
     SAFE_MODEL_NAME,
     numbered,
 )
-from runtime.collectives.objects import broadcast_object_list
+from runtime.checkpoint.formats import load, load_weights, save
+from runtime.checkpoint.manifest import Contents
+from runtime.checkpoint.matching import fitted, plain
+from runtime.collectives.objects import broadcast_object_list, on_main
 from runtime.world.state import PartialState
 
 _ON_RANK_0 = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -185,10 +185,8 @@ def load_model(model: nn.Module, folder: Path, index: int) -> Any:
         numbered(MODEL_NAME, index, "bin"),
     )
     path = saved.path(next((name for name in names if saved.has(name)), names[0]))
-    weights: dict[str, Any] = {}
-    if _is_first():
-        found = fitted(load_weights(path, "cpu"), model)
-        weights |= {plain(name): one for name, one in found.items()}  # the names that torch uses
+    found = on_main(lambda: fitted(load_weights(path, "cpu"), model)) or {}
+    weights = {plain(name): one for name, one in found.items()}  # the names that torch uses
     return set_model_state_dict(model, weights, options=_from_rank_0())
 
 
@@ -250,9 +248,7 @@ def _read_whole(inner: Optimizer, model: nn.Module, path: Path, own: Any) -> set
         path: the file.
         own: the state dict of the optimizer, by parameter name.
     """
-    saved: dict[str, Any] = {}
-    if _is_first():
-        saved = _by_name(load(path, "cpu"), own["param_groups"])
+    saved = on_main(lambda: _by_name(load(path, "cpu"), own["param_groups"])) or {}
     facts = [list(saved.get("state", ())), saved.get("param_groups")]
     kept, groups = broadcast_object_list(facts)
     if kept:

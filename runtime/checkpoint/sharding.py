@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import nn
 
+from runtime.checkpoint.filenames import FSDP_MODEL_NAME
 from runtime.checkpoint.manifest import Contents
-from runtime.checkpoint.names import FSDP_MODEL_NAME
 from runtime.config.enums import DistributedType
 
 

@@ -8,11 +8,11 @@ import torch
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
-def size_in_bytes(size: int | str) -> int:
+def convert_file_size_to_int(size: int | str) -> int:
     """Return the number of bytes of a size such as `5GB` (powers of 1000) or `200MiB` (of 1024).
 
-    >>> size_in_bytes("5GB"), size_in_bytes("1KiB"), size_in_bytes(100)
-    (5000000000, 1024, 100)
+    >>> [convert_file_size_to_int(size) for size in ("5GB", "1KiB", 100)]
+    [5000000000, 1024, 100]
 
     Raises:
         ValueError: the text is not a size.

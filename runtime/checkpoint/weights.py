@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from runtime.checkpoint import layout, manifest, shared_tensors
-from runtime.checkpoint import names as constants
+from runtime.checkpoint import filenames, layout, manifest, shared_tensors
 from runtime.checkpoint.formats import load_weights
 from runtime.checkpoint.matching import fitted
 from runtime.checkpoint.sizes import by_size
 from runtime.parallel.wrap import bare
 
-_SINGLE = (constants.WEIGHTS_NAME, constants.SAFE_WEIGHTS_NAME)
+_SINGLE = (filenames.WEIGHTS_NAME, filenames.SAFE_WEIGHTS_NAME)
 _INDEX = ".index.json"
 
 
@@ -192,14 +191,14 @@ def write_weights(
         limit: the largest size of a file, in bytes.
         is_safe: whether to write safetensors.
     """
-    pattern = constants.SAFE_WEIGHTS_PATTERN_NAME if is_safe else constants.WEIGHTS_PATTERN_NAME
+    pattern = filenames.SAFE_WEIGHTS_PATTERN_NAME if is_safe else filenames.WEIGHTS_PATTERN_NAME
     kept, views = shared_tensors.divided(weights) if is_safe else (weights, {})
     shards = by_size(kept, limit)
     files = {
         pattern.format(suffix=f"-{i:05d}-of-{len(shards):05d}" if len(shards) > 1 else ""): shard
         for i, shard in enumerate(shards, 1)
     }
-    index = constants.SAFE_WEIGHTS_INDEX_NAME if is_safe else constants.WEIGHTS_INDEX_NAME
+    index = filenames.SAFE_WEIGHTS_INDEX_NAME if is_safe else filenames.WEIGHTS_INDEX_NAME
     for name, shard in files.items():
         _remove_link(folder / name)
         shared = {one: weights[one] for one, view in views.items() if view.of in shard}

@@ -1,11 +1,14 @@
 """Collectives on Python objects, which are sent as pickles."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from torch import distributed
 
 from runtime.world.roll_call import Collective
 from runtime.world.state import PartialState
+
+Result = TypeVar("Result")
 
 
 def gather_object(object: Any) -> Any:  # noqa: A002  # accelerate's name
@@ -31,3 +34,29 @@ def broadcast_object_list(object_list: list[Any], from_process: int = 0) -> list
         with Collective("broadcast_object_list"):
             distributed.broadcast_object_list(object_list, src=from_process)
     return object_list
+
+
+def on_main(run: Callable[[], Result]) -> Result | None:
+    """Run a function on rank 0. All processes must call this, and fail if the function does.
+
+    Returns:
+        The result on rank 0, None on the others.
+
+    Raises:
+        Exception: the error of the function, on rank 0.
+        RuntimeError: the function has failed, on the others.
+    """
+    result, failure = None, None
+    if PartialState().is_main_process:
+        try:
+            result = run()
+        except Exception as error:  # noqa: BLE001  # it is raised below
+            failure = error
+    said = None if failure is None else f"{type(failure).__name__}: {failure}"
+    (said,) = broadcast_object_list([said])
+    if failure is not None:
+        raise failure
+    if said is not None:
+        sentence = f"rank 0 has failed, and this rank needs its result: {said}"
+        raise RuntimeError(sentence)
+    return result

@@ -83,9 +83,7 @@ class LazyPermutation:
 
     def _make(self) -> None:
         generator = _cloned(self._start)
-        # The permutation does not depend on the dtype.
-        small = torch.int32 if self._n < 2**31 else torch.int64
-        whole = torch.randperm(self._n, generator=generator, dtype=small)
+        whole = torch.randperm(self._n, generator=generator, dtype=_dtype(self._n))
         self._after = generator.get_state()
         self._whole = whole
 
@@ -104,9 +102,14 @@ class LazyPermutation:
         assert state is not None  # noqa: S101  # for mypy
         if ended:
             later = _cloned(state)
-            torch.randperm(self._n, generator=later, dtype=torch.int32)
+            torch.randperm(self._n, generator=later, dtype=_dtype(self._n))
             state = later.get_state()
         self._generator.set_state(state)
+
+
+def _dtype(n: int) -> torch.dtype:
+    """Return the smallest dtype of a permutation of `n` indices, which does not depend on it."""
+    return torch.int32 if n < 2**31 else torch.int64
 
 
 def _cloned(state: torch.Tensor) -> torch.Generator:

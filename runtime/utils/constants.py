@@ -1,6 +1,6 @@
 """The names of Accelerate's `utils.constants`: file names, and comparisons of versions."""
 
-from runtime.checkpoint.names import (
+from runtime.checkpoint.filenames import (
     MODEL_NAME,
     OPTIMIZER_NAME,
     RNG_STATE_NAME,

@@ -1,8 +1,7 @@
 """The names of Accelerate's `utils.modeling` that concern models on one device."""
 
 from runtime.checkpoint.memory import id_tensor_storage
-from runtime.checkpoint.sizes import dtype_byte_size
-from runtime.checkpoint.sizes import size_in_bytes as convert_file_size_to_int
+from runtime.checkpoint.sizes import convert_file_size_to_int, dtype_byte_size
 from runtime.checkpoint.weights import (
     find_tied_parameters,
     load_checkpoint_in_model,

@@ -315,6 +315,36 @@ def merged(library: Library, folder: Path) -> Any:
     return load_file(target / "model.safetensors")
 
 
+def damaged(library: Library, folder: Path, **how: Any) -> Any:
+    """What each rank raises where rank 0 alone reads, and cannot."""
+    utils = importlib.import_module(f"{library.__name__}.utils")
+    training, found = Training(library, **how), []
+    accelerator = training.accelerator
+    target = folder / f"damaged {accelerator.num_processes}"
+    for name in ("pytorch_model_fsdp.bin", "optimizer.bin"):
+        accelerator.save_state(target)
+        if accelerator.is_main_process:
+            (target / "manifest.json").unlink()  # which would tell all ranks of the damage
+            (target / name).write_bytes(b"no file of torch's")
+        accelerator.wait_for_everyone()
+        found.append(_raised(lambda: accelerator.load_state(target)))
+    parts = folder / "parts/2/pytorch_model_fsdp_0"
+    blocked = target / "a file"
+    if accelerator.is_main_process:
+        blocked.write_text("in the place of a directory")
+    accelerator.wait_for_everyone()
+    found.append(_raised(lambda: utils.merge_fsdp_weights(str(parts), str(blocked))))
+    return found
+
+
+def _raised(act: Callable[[], Any]) -> str:
+    try:
+        act()
+    except Exception as error:  # noqa: BLE001  # whatever it is
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
 BLOCKS = {"auto_wrap_policy": "transformer_based_wrap"}
 FILES = BLOCKS | {"state_dict_type": "FULL_STATE_DICT"}
 AGAIN = BLOCKS | {"activation_checkpointing": True}
@@ -370,6 +400,7 @@ CASES: dict[str, tuple[Program, dict[str, Any], tuple[int, ...]]] = {
     "load files, whole": (loaded, {"name": "files"}, FEW),
     "load whole": (loaded, {"name": "whole", "plugin": BLOCKS}, (1, 3)),
     "merged": (merged, {}, TWO),
+    "damaged": (damaged, {"plugin": FILES}, TWO),
 }
 THEIRS = ("blocks", "blocks, clipped", "one part", "merged", "load parts")
 

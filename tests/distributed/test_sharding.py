@@ -26,6 +26,7 @@ pytestmark = [
 
 PROGRAM = Path(__file__).with_name("sharding_programs.py")
 SECONDS = 1200  # for all worlds; a few minutes, if they have the machine for themselves
+WAITED = "RuntimeError: rank 0 has failed, and this rank needs its result: "
 AS_WHOLE = {  # a sharded training -> the unsharded one that it equals
     "blocks": "whole",
     "blocks, clipped": "whole, clipped",
@@ -151,6 +152,13 @@ def test_an_optimizer_without_its_model_is_refused(world: int) -> None:
     for rank in found("refused", world):
         assert len(rank) == 2
         assert all("must be passed together to `Accelerator.prepare()`" in one for one in rank)
+
+
+def test_what_rank_0_cannot_read_fails_on_all_ranks() -> None:
+    first, second = found("damaged", 2)
+    assert len(first) == len(second) == 3
+    assert not any(one.startswith(("nothing", "RuntimeError: rank 0")) for one in first)
+    assert second == [WAITED + one for one in first]
 
 
 def test_an_optimizer_of_sharded_models_may_be_prepared_alone() -> None:

@@ -157,7 +157,8 @@ SETTINGS = [
         "--use_fsdp --fsdp_version 2 --fsdp_offload_params true --fsdp_min_num_params 7 "
         "--fsdp_reshard_after_forward false --fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP "
         "--fsdp_transformer_layer_cls_to_wrap Block --fsdp_state_dict_type FULL_STATE_DICT "
-        "--fsdp_activation_checkpointing true --fsdp_cpu_ram_efficient_loading false",
+        "--fsdp_activation_checkpointing true --fsdp_cpu_ram_efficient_loading false "
+        "--fsdp_activation_checkpointing_offload true",
         id="sharded",
     ),
     pytest.param(

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from runtime.checkpoint.filenames import RNG_STATE_NAME
 from runtime.checkpoint.formats import save
-from runtime.checkpoint.names import RNG_STATE_NAME
 from runtime.checkpoint.random_states import load_random_states
 from runtime.data.random_states import kept_random_states, random_states
 
