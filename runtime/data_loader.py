@@ -1,7 +1,8 @@
 """The names of Accelerate's `data_loader`: prepared data loaders and their samplers."""
 
-from runtime.data.adapter import DataLoaderAdapter, get_sampler
+from runtime.data.adapter import DataLoaderAdapter
 from runtime.data.batch_samplers import BatchSamplerShard, SkipBatchSampler
+from runtime.data.choosing import get_sampler
 from runtime.data.dispatch.loader import DataLoaderDispatcher
 from runtime.data.iterable import IterableDatasetShard
 from runtime.data.loader import DataLoaderShard, DataLoaderStateMixin, SkipDataLoader

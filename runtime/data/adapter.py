@@ -11,8 +11,9 @@ from itertools import chain, islice
 from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset
 
+from runtime.data.choosing import batch_sampler_of, get_sampler
 from runtime.data.fetch import InProcess, by_batch
 from runtime.data.forking import answering
 from runtime.data.generators import links, restore, states
@@ -303,14 +304,3 @@ def _copy_of(generator: torch.Generator | None) -> torch.Generator:
     copy = torch.Generator()
     copy.set_state(torch.get_rng_state() if generator is None else generator.get_state())
     return copy
-
-
-def batch_sampler_of(dataloader: DataLoader[Any]) -> Any:
-    """Return the loader's batch sampler, which may also be passed as its `sampler`."""
-    is_batches = isinstance(dataloader.sampler, BatchSampler)
-    return dataloader.sampler if is_batches else dataloader.batch_sampler
-
-
-def get_sampler(dataloader: DataLoader[Any]) -> Any:
-    """Return the sampler that determines a loader's order; None for an iterable dataset."""
-    return getattr(batch_sampler_of(dataloader), "sampler", None)

@@ -5,10 +5,9 @@ from itertools import chain
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset, RandomSampler
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler
 
 from runtime.collectives.objects import broadcast_object_list
-from runtime.data.adapter import batch_sampler_of, get_sampler
 from runtime.data.order import KeyedRandomSampler, SeedableRandomSampler
 
 
@@ -107,3 +106,14 @@ def _wrapped(sampler: Any) -> Iterator[Any]:
         seen[id(one)] = one
         yield one
         following += [getattr(one, name, None) for name in ("batch_sampler", "sampler")]
+
+
+def batch_sampler_of(dataloader: DataLoader[Any]) -> Any:
+    """Return the loader's batch sampler, which may also be passed as its `sampler`."""
+    is_batches = isinstance(dataloader.sampler, BatchSampler)
+    return dataloader.sampler if is_batches else dataloader.batch_sampler
+
+
+def get_sampler(dataloader: DataLoader[Any]) -> Any:
+    """Return the sampler that determines a loader's order; None for an iterable dataset."""
+    return getattr(batch_sampler_of(dataloader), "sampler", None)

@@ -9,8 +9,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from runtime.config.enums import RNGType
 from runtime.config.plugins import DataLoaderConfiguration
-from runtime.data.adapter import batch_sampler_of
-from runtime.data.choosing import followed_sampler, synchronized_generator
+from runtime.data.choosing import batch_sampler_of, followed_sampler, synchronized_generator
 from runtime.data.rng import GENERATOR, check_rng_types
 
 

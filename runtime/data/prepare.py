@@ -9,8 +9,8 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from runtime.config.enums import RNGType
 from runtime.config.plugins import DataLoaderConfiguration
-from runtime.data.adapter import batch_sampler_of
 from runtime.data.batch_samplers import BatchSamplerShard, SkipBatchSampler
+from runtime.data.choosing import batch_sampler_of
 from runtime.data.dispatch.loader import DataLoaderDispatcher
 from runtime.data.iterable import IterableDatasetShard
 from runtime.data.loader import DataLoaderShard, SkipDataLoader
