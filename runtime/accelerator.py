@@ -903,12 +903,17 @@ class Accelerator:
         """
         return metrics.gather_for_metrics(input_data, use_gather_object)
 
-    def reduce(self, tensor: Object, reduction: str = "sum", scale: float = 1.0) -> Object:
+    def reduce(
+        self,
+        tensor: Object,
+        reduction: tensors.Reduction = "sum",
+        scale: float = 1.0,
+    ) -> Object:
         """Reduce the tensors of all processes.
 
         Args:
             tensor: a tensor, or a list, tuple or dict of tensors, of one shape on all processes.
-            reduction: `sum`, `mean` or `max`.
+            reduction: `sum`, `mean` or `max`; `none` sums, as in Accelerate.
             scale: ignored, as Accelerate ignores it on all devices but XLA.
 
         Returns:

@@ -7,7 +7,7 @@ function returns the values that it was given.
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import distributed
@@ -30,6 +30,7 @@ from runtime.world.state import PartialState
 from runtime.world.structure import checksum, lines
 
 # As in accelerate 1.15, "none" sums and only omits the division.
+Reduction = Literal["sum", "mean", "max", "none"]
 REDUCTIONS = {"sum": "SUM", "mean": "SUM", "max": "MAX", "none": "SUM"}
 
 
@@ -116,7 +117,11 @@ def _gather_packed(
 
 
 @verify_operation
-def reduce(tensor: Any, reduction: str = "mean", scale: float = 1.0) -> Any:  # noqa: ARG001
+def reduce(
+    tensor: Any,
+    reduction: Reduction = "mean",
+    scale: float = 1.0,  # noqa: ARG001  # accelerate's signature
+) -> Any:
     """Reduce each tensor over all processes.
 
     Args:

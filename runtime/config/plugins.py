@@ -5,7 +5,7 @@ The environment variables in `settings` replace the defaults.
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from runtime.config.handlers import KwargsHandler
 from runtime.config.settings import Settings
@@ -42,7 +42,7 @@ class DataLoaderConfiguration:
     data_seed: int | None = None
     non_blocking: bool = False
     use_stateful_dataloader: bool = False
-    shuffle: str = "torch"
+    shuffle: Literal["torch", "keyed"] = "torch"
 
     def filled(self, settings: Settings) -> "DataLoaderConfiguration":
         """Return a copy in which settings of the environment replace the defaults.

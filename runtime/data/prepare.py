@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
@@ -52,7 +52,7 @@ def prepare_data_loader(
     use_stateful_dataloader: bool = False,
     torch_device_mesh: Any = None,
     *,
-    shuffle: str = "torch",
+    shuffle: Literal["torch", "keyed"] = "torch",
 ) -> DataLoaderShard | DataLoaderDispatcher:
     """Create this process' data loader from the script's data loader.
 
