@@ -27,7 +27,7 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {  # name -> description, module
             f"data.{name}"
             for name in (
                 *("prepare", "loader", "dispatch.loader", "iterable", "batch_samplers"),
-                *("order", "adapter"),
+                *("order", "adapter", "choosing"),
             )
         ),
     ),
