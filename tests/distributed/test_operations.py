@@ -38,7 +38,7 @@ def test_a_rank_that_was_seeded_otherwise_is_named_once(world: int) -> None:
     assert [one.split(" was ")[0] for one in differ] == [
         f"the random generator `{kind}` of rank 1" for kind in ("generator", "torch")
     ]
-    alike = [sum("are alike" in one for one in rank) for rank in (said, *others)]
+    alike = [sum("are the same on all of them" in one for one in rank) for rank in (said, *others)]
     assert alike == [1, 0, 1][:world]  # machines of two
     assert not any("was not in the state" in one for rank in others for one in rank)
 
