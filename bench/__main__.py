@@ -1,15 +1,15 @@
-"""Measure the runtime next to Accelerate and to the least that this machine allows.
+"""Compare the runtime with Accelerate, and with the lowest cost possible on this machine.
 
-    python -m bench                         all lines; writes docs/performance.md and its plots
-    python -m bench order resume            two themes; the page's other lines stay
-    python -m bench scheduler-lambda        one line
-    python -m bench --quick                 small sizes, one round: to see that all works
-    python -m bench --render                the page again, from the results that are there
+    python -m bench                         all cases; writes docs/performance.md and its plots
+    python -m bench order resume            two themes; other results on the page are kept
+    python -m bench scheduler-lambda        one case
+    python -m bench --quick                 small sizes, one round: checks that everything works
+    python -m bench --render                writes the page again, from the stored results
 
-Each line is proved to compute the same on all sides before it is timed. The sides take turns, each
-in processes of its own, which end with this command. Close everything else first: what else runs
-is measured, too. What is asked of each line stands beside its programs, in bench/<theme>.py; why a
-goal is missed, in bench/reasons.py. The operator has a benchmark of its own: bench.operator.
+Before a case is timed, all sides must compute the same result. The sides take turns, each in its
+own processes, which end with this command. Close other programs first, because they affect the
+times. The goal of each case is defined next to its programs, in bench/<theme>.py; the reasons for
+missed goals are in bench/reasons.py. bench.operator is the benchmark of the operator.
 """
 
 import argparse
@@ -33,7 +33,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print the goals' rows, and write the page."""
+    """Measure the cases, print a row for each goal, and write the page."""
     options = parser().parse_args(arguments)
     folder = options.output or (None if options.quick else DOCS)
     if options.render:
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results: list[Result] = []
     try:
         results.extend(measured(cases, rounds, is_quick=options.quick))
-    finally:  # what is there is kept, also if the run is cut short
+    finally:  # keep the results of an interrupted run
         for case in cases:
             print(summary_row(case, results))
         if folder is not None and results:
@@ -54,18 +54,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The flags."""
+    """Return the parser of the flags."""
     about = (f"  {case.name:24} {case.what}" for case in CASES)
     return command.parser("python -m bench", __doc__, about, THEMES, ROUNDS)
 
 
 def chosen(names: Sequence[str]) -> list[Case]:
-    """The cases that are named, each by itself or by its theme; all, if none is."""
+    """Return the cases with these names or themes; all cases without names."""
     return command.chosen(names, CASES, parser())
 
 
 def measured(cases: Sequence[Case], rounds: int, *, is_quick: bool) -> Iterator[Result]:
-    """Measure cases at all their sizes, or at the quick ones."""
+    """Measure cases at all of their sizes, or at the quick sizes."""
     began = time.monotonic()
 
     def report(text: str) -> None:

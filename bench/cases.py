@@ -1,6 +1,6 @@
-"""The table of the benchmark's lines; each theme's stand beside its programs.
+"""All cases of the benchmark; the cases of a theme are defined next to its programs.
 
-The goals are those of the design's table `Fast`.
+The goals are those of the table `Fast` of the design.
 """
 
 from bench import (

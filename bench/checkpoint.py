@@ -1,4 +1,4 @@
-"""Checkpoints of a model and its AdamW: how long the training waits, and what loading takes."""
+"""Checkpoints of a model and its AdamW: the pause of the training, and the cost of loading."""
 
 import dataclasses
 import os
@@ -18,7 +18,7 @@ LAYERS = 16
 
 
 def _trained(megabytes: int) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """A model of so many MB, and an AdamW that has twice as much."""
+    """Return a model of `megabytes` MB, and an AdamW whose state is twice as large."""
     width = int((megabytes * 10**6 / 4 / LAYERS) ** 0.5)
     torch.manual_seed(0)
     model = nn.Sequential(*[nn.Linear(width, width, bias=False) for _ in range(LAYERS)])
@@ -37,7 +37,7 @@ def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tor
 
 
 class _Project:
-    """A model, an optimizer, and a directory that is gone with them."""
+    """A model, an optimizer, and a temporary directory for their checkpoint."""
 
     def __init__(self, library: str, megabytes: int, *, behind: bool) -> None:
         model, optimizer = _trained(megabytes)
@@ -48,7 +48,7 @@ class _Project:
 
     @property
     def target(self) -> Path:
-        """Where the checkpoint is."""
+        """The directory of the checkpoint."""
         return Path(self.folder.name, "checkpoint")
 
     def save(self) -> None:
@@ -56,22 +56,22 @@ class _Project:
         self.made.save_state(str(self.target))
 
     def wait(self) -> None:
-        """Return when it is there, if it is written behind the training."""
+        """Wait until the checkpoint is written, if it is written in the background."""
         getattr(self.made, "wait_for_checkpoint", lambda: None)()
 
     def load(self) -> None:
-        """Put it back."""
+        """Load the checkpoint."""
         self.made.load_state(str(self.target))
 
     def sums(self) -> list[float]:
-        """A number for each tensor that there is now."""
+        """Return a number for each tensor of the current state."""
         return [float(tensor.double().sum()) for tensor in _tensors(*self._trained)]
 
     def restored(self) -> list[float]:
-        """What is there after all was spoiled and loaded.
+        """Overwrite all tensors, load the checkpoint, and return a number for each tensor.
 
         Raises:
-            AssertionError: it is not what was there before.
+            AssertionError: the numbers differ from those before.
         """
         before = self.sums()
         for tensor in _tensors(*self._trained):
@@ -80,22 +80,25 @@ class _Project:
         self.load()
         after = self.sums()
         if after != before or after == spoiled:
-            sentence = f"a checkpoint must bring back {before[:3]}..., got {after[:3]}..."
+            sentence = f"a checkpoint must restore {before[:3]}..., got {after[:3]}..."
             raise AssertionError(sentence)
         return after
 
 
 def _configured(library: str, *, behind: bool) -> Any:
-    """The project's configuration; writing behind the training's back, where a library can."""
+    """Return the project configuration; `behind` writes in the background, if supported."""
     kind = module(library, "utils").ProjectConfiguration
     can = any(field.name == "write_behind" for field in dataclasses.fields(kind))
     return kind(**({"write_behind": True} if can and behind else {}))
 
 
 def saved(library: str, *, megabytes: int, of: str) -> Timed:
-    """Write a checkpoint: the training's `pause`, or until it is `durable`, on the disk.
+    """Write a checkpoint; a floor copies the tensors to save.
 
-    A floor copies what there is to save.
+    Args:
+        library: the library.
+        megabytes: the size of the model.
+        of: the measurement: `pause` of the training, or until the checkpoint is `durable` on disk.
     """
     if library == TORCH:
         tensors = list(_tensors(*_trained(megabytes)))
@@ -109,7 +112,7 @@ def saved(library: str, *, megabytes: int, of: str) -> Timed:
 
     def sample() -> float:
         shutil.rmtree(project.target, ignore_errors=True)
-        os.sync()  # what was written before is no one's burden now
+        os.sync()  # earlier writes must not be measured
         if of == "durable":
             return timed(lambda: _make_durable(library, project))
         seconds = timed(project.save)
@@ -122,7 +125,7 @@ def saved(library: str, *, megabytes: int, of: str) -> Timed:
 def _make_durable(library: str, project: _Project) -> None:
     project.save()
     project.wait()
-    if library != "runtime":  # which is not done before it is
+    if library != "runtime":  # a save of the runtime ends when it is durable
         os.sync()
 
 
@@ -132,7 +135,7 @@ def _copy(tensors: list[torch.Tensor], copies: list[torch.Tensor]) -> None:
 
 
 def loaded(library: str, *, megabytes: int, of: str) -> Timed:
-    """Load a checkpoint: `time`, or the `memory` that it takes besides what it is loaded into."""
+    """Load a checkpoint: the `time`, or the `memory` in addition to the model and optimizer."""
     if library == TORCH:
         tensors = list(_tensors(*_trained(megabytes)))
         copies = [torch.empty_like(tensor) for tensor in tensors]

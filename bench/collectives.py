@@ -1,4 +1,4 @@
-"""Messages between processes: how many a call takes is what it costs."""
+"""Collectives: the cost of a call depends on its number of messages."""
 
 import functools
 from typing import Any
@@ -10,12 +10,12 @@ from bench.case import Case, Goal, Side
 from bench.libraries import TORCH, Timed, accelerator, digest, joined, module, timed
 from runtime.collectives.packing import pack, unpack
 
-CALLS = 10  # for one sample
+CALLS = 10  # per measurement
 
 
 def gathered(library: str, *, processes: int) -> Timed:
     """Gather a dict of 20 small tensors."""
-    del processes  # the world has them
+    del processes  # the world already has this size
     tensors = {f"metric{number}": torch.full((8,), float(number)) for number in range(20)}
     if library == TORCH:
         _, size = joined()
@@ -34,12 +34,12 @@ def gathered(library: str, *, processes: int) -> Timed:
 
 
 def compared(library: str, *, processes: int, tensors: int) -> Timed:
-    """Gather small tensors, and see whether all processes have sent the same structure.
+    """Gather small tensors, and check that all processes have sent the same structure.
 
     Args:
-        library: whose; torch's stands for the same messages, without what they are compared by.
-        processes: of the world.
-        tensors: in the dict that is gathered.
+        library: the library; the floor sends the same messages without the data to compare.
+        processes: the world size.
+        tensors: the number of tensors in the dict.
     """
     del processes
     made = accelerator("runtime")
@@ -60,7 +60,7 @@ def compared(library: str, *, processes: int, tensors: int) -> Timed:
 
 
 def averaged(library: str, *, processes: int) -> Timed:
-    """Take the mean of 100 parameters, as LocalSGD does between its rounds."""
+    """Average 100 parameters, as LocalSGD does between its rounds."""
     del processes
     torch.manual_seed(0)
     model = nn.Sequential(*[nn.Linear(64, 64) for _ in range(50)])
@@ -75,7 +75,7 @@ def averaged(library: str, *, processes: int) -> Timed:
     def answer() -> str:
         with torch.no_grad():
             for parameter in prepared.parameters():
-                parameter.fill_(2.0**made.process_index)  # whose mean is exact in any order
+                parameter.fill_(2.0**made.process_index)  # so the mean is exact
         local.step()
         return digest(torch.cat([parameter.flatten() for parameter in prepared.parameters()]))
 
@@ -92,7 +92,7 @@ def _flat_mean(weights: list[torch.Tensor]) -> None:
 
 
 def synchronized(library: str, *, processes: int, kinds: list[str]) -> Timed:
-    """Give all processes rank 0's random state, as at the start of an epoch."""
+    """Broadcast the random state of rank 0, as at the start of an epoch."""
     del processes
     generator = torch.Generator()
     if library == TORCH:

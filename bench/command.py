@@ -1,4 +1,4 @@
-"""The command line of a benchmark: its flags, the lines that are named, and what it says."""
+"""The command line of a benchmark: its flags, the selection of cases, and its output."""
 
 import argparse
 import sys
@@ -8,16 +8,16 @@ from typing import Protocol, TypeVar
 
 
 class Named(Protocol):
-    """What may be asked for by its own name, or by its theme's."""
+    """A case that can be selected by its name or by its theme."""
 
     @property
     def name(self) -> str:
-        """Its own."""
+        """The name of the case."""
         ...
 
     @property
     def theme(self) -> str:
-        """What it shares with others of its kind."""
+        """The theme of the case."""
         ...
 
 
@@ -27,26 +27,26 @@ Line = TypeVar("Line", bound=Named)
 def parser(
     prog: str, description: str | None, about: Iterable[str], themes: Iterable[str], rounds: int
 ) -> argparse.ArgumentParser:
-    """The flags.
+    """Return the parser of the flags.
 
     Args:
-        prog: as it is called.
-        description: shown as it is.
-        about: a sentence for each line.
-        themes: by which lines may be named as well.
-        rounds: the default number.
+        prog: the command, for the help.
+        description: the description, which is shown unchanged.
+        about: a sentence for each case.
+        themes: the themes that select cases.
+        rounds: the default number of rounds.
     """
     made = argparse.ArgumentParser(
         prog=prog,
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Themes: " + ", ".join(themes) + "\nLines:\n" + "\n".join(about),
+        epilog="Themes: " + ", ".join(themes) + "\nCases:\n" + "\n".join(about),
     )
-    made.add_argument("names", nargs="*", metavar="NAME", help="themes or lines (default: all)")
+    made.add_argument("names", nargs="*", metavar="NAME", help="themes or cases (default: all)")
     made.add_argument("--quick", action="store_true", help="small sizes, one round, no page")
-    text = "of each line and size, at most (default: %(default)s)"
+    text = "maximum rounds of each case and size (default: %(default)s)"
     made.add_argument("--rounds", type=int, default=rounds, help=text)
-    text = "where the page and performance/ go (default: docs; with --quick: nowhere)"
+    text = "folder for the page and performance/ (default: docs; none with --quick)"
     made.add_argument("--output", type=Path, metavar="DIR", help=text)
     made.add_argument("--render", action="store_true", help="measure nothing; write the page again")
     return made
@@ -55,15 +55,15 @@ def parser(
 def chosen(
     names: Sequence[str], lines: Iterable[Line], flags: argparse.ArgumentParser
 ) -> list[Line]:
-    """The lines that are named, each by itself or by its theme; all, if none is."""
+    """Return the cases with these names or themes; all cases without names."""
     every = list(lines)
     known = {name for line in every for name in (line.name, line.theme)}
     unknown = [name for name in names if name not in known]
     if unknown:
-        flags.error(f"{unknown[0]} must be a theme or a line; see --help")
+        flags.error(f"{unknown[0]} must be a theme or a case; see --help")
     return [line for line in every if not names or line.name in names or line.theme in names]
 
 
 def say(text: str) -> None:
-    """Tell of progress."""
+    """Print a message about the progress."""
     sys.stderr.write(f"{text}\n")

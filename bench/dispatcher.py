@@ -1,4 +1,4 @@
-"""Batches that rank 0 reads and sends: what a step takes, and what goes over the wire."""
+"""Batches that rank 0 reads and sends: the time of a step, and the bytes sent."""
 
 from typing import Any
 
@@ -19,25 +19,25 @@ from bench.libraries import (
     timed,
 )
 
-BATCH = 32  # samples of each rank in a step
+BATCH = 32  # samples per rank and step
 STEPS = 40
 
 
 class _Indices(Numbers):
-    """Gives indices back, many at once: what is measured is the sending."""
+    """A dataset that returns the indices, so that only the communication is measured."""
 
     def __getitems__(self, indices: list[int]) -> list[int]:
         return indices
 
 
 def dispatched(library: str, *, processes: int, features: int, of: str) -> Timed:
-    """Go through an epoch that rank 0 reads.
+    """Iterate over an epoch that rank 0 reads.
 
     Args:
-        library: whose; torch's own is a scatter of as many bytes.
-        processes: of the world.
-        features: of a sample, 4 bytes each.
-        of: what is measured for a step, `time` or `bytes` over the loopback interface.
+        library: the library; the floor is a scatter of the same number of bytes.
+        processes: the world size.
+        features: the features per sample, of 4 bytes each.
+        of: the measurement per step: `time`, or `bytes` over the loopback interface.
     """
     if library == TORCH:
         return _scattered(features, of)
@@ -84,7 +84,7 @@ def _measured(go_through: Any, of: str) -> float:
 _SENT = [
     {"processes": processes, "features": features}
     for processes in (2, 4)
-    for features in (16, 4096)  # 2 kB and 512 kB a rank
+    for features in (16, 4096)  # 2 kB and 512 kB per rank
 ]
 CASES = [
     Case(

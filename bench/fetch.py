@@ -1,4 +1,4 @@
-"""Batches of tensors that lie in memory, as a TensorDataset has them."""
+"""Batches of a TensorDataset, whose tensors are in memory."""
 
 import torch
 from torch.utils.data import DataLoader, TensorDataset
@@ -10,7 +10,7 @@ SAMPLES, FEATURES = 20_000, 32
 
 
 def tensors(library: str, *, batch: int) -> Timed:
-    """Go through a shuffled epoch; seconds for a batch."""
+    """Iterate over a shuffled epoch; measures seconds per batch."""
     x = torch.arange(SAMPLES * FEATURES, dtype=torch.float32).view(SAMPLES, FEATURES)
     y = torch.arange(SAMPLES)
     steps = -(-SAMPLES // batch)

@@ -1,4 +1,4 @@
-"""Starting a script: how soon its first line runs."""
+"""Launching a script: the time until its first line runs."""
 
 import subprocess
 import sys
@@ -9,12 +9,12 @@ from pathlib import Path
 from bench.case import Case, Goal
 from bench.libraries import TORCH, Timed
 
-# CLOCK_MONOTONIC is one for all processes.
+# All processes share CLOCK_MONOTONIC.
 SCRIPT = "import sys, time; sys.stdout.write(f'{time.monotonic()} {sys.argv[1:]}\\n')\n"
 
 
 def launched(library: str) -> Timed:
-    """Start a script in one process; seconds until its first line runs."""
+    """Launch a script in one process; measures seconds until its first line runs."""
 
     def run() -> tuple[float, str]:
         with tempfile.TemporaryDirectory() as folder:
@@ -30,7 +30,7 @@ def launched(library: str) -> Timed:
 
 
 def _launcher(library: str) -> list[str]:
-    """What stands before the script; a floor is Python itself."""
+    """Return the command before the script; the floor is Python only."""
     if library == TORCH:
         return [sys.executable]
     if library == "runtime":

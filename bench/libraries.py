@@ -1,4 +1,4 @@
-"""What programs of all themes need: either library, a clock, memory, and a short form of much."""
+"""Helpers for the programs of all themes: libraries, time, memory, and checksums."""
 
 import hashlib
 import importlib
@@ -13,19 +13,24 @@ from torch import distributed
 from torch.utils.data import Dataset
 
 STATUS = Path("/proc/self/status")
-TORCH = "torch"  # the library that a floor is written in
+TORCH = "torch"  # the library that floors use
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A program made of two functions."""
+    """A program that consists of two functions.
+
+    Attributes:
+        answer: returns the result, see `Program.answer`.
+        sample: returns one measurement.
+    """
 
     answer: Callable[[], Any]
     sample: Callable[[], float]
 
 
 class Numbers(Dataset[int]):
-    """0 to n-1; costs nothing to read."""
+    """A dataset of the numbers 0 to n-1, which costs almost nothing to read."""
 
     def __init__(self, n: int) -> None:
         self.n = n
@@ -38,12 +43,12 @@ class Numbers(Dataset[int]):
 
 
 def module(library: str, name: str) -> Any:
-    """A library's module."""
+    """Import a module of a library."""
     return importlib.import_module(f"{library}.{name}")
 
 
 def accelerator(library: str, **options: Any) -> Any:
-    """An Accelerator on the CPU; what belongs to data loaders goes where both libraries take it."""
+    """Make an Accelerator on the CPU; options of data loaders go into a DataLoaderConfiguration."""
     names = ("dispatch_batches", "use_seedable_sampler", "data_seed")
     loader = {name: options.pop(name) for name in names if name in options}
     config = module(library, "utils").DataLoaderConfiguration(**loader)
@@ -55,20 +60,20 @@ def accelerator(library: str, **options: Any) -> Any:
 
 
 def joined() -> tuple[int, int]:
-    """Join the world of a floor; rank and size."""
+    """Initialize the process group of a floor, and return the rank and the world size."""
     if not distributed.is_initialized():
         distributed.init_process_group("gloo")
     return distributed.get_rank(), distributed.get_world_size()
 
 
 def barrier() -> None:
-    """Let all processes begin at once."""
+    """Wait until all processes have arrived."""
     if distributed.is_initialized():
         distributed.barrier()
 
 
 def timed(function: Callable[[], Any], times: int = 1) -> float:
-    """Seconds for one call, from when all processes are there until all are done."""
+    """Return the seconds per call, between a barrier before and a barrier after all calls."""
     barrier()
     began = time.perf_counter()
     for _ in range(times):
@@ -78,7 +83,7 @@ def timed(function: Callable[[], Any], times: int = 1) -> float:
 
 
 def peak(function: Callable[[], Any]) -> float:
-    """Bytes of memory that a call takes at its height, above what was there before."""
+    """Return the peak memory of a call, in bytes, in addition to the memory before it."""
     Path("/proc/self/clear_refs").write_text("5")
     before = _memory("VmRSS")
     function()
@@ -91,12 +96,12 @@ def _memory(name: str) -> float:
 
 
 def sent() -> int:
-    """Bytes that have gone over the loopback interface so far."""
+    """Return the bytes sent over the loopback interface so far."""
     lines = Path("/proc/net/dev").read_text().splitlines()
     (fields,) = (line.split(":")[1].split() for line in lines if line.strip().startswith("lo:"))
     return int(fields[8])
 
 
 def digest(tensor: torch.Tensor) -> str:
-    """A tensor's bits in short."""
+    """Return a checksum of the bytes of a tensor."""
     return hashlib.sha256(tensor.detach().contiguous().numpy().tobytes()).hexdigest()[:16]

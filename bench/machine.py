@@ -1,4 +1,4 @@
-"""Where and how a run was made."""
+"""The machine, the libraries and the command of a run."""
 
 import os
 import platform
@@ -15,22 +15,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What the page says of a run besides its results."""
+    """A run of the benchmark, without its results.
+
+    Attributes:
+        command: the command line.
+        rounds: the maximum number of rounds.
+        cores: the number of CPU cores that the run may use.
+        processor: the model of the processor.
+        memory: the memory of the machine, in GB.
+        python: the version of Python.
+        torch: the version of torch.
+        accelerate: the version of Accelerate.
+        load_before: the load average of the minute before the run.
+        load_after: the load average of the last minute of the run.
+    """
 
     command: str
     rounds: int
     cores: int
     processor: str
-    memory: float  # GB
+    memory: float
     python: str
     torch: str
     accelerate: str
-    load_before: str  # the load average of one minute
+    load_before: str
     load_after: str = ""
 
     @classmethod
     def begun(cls, command: str, rounds: int) -> Self:
-        """A run that begins here and now."""
+        """Return a run that starts now on this machine."""
         model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
         return cls(
             command=command,
@@ -46,12 +59,12 @@ class Run:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """All of it."""
+        """All fields, as JSON."""
         return asdict(self)
 
     @property
     def place(self) -> str:
-        """The machine and the libraries: results of one place can be compared."""
+        """The machine and the libraries; only results with the same place are comparable."""
         return (
             f"{self.cores} cores, {self.processor}; Python {self.python}, torch {self.torch}, "
             f"Accelerate {self.accelerate}"
@@ -59,29 +72,29 @@ class Run:
 
 
 class Placed(Protocol):
-    """A result that says where it was measured, if that is not the place of the page's run."""
+    """A result that names its place, if the place differs from that of the page."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def elsewhere(self) -> str:
-        """The place; empty if it is the page's."""
+        """The place; empty for the place of the page."""
 
 
 R = TypeVar("R", bound=Placed)
 
 
 def moved(results: Iterable[R], before: str, here: str) -> list[R]:
-    """Results of a run at one place, as a page of a run at another has them."""
+    """Return the results of a run at the place `before` for a page of a run at the place `here`."""
     places = ((one, one.elsewhere or before) for one in results)
     return [replace(one, elsewhere="" if place == here else place) for one, place in places]
 
 
 def facts_of(result: "DataclassInstance") -> dict[str, Any]:
-    """What is stored of a result: all that is not empty."""
+    """Return the fields of a result that are stored: those that are not empty."""
     return {name: value for name, value in asdict(result).items() if value != ""}
 
 
 def load() -> str:
-    """The load average of the last minute."""
+    """Return the load average of the last minute."""
     return f"{os.getloadavg()[0]:.2f}"

@@ -1,4 +1,4 @@
-"""Measures a case: proves that all sides compute the same, then lets them take turns."""
+"""Measures a case: checks that all sides compute the same result, then measures them in turns."""
 
 import contextlib
 import itertools
@@ -10,19 +10,19 @@ from bench.case import Case, Result, Side, Size
 from bench.quantity import size_text
 from bench.world import World
 
-SECONDS = 12.0  # after so long at one size no further round begins
+SECONDS = 12.0  # no further round of a size starts after this time
 Report = Callable[[str], None]
 
 
 class Different(AssertionError):
-    """Two sides do not compute the same: their times are not comparable."""
+    """Two sides compute different results, so their times are not comparable."""
 
 
 class Measurer:
-    """Measures cases, with processes that stay for a theme; to be closed."""
+    """Measures cases of a theme, which share processes; a context manager."""
 
     def __init__(self, rounds: int, report: Report) -> None:
-        """Args: rounds: at most, fewer where one takes long; report: told of each size."""
+        """Args: rounds: the maximum number of rounds; report: called for each size."""
         self._rounds = rounds
         self._report = report
         self._worlds: dict[tuple[str, str, int | None], World] = {}
@@ -38,7 +38,7 @@ class Measurer:
         """Measure a case at one of its sizes.
 
         Raises:
-            Different: two sides do not compute the same.
+            Different: two sides compute different results.
         """
         self._report(f"{case.name}: {size_text(size) or 'one size'}")
         if case.fresh:
@@ -68,13 +68,13 @@ def _taking_turns(
     for turn in turns(list(worlds), rounds):
         for column in turn:
             samples[column].append(_slowest(worlds[column]))
-    for world in worlds.values():  # memory is for the next one
+    for world in worlds.values():  # free the memory for the next case
         world.ask("forget")
     return samples
 
 
 def _slowest(world: World) -> float:
-    """One measurement, of the process that took most; in four digits."""
+    """Return one measurement, of the slowest process, rounded to four digits."""
     return float(f"{max(world.ask('sample')):.4g}")
 
 
@@ -92,7 +92,7 @@ def _in_fresh_worlds(case: Case, size: Size, rounds: int) -> dict[str, list[floa
 
 
 def turns(columns: list[str], rounds: int) -> Iterator[list[str]]:
-    """The order within each round: there, and in the next one back, while there is time."""
+    """Yield the order of the columns in each round, which alternates, until the time is over."""
     began = time.monotonic()
     for number in range(rounds):
         if number and time.monotonic() - began > SECONDS:
@@ -101,10 +101,10 @@ def turns(columns: list[str], rounds: int) -> Iterator[list[str]]:
 
 
 def check(case: Case, size: Size, answers: Mapping[str, Any]) -> None:
-    """Compare what the sides compute, but for a floor that computes less, or says None.
+    """Compare the results of the sides, except for sides that compute less or return None.
 
     Raises:
-        Different: they do not agree.
+        Different: two results differ, or there is no result.
     """
     known = [
         column
@@ -112,7 +112,7 @@ def check(case: Case, size: Size, answers: Mapping[str, Any]) -> None:
         if not side.computes_less and any(answer is not None for answer in answers[column])
     ]
     if not known:
-        raise Different(f"{case.name} at {size_text(size)}: no side says what it computes")
+        raise Different(f"{case.name} at {size_text(size)}: no side returns a result")
     for one, other in itertools.pairwise(known):
         if answers[one] != answers[other]:
             sentence = (

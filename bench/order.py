@@ -1,7 +1,7 @@
-"""Which samples a rank reads: the indices of an epoch, and how soon the first batch is there.
+"""The samples of a rank: the indices of an epoch, and the time until the first batch.
 
-The world is simulated: one process asks for the part of one rank, with no other beside it. That
-is what each rank does, as no message is exchanged for it.
+The world is simulated: one process computes the part of one rank, without the other ranks. In a
+real world each rank does the same, without communication.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ SEED = 1
 
 
 def epoch(library: str, *, samples: int, world: int, order: str = "exact") -> Timed:
-    """Go through the indices of an epoch on the last rank, batch by batch."""
+    """Iterate over the indices of an epoch on the last rank, batch by batch."""
     if library == TORCH:
         return Timed(lambda: None, lambda: timed(lambda: _rows(samples, world, order)))
     home = module(library, "data_loader")
@@ -37,13 +37,13 @@ def epoch(library: str, *, samples: int, world: int, order: str = "exact") -> Ti
 
 
 def exhaust(items: Iterable[Any]) -> None:
-    """Go through all."""
+    """Iterate over all items."""
     for _ in items:
         pass
 
 
 def summary(indices: Any, order: str) -> Any:
-    """The order itself where it is the same for both; else how many indices, and how many twice."""
+    """Return a checksum of an exact order; otherwise the numbers of indices and of duplicates."""
     found = torch.tensor(list(indices))
     if order == "exact":
         return digest(found)
@@ -51,7 +51,7 @@ def summary(indices: Any, order: str) -> Any:
 
 
 def _rows(samples: int, world: int, order: str) -> None:
-    """The least: an order if one has to be drawn, and the rows of one rank as lists."""
+    """Do the minimum: draw an order, if it is shuffled, and make the rows of one rank as lists."""
     steps = samples // (BATCH * world)
     if order == "exact":
         whole = torch.randperm(samples, dtype=torch.int32)[: steps * world * BATCH]
@@ -62,14 +62,14 @@ def _rows(samples: int, world: int, order: str) -> None:
 
 
 def loader(library: str, *, samples: int, world: int, order: str) -> Any:
-    """A prepared data loader of the last rank; a floor's is torch's own, in order."""
+    """Return a prepared data loader of the last rank; the floor is torch's loader, in order."""
     plain = DataLoader(
         Numbers(samples), batch_size=BATCH, shuffle=order != "in order", collate_fn=list
     )
     if library == TORCH:
         batches = BatchSampler(SequentialSampler(plain.dataset), BATCH, drop_last=False)  # type: ignore[arg-type]  # it has a length
         return DataLoader(plain.dataset, batch_sampler=batches, collate_fn=list)
-    accelerator(library)  # which makes the process' state
+    accelerator(library)  # initializes the state of the process
     return module(library, "data_loader").prepare_data_loader(
         plain,
         device=torch.device("cpu"),
@@ -83,10 +83,10 @@ def loader(library: str, *, samples: int, world: int, order: str) -> Any:
 
 
 class First:
-    """Begin an epoch, and take its first batch."""
+    """Start an epoch, and read its first batch."""
 
     def __init__(self, library: str, *, of: str, order: str, **size: int) -> None:
-        """Args: of: `time` or `memory`; the rest is `loader`'s."""
+        """Args: of: `time` or `memory`; the others: see `loader`."""
         self._loader = loader(library, order=order, **size)
         self._of = of
         self._order = order
@@ -94,13 +94,13 @@ class First:
         self._running: Any = None
 
     def answer(self) -> Any:
-        """The batch; where orders differ, how many indices it has, and how many different ones."""
+        """Return the batch; if orders differ, its numbers of indices and of distinct indices."""
         if self._batch is None:
             self.sample()
         return None if self._order == "in order" else summary(self._batch, self._order)
 
     def sample(self) -> float:
-        """Seconds until it is there; or the bytes that it took, with all that was begun for it."""
+        """Return the seconds until the first batch, or the bytes of memory that were needed."""
         self._running = None
         return timed(self._take) if self._of == "time" else peak(self._take_and_leave)
 
@@ -110,7 +110,7 @@ class First:
 
     def _take_and_leave(self) -> None:
         self._take()
-        self._running = None  # an order that is still being drawn is waited for
+        self._running = None  # waits for an order that is still being drawn
 
 
 _EPOCH = "Indices of an epoch on one rank, shuffled"
@@ -173,7 +173,7 @@ CASES = [
         unit="B",
         sizes=[{"samples": 10**9, "world": 8}],
         quick=[{"samples": 10**9, "world": 8}],
-        theirs=None,  # its list of 1e9 numbers takes 46 GB
+        theirs=None,  # a list of 1e9 numbers takes 46 GB
         ours=Side("runtime", {"of": "memory", "order": "keyed"}),
         floor=Side("torch", {"of": "memory", "order": "in order"}),
         floor_is="torch's own loader, in order",

@@ -1,4 +1,4 @@
-"""docs/performance.md, made of what was measured."""
+"""Renders docs/performance.md from the results."""
 
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
@@ -43,7 +43,7 @@ means that the cost of this runtime is at most n times the floor.
 
 
 def page(run: Run, results: Sequence[Result]) -> str:
-    """The whole page."""
+    """Return the whole page."""
     titles = {case.name: case.what for case in CASES}
     told = measured_elsewhere((result.elsewhere, titles[result.case]) for result in results)
     head = HEAD.format(**run.facts, elsewhere=told)
@@ -52,7 +52,7 @@ def page(run: Run, results: Sequence[Result]) -> str:
 
 
 def summary_row(case: Case, results: Sequence[Result]) -> str:
-    """A case's row among the goals."""
+    """Return the row of a case in the table of goals."""
     result = _chosen(case, results)
     medians = [quantity(result.median(column), case.unit) for column in ("theirs", "ours", "floor")]
     cells = [case.what, size_text(result.size) or NOTHING, *medians, *_judged(case, result)]
@@ -60,7 +60,7 @@ def summary_row(case: Case, results: Sequence[Result]) -> str:
 
 
 def _chosen(case: Case, results: Sequence[Result]) -> Result:
-    """Where the goal is set; else at the largest size that was measured."""
+    """Return the result at the size of the goal, or else at the largest measured size."""
     own = [result for result in results if result.case == case.name]
     at_goal = [result for result in own if case.goal and result.size == case.goal.at]
     missing = Result(case.name, case.goal.at if case.goal else case.sizes[-1], {})
@@ -68,10 +68,10 @@ def _chosen(case: Case, results: Sequence[Result]) -> Result:
 
 
 def measured_elsewhere(found: Iterable[tuple[str, str]]) -> str:
-    """What the page says of lines that an earlier run has measured at another place.
+    """Return the lines about cases that an earlier run measured at another place.
 
     Args:
-        found: of each result its place, empty if it is the page's, and its line's title.
+        found: the place of each result, empty for that of the page, and the title of its case.
     """
     places: dict[str, dict[str, None]] = {}
     for place, title in found:
@@ -82,12 +82,12 @@ def measured_elsewhere(found: Iterable[tuple[str, str]]) -> str:
 
 
 def row(cells: Sequence[str]) -> str:
-    """A row of a table."""
+    """Format a row of a table."""
     return f"| {' | '.join(cells)} |"
 
 
 def _judged(case: Case, result: Result) -> list[str]:
-    """The goal, what was found, whether that is enough, and why not."""
+    """Return the cells for the goal, the value, whether the goal is reached, and why not."""
     if case.goal is None:
         found = _ratio(result) if result.samples else "not measured"
         return [NOTHING, found, NOTHING, ""]
@@ -110,7 +110,7 @@ def _limit(goal: Goal, unit: str) -> str:
 
 
 def said(goal: Goal, value: float, unit: str) -> str:
-    """A goal's limit, or what was found, in words."""
+    """Format the limit of a goal, or a measured value."""
     is_ratio = goal.kind in ("faster", "of floor")
     return KINDS[goal.kind].text.format(digits(value) if is_ratio else quantity(value, unit))
 

@@ -1,4 +1,4 @@
-"""Curves of what grows, and of what does not, as small SVG files."""
+"""Plots of the cost against the size, as small SVG files."""
 
 import math
 import statistics
@@ -22,7 +22,13 @@ STYLES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One case's column over the plot's axis."""
+    """A curve of a plot: one column of a case.
+
+    Attributes:
+        case: the name of the case.
+        column: the column of the case.
+        label: the label in the legend.
+    """
 
     case: str
     column: str
@@ -31,18 +37,28 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plot:
-    """Curves over one part of the size, the other parts being fixed."""
+    """A plot of the cost against one parameter of the size.
 
-    name: str  # of the file
-    theme: str  # on the page, where it is shown
+    Attributes:
+        name: the name of the file.
+        theme: the theme of the page that shows the plot.
+        title: the title of the plot.
+        axis: the parameter on the x axis.
+        axis_text: the label of the x axis.
+        at: the values of other parameters.
+        curves: the curves.
+    """
+
+    name: str
+    theme: str
     title: str
-    axis: str  # of the size
+    axis: str
     axis_text: str
-    at: Mapping[str, Any] = field(default_factory=dict)  # the rest of the size
+    at: Mapping[str, Any] = field(default_factory=dict)
     curves: Sequence[Curve]
 
     def points(self, curve: Curve, results: Sequence[Result]) -> list[tuple[float, float]]:
-        """A curve's, in order."""
+        """Return the points of a curve, sorted."""
         return sorted(
             (float(result.size[self.axis]), result.median(curve.column))
             for result in results
@@ -53,11 +69,11 @@ class Plot:
 
     @property
     def begins_at_zero(self) -> bool:
-        """Whether the axis is a fraction; else it is one over which costs may grow."""
+        """Whether the x axis is a fraction, and linear from 0; otherwise it is logarithmic."""
         return self.axis == "position"
 
     def caption(self, results: Sequence[Result]) -> str:
-        """How each curve's cost grows."""
+        """Return a sentence about how the cost of each curve grows."""
         if self.begins_at_zero:
             return ""
         growths = [
@@ -124,19 +140,19 @@ PLOTS = (
 
 
 def exponent(points: Sequence[tuple[float, float]]) -> float:
-    """How a cost grows: the slope of its logarithm; 0 is not at all, 1 in proportion.
+    """Return the slope of a cost in a log-log plot: 0 for constant, 1 for proportional.
 
     >>> round(exponent([(1, 3), (10, 30), (100, 300)]), 2)
     1.0
     """
     logs = [(math.log(x), math.log(y)) for x, y in points if x > 0 and y > 0]
-    if len({x for x, _ in logs}) < 2:  # noqa: PLR2004  # a line needs two
+    if len({x for x, _ in logs}) < 2:  # noqa: PLR2004  # a slope needs two points
         return math.nan
     return statistics.linear_regression(*zip(*logs, strict=True)).slope
 
 
 def draw(plot: Plot, results: Sequence[Result], folder: Path) -> None:
-    """Write a plot's file."""
+    """Write the file of a plot."""
     mpl.rcParams.update({"svg.hashsalt": plot.name, "svg.fonttype": "none", "font.size": 9})
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -154,5 +170,5 @@ def draw(plot: Plot, results: Sequence[Result], folder: Path) -> None:
 
 
 def is_measured(plot: Plot, results: Sequence[Result]) -> bool:
-    """Whether each of its curves has points to be joined."""
+    """Whether each curve of a plot has at least two points."""
     return all(len(plot.points(curve, results)) > 1 for curve in plot.curves)

@@ -1,11 +1,11 @@
-"""Numbers as people read them."""
+"""Formats numbers for people."""
 
 import math
 from typing import Any
 
 from bench.case import Size
 
-_STEPS = {  # unit -> factor and name, the largest first
+_STEPS = {  # unit -> factors and names, the largest first
     "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")),
     "B": ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B")),
     "": ((1.0, ""),),
@@ -15,7 +15,7 @@ LARGE = 10**5
 
 
 def quantity(value: float, unit: str) -> str:
-    """A value with its unit, in three digits.
+    """Format a value with its unit, in three digits.
 
     >>> quantity(0.000123, "s"), quantity(4.6e9, "B"), quantity(3760, ""), quantity(1.2, "s")
     ('123 µs', '4.6 GB', '3760', '1.2 s')
@@ -28,7 +28,7 @@ def quantity(value: float, unit: str) -> str:
 
 
 def digits(value: float) -> str:
-    """Three digits, or the whole number if it has more.
+    """Format a number in three digits, or as a whole number if it is larger.
 
     >>> digits(1234.5), digits(12.345), digits(0.5)
     ('1234', '12.3', '0.5')
@@ -37,7 +37,7 @@ def digits(value: float) -> str:
 
 
 def size_text(size: Size) -> str:
-    """A size in words.
+    """Format a size.
 
     >>> size_text({"samples": 10**7, "world": 512}), size_text({})
     ('samples 1e7, world 512', '')

@@ -1,4 +1,4 @@
-"""Going on within an epoch: how soon the first batch is there, and what is done to get there.
+"""Resuming within an epoch: the time until the first batch, and the samples read for it.
 
 The world is simulated, as in `order`. A position is a fraction of the epoch.
 """
@@ -15,31 +15,31 @@ from bench import order as orders
 from bench.case import Case, Goal, Side
 from bench.libraries import Timed, accelerator, module, timed
 
-ITEM = 100e-6  # seconds that reading an item of a stream takes, as decoding a small one does
-SMALL = 10**5  # up to so many samples, what follows a resume is compared with a whole pass
+ITEM = 100e-6  # seconds to read an item of a stream, as for decoding a small sample
+SMALL = 10**5  # up to this many samples, the rest of the epoch is compared with a full epoch
 
 
 class Begun:
-    """Begins an epoch somewhere; what is left of it is not waited for while the clock runs."""
+    """Starts an epoch at a position; the end of the previous epoch is not measured."""
 
     def __init__(self, loader: Callable[[], Any]) -> None:
-        """Args: loader: makes the one that begins there."""
+        """Args: loader: makes a data loader that starts at the position."""
         self._loader = loader
         self._running: Any = None
 
     def first(self) -> Any:
-        """The first batch."""
+        """Return the first batch."""
         self._running = iter(self._loader())
         return next(self._running)
 
     def seconds(self) -> float:
-        """Until it is there."""
+        """Return the seconds until the first batch."""
         self._running = None
         return timed(self.first)
 
 
 def mapped(library: str, *, samples: int, world: int, position: float, order: str) -> Timed:
-    """Skip batches of a map-style dataset, and take the next one."""
+    """Skip batches of a map-style dataset, and read the next one."""
     loader = orders.loader(library, samples=samples, world=world, order=order)
     batches = round(len(loader) * position)
 
@@ -49,7 +49,7 @@ def mapped(library: str, *, samples: int, world: int, position: float, order: st
     def answer() -> Any:
         found = begun.first()
         if samples <= SMALL and found != next(islice(loader, batches, None)):
-            sentence = f"{library} goes on with {found}, which is not what comes next"
+            sentence = f"{library} continues with {found}, which are not the next samples"
             raise AssertionError(sentence)
         return found if order in ("in order", "exact") else {"samples": len(found)}
 
@@ -57,7 +57,7 @@ def mapped(library: str, *, samples: int, world: int, position: float, order: st
 
 
 class Stream(IterableDataset[int]):
-    """0 to n-1, each read at a cost; counts what was read."""
+    """The numbers 0 to n-1, each of which takes a time to read; counts the items that were read."""
 
     def __init__(self, n: int, seconds: float) -> None:
         self.n = n
@@ -77,25 +77,25 @@ class Stream(IterableDataset[int]):
 
 
 class Seekable(Stream):
-    """A stream that can begin anywhere: the optional protocol of this runtime."""
+    """A stream that can start anywhere, by the optional protocol of this runtime."""
 
     def iter_from(self, start: int) -> Iterator[int]:
-        """The items from one on."""
+        """Yield the items from `start` on."""
         return self._from(start)
 
 
 def streamed(
     library: str, *, samples: int, world: int, position: float, of: str, seeks: bool = False
 ) -> Timed:
-    """Skip batches of a stream, and take the next one.
+    """Skip batches of a stream, and read the next one.
 
     Args:
-        library: whose.
-        samples: of the stream.
-        world: ranks, all of which are given the same stream.
-        position: where to begin.
-        of: what is measured: `time`, or how many samples are `read` or `collated` and moved.
-        seeks: whether the stream can begin anywhere.
+        library: the library.
+        samples: the number of samples of the stream.
+        world: the world size; all ranks have the same stream.
+        position: the fraction of the epoch to start at.
+        of: the measurement: `time`, or the number of samples that are `read` or `collated`.
+        seeks: whether the stream can start anywhere.
     """
     accelerator(library)
     data = (Seekable if seeks else Stream)(samples, ITEM if of == "time" else 0)
@@ -130,7 +130,7 @@ def streamed(
     return Timed(lambda: begun.first().tolist(), sample)
 
 
-AT_ONCE = 1.5  # times the cost of a start at 0: the same, with a margin for the clock
+AT_ONCE = 1.5  # times the cost of a start at position 0, so the same within a margin
 _RESUME = "Resume within an epoch of a map-style dataset"
 _STREAM = "Resume within a stream"
 _POSITIONS = [

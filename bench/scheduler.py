@@ -1,7 +1,7 @@
 """A scheduler's step in a large world, which takes one step of the schedule for each process.
 
-The world is simulated: the library's state is told that there are so many processes. No message is
-exchanged for a step.
+The world is simulated: the state of the library reports the world size. A step needs no
+communication.
 """
 
 import contextlib
@@ -15,23 +15,23 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
 from bench.case import Case, Goal, Side
 from bench.libraries import TORCH, Timed, accelerator, module, timed
 
-ONE = 20_000  # steps of the schedule in one sample, at least
+ONE = 20_000  # the minimum steps of the schedule per measurement
 PERIOD = 10**6
 
 
 def stepped(library: str, *, world: int, schedule: str) -> Timed:
-    """Step a scheduler; seconds for a call.
+    """Step a scheduler; measures seconds per call.
 
     Args:
-        library: whose; torch's own takes one step of the schedule.
-        world: processes.
+        library: the library; the floor takes one step of the schedule.
+        world: the simulated world size.
         schedule: `lambda` or `cosine`.
     """
     model = nn.Linear(4, 4)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     calls = max(ONE // world, 20)
     if library == TORCH:
-        optimizer.step()  # else torch warns of the order
+        optimizer.step()  # else torch warns about the order of the steps
         plain = _schedule(schedule, optimizer)
         return Timed(lambda: None, lambda: timed(plain.step, calls))
     made = accelerator(library)
@@ -56,7 +56,7 @@ def stepped(library: str, *, world: int, schedule: str) -> Timed:
 
 @contextlib.contextmanager
 def _simulated(state: Any, world: int) -> Iterator[None]:
-    """Have a library's state say that there are so many processes."""
+    """Make the state of a library report a world size inside the block."""
     kinds = state.PartialState(), state.AcceleratorState()
     for one in kinds:
         one.num_processes = world
@@ -88,7 +88,7 @@ CASES = [
         goal=goal,
     )
     for schedule, kind, goal in (
-        ("lambda", "LambdaLR", None),  # a script's function is called for each step
+        ("lambda", "LambdaLR", None),  # the function of the script must be called for each step
         ("cosine", "CosineAnnealingLR", Goal(kind="of floor", limit=2, at=_SCHEDULED[-1])),
     )
 ]

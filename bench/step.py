@@ -1,4 +1,4 @@
-"""A step of training a tiny model, in which everything but the library is as small as it gets."""
+"""A training step of a tiny model, in which everything but the library costs little."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ STEPS = 100
 
 
 class Points(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """A small regression; not a TensorDataset, whose batches have a line of their own."""
+    """A small regression dataset; not a TensorDataset, which is measured in `fetch`."""
 
     def __init__(self, n: int) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -31,11 +31,11 @@ class Points(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 
 def training(library: str, *, processes: int | None = None) -> Timed:
-    """Train for an epoch; seconds for a step.
+    """Train for an epoch; measures seconds per step.
 
     Args:
-        library: whose; torch's own is a loop without any.
-        processes: of the world; None: the environment has no ranks.
+        library: the library; the floor is a loop with torch only.
+        processes: the world size; None if the environment has no ranks.
     """
     data = Points(BATCH * STEPS * (processes or 1))
     torch.manual_seed(0)
@@ -53,7 +53,7 @@ def training(library: str, *, processes: int | None = None) -> Timed:
 
 
 class _Raw:
-    """The loop as one writes it without a library."""
+    """A training loop with torch only."""
 
     def __init__(self, model: nn.Module, data: Points, processes: int) -> None:
         rank = joined()[0] if processes > 1 else 0
@@ -72,7 +72,7 @@ class _Raw:
         for x, y in self.loader:
             self.optimizer.zero_grad()
             loss = nn.functional.mse_loss(self.model(x), y)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch has not typed it
+            loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
             nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
             self.scheduler.step()
@@ -81,7 +81,7 @@ class _Raw:
 
 
 class _Prepared:
-    """The same with a library's objects, each of which is used in each step."""
+    """The same training loop with the objects of a library."""
 
     def __init__(self, library: str, model: nn.Module, data: Points) -> None:
         self.made = accelerator(library)

@@ -1,4 +1,4 @@
-"""The results on disk: what the page and the plots are made of."""
+"""Stores the results, from which the page and its plots are rendered."""
 
 import json
 from collections.abc import Sequence
@@ -10,17 +10,17 @@ from bench.machine import Run, facts_of, moved
 from bench.page import page
 from bench.plots import PLOTS, draw, is_measured
 
-BELOW = "performance"  # of the page's folder
+BELOW = "performance"  # relative to the folder of the page
 RESULTS = f"{BELOW}/results.json"
 
 
 def write(folder: Path, run: Run, results: Sequence[Result]) -> Path:
-    """Write results, plots and page; results of other cases stay, with their place.
+    """Write results, plots and page; results of other cases are kept, with their place.
 
     Args:
-        folder: of the page; the rest goes below it.
-        run: as it was.
-        results: all that were measured.
+        folder: the folder of the page; results and plots are written to a subfolder.
+        run: the run.
+        results: the results of the run.
     """
     below = folder / BELOW
     below.mkdir(parents=True, exist_ok=True)
@@ -38,13 +38,13 @@ def write(folder: Path, run: Run, results: Sequence[Result]) -> Path:
 
 
 def read(folder: Path) -> tuple[Run, list[Result]]:
-    """The run and the results that a page was made of."""
+    """Read the stored run and results."""
     stored = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
     return Run(**stored["run"]), [Result(**result) for result in stored["results"]]
 
 
 def ordered(results: Sequence[Result]) -> list[Result]:
-    """In the order of the cases; those of cases that are no more are left out."""
+    """Sort results by case; drop those of cases that no longer exist."""
     places = {case.name: place for place, case in enumerate(CASES)}
     known = [result for result in results if result.case in places]
     return sorted(known, key=lambda result: places[result.case])

@@ -1,9 +1,9 @@
-"""How long jobs wait when the operator that leads ends: killed, or asked to.
+"""Measure how long a job waits when the leader ends, by SIGKILL or SIGTERM.
 
     python -m bench.takeover [--runs 3] [--terms short]
 
-Two operators serve a namespace of a real API server. The leader gets a signal, and at that moment a
-job is created; measured is the time until its first pod exists, made by the other operator.
+Two operators serve a namespace of a real API server. The leader gets a signal, and a job is created
+at that moment. The time is until its first pod exists, which the other operator creates.
 """
 
 import argparse
@@ -36,13 +36,13 @@ async def wait_for_pod(plane: ControlPlane, namespace: str, leader: Member, how:
         began = time.perf_counter()
         path = collection(KIND, namespace)
         await link.request("POST", path, fake_job(namespace, "late", replicas=1))
-        while not await list_objects(link, "Pod", namespace):  # noqa: ASYNC110  # another process' work
+        while not await list_objects(link, "Pod", namespace):  # noqa: ASYNC110  # no event to await
             await asyncio.sleep(POLL)
         return time.perf_counter() - began
 
 
 def measure(plane: ControlPlane, namespace: str, terms: tuple[str, ...], how: int) -> float:
-    """One takeover, in a namespace of its own."""
+    """Measure one takeover, in a new namespace."""
     plane.cluster.kubectl("create", "namespace", namespace)
     flags = elected(namespace, *terms)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:

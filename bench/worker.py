@@ -1,7 +1,7 @@
-"""A process that runs one side's programs: `python -m bench.worker`, told what to do on its stdin.
+"""A process that runs the programs of one side: `python -m bench.worker`, with requests on stdin.
 
-Each library has processes of its own, which take turns: both keep a state for the whole process,
-and share torch's default group. A request and its reply are one line of JSON each.
+Each library has its own processes, because libraries have state per process, and share torch's
+default process group. Requests and replies are one line of JSON each.
 """
 
 import gc
@@ -18,13 +18,13 @@ from bench.case import Program
 
 
 def program(module: str, name: str, options: dict[str, Any]) -> Program:
-    """Make a case's program."""
+    """Make the program of a case."""
     made: Program = getattr(importlib.import_module(module), name)(**options)
     return made
 
 
 def serve(replies: int) -> None:
-    """Do what is asked until there are no more requests; `replies`: a file descriptor."""
+    """Handle requests until stdin ends; replies are written to the file descriptor `replies`."""
     running: Program | None = None
     with os.fdopen(replies, "w", buffering=1) as out:
         for line in sys.stdin:
@@ -35,14 +35,14 @@ def serve(replies: int) -> None:
                 gc.collect()
             if request == "prepare":
                 running = program(*arguments)
-                torch.set_num_threads(1)  # whatever a library has set
+                torch.set_num_threads(1)  # a library may have changed it
             elif running is not None:
                 reply = getattr(running, request)()
             out.write(json.dumps(reply) + "\n")
 
 
 def main() -> None:
-    """Serve; what anybody else prints is no reply."""
+    """Serve, with stdout redirected to stderr, so that prints of libraries are not replies."""
     replies = os.dup(1)
     os.dup2(2, 1)
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""The processes of one side: alone, or a world that talks over gloo."""
+"""The processes of one side: a single process, or a world that communicates over gloo."""
 
 import contextlib
 import json
@@ -13,22 +13,22 @@ from typing import Any, Self
 from acceleratedjob.local.process import free_port
 from tests.distributed.world import ROOT, environment
 
-SECONDS = 300  # for one reply
+SECONDS = 300  # the maximum time for a reply
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'operator'}"}
 
 
 class Failed(RuntimeError):
-    """A process has ended, or does not answer."""
+    """A process has ended, or does not reply."""
 
 
 class World:
-    """Processes that are asked one thing at a time, all the same."""
+    """Worker processes that all get the same requests, one at a time."""
 
     def __init__(self, processes: int | None = None) -> None:
-        """Start them; they are ready when they answer.
+        """Start the processes; the first reply shows that they are ready.
 
         Args:
-            processes: with their ranks in the environment; None: one without.
+            processes: the world size; None for one process without ranks in its environment.
         """
         port = free_port() if processes else 0
         local = {"GLOO_SOCKET_IFNAME": "lo"} | ONE_THREAD
@@ -58,7 +58,7 @@ class World:
     ) -> None:
         for process in self._processes:
             assert process.stdin is not None  # noqa: S101  # for mypy
-            with contextlib.suppress(BrokenPipeError):  # it has ended: `ask` has said so
+            with contextlib.suppress(BrokenPipeError):  # it has ended, which `ask` has reported
                 process.stdin.close()
         for process in self._processes:
             try:
@@ -71,10 +71,10 @@ class World:
         self._errors.close()
 
     def ask(self, *request: Any) -> list[Any]:
-        """Send a request to all; what each has replied.
+        """Send a request to all processes, and return their replies.
 
         Raises:
-            Failed: one of them has ended, or there was no reply in time.
+            Failed: a process has ended, or did not reply in time.
         """
         watch = threading.Timer(SECONDS, self._kill)
         watch.start()
@@ -101,7 +101,7 @@ class World:
 
     def _refuse(self, process: "subprocess.Popen[str]") -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(10)  # so that it can say why
+            process.wait(10)  # so that it can write its error
         self._kill()
         self._errors.seek(0)
         sentence = f"process {process.pid} of the benchmark must answer within {SECONDS} s, and "

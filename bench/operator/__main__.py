@@ -1,19 +1,19 @@
-"""Measure the operator next to others that make a job's pods, on a real control plane.
+"""Compare the operator with other controllers that create the pods of a job.
 
-    python -m bench.operator                all lines; writes docs/performance-operator.md
-    python -m bench.operator burst idle     two themes; the page's other lines stay
-    python -m bench.operator burst-1x512    one line
-    python -m bench.operator --quick        small sizes, one round: to see that all works
-    python -m bench.operator --render       the page again, from the results that are there
+    python -m bench.operator                all cases; writes docs/performance-operator.md
+    python -m bench.operator burst idle     two themes; other results on the page are kept
+    python -m bench.operator burst-1x512    one case
+    python -m bench.operator --quick        small sizes, one round: checks that everything works
+    python -m bench.operator --render       writes the page again, from the stored results
 
-Ways: this operator; Indexed Jobs of the same pods, alone and each with the headless Service that
-ranks need; PyTorchJobs of Kubeflow's training-operator as shipped; and the pods' own POSTs, which
-are the floor. The ways take turns, each turn on a control plane of its own (etcd, API server,
-controllers, scheduler, kwok's nodes), which ends with it. What the control plane is made of is
-built from source, once, if it is not at hand, and so is the training-operator; that takes
-minutes. After each line the page is written: what was measured stays if the run is cut short, and
-the lines that are missing can be named in another one. Close everything else first: what else
-runs is measured, too. Why a goal is missed stands in bench/operator/reasons.py.
+The ways to create pods are: this operator; Indexed Jobs with the same pods, without and with the
+headless Service that ranks need; PyTorchJobs of Kubeflow's training-operator with its default
+settings; and direct POST requests for the pods, which are the floor. The ways take turns. Each turn
+has a new control plane (etcd, API server, controllers, scheduler, nodes of kwok). Programs of the
+control plane and the training-operator that are missing are built from source once, which takes
+minutes. The page is written after each case, so an interrupted run keeps its results, and another
+run can measure the other cases by name. Close other programs first, because they affect the times.
+The reasons for missed goals are in bench/operator/reasons.py.
 """
 
 import argparse
@@ -42,7 +42,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, write the page line by line, and print the goals' rows."""
+    """Measure the cases, write the page after each one, and print a row for each goal."""
     options = parser().parse_args(arguments)
     folder = options.output or (None if options.quick else DOCS)
     if options.render:
@@ -62,14 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def keep(folder: Path | None, run: Run, seconds: float, results: Sequence[Result]) -> None:
-    """Write what there is until now, if it is to be written."""
+    """Write the results so far, if there is a folder."""
     if folder is not None:
         ended = dataclasses.replace(run, load_after=load())
         say(f"wrote {store.write(folder, Made(ended, versions(), round(seconds)), results)}")
 
 
 def summarise(lines: Sequence[Line], results: Sequence[Result], failures: Sequence[str]) -> None:
-    """Print the goals' rows; end with 1 if anything has failed."""
+    """Print a row for each goal; exit with code 1 if a measurement has failed."""
     for goal in GOALS:
         if goal.line in {line.name for line in lines}:
             print(goal_row(goal, results))
@@ -78,7 +78,7 @@ def summarise(lines: Sequence[Line], results: Sequence[Result], failures: Sequen
 
 
 def parser() -> argparse.ArgumentParser:
-    """The flags."""
+    """Return the parser of the flags."""
     about = map(_about, LINES)
     return command.parser("python -m bench.operator", __doc__, about, THEMES, ROUNDS)
 
@@ -90,12 +90,12 @@ def _about(line: Line) -> str:
 
 
 def chosen(names: Sequence[str]) -> list[Line]:
-    """The lines that are named, each by itself or by its theme; all, if none is."""
+    """Return the cases with these names or themes; all cases without names."""
     return command.chosen(names, LINES, parser())
 
 
 def at_hand(lines: Sequence[Line], failures: list[str]) -> Sequence[Line]:
-    """The lines, without the training-operator where it cannot be had."""
+    """Return the cases, without the training-operator if it cannot be built."""
     if not any(training.TRAINING_OPERATOR in line.ways for line in lines):
         return lines
     try:
@@ -108,7 +108,7 @@ def at_hand(lines: Sequence[Line], failures: list[str]) -> Sequence[Line]:
 
 
 def measured(line: Line, rounds: int, failures: list[str], *, is_quick: bool) -> list[Result]:
-    """Measure a line, the ways taking turns; what fails is told, and the others go on."""
+    """Measure a case, the ways in turns; failures are recorded, and the other turns continue."""
     size = line.quick if is_quick else line.size
     results = {way.name: Result(line.name, way.name, size, []) for way in line.ways}
     for way in order(line, rounds):
@@ -117,7 +117,7 @@ def measured(line: Line, rounds: int, failures: list[str], *, is_quick: bool) ->
         try:
             with bed.fresh() as made:
                 found = asyncio.run(line.measure(made, way, size))
-        except Exception as error:  # noqa: BLE001  # whatever it is, the other turns are as good
+        except Exception as error:  # noqa: BLE001  # the other turns are not affected
             notes = "\n".join(getattr(error, "__notes__", ()))
             failures.append(f"{what}: {_first(error)!r}\n{notes}".strip())
             say(f"FAILED {failures[-1]}")
@@ -128,14 +128,14 @@ def measured(line: Line, rounds: int, failures: list[str], *, is_quick: bool) ->
 
 
 def order(line: Line, rounds: int) -> Iterator[Way]:
-    """The turns: there, and in the next round back."""
+    """Yield the ways in turn, in alternating order."""
     for number in range(min(rounds, line.rounds)):
         ways = [way for way in line.ways if number < way.rounds]
         yield from ways if number % 2 == 0 else reversed(ways)
 
 
 def _first(error: BaseException) -> BaseException:
-    """What has gone wrong, out of the groups that tasks wrap it in."""
+    """Return the first error of nested exception groups."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
@@ -147,7 +147,7 @@ def _told(found: Sequence[Facts]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Whose programs are measured."""
+    """Return the versions of the measured programs."""
     kubernetes = bed.version(binaries.SOURCES / "kube", "k8s.io/kubernetes")
     theirs = bed.version(training.SOURCES / training.NAME, training.MODULE)
     return {"kubernetes": kubernetes, "training_operator": theirs}

@@ -1,7 +1,8 @@
-"""What the API server has taken, by its own metrics.
+"""The writes that the API server has accepted, from its metrics.
 
-They do not say who has asked. What the scheduler and kwok do to a pod (binding, status) is the same
-for all ways and is left out; so are Leases and nodes, which live whether or not there are jobs.
+The metrics do not name the client. The writes of the scheduler and kwok to a pod (binding, status)
+are the same for all ways, and are left out; so are writes to Leases and nodes, which do not depend
+on jobs.
 """
 
 import re
@@ -14,7 +15,7 @@ from bench.operator.client import Client
 
 VERBS = {"POST", "PUT", "PATCH", "DELETE", "APPLY", "DELETECOLLECTION"}
 JOBS = ("acceleratedjobs", "jobs", "pytorchjobs")
-_OURS = {("", "pods"), ("", "services"), ("", "events")}  # (group, resource), besides JOBS
+_OURS = {("", "pods"), ("", "services"), ("", "events")}  # (group, resource), in addition to JOBS
 _ALIVE = {"leases", "nodes"}
 _COUNT = re.compile(r"^apiserver_request_total\{(.*)\} (\S+)$", re.MULTILINE)
 _BYTES = re.compile(r"^apiserver_request_body_size_bytes_sum\{(.*)\} (\S+)$", re.MULTILINE)
@@ -25,14 +26,19 @@ Key = tuple[str, str, str, str]  # verb, group, resource, subresource
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Writes and their bodies' bytes, since the API server began or between two looks."""
+    """Writes and the sizes of their bodies, since the API server started or between two reads.
+
+    Attributes:
+        writes: the number of writes.
+        sizes: the bytes of the bodies; the keys have no subresource, which is included.
+    """
 
     writes: Mapping[Key, int]
-    sizes: Mapping[Key, float]  # by verb, group, resource; their subresources are in one
+    sizes: Mapping[Key, float]
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """What the API server's metrics say."""
+        """Parse the metrics of the API server."""
         writes: Counter[Key] = Counter()
         for labels, value in _samples(_COUNT, text):
             if labels["verb"] in VERBS:
@@ -42,27 +48,27 @@ class Traffic:
 
     @classmethod
     async def now(cls, client: Client) -> Self:
-        """What it has taken until now."""
+        """Return the traffic until now."""
         return cls.read((await client.send("GET", "/metrics")).decode())
 
     def since(self, before: "Traffic") -> "Traffic":
-        """What came between an earlier look and this one."""
+        """Return the traffic since an earlier read."""
         writes = {key: n - before.writes.get(key, 0) for key, n in self.writes.items()}
         sizes = {key: n - before.sizes.get(key, 0) for key, n in self.sizes.items()}
         return Traffic(writes, sizes)
 
     def of_controllers(self) -> int:
-        """Writes to jobs, pods, Services and events, without the jobs' creation by their author."""
+        """Return the writes to jobs, pods, Services and events, without creations of jobs."""
         return sum(n for key, n in self.writes.items() if _is_a_controllers(key))
 
     def of_kind(self, *, verb: str, resource: str) -> int:
-        """Writes to one resource, by one verb, its subresources left out."""
+        """Return the writes to one resource by one verb, without subresources."""
         return sum(
             n for (v, _, r, s), n in self.writes.items() if (v, r, s) == (verb, resource, "")
         )
 
     def body_bytes(self) -> float:
-        """Bytes in the bodies of the same writes, and of the scheduler's bindings of the pods."""
+        """Return the bytes in the bodies of these writes and of the scheduler's bindings."""
         verbs = {"create", "update", "delete", "patch"}
         return sum(
             n
@@ -74,7 +80,7 @@ class Traffic:
         )
 
     def at_all(self) -> int:
-        """All writes but those that say that a node or a controller lives."""
+        """Return all writes except those to Leases and nodes."""
         return sum(n for (_, _, resource, _), n in self.writes.items() if resource not in _ALIVE)
 
 
@@ -95,7 +101,7 @@ def _is_a_controllers(key: Key) -> bool:
 
 
 def quantile(text: str, name: str, share: float) -> float | None:
-    r"""A quantile of a histogram, between its bounds as Prometheus does; None if it is not there.
+    r"""Return a quantile of a histogram, interpolated as in Prometheus; None if it is missing.
 
     >>> text = 'a_bucket{le="1.0"} 90.0\na_bucket{le="2.0"} 100.0\na_bucket{le="+Inf"} 100.0'
     >>> quantile(text, "a", 0.95), quantile(text, "b", 0.95)

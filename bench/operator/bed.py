@@ -1,6 +1,6 @@
-"""A control plane for one turn: nothing is left over from the turn before.
+"""A new control plane for each turn.
 
-It is the test bed's, with fake nodes on which a pod runs until it is deleted, whoever its owner is.
+It is that of the tests, with fake nodes on which a pod runs until it is deleted.
 """
 
 import contextlib
@@ -27,32 +27,37 @@ _numbers = itertools.count()
 
 
 def version(module: Path, name: str) -> str:
-    """The version that a folder's Go module pins a module to."""
+    """Return the version of a module in the go.mod of a folder."""
     (found,) = re.findall(rf"{re.escape(name)} (v\S+)", (module / "go.mod").read_text())
     return str(found)
 
 
 @dataclass(frozen=True, slots=True)
 class Bed:
-    """A control plane that has done nothing yet."""
+    """A new control plane.
+
+    Attributes:
+        plane: the control plane.
+        folder: a temporary folder for logs and files of the turn.
+    """
 
     plane: ControlPlane
-    folder: Path  # for logs and files of the turn, gone with it
+    folder: Path
 
     def component(self, name: str) -> Process:
-        """A component of the control plane."""
+        """Return the process of a component of the control plane."""
         return find(self.plane.programs / "kube", name)
 
     @property
     def busy(self) -> list[Process]:
-        """What must be at rest before anything is measured."""
+        """The processes that must be idle before a measurement."""
         names = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
         return [self.component(name) for name in names]
 
 
 @contextlib.contextmanager
 def fresh() -> Iterator[Bed]:
-    """A control plane with fake nodes, the job's definition and a namespace."""
+    """Start a control plane with fake nodes, the CRD of jobs, and a namespace."""
     place = Place(f"bench-{os.getpid()}-{next(_numbers)}")
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -1,4 +1,4 @@
-"""What is measured of the operator and of others, at which sizes, and what is asked of it."""
+"""The cases of the operator's benchmark, their sizes, and their goals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,44 +16,62 @@ _BUT_KUBEFLOW = (OPERATOR, INDEXED_JOB, WITH_SERVICE, RAW)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One line."""
+    """A case of the benchmark: a measurement at one size.
+
+    Attributes:
+        name: the name of the case.
+        theme: the group of cases that it belongs to.
+        measure: the measurement.
+        size: the size of a full run.
+        quick: the size of a quick run.
+        rounds: the maximum number of rounds.
+        ways: the ways that are measured.
+    """
 
     name: str
     theme: str
     measure: Measure
     size: Size
-    quick: Size  # of a quick run
-    rounds: int = 1  # at most
+    quick: Size
+    rounds: int = 1
     ways: Sequence[Way] = tuple(WAYS.values())
 
     def without(self, way: Way) -> "Line":
-        """The line, not measured of one way."""
+        """Return the case without one of its ways."""
         return replace(self, ways=[one for one in self.ways if one is not way])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
-    """What is asked of the operator on a line.
+    """A goal of the operator.
+
+    Attributes:
+        name: the name of the goal.
+        what: a title for the page.
+        line: the name of the case.
+        fact: the measured quantity, a key of FACTS.
+        limit: with a peer, the minimum ratio to the peer; without, the maximum value.
+        peer: the name of the way to compare with; None for none.
 
     Raises:
-        ValueError: there is both a peer and an upper limit, or a line does not measure the peer.
+        ValueError: the case does not exist, or does not measure the peer.
     """
 
     name: str
     what: str
     line: str
-    fact: str  # of FACTS
+    fact: str
     limit: float
-    peer: str | None = None  # then at least `limit` times as much as it, else at most `limit`
+    peer: str | None = None
 
     def __post_init__(self) -> None:
-        """Check that it can be judged."""
+        """Check that the case measures what the goal compares."""
         line = next((line for line in LINES if line.name == self.line), None)
         if line is None or (self.peer and self.peer not in {way.name for way in line.ways}):
             raise ValueError(f"{self.name}: a line must measure what is compared, got {self.line}")
 
 
-FACTS = {  # name -> its title, and its unit, of bench.quantity
+FACTS = {  # name -> title and unit, a unit of bench.quantity
     "rate": ("pods/s", ""),
     "seconds": ("time", "s"),
     "pods": ("pods", ""),
@@ -72,7 +90,7 @@ FACTS = {  # name -> its title, and its unit, of bench.quantity
     "memory": ("memory", "B"),
     "delay": ("queue delay, p99", "s"),
 }
-THEMES = {  # name -> its title, and what its tables show
+THEMES = {  # name -> title, and an explanation of the tables
     "burst": (
         "Bursts",
         (

@@ -1,4 +1,4 @@
-"""What is measured of a way at a size: each measure takes a fresh bed, and gives facts."""
+"""The measurements: each takes a new control plane, a way and a size, and returns facts."""
 
 import asyncio
 import contextlib
@@ -15,16 +15,16 @@ from bench.operator.bed import Bed
 from bench.operator.client import WHOLE, Client, Event, Post, connected
 from bench.operator.ways import PODS, Server, Way
 
-Facts = Mapping[str, float]  # a fact's name -> what was found
+Facts = Mapping[str, float]  # measured values by name
 Measure = Callable[[Bed, Way, Size], Coroutine[Any, Any, list[Facts]]]
 Start = Callable[[Sequence[Work]], Awaitable[None]]
 
-TRAINS = 6.0  # seconds that a job goes on: longer than any controller waits before it writes
+TRAINS = 6.0  # seconds that a job runs; longer than any controller delays a write
 
 
 @contextlib.asynccontextmanager
 async def serving(bed: Bed, way: Way) -> AsyncIterator[tuple[Client, Server | None]]:
-    """A client, and a way's controller that is known to serve."""
+    """Start the controller of a way, and yield a client and the controller once it serves."""
     with way.serve(bed) as server:
         async with connected(bed.plane) as client:
             await waiting.until_serving(bed, client, way, server)
@@ -32,17 +32,17 @@ async def serving(bed: Bed, way: Way) -> AsyncIterator[tuple[Client, Server | No
 
 
 def named(size: Size) -> list[str]:
-    """The names of a size's jobs."""
+    """Return the names of the jobs of a size."""
     return [f"job{number}" for number in range(size.get("jobs", 1))]
 
 
 def posts(way: Way, size: Size) -> list[Post]:
-    """What a size's jobs are created by."""
+    """Return the requests that create the jobs of a size."""
     return [one for name in named(size) for one in way.posts(name, size["pods"])]
 
 
 async def burst(bed: Bed, way: Way, size: Size) -> list[Facts]:
-    """Jobs created all at once: how soon their pods exist, and at what cost."""
+    """Measure jobs that are created at once: the time until their pods exist, and the cost."""
     jobs = posts(way, size)
     wanted = len(named(size)) * size["pods"]
     async with serving(bed, way) as (client, server), connected(bed.plane) as eye:
@@ -62,7 +62,7 @@ async def burst(bed: Bed, way: Way, size: Size) -> list[Facts]:
 
 
 async def _made(eye: Client, wanted: int, patience: float | None) -> int:
-    """How many pods there are when all are there, or when patience is at its end."""
+    """Return the number of pods when all exist, or after `patience` seconds."""
     try:
         await waiting.until_pods(eye, wanted, patience or waiting.PATIENCE)
     except waiting.NeverCame:
@@ -87,7 +87,7 @@ def _writes(traffic: Traffic, jobs: int) -> dict[str, float]:
 
 
 async def lifetime(bed: Bed, way: Way, size: Size) -> list[Facts]:
-    """Jobs from their creation until they have succeeded: what the API server is asked to write."""
+    """Measure the writes to the API server from the creation of jobs until they have succeeded."""
     async with serving(bed, way) as (client, server):
         before = await Traffic.now(client)
         await client.create(posts(way, size))
@@ -113,7 +113,7 @@ def _events(traffic: Traffic) -> int:
 
 
 async def first_pod(bed: Bed, way: Way, size: Size) -> list[Facts]:
-    """A job on an idle cluster: from its creation until its first pod exists, again and again."""
+    """Measure the time from the creation of a job on an idle cluster until its first pod exists."""
     facts: list[Facts] = []
     async with serving(bed, way) as (client, server):
         for name in named(size):
@@ -127,7 +127,7 @@ async def first_pod(bed: Bed, way: Way, size: Size) -> list[Facts]:
 
 
 async def creation(bed: Bed, way: Way, size: Size) -> list[Facts]:
-    """A job's pods alone, until the last one is created: all at once, and by a slow start."""
+    """Measure the creation of the pods of a job: all at once, and by a slow start."""
     facts: list[Facts] = []
     async with serving(bed, way) as (client, server):
         await _created(client, way, "first", size["pods"], together)  # opens the connections
@@ -147,7 +147,7 @@ _STARTS = {"together": together, "doubling": slow_start}
 
 
 async def _created(client: Client, way: Way, name: str, pods: int, start: Start) -> float:
-    """Seconds until all of a job's pods are created."""
+    """Return the seconds until all pods of a job are created."""
     works = [functools.partial(client.create, [post]) for post in way.posts(name, pods)]
     began = time.perf_counter()
     await start(works)
@@ -155,14 +155,14 @@ async def _created(client: Client, way: Way, name: str, pods: int, start: Start)
 
 
 async def _added(changes: AsyncIterator[Event], wanted: int) -> None:
-    """Return when so many objects have been added."""
+    """Wait until `wanted` objects have been added."""
     seen = 0
     while seen < wanted:
         seen += (await anext(changes))["type"] == "ADDED"
 
 
 async def restart(bed: Bed, way: Way, size: Size) -> list[Facts]:
-    """From a pod's death until the last pod of the next attempt exists."""
+    """Measure the time from the failure of a pod until the last pod of the next attempt exists."""
     async with serving(bed, way) as (client, server):
         await client.create(posts(way, size))
         await waiting.until_running(client, size["pods"])
@@ -181,7 +181,7 @@ def _runs(job: Any) -> bool:
 
 
 async def decision(bed: Bed, way: Way, size: Size) -> list[Facts]:
-    """Among many jobs, from a pod's death until the job's status says that it restarts."""
+    """Measure, among many jobs, the time from the failure of a pod until the status reports it."""
     facts: list[Facts] = []
     async with serving(bed, way) as (client, server):
         await client.create(posts(way, size))
@@ -203,10 +203,10 @@ async def _restarting(changes: AsyncIterator[Event]) -> None:
 
 
 async def idle(bed: Bed, way: Way, size: Size) -> list[Facts]:
-    """Jobs that have succeeded: what they cost from then on."""
+    """Measure the cost of jobs that have succeeded."""
     async with serving(bed, way) as (client, server):
         if server is None:
-            raise ValueError(f"{way.name} has no controller that could be idle")
+            raise ValueError(f"{way.name} has no controller to measure")
         await client.create(posts(way, size))
         await waiting.until_running(client, len(named(size)) * size["pods"])
         await waiting.end_pods(client)

@@ -1,4 +1,4 @@
-"""docs/performance-operator.md, made of what was measured."""
+"""Renders docs/performance-operator.md from the results."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -51,7 +51,7 @@ Its last run took {minutes:.0f} minutes:
 
 
 def page(made: Made, results: Sequence[Result]) -> str:
-    """The whole page."""
+    """Return the whole page."""
     patience = max(way.patience or 0 for way in WAYS.values())
     facts: dict[str, Any] = {**made.run.facts, **made.versions, "minutes": made.seconds / 60}
     found = ((one.elsewhere, f"{one.line} ({size_text(one.size)})") for one in results)
@@ -62,7 +62,7 @@ def page(made: Made, results: Sequence[Result]) -> str:
 
 
 def goal_row(goal: Goal, results: Sequence[Result]) -> str:
-    """A goal's row."""
+    """Return the row of a goal."""
     (line,) = (line for line in LINES if line.name == goal.line)
     verdict = Verdict.on(goal, [one for one in results if one.size == line.size])
     unit = FACTS[goal.fact][1]
@@ -83,7 +83,7 @@ def goal_row(goal: Goal, results: Sequence[Result]) -> str:
 
 
 def size_text(size: Size) -> str:
-    """A size in words.
+    """Format a size.
 
     >>> size_text({"jobs": 64, "pods": 8}), size_text({"pods": 8})
     ('64 x 8', '8 pods')
@@ -104,7 +104,7 @@ def _themes(results: Sequence[Result]) -> Iterator[str]:
 
 
 def _table(lines: Sequence[Line], results: Sequence[Result]) -> Iterator[str]:
-    """Lines of one theme, a row for each way."""
+    """Yield the lines of the table of a theme, with a row for each case and way."""
     names = {line.name for line in lines}
     found = [one for one in results if one.line in names]
     facts = [fact for fact in FACTS if any(one.values(fact) for one in found)]

@@ -1,4 +1,4 @@
-"""The operator's curves over sizes, drawn as the runtime's are."""
+"""The plots of the operator, in the style of those of the runtime."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,7 +32,7 @@ PLOTS = (
         curves=(Curve("restart", OURS, "AcceleratedJob"),),
     ),
 )
-_FACTS = {"burst": "seconds", "restart": "restart"}  # a plot's theme -> what is drawn
+_FACTS = {"burst": "seconds", "restart": "restart"}  # theme of a plot -> measured quantity
 
 
 def _cases(results: Sequence[Result]) -> Iterator[CaseResult]:
@@ -44,12 +44,12 @@ def _cases(results: Sequence[Result]) -> Iterator[CaseResult]:
 
 
 def is_measured(plot: Plot, results: Sequence[Result]) -> bool:
-    """Whether each of its curves has points to be joined."""
+    """Whether each curve of a plot has at least two points."""
     return plots.is_measured(plot, list(_cases(results)))
 
 
 def draw(results: Sequence[Result], folder: Path) -> None:
-    """Write the plots' files, of those that are measured."""
+    """Write the files of all plots that are measured."""
     cases = list(_cases(results))
     for plot in PLOTS:
         if plots.is_measured(plot, cases):

@@ -1,4 +1,4 @@
-"""What a process costs, as the kernel counts it."""
+"""The CPU time and memory of a process, from /proc."""
 
 import asyncio
 import os
@@ -8,33 +8,37 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_TICKS = os.sysconf("SC_CLK_TCK")  # a second
-_LOOK = 0.5  # seconds over which a process' share of a core is told
-_CALM = 0.08  # of a core: what a controller's timers take
-_PATIENCE = 300.0  # seconds until calm; then something is wrong
+_TICKS = os.sysconf("SC_CLK_TCK")  # per second
+_LOOK = 0.5  # seconds over which the CPU usage of a process is measured
+_CALM = 0.08  # CPU cores: an idle process uses less, for its timers
+_PATIENCE = 300.0  # the maximum seconds until processes are idle
 
 
 class NotCalm(RuntimeError):
-    """A process does not come to rest."""
+    """A process does not become idle."""
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A running process, by its id."""
+    """A running process.
+
+    Attributes:
+        pid: the process id.
+    """
 
     pid: int
 
     def cpu(self) -> float:
-        """CPU-seconds of all its threads since it began."""
+        """Return the CPU seconds of all threads since the process started."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
     def memory(self) -> float:
-        """Bytes that it has in memory now."""
+        """Return the resident memory, in bytes."""
         return self._status("VmRSS")
 
     def peak(self) -> float:
-        """The most bytes that it has had in memory."""
+        """Return the peak of the resident memory, in bytes."""
         return self._status("VmHWM")
 
     def _status(self, name: str) -> float:
@@ -44,10 +48,10 @@ class Process:
 
 
 def find(program: Path, component: str) -> Process:
-    """The process that runs one component of a program.
+    """Return the process that runs a component of a program.
 
     Raises:
-        LookupError: there is none, or more than one.
+        LookupError: there is no such process, or more than one.
     """
     found = [pid for pid, line in _command_lines() if line[:2] == [str(program), component]]
     if len(found) != 1:
@@ -59,22 +63,22 @@ def _command_lines() -> Iterator[tuple[int, list[str]]]:
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             text = file.read_text(errors="replace")
-        except OSError:  # it has ended meanwhile
+        except OSError:  # the process has ended
             continue
         yield int(file.parent.name), text.split("\0")
 
 
 async def calm(processes: Sequence[Process]) -> None:
-    """Wait until processes have nothing left to do.
+    """Wait until processes are idle.
 
     Raises:
-        NotCalm: they still work after minutes.
+        NotCalm: they are not idle after minutes.
     """
     end = time.monotonic() + _PATIENCE
     shares = [1.0]
     while sum(shares) > _CALM * len(shares):
         if time.monotonic() > end:
-            raise NotCalm(f"processes must come to rest, but take {shares} of a core")
+            raise NotCalm(f"processes must become idle, but use {shares} CPU cores")
         before = [process.cpu() for process in processes]
         await asyncio.sleep(_LOOK)
         shares = [(p.cpu() - b) / _LOOK for p, b in zip(processes, before, strict=True)]

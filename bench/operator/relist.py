@@ -1,10 +1,10 @@
 """Measure the memory that the operator needs to list all pods of a cluster.
 
-    python -m bench.operator.relist          10,000 pods: listed once, and again as after a gap
+    python -m bench.operator.relist          10,000 pods, listed once, and again as after a gap
     python -m bench.operator.relist 1000     another number of pods
 
-A server in another process answers with pods as they are on a cluster, with all that a kubelet and
-others write into them, page by page.
+A server in another process returns pods page by page, with all fields that a kubelet and other
+clients write in a real cluster.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection as Pipe
 
 PODS = 10_000
-REPLICAS = 8  # of each job
+REPLICAS = 8  # per job
 TIME = "2026-01-01T00:00:00Z"
 _CONDITIONS = (
     *("PodScheduled", "Initialized", "ContainersReady", "Ready"),
@@ -47,7 +47,7 @@ _CONDITIONS = (
 
 
 def job(number: int) -> Manifest:
-    """One of the jobs, as an API server has it."""
+    """Return a job, as an API server stores it."""
     container = {"name": "trainer", "image": "registry.example/train:1"}
     uid = f"{number:036d}"
     return {
@@ -70,7 +70,7 @@ def _spec(number: int) -> JobSpec:
 
 
 def pod(number: int) -> Manifest:
-    """A pod that runs, as a kubelet leaves it."""
+    """Return a running pod, with the status that a kubelet writes."""
     spec = _spec(number // REPLICAS)
     made = manifest_of(spec, attempt=Attempt.full(spec), index=number % REPLICAS)
     made["metadata"] |= {
@@ -121,7 +121,7 @@ def _container() -> Manifest:
 
 
 def answer(query: Any, count: int) -> Manifest:
-    """A page of so many pods in all, as a list's query asks for it."""
+    """Return the page of a list of `count` pods that a query requests."""
     begin = int(query.get("continue") or 0)
     end = min(begin + int(query["limit"]), count)
     more = str(end) if end < count else ""
@@ -131,15 +131,21 @@ def answer(query: Any, count: int) -> Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Of a process, in MiB."""
+    """The memory of a process, in MiB.
+
+    Attributes:
+        before: the memory before the list.
+        first: the peak until all pods are listed.
+        again: the peak until all pods are listed again.
+    """
 
     before: float
-    first: float  # the most until all is listed
-    again: float  # the most until all is listed again
+    first: float
+    again: float
 
 
 def serve(pipe: "Pipe[int, None]", count: int) -> None:
-    """Be the API server, until ended."""
+    """Run the API server until the process is terminated."""
 
     async def pages(request: web.Request) -> web.Response:
         return web.Response(text=json.dumps(answer(request.query, count)))
@@ -176,12 +182,12 @@ async def measure(port: int, count: int) -> Memory:
 
 
 def _peak() -> float:
-    """The most that this process has had in memory."""
+    """Return the peak memory of this process, in MiB."""
     return Process(os.getpid()).peak() / 2**20
 
 
 def lines(count: int, memory: Memory) -> Iterator[str]:
-    """What was measured, for people."""
+    """Yield the lines of the report."""
     yield f"{count} pods, {len(json.dumps(pod(0))) / 1024:.1f} KiB of JSON each"
     yield f"memory before: {memory.before:.0f} MiB"
     yield f"at most, until all pods are listed: {memory.first:.0f} MiB"
@@ -189,7 +195,7 @@ def lines(count: int, memory: Memory) -> Iterator[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print."""
+    """Measure, and print the report."""
     given = sys.argv[1:] if arguments is None else arguments
     count = int(given[0]) if given else PODS
     here, there = multiprocessing.Pipe()

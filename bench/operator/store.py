@@ -1,4 +1,4 @@
-"""The results on disk: what the page and its plots are made of."""
+"""Stores the results, from which the page and its plots are rendered."""
 
 import dataclasses
 import json
@@ -12,16 +12,16 @@ from bench.operator.plots import draw
 from bench.operator.results import Made, Result
 
 PAGE = "performance-operator.md"
-RESULTS = "performance/operator.json"  # of the page's folder
+RESULTS = "performance/operator.json"  # relative to the folder of the page
 
 
 def write(folder: Path, made: Made, results: Sequence[Result]) -> Path:
-    """Write results, plots and page; other lines' results stay, with their place.
+    """Write results, plots and page; results of other cases are kept, with their place.
 
     Args:
-        folder: of the page; the rest goes below it.
-        made: how.
-        results: all that were measured.
+        folder: the folder of the page; results and plots are written to a subfolder.
+        made: how the results were measured.
+        results: the results of the run.
     """
     file = folder / RESULTS
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -36,14 +36,14 @@ def write(folder: Path, made: Made, results: Sequence[Result]) -> Path:
 
 
 def read(folder: Path) -> tuple[Made, list[Result]]:
-    """How a page's results were made, and the results."""
+    """Read the stored results, and how they were measured."""
     stored = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
     made = Made(Run(**stored["run"]), stored["versions"], stored["seconds"])
     return made, [Result(**result) for result in stored["results"]]
 
 
 def ordered(results: Sequence[Result]) -> list[Result]:
-    """In the order of lines and ways; those of lines that are no more are left out."""
+    """Sort results by case and way; drop those of cases that no longer exist."""
     places = {
         (line.name, way): (number, place)
         for number, line in enumerate(LINES)

@@ -1,4 +1,4 @@
-"""Kubeflow's training-operator, built from its module, and its PyTorchJobs."""
+"""Builds and runs Kubeflow's training-operator, and makes PyTorchJobs for it."""
 
 import contextlib
 import shutil
@@ -18,10 +18,10 @@ NAME = "training-operator"
 MODULE = "github.com/kubeflow/training-operator"
 PYTORCH_JOBS = f"/apis/kubeflow.org/v1/namespaces/{NAMESPACE}/pytorchjobs"
 SOURCES = Path(__file__).parent / "go"
-PATIENCE = 30.0  # seconds; it makes its pods at the same pace for as long as there are some to make
+PATIENCE = 30.0  # seconds of a burst to observe; the rate at which it creates pods is constant
 _CRD = "manifests/base/crds/kubeflow.org_pytorchjobs.yaml"
-_CERTIFICATES = Path("/tmp/k8s-webhook-server/serving-certs")  # noqa: S108  # it looks nowhere else
-# What its certificates' rotator wants to fill. No webhook is in it: jobs need not pass one.
+_CERTIFICATES = Path("/tmp/k8s-webhook-server/serving-certs")  # noqa: S108  # a fixed path
+# Objects that its certificate rotator needs. The configuration has no webhooks.
 _PLACES = """
 apiVersion: v1
 kind: Namespace
@@ -39,13 +39,13 @@ webhooks: []
 
 
 def program(report: Callable[[str], None] = lambda _: None) -> Path:
-    """Its path; built first, if need be."""
+    """Return the path of the program, which is built if it does not exist."""
     package = f"{MODULE}/cmd/training-operator.v1"
     return binaries.program(NAME, sources=SOURCES, package=package, report=report)
 
 
 def definition() -> Path:
-    """The PyTorchJob's CRD, as the module has it."""
+    """Return the path of the CRD of PyTorchJob in the module."""
     return binaries.made_once(binaries.built(NAME, SOURCES).with_name("pytorchjobs.yaml"), _copy)
 
 
@@ -59,7 +59,7 @@ def _serve(bed: Bed) -> Iterator[Server]:
     _install(bed.plane.cluster)
     bed.plane.authority.sign(NAME, subject=f"/CN={NAME}")
     options = (
-        "--enable-scheme=pytorchjob",  # other kinds' CRDs are not there
+        "--enable-scheme=pytorchjob",  # the CRDs of other kinds are not installed
         "--metrics-bind-address=0",
         "--health-probe-bind-address=0",
         f"--webhook-server-port={free_port()}",
@@ -67,7 +67,7 @@ def _serve(bed: Bed) -> Iterator[Server]:
     certificate, key = bed.plane.authority.certificate(NAME), bed.plane.authority.key(NAME)
     with (
         _mounted({"tls.crt": certificate, "tls.key": key, "ca.crt": certificate}),
-        # Asked to end, it would make the pods of its job first, and then close a channel twice.
+        # It is killed: on SIGTERM, it would first create its pods, and then close a channel twice.
         running(bed, NAME, [str(program()), *options], ends=False) as server,
     ):
         yield server
@@ -82,7 +82,7 @@ def _install(cluster: Cluster) -> None:
 
 @contextlib.contextmanager
 def _mounted(files: dict[str, Path]) -> Iterator[None]:
-    """Certificates where a kubelet would have mounted them."""
+    """Put certificates where a kubelet would mount them."""
     _CERTIFICATES.mkdir(parents=True, exist_ok=True)
     try:
         for name, file in files.items():
@@ -93,10 +93,10 @@ def _mounted(files: dict[str, Path]) -> Iterator[None]:
 
 
 def pytorch_job(name: str, replicas: int) -> dict[str, Any]:
-    """The PyTorchJob of the same pods: a master, and the others as its workers."""
+    """Return a PyTorchJob with the same pods: a master, and workers."""
     counts = {"Master": 1, "Worker": replicas - 1}
     template: dict[str, Any] = fake_job(NAMESPACE, name)["spec"]["template"]
-    template["spec"]["containers"][0]["name"] = "pytorch"  # the name that it looks for
+    template["spec"]["containers"][0]["name"] = "pytorch"  # the name that it requires
     specs = {role: {"replicas": n, "template": template} for role, n in counts.items() if n}
     return {
         "apiVersion": "kubeflow.org/v1",

@@ -1,4 +1,4 @@
-"""Waits for what other processes do, by looking at the API server."""
+"""Waits for other processes, by reading from the API server."""
 
 import asyncio
 import time
@@ -10,27 +10,27 @@ from bench.operator.client import Client
 from bench.operator.process import calm
 from bench.operator.ways import PODS, Server, Way
 
-POLL = 0.01  # seconds between two counts, or a hundredth of the time that has passed
-PATIENCE = 900.0  # seconds; then something is wrong
-WARM = "warm"  # the job that shows that a controller serves
+POLL = 0.01  # minimum seconds between two counts; later a hundredth of the elapsed time
+PATIENCE = 900.0  # the maximum seconds to wait
+WARM = "warm"  # the first job, which proves that a controller serves
 ENDED = "2026-01-01T00:00:00Z"
 
 
 class NeverCame(TimeoutError):
-    """What must happen has not happened."""
+    """An expected event has not happened in time."""
 
 
 async def pods(client: Client) -> int:
-    """How many there are, without reading them, but for the first job's."""
+    """Return the number of pods, without those of the first job and without reading them all."""
     page: Any = await client.get(PODS, limit="1")
     return len(page["items"]) + int(page["metadata"].get("remainingItemCount", 0)) - 1
 
 
 async def until(is_so: Callable[[], Awaitable[bool]], what: str, seconds: float = PATIENCE) -> None:
-    """Return when it is so.
+    """Wait until a condition holds.
 
     Raises:
-        NeverCame: it is not, for too long.
+        NeverCame: the condition does not hold in time.
     """
     began = time.monotonic()
     while not await is_so():
@@ -41,7 +41,7 @@ async def until(is_so: Callable[[], Awaitable[bool]], what: str, seconds: float 
 
 
 async def until_pods(client: Client, wanted: int, seconds: float = PATIENCE) -> None:
-    """Return when there are so many pods."""
+    """Wait until `wanted` pods exist."""
 
     async def are_there() -> bool:
         return await pods(client) == wanted
@@ -50,7 +50,7 @@ async def until_pods(client: Client, wanted: int, seconds: float = PATIENCE) -> 
 
 
 async def until_running(client: Client, wanted: int) -> None:
-    """Return when so many pods run."""
+    """Wait until `wanted` pods run."""
 
     async def run() -> bool:
         page = await client.get(PODS, fieldSelector="status.phase=Running")
@@ -60,13 +60,13 @@ async def until_running(client: Client, wanted: int) -> None:
 
 
 async def end_pods(client: Client) -> None:
-    """Report of all pods that run that their containers have ended."""
+    """Set the status of all running pods to Succeeded."""
     found = (await client.get(PODS, fieldSelector="status.phase=Running"))["items"]
     await asyncio.gather(*(end_pod(client, pod["metadata"]["name"], 0) for pod in found))
 
 
 async def end_pod(client: Client, name: str, code: int) -> None:
-    """Report of a pod that its container has ended."""
+    """Set the status of a pod to terminated, with an exit code."""
     ended = {"exitCode": code, "reason": "Error" if code else "Completed", "finishedAt": ENDED}
     container = {
         "name": "trainer",
@@ -81,7 +81,7 @@ async def end_pod(client: Client, name: str, code: int) -> None:
 
 
 async def until_jobs(client: Client, way: Way, is_so: Callable[[Any], bool], what: str) -> None:
-    """Return when something holds of all jobs."""
+    """Wait until a condition holds for all jobs."""
 
     async def holds() -> bool:
         return all(map(is_so, (await client.get(way.path))["items"]))
@@ -90,10 +90,10 @@ async def until_jobs(client: Client, way: Way, is_so: Callable[[Any], bool], wha
 
 
 async def until_serving(bed: Bed, client: Client, way: Way, server: Server | None) -> None:
-    """Return when a first job has come and gone by, and nothing is done any more.
+    """Wait until a first job has succeeded and the control plane is idle.
 
-    It has succeeded and stays, as does its pod: to delete them, the garbage collector would first
-    have to learn of the job's kind, which takes it half a minute.
+    The job and its pod are kept: to delete them, the garbage collector would first have to discover
+    the kind of the job, which takes half a minute.
     """
     await client.create(way.posts(WARM, 1))
     await until_running(client, 1)
@@ -103,5 +103,5 @@ async def until_serving(bed: Bed, client: Client, way: Way, server: Server | Non
 
 
 async def until_calm(bed: Bed, server: Server | None) -> None:
-    """Return when control plane and controller are at rest."""
+    """Wait until the control plane and the controller are idle."""
     await calm([*bed.busy, *([server.process] if server else [])])

@@ -1,4 +1,4 @@
-"""The ways to make a job's pods: whose controller, and the jobs as it takes them."""
+"""The ways to create the pods of a job: the controllers, and the manifests of their jobs."""
 
 import contextlib
 import functools
@@ -31,56 +31,72 @@ SERVICES = collection("Service", NAMESPACE)
 JOBS = collection(KIND, NAMESPACE)
 INDEXED_JOBS = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
 _DELAY = "accelerated_job_queue_delay_seconds"
-_PORT = "--http-port"  # of the operator, where it has one
-_END = 20.0  # seconds that a controller may take to end
+_PORT = "--http-port"  # a flag that an older version of the operator may not have
+_END = 20.0  # the maximum seconds for a controller to shut down
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A controller that runs."""
+    """A running controller.
+
+    Attributes:
+        process: the process.
+        port: the port of its metrics; None if it has none.
+    """
 
     process: Process
-    port: int | None = None  # of its metrics
+    port: int | None = None
 
     def queue_delay(self) -> float | None:
-        """Seconds that a pass had to wait, at p99; None if the controller does not tell."""
+        """Return the p99 of the queue delay, in seconds; None without metrics."""
         if self.port is None:
             return None
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as answer:  # our own
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as answer:
             return quantile(answer.read().decode(), _DELAY, 0.99)
 
 
-Job = Callable[[str, int], dict[str, Any]]  # a job's name and pods -> its manifest
+Job = Callable[[str, int], dict[str, Any]]  # (name, number of pods) -> manifest of the job
 Serving = Callable[[Bed], AbstractContextManager[Server | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """One way."""
+    """A way to create the pods of a job.
+
+    Attributes:
+        name: the name of the way.
+        title: the title on the page.
+        path: the path of the collection of its jobs.
+        posts: returns the requests that create a job, given its name and number of pods.
+        serve: runs the controller inside a block.
+        is_done: whether a job has succeeded.
+        patience: the maximum seconds for which a burst is observed; None for no limit.
+        rounds: the maximum number of rounds.
+    """
 
     name: str
-    title: str  # on the page
-    path: str  # of the collection that its jobs are in
-    posts: Callable[[str, int], list[Post]]  # a job's name and pods -> how it is created
+    title: str
+    path: str
+    posts: Callable[[str, int], list[Post]]
     serve: Serving
-    is_done: Callable[[Any], bool] = lambda _: True  # whether a job has succeeded
-    patience: float | None = None  # seconds; a burst is not followed for longer
-    rounds: int = 99  # of a line, at most
+    is_done: Callable[[Any], bool] = lambda _: True
+    patience: float | None = None
+    rounds: int = 99
 
 
 def one_post(path: str, job: Job) -> Callable[[str, int], list[Post]]:
-    """One request a job."""
+    """Return a function that creates a job with one request."""
     return lambda name, replicas: [(path, encoded(job(name, replicas)))]
 
 
 def accelerated_job(name: str, replicas: int) -> dict[str, Any]:
-    """As its author writes it; a failed one begins anew at once."""
+    """Return an AcceleratedJob without a backoff."""
     backoff = {"backoff": {"initialSeconds": 0}}
     return fake_job(NAMESPACE, name, replicas=replicas, failurePolicy=backoff)
 
 
 def indexed_job(name: str, replicas: int) -> dict[str, Any]:
-    """The Indexed Job of the same pods."""
+    """Return an Indexed Job with the same pods."""
     template = fake_job(NAMESPACE, name)["spec"]["template"]
     template["spec"]["restartPolicy"] = "Never"
     return {
@@ -97,7 +113,7 @@ def indexed_job(name: str, replicas: int) -> dict[str, Any]:
 
 
 def with_service(name: str, replicas: int) -> list[Post]:
-    """The same, and the headless Service by which its ranks find each other."""
+    """Return requests for an Indexed Job and the headless Service that its ranks need."""
     job = indexed_job(name, replicas)
     job["spec"]["template"]["spec"]["subdomain"] = name
     service = {
@@ -114,7 +130,7 @@ def with_service(name: str, replicas: int) -> list[Post]:
 
 
 def rendered(name: str, replicas: int) -> list[Post]:
-    """The operator's pods themselves; without an owner, or they would be collected."""
+    """Return requests for the pods of the operator, without an owner that does not exist."""
     bodies = (body.replace(b"any-job", name.encode()) for body in _rendered(replicas))
     return [(PODS, body) for body in bodies]
 
@@ -134,7 +150,7 @@ def _rendered(replicas: int) -> list[bytes]:
 
 
 def has_condition(*types: str) -> Callable[[Any], bool]:
-    """Whether a job has one of some conditions."""
+    """Return a function that tests whether a job has one of some conditions."""
 
     def has(job: Any) -> bool:
         conditions = job.get("status", {}).get("conditions") or ()
@@ -147,14 +163,14 @@ def has_condition(*types: str) -> Callable[[Any], bool]:
 def running(
     bed: Bed, name: str, command: list[str], *, port: int | None = None, ends: bool = True
 ) -> Iterator[Server]:
-    """A controller in a process of its own.
+    """Run a controller in another process inside the block.
 
     Args:
-        bed: that it works on.
-        name: of its log.
-        command: that starts it.
-        port: of its metrics.
-        ends: whether it is asked to end, and must end well; else it is killed.
+        bed: the control plane.
+        name: the name of its log.
+        command: the command that starts it.
+        port: the port of its metrics.
+        ends: whether it gets SIGTERM and must exit with 0; otherwise it is killed.
     """
     log = bed.folder / f"{name}.log"
     env = os.environ | {"KUBECONFIG": str(bed.plane.kubeconfig)}
@@ -177,7 +193,7 @@ def running(
 def _end(name: str, child: "subprocess.Popen[bytes]") -> None:
     child.send_signal(signal.SIGTERM)
     if code := child.wait(_END):
-        raise RuntimeError(f"{name} must end with 0, got {code}")
+        raise RuntimeError(f"{name} must exit with 0, got {code}")
 
 
 def _operator(bed: Bed) -> AbstractContextManager[Server]:

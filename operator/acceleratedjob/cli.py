@@ -1,8 +1,9 @@
 """The command line of `acceleratedjob`.
 
-Exit codes: 0 all is well, 1 the job has failed, 2 the manifest or the command is wrong,
-3 there is no such job, or an operator's lease is another's, 4 the cluster cannot be reached (its
-kubeconfig may be why) or refuses, 130 interrupted.
+Exit codes: 0 success, 1 the job has failed, or the operator did not shut down in time, 2 the
+manifest or the command line is invalid, 3 the job does not exist, or the operator lost its lease,
+4 the cluster cannot be reached (perhaps because of the kubeconfig) or rejects the request,
+130 interrupted.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from acceleratedjob.exits import EXIT_INTERRUPTED, EXIT_USAGE
 from acceleratedjob.manager.flags import Options, add_flags
 from acceleratedjob.terminal import lines
 
-_EXTRA = ("aiohttp", "kopf", "kubernetes")  # what the extra `operator` installs
+_EXTRA = ("aiohttp", "kopf", "kubernetes")  # installed by the extra `operator`
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return EXIT_USAGE
-    except BrokenPipeError:  # the reader (`| head`) has seen enough; nothing is left to flush
+    except BrokenPipeError:  # the reader (`| head`) has exited: avoid an error at the final flush
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -111,7 +112,7 @@ def _render(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from acceleratedjob.commands.run import run_job  # noqa: PLC0415  # only this command pays
+    from acceleratedjob.commands.run import run_job  # noqa: PLC0415  # slow to import
 
     manifest = load(options.manifest)
     if options.workdir is not None and not options.workdir.is_dir():
@@ -129,9 +130,9 @@ def _operator(given: argparse.Namespace) -> int:
     except ValueError as error:
         print(f"acceleratedjob operator: {error}", file=sys.stderr)
         return EXIT_USAGE
-    # A container's first process hears no signal that it has no handler for, and importing takes a
-    # second; the loop's own handler takes this one's place.
-    # An exception, such as sys.exit raises, would be lost inside of a destructor, and the signal.
+    # The kernel ignores a signal to the first process of a container without a handler, and the
+    # imports take a second. The event loop replaces this handler. An exception, as sys.exit raises,
+    # would be ignored inside a destructor, and the signal would be lost.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     from acceleratedjob.manager import manager  # noqa: PLC0415  # imports kopf
 

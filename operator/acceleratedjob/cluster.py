@@ -1,6 +1,6 @@
-"""The protocol of a cluster: everything that the operator needs.
+"""The protocol of a cluster: all requests that the operator sends.
 
-`kube.KubernetesCluster` asks an API server, `local.LocalCluster` keeps objects in memory and runs
+`kube.KubernetesCluster` uses an API server. `local.LocalCluster` stores objects in memory and runs
 pods as processes. Both pass tests/cluster/test_clusters.py.
 """
 
@@ -10,21 +10,27 @@ from typing import Protocol
 
 from acceleratedjob.api.names import Manifest, View
 
-SHARED_KINDS = ("PodGroup",)  # of several schedulers
-WATCHED = ("Pod", "Service", "NetworkPolicy")  # what jobs have, and a watch shows
+SHARED_KINDS = ("PodGroup",)  # kinds that several API groups define
+WATCHED = ("Pod", "Service", "NetworkPolicy")  # kinds of a job's objects that are watched
 
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """A reference to an object."""
+    """A reference to an object.
 
-    kind: str  # and, where two groups of the API have one, a dot and the group
+    Attributes:
+        kind: the kind; with a dot and the API group if several groups define the kind.
+        namespace: the namespace of the object.
+        name: the name of the object.
+    """
+
+    kind: str
     namespace: str
     name: str
 
     @classmethod
     def of(cls, manifest: View) -> "Ref":
-        """The reference to an object that has a kind, a namespace and a name."""
+        """Return the reference to an object that has a kind, a namespace and a name."""
         metadata, kind = manifest["metadata"], manifest["kind"]
         if kind in SHARED_KINDS:
             kind = f"{kind}.{manifest['apiVersion'].partition('/')[0]}"
@@ -33,11 +39,17 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """An object to create, as the JSON to send."""
+    """An object to create, as the JSON to send.
+
+    Attributes:
+        ref: the reference to the object.
+        body: the JSON.
+        is_checked: whether the API server rejects unknown fields, rather than dropping them.
+    """
 
     ref: Ref
     body: bytes
-    is_checked: bool  # a field that the API does not know is refused, rather than left out
+    is_checked: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +57,36 @@ class Listed:
     """A page of a list of all objects of a kind, at one resource version.
 
     An object that is in no page was deleted, unless it is newer than the list.
+
+    Attributes:
+        objects: the objects of the page.
+        version: the resource version of the list, the same on all pages.
+        more: whether another page of the list follows.
     """
 
     objects: tuple[Manifest, ...]
-    version: int = 0  # the resource version of the list, the same on all of its pages
-    more: bool = False  # another page of this list follows
+    version: int = 0
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """An object was added or modified."""
+    """An object was added or modified.
+
+    Attributes:
+        object: the object.
+    """
 
     object: Manifest
 
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """An object was deleted; this was its last state."""
+    """An object was deleted.
+
+    Attributes:
+        object: the object in its last state.
+    """
 
     object: Manifest
 
@@ -70,60 +95,60 @@ Change = Listed | Changed | Gone
 
 
 class Cluster(Protocol):
-    """A cluster with objects of a few kinds, and with the rules of the API server.
+    """Objects of a few kinds, with the rules of an API server.
 
     Every method may raise `errors.Unavailable`.
     """
 
     async def create(self, manifest: Manifest) -> Manifest:
-        """Store an object and return it with uid and resourceVersion.
+        """Create an object, and return it with its uid and resourceVersion.
 
         Raises:
             AlreadyExists: an object of that name exists.
-            Refused: the object is invalid, or not allowed (now).
+            Refused: the object is invalid, or not allowed, perhaps only for now.
         """
         ...
 
     async def create_pod(self, pod: Rendered) -> Manifest:
-        """Store a pod as `create` does; what is returned has its metadata, and maybe no more."""
+        """Create a pod as `create` does; the returned object may have only metadata."""
         ...
 
     async def read(self, ref: Ref) -> Manifest:
         """Return an object.
 
         Raises:
-            NotFound: there is none.
+            NotFound: the object does not exist.
         """
         ...
 
     async def delete(
         self, ref: Ref, *, uid: str, grace_seconds: int | None = None
     ) -> Manifest | None:
-        """Ask for an object's removal; a pod goes when its containers have stopped.
+        """Delete an object; a pod still exists until its containers have stopped.
 
         Args:
-            ref: the object.
-            uid: the object is deleted only if it has this uid.
-            grace_seconds: between SIGTERM and SIGKILL; None for what the pod's own spec says.
+            ref: the reference to the object.
+            uid: the uid that the object must have.
+            grace_seconds: the time between SIGTERM and SIGKILL; None for that of the pod's spec.
 
         Returns:
-            The object while it is being removed, None if it is gone at once.
+            The object if it still exists; None if it was removed immediately.
 
         Raises:
-            NotFound: there is none with this uid.
+            NotFound: no object has this reference and uid.
         """
         ...
 
     async def write_status(
         self, ref: Ref, status: Manifest, *, uid: str, resource_version: str
     ) -> Manifest:
-        """Replace a job's whole status and return the job.
+        """Replace the whole status of a job, and return the job.
 
         Args:
-            ref: the job.
+            ref: the reference to the job.
             status: the new status.
-            uid: of the job.
-            resource_version: of the job when the status was decided.
+            uid: the uid of the job.
+            resource_version: the resource version of the job when the status was decided.
 
         Raises:
             NotFound: the job is gone.
@@ -132,10 +157,10 @@ class Cluster(Protocol):
         ...
 
     def watch(self, kind: str) -> AsyncIterator[Change]:
-        """Yield the objects of a kind that carry the job-name label: pods and what else jobs have.
+        """Yield the objects of a kind that have the job-name label, and then each change, forever.
 
-        First comes a list, page by page, then changes in the order they happened, without end.
-        After a gap in the stream (a restarted API server, a resource version too old) a list comes
-        again. A list that fails begins again with its first page, at another version.
+        A list comes first, page by page, then changes in the order in which they happened. After a
+        gap in the watch (the API server restarted, the resource version is too old), another list
+        follows. A list that fails starts again with its first page, at another version.
         """
         ...

@@ -1,16 +1,16 @@
 """The errors of the operator: one class for each reaction of a caller.
 
-InvalidSpec          the user's manifest is wrong: tell the user, once, for good
+InvalidSpec          the manifest is invalid: report it; it is not retried
 ClusterError
-├── NotFound         the object is gone: for a delete that is success
-├── AlreadyExists    the name is taken: success if the object is ours
-├── Conflict         the object changed since it was read: look again
-├── Refused          the API server will not have it: tell the user
-│   └── Held         an object that is being deleted has the name: wait for it to go
-└── Unavailable      the API server cannot do it now: try again later
-    ├── NotLeading   another operator may be at work: this one writes nothing
-    └── NoAnswer     nothing came back at all: whoever waits for it says so once
-        └── Unreachable  nothing ever will, until a person changes something: end
+├── NotFound         the object does not exist: success for a deletion
+├── AlreadyExists    the name is taken: success if the job owns the object
+├── Conflict         the object changed since it was read: read it again
+├── Refused          the API server rejects the object: report it
+│   └── Held         an object that is being deleted has the name: wait until it is gone
+└── Unavailable      the API server cannot serve the request now: retry later
+    ├── NotLeading   another operator may be the leader: write nothing
+    └── NoAnswer     there was no response: log it once, and retry
+        └── Unreachable  the configuration is unusable until a person changes it: exit
 """
 
 import reprlib
@@ -22,14 +22,14 @@ _REPR.maxlevel = 3
 
 
 def shown(value: Any) -> str:
-    """A value of a manifest for an error message, cut to a few characters.
+    """Return the repr of a value of a manifest, shortened for an error message.
 
     >>> shown("8Gi"), len(shown("9" * 10**6))
     ("'8Gi'", 200)
     """
     try:
         return _REPR.repr(value)
-    except ValueError:  # Python writes no number of more than 4,300 digits
+    except ValueError:  # Python does not format integers of more than 4,300 digits
         return "a number of very many digits"
 
 
@@ -37,7 +37,7 @@ class InvalidSpec(ValueError):
     """The manifest of a job is invalid.
 
     Attributes:
-        field: path of the field at fault, such as `spec.network.port`.
+        field: path of the invalid field, such as `spec.network.port`.
         message: what must hold and what was found, in one sentence.
     """
 
@@ -68,8 +68,8 @@ class Refused(ClusterError):
 
     Attributes:
         final: True if the same object will never be accepted (it is invalid or a policy forbids
-            it); False if it may be accepted later (a quota, a service account not made yet).
-        field: path of the object's field at fault, if the API server names one.
+            it); False if it may be accepted later (a quota, a missing service account).
+        field: path of the invalid field of the object, if the API server names one.
     """
 
     def __init__(self, message: str, *, final: bool, field: str = "") -> None:
@@ -83,7 +83,7 @@ class Held(Refused):
 
     Attributes:
         holder: name of the object.
-        grace_seconds: what its containers have to stop.
+        grace_seconds: the grace period of its containers.
     """
 
     def __init__(self, message: str, *, holder: str, grace_seconds: int) -> None:
@@ -93,10 +93,10 @@ class Held(Refused):
 
 
 class Unavailable(ClusterError):
-    """There was no response, or one that asks to retry later (429, 5xx).
+    """There was no response, or a response that asks to retry later (429, 5xx).
 
     Attributes:
-        retry_after: seconds that the server asked to wait; 0 if it did not say.
+        retry_after: seconds that the server asks to wait; 0 if it does not say.
     """
 
     def __init__(self, message: str, *, retry_after: float = 0) -> None:
@@ -112,7 +112,7 @@ class NoAnswer(Unavailable):
     """There was no response from the API server.
 
     Attributes:
-        silent: True if nobody said anything that counts, not even a refusal to connect.
+        silent: True if nothing was received, not even a refused connection.
     """
 
     def __init__(self, message: str, *, silent: bool = False) -> None:
@@ -121,12 +121,12 @@ class NoAnswer(Unavailable):
 
 
 class Unreachable(NoAnswer):
-    """The configuration cannot lead to a cluster: the kubeconfig or a certificate is invalid."""
+    """No cluster can be reached: the kubeconfig or a certificate is invalid."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, silent=True)
 
 
 def is_answer(error: ClusterError) -> bool:
-    """Whether an error is a rejection by the API server, which the job's author has to know."""
+    """Whether an error is a response of the API server, which the author of the job must see."""
     return not isinstance(error, NotLeading | NoAnswer)

@@ -1,6 +1,6 @@
-"""What is counted, for Prometheus. No label has more values than this module can list.
+"""The Prometheus metrics of the operator; the values of each label are bounded.
 
-Names of jobs and namespaces are in the log and in each job's status, not here.
+The names of jobs and namespaces are in the log and in the status of each job, not in labels.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from prometheus_client import (
 
 from acceleratedjob.api.names import Reason
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # those series nobody reads
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the `_created` series are not used
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 
@@ -73,7 +73,7 @@ WATCH_SILENCE = Gauge(
 )
 
 OTHER = "Other"
-# Sources: kubelet's container and pod reasons, pod.status.conditions[DisruptionTarget].reason.
+# Sources: the kubelet's reasons of containers and pods, those of the condition DisruptionTarget.
 _REASONS = frozenset(Reason) | {
     "ContainerCannotRun",
     "ContainerStatusUnknown",
@@ -98,7 +98,7 @@ _REASONS = frozenset(Reason) | {
 
 
 def restart_reason(reason: str) -> str:
-    """A reason as a label; any controller may write one of its own into a pod.
+    """Return the label for a reason; a reason that some controller invented is `Other`.
 
     >>> restart_reason("OOMKilled"), restart_reason("quota of team 7 exceeded")
     ('OOMKilled', 'Other')
@@ -107,7 +107,7 @@ def restart_reason(reason: str) -> str:
 
 
 def status_class(status: int) -> str:
-    """The class of an HTTP status.
+    """Return the class of an HTTP status.
 
     >>> status_class(409)
     '4xx'
@@ -116,11 +116,11 @@ def status_class(status: int) -> str:
 
 
 def names() -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Every metric of our own: its type and labels, by its name as Prometheus shows it."""
+    """Return the type and the labels of each of our metrics, by its name in Prometheus."""
     own: list[Any] = [value for value in globals().values() if hasattr(value, "_labelnames")]
     found = {}
     for metric in own:
         (family,) = metric.describe()
         name = f"{family.name}_total" if family.type == "counter" else family.name
-        found[name] = (family.type, tuple(metric._labelnames))  # noqa: SLF001  # no other way
+        found[name] = (family.type, tuple(metric._labelnames))  # noqa: SLF001  # has no public name
     return found

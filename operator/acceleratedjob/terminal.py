@@ -7,7 +7,7 @@ unchanged, as `kubectl logs` does.
 
 
 def plain(text: str) -> str:
-    r"""A text without control characters, except line breaks.
+    r"""Return a text without control characters, except line breaks.
 
     >>> plain("a\x1b[2Jb\tc")
     'a?[2Jb  c'
@@ -17,7 +17,7 @@ def plain(text: str) -> str:
 
 
 def lines(text: str, mark: str) -> list[str]:
-    r"""The lines of a text; a prefix marks all but the first, so that none looks like one of ours.
+    r"""Return the lines of a text; all but the first get a prefix, to differ from our own lines.
 
     >>> lines("broken\n-- Succeeded", "    | ")
     ['broken', '    | -- Succeeded']

@@ -73,7 +73,7 @@ def test_a_job_that_waits_for_its_queue(job: Job) -> None:
     job.apply(manifest)
     job.wait("jsonpath={.status.pending[0].reason}=SchedulingGated")
     _, out, _ = ask(job, "why", "digits")
-    assert "lift the scheduling gate queue.io/admission" in out
+    assert "removes the scheduling gate queue.io/admission" in out
 
 
 def test_a_job_that_has_failed(job: Job) -> None:
@@ -135,7 +135,7 @@ def test_a_job_is_followed_to_its_end(job: Job) -> None:
         pytest.param(["status", "none"], 3, '"none" not found', id="status"),
         pytest.param(["status", "none", "-w"], 3, '"none" not found', id="to follow"),
         pytest.param(["logs", "none"], 3, '"none" not found', id="logs"),
-        pytest.param(["status", "none", "-A"], 2, "leave out -A", id="of all namespaces"),
+        pytest.param(["status", "none", "-A"], 2, "do not use -A with JOB", id="of all namespaces"),
     ],
 )
 def test_what_is_not_there(unserved: Job, command: list[str], code: int, sentence: str) -> None:

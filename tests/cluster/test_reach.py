@@ -76,7 +76,7 @@ def test_a_certificate_that_is_not_trusted_is_the_end(
     assert main(["why", "digits", f"--kubeconfig={file}"]) == UNREACHABLE
     for text in (log.read_text(), capsys.readouterr().err):
         (line,) = text.splitlines()
-        assert "must be one to trust, and is not: unable to get local issuer" in line
+        assert "must be trusted, and is not: unable to get local issuer" in line
 
 
 @contextlib.contextmanager
@@ -114,7 +114,7 @@ def test_without_an_api_server_operators_end_in_time_and_well(
             each.process.send_signal(signal.SIGTERM)
         assert [each.process.wait(SECONDS) for each in (leader, standby)] == [0, 0]
     for log in tmp_path.glob("*.log"):
-        assert said(log, "held up") == 0, f"{END_SECONDS} s: {log.read_text()}"
+        assert said(log, "shutdown timed out") == 0, f"{END_SECONDS} s: {log.read_text()}"
 
 
 @BLOWS
@@ -127,4 +127,4 @@ def test_an_operator_that_waits_for_its_api_server_ends_when_asked(
         with member(through, log, namespace, *elected(namespace, *LONG)) as waiting:
             waiting.wait("/readyz", 503)
             assert waiting.end() == 0
-    assert said(log, "held up") == 0, log.read_text()
+    assert said(log, "shutdown timed out") == 0, log.read_text()

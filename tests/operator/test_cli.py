@@ -119,8 +119,8 @@ def test_what_only_a_cluster_has_is_left_out_and_said_to_be(tmp_path: Path) -> N
     wishes: dict[str, object] = {"scheduling": {"gang": "volcano"}, "network": {"isolate": True}}
     done = run(write(tmp_path, "", **wishes))
     assert done.returncode == 0, done.stdout
-    assert "-- spec.scheduling is left out" in done.stdout
-    assert "-- spec.network.isolate is left out" in done.stdout
+    assert "-- spec.scheduling is ignored" in done.stdout
+    assert "-- spec.network.isolate is ignored" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_prefixes_are_of_one_width() -> None:
 def test_a_rank_among_several_processes_is_said_to_be_mixed_with_them() -> None:
     made = stored(replace(RUNNING, processes_per_replica=2))
     assert mixed(choose(made, rank=5), 5) == (
-        "rank 5 is in replica 2, whose log has ranks 4 to 5 mixed"
+        "rank 5 is in replica 2, whose log mixes ranks 4 to 5"
     )
     assert mixed(choose(stored(RUNNING), rank=1), 1) == ""
 
@@ -99,7 +99,11 @@ def test_a_rank_among_several_processes_is_said_to_be_mixed_with_them() -> None:
     [
         (RUNNING, {"rank": 4}, "--rank 4: digits has ranks 0 to 3, replicas 0 to 3"),
         (RUNNING, {"replica": -1}, "--replica -1: digits has ranks 0 to 3, replicas 0 to 3"),
-        (RUNNING, {"previous": True}, "attempt 0 is the first one of digits: there is none before"),
+        (
+            RUNNING,
+            {"previous": True},
+            "digits has no previous attempt: its current attempt is the first",
+        ),
         (None, {}, "digits has no pods: see `acceleratedjob why digits`"),
     ],
 )
@@ -120,7 +124,7 @@ def test_the_previous_attempts_pods_are_found_by_their_labels() -> None:
     [
         (None, None, ""),
         (3, None, "exit code 3"),
-        (127, None, "exit code 127 (the command is not there)"),
+        (127, None, "exit code 127 (the command was not found)"),
         (139, 11, "exit code 139 (SIGSEGV, a crash in native code)"),
         (130, 2, "exit code 130 (SIGINT)"),
         (128 + 64, 64, "exit code 192 (SIGRTMAX)"),

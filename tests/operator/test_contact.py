@@ -31,9 +31,9 @@ def test_an_outage_is_told_at_its_beginning_and_at_its_end(
     contact.heard()
     contact.lost(NoAnswer("no answer at 50"))
     assert [record.getMessage() for record in caplog.records] == [
-        "no answer at 10; it is asked again until it answers",
+        "no answer at 10; retrying until it answers",
         "the API server answers again, after 40 s",
-        "no answer at 50; it is asked again until it answers",
+        "no answer at 50; retrying until it answers",
     ]
 
 
@@ -54,7 +54,7 @@ def test_an_outage_is_told_at_its_beginning_and_at_its_end(
             aiohttp.ClientConnectorCertificateError(KEY, ssl.SSLCertVerificationError("who?")),
             Unreachable,
             True,
-            "the certificate of one:6443 must be one to trust, and is not: ",
+            "the certificate of one:6443 must be trusted, and is not: ",
             id="a stranger: nothing that it says counts",
         ),
     ],

@@ -256,12 +256,12 @@ def test_a_reason_of_the_pods_comes_before_its_containers(
 def test_what_its_node_does_to_a_pod_is_not_counted(reason: str) -> None:
     status = planned(UP, failed(pod(1, trainer=ends(137)), reason, "the node goes")).status
     assert (status.phase, status.restarts) == ("Restarting", 0)
-    assert status.failures[0].message == f"was taken away by the cluster ({reason}: the node goes)"
+    assert status.failures[0].message == f"was stopped by the cluster ({reason}: the node goes)"
 
 
 def test_the_pods_message_is_told_with_its_reason() -> None:
     status = planned(UP, failed(pod(1, trainer=ends(137)), "Evicted", "disk is full")).status
-    assert status.failures[0].message == "was ended by signal 9 (Evicted): disk is full"
+    assert status.failures[0].message == "was terminated by signal 9 (Evicted): disk is full"
     assert status.restarts == 1
 
 

@@ -26,8 +26,8 @@ from tests.operator.test_kstatus import kstatus
 HASHED = replace(RUNNING, spec_hash="its own")
 WRONG = {"sharedMemory": {"sizeLimit": "much"}}
 WHY = "spec.sharedMemory.sizeLimit: must be a size like 8Gi, got 'much'"
-GOES_ON = f"{WHY}; attempt 0 goes on as it was made, and no other can begin"
-STAYS = f"{WHY}; the job stays suspended, and cannot be resumed"
+GOES_ON = f"{WHY}; attempt 0 continues unchanged, but no new attempt can start"
+STAYS = f"{WHY}; the job remains suspended, and cannot be resumed"
 BOTH = (pod(0), pod(1))
 
 
@@ -79,7 +79,7 @@ def says(status: Status, type_: ConditionType) -> str | None:
             [gone(0, FAILED_GANG_GRACE_SECONDS)],
             None,
             "Replica 1 (pod digits-0-1 on node n0) exited with code 1; "
-            f"no other attempt can begin: {WHY}",
+            f"no new attempt can start: {WHY}",
             id="one fails: no other attempt, and its log stays",
         ),
         pytest.param(
@@ -97,8 +97,8 @@ def says(status: Status, type_: ConditionType) -> str | None:
             "Failed",
             [gone(0, None)],
             None,
-            f"Replica 1 (pod digits-0-1) was deleted, and not by this operator; "
-            f"no other attempt can begin: {WHY}",
+            f"Replica 1 (pod digits-0-1) was deleted, but not by this operator; "
+            f"no new attempt can start: {WHY}",
             id="one has vanished: no other attempt",
         ),
         pytest.param(
@@ -107,7 +107,7 @@ def says(status: Status, type_: ConditionType) -> str | None:
             "Failed",
             [gone(0, None), gone(1, None)],
             None,
-            "The job was not over within activeDeadlineSeconds (60) of its start",
+            "The job did not finish within activeDeadlineSeconds (60) of its start",
             id="its deadline is over",
         ),
         pytest.param(

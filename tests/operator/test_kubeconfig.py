@@ -90,7 +90,7 @@ WRONG = [
     ),
     pytest.param(
         config(user={"exec": {"apiVersion": "v1", "command": "/none/log-in"}}),
-        "the command '/none/log-in' must give credentials, and has given none",
+        "the command '/none/log-in' must print credentials, and has printed none",
         id="a command that cannot be run",
     ),
 ]
@@ -126,7 +126,7 @@ def test_every_command_says_that_a_file_cannot_be_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str], place: str
 ) -> None:
     file = tmp_path / place
-    reason = "must be there, and" if place else "cannot be read: Is a directory"
+    reason = "must exist, and" if place else "cannot be read: Is a directory"
     assert main([*command, f"--kubeconfig={file}"]) == UNREACHABLE
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"acceleratedjob {command[0]}: ")
@@ -137,7 +137,7 @@ def test_every_command_says_that_a_file_cannot_be_read(
 @pytest.mark.parametrize(
     ("told", "flags", "sentence"),
     [
-        pytest.param(None, (), "a kubeconfig must be there, and FILE is not", id="no such file"),
+        pytest.param(None, (), "a kubeconfig must exist, and FILE does not", id="no such file"),
         pytest.param("a: [", (), "FILE must be YAML, and is not", id="not YAML"),
         pytest.param(
             config(), ("--context=y",), "FILE must have the context 'y'", id="no such context"

@@ -37,7 +37,9 @@ def test_the_order_of_namespaces_does_not_matter() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        pytest.param(["--lease-duration=10s"], "duration must exceed", id="no room to give up in"),
+        pytest.param(
+            ["--lease-duration=10s"], "duration > deadline > retry", id="no room to give up in"
+        ),
         pytest.param(["--lease-duration=soon"], "must be a duration", id="not a duration"),
         pytest.param(["--retry-period=0s"], "must be a duration", id="no pause at all"),
         pytest.param(["--log-level=loud"], "invalid choice", id="a level that logging has not"),

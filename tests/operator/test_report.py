@@ -81,13 +81,14 @@ def test_a_failure_is_told_in_full() -> None:
             exit_code=137,
             signal=9,
             reason="OOMKilled",
-            message="was ended by signal 9 (OOMKilled)",
+            message="was terminated by signal 9 (OOMKilled)",
             time=format_time(ago(3)),
         ),
     )
     told = next(c for c in status.conditions if c.type == ConditionType.FAILED)
     assert told.message == (
-        "Replica 1 (pod digits-0-1 on node n0) was ended by signal 9 (OOMKilled); maxRestarts is 0"
+        "Replica 1 (pod digits-0-1 on node n0) was terminated by signal 9 (OOMKilled); "
+        "maxRestarts is 0"
     )
 
 

@@ -84,7 +84,9 @@ def test_an_elastic_job_goes_on_with_the_nodes_that_it_gets(
     if expected == 3:
         ready = made.status.condition(ConditionType.READY)
         assert ready is not None
-        assert ready.message == "From 4 to 3 replicas: no more found a node within 60 s"
+        assert (
+            ready.message == "From 4 to 3 replicas: the other pods were not scheduled within 60 s"
+        )
 
 
 @pytest.mark.parametrize(

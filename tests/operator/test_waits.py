@@ -62,19 +62,20 @@ def unscheduled(reason: str, message: str = "") -> dict[str, str]:
         pytest.param(
             seen(None, node=None, gates=("q/a",), condition=unscheduled("SchedulingGated", "-")),
             "SchedulingGated",
-            "waits for its queue, which has yet to lift the scheduling gate q/a",
+            "waits until its queue removes the scheduling gate q/a",
             id="a queue's gate, by name",
         ),
         pytest.param(
             seen(None, node=None, condition=None, schedulerName="volcano"),
             "NotScheduled",
-            "the scheduler volcano has not tried it",
+            "the scheduler volcano has not tried to schedule it",
             id="a scheduler that is not installed",
         ),
         pytest.param(
             seen(None, node=None, condition=None, resourceClaims=[{"name": "gpus"}]),
             "NotScheduled",
-            "the scheduler default-scheduler has not tried it; it needs the resource claims gpus",
+            "the scheduler default-scheduler has not tried to schedule it; it needs the resource "
+            "claims gpus",
             id="a resource claim that is not there",
         ),
         pytest.param(
@@ -86,7 +87,7 @@ def unscheduled(reason: str, message: str = "") -> dict[str, str]:
         pytest.param(
             seen(waits("PodInitializing"), {"state": DONE}, {"state": RUNNING}),
             "PodInitializing",
-            "init container i1 has not ended yet",
+            "init container i1 has not finished yet",
             id="the init container that all wait for",
         ),
         pytest.param(
@@ -112,7 +113,7 @@ def unscheduled(reason: str, message: str = "") -> dict[str, str]:
         pytest.param(
             seen(RUNNING, condition={"type": "Ready", "status": "False", "message": "proxy"}),
             "NotReady",
-            "runs and is not ready: proxy",
+            "runs, but is not ready: proxy",
             id="runs, and is not ready",
         ),
     ],

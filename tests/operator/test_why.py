@@ -42,7 +42,7 @@ FAILURE = Failure(
     time=format_time(ago(4)),
 )
 KILLED = replace(
-    FAILURE, exit_code=137, signal=9, reason="OOMKilled", message="was ended by signal 9",
+    FAILURE, exit_code=137, signal=9, reason="OOMKilled", message="was terminated by signal 9",
     traceback=None, exception=None, step=None, victims=0,
 )  # fmt: skip
 AGAIN = replace(RUNNING.with_failure(FAILURE), failures_in_a_row=5, terminating=3)
@@ -56,7 +56,7 @@ FAILURE_TOLD = [
     "    exited with code 1: ValueError: no ?[31msuch file",
     '    |   File "train.py", line 3, in <module>',
     "    | ValueError: no such file",
-    "    2 others had failed as well by then, most likely after it",
+    "    2 others had also failed by then, most likely as a result",
 ]
 
 
@@ -66,16 +66,17 @@ FAILURE_TOLD = [
         pytest.param(
             None,
             [
-                "digits has no status, 1h6m after it was made.",
+                "digits has no status, 1h6m after its creation.",
                 "",
                 "Next",
                 (
-                    "  - No operator serves it: is one installed, does it run, and may it see this "
-                    "namespace (`--namespace`)? Is `spec.managedBy` another controller's?"
+                    "  - No operator manages it. Check that an operator runs and serves this "
+                    "namespace (`--namespace`), and that `spec.managedBy` names no other "
+                    "controller."
                 ),
                 (
-                    "  - If its status cannot be written, an event says why: `kubectl describe` "
-                    "shows it."
+                    "  - If the status cannot be written, `kubectl describe` shows an Event that "
+                    "says why."
                 ),
             ],
             id="nobody has looked at it",
@@ -107,9 +108,9 @@ FAILURE_TOLD = [
                 *FAILURE_TOLD,
                 "",
                 "Decided",
-                "  3 pods of before have yet to stop",
-                "  restarts that count: 1 of 3",
-                "  the next attempt begins in 12s (backoff)",
+                "  pods that are still terminating: 3",
+                "  counted restarts: 1 of 3",
+                "  the next attempt starts in 12s (backoff)",
                 "",
                 "Next",
                 "  - See the traceback, and `acceleratedjob logs`.",
@@ -126,7 +127,7 @@ FAILURE_TOLD = [
                 "Failures",
                 "  attempt 0, 4s ago: replica 1, rank 1 (pod digits-0-1 on node n0)",
                 f"    OOMKilled, {ending(137, 9)}",
-                "    was ended by signal 9",
+                "    was terminated by signal 9",
                 "",
                 "Decided",
                 "  MaxRestartsExceeded: no more",
@@ -180,7 +181,7 @@ def test_why_says_what_holds_up_a_job_that_runs_on() -> None:
     status = decide(broken, Observed(status=RUNNING, pods=tuple(map(pod, range(4)))), NOW)[1].status
     lines = why(broken | {"status": status.to_manifest()}, NOW)
     (told,) = (line for line in lines if line.startswith("  InvalidSpec: spec.replicas"))
-    assert "attempt 0 goes on as it was made" in told
+    assert "attempt 0 continues unchanged" in told
     assert lines[-1].startswith("  - Correct the field")
 
 
@@ -191,7 +192,7 @@ def test_why_shows_the_newest_failures_and_counts_the_others() -> None:
     lines = why(stored(replace(RUNNING, failures=failures)), NOW)
     shown = [line.split(",")[0] for line in lines if line.startswith("  attempt")]
     assert shown == ["  attempt 9", "  attempt 8", "  attempt 7"]
-    assert "  and 6 before: kubectl get aj -o yaml shows them" in lines
+    assert "  and 6 earlier ones: see kubectl get aj -o yaml" in lines
     assert len(lines) < 60
 
 

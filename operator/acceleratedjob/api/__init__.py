@@ -1,1 +1,1 @@
-"""The job as the API has it: names, spec and status, with their readers; pure."""
+"""The API of AcceleratedJob: names, spec and status, with their parsers; pure."""

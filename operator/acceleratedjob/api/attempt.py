@@ -1,4 +1,4 @@
-"""One attempt of a job: which one it is, and of how many processes."""
+"""An attempt of a job: its number and its size."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,13 @@ class Attempt:
     """An attempt of a job: a gang of pods that start and stop together.
 
     Attributes:
-        number: the number of attempts before it, >= 0.
-        size: the number of replicas, >= 1; fewer than `spec.replicas` if an elastic job goes on
-            with the pods that have found a node.
-        processes: the number of processes per replica, >= 1.
+        number: the number of earlier attempts, at least 0.
+        size: the number of replicas, at least 1; less than `spec.replicas` if an elastic job
+            continues with the pods that have found a node.
+        processes: the number of processes per replica, at least 1.
 
     Raises:
-        ValueError: a number is smaller.
+        ValueError: a number is below its minimum.
     """
 
     number: int
@@ -32,15 +32,15 @@ class Attempt:
 
     @classmethod
     def full(cls, spec: JobSpec, number: int = 0) -> "Attempt":
-        """An attempt of the size that the spec asks for."""
+        """Return an attempt with as many replicas as the spec requests."""
         return cls(number, spec.replicas, spec.processes)
 
     @classmethod
     def current(cls, spec: JobSpec, status: Status) -> "Attempt":
-        """The attempt that the status tells of; of the full size, if it has not been decided.
+        """Return the attempt in the status; of the full size if no size is recorded yet.
 
-        It keeps its number of processes, even if a later version of the operator counts more
-        devices.
+        The number of processes is also the recorded one, even if a later version of the operator
+        counts more devices.
         """
         if status.size is None:
             return cls.full(spec, status.attempt)
@@ -49,5 +49,5 @@ class Attempt:
 
     @property
     def world_size(self) -> int:
-        """The number of processes of all replicas."""
+        """The number of processes of all replicas together."""
         return self.size * self.processes

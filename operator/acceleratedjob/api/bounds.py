@@ -1,18 +1,18 @@
-"""Bounds of the depth and the size of a job, so that work on any job takes a bounded time.
+"""Limits for the depth and the size of a job, so that work on any job takes a bounded time.
 
 The API server accepts JSON of 10,000 levels, and as many values as fit into etcd's 1.5 MiB. Python
-decodes about 1,000 levels, and needs seconds to copy that many values. See
+decodes about 1,000 levels, and takes seconds to copy that many values. See
 docs/decisions/0012-bounds-of-a-job.md.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
-MAX_DEPTH = 64  # mappings and lists inside of each other; a pod's own fields have about 12
-MAX_VALUES = 50_000  # strings, numbers, mappings, lists; a usual job has about 100
-UNREADABLE = "unreadable"  # a key in the place of a job's spec: what must hold of it
+MAX_DEPTH = 64  # nested mappings and lists; the fields of a pod have about 12 levels
+MAX_VALUES = 50_000  # strings, numbers, mappings and lists; a typical job has about 100
+UNREADABLE = "unreadable"  # the key of the error message that replaces the spec of a job
 
-# Of a job's metadata; the rest, with who manages which field, may be larger than the job.
+# The metadata that is kept; the rest, with managedFields, may be larger than the job.
 METADATA = (
     *("name", "namespace", "uid", "generation"),
     *("resourceVersion", "creationTimestamp", "deletionTimestamp"),
@@ -20,9 +20,9 @@ METADATA = (
 
 
 def excess(value: Any) -> str | None:
-    """A message about the bound that a value exceeds; None if it exceeds none.
+    """Return a message about the limit that a value exceeds; None if it exceeds none.
 
-    It takes a bounded time for any value, including one that contains itself, as YAML allows.
+    It takes a bounded time for any value, including a value that contains itself, as YAML allows.
 
     >>> excess({"a": [1, 2]}), excess([0] * 60_000)
     (None, 'must have at most 50000 values, and has more')
@@ -39,7 +39,7 @@ def excess(value: Any) -> str | None:
 
 
 def _inner(values: list[Any], at_most: int) -> Iterator[Any]:
-    """The values directly inside other values, up to a number."""
+    """Yield the values directly inside other values, up to a number."""
     for value in values:
         if isinstance(value, dict):
             inner: Any = value.values()
@@ -55,8 +55,8 @@ def _inner(values: list[Any], at_most: int) -> Iterator[Any]:
 
 
 def bounded(job: Any) -> Any:
-    """A job; if its spec exceeds a bound, a message replaces the spec."""
-    if not isinstance(job, dict) or "metadata" not in job:  # a list may be of anything
+    """Return a job; if its spec exceeds a limit, a message replaces the spec."""
+    if not isinstance(job, dict) or "metadata" not in job:  # an item of a list may be anything
         return job
     status = job.get("status")
     if excess(status) is not None:

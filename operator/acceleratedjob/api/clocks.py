@@ -1,7 +1,7 @@
-"""Since when each replica waits, for each reason that has a time limit.
+"""Records since when each replica waits, for each reason that has a time limit.
 
-The times are part of the status, so that they survive the operator. Replicas that wait for the same
-reason since the same second are one entry.
+The times are stored in the status, so that they survive a restart of the operator. Replicas that
+wait for the same reason since the same second share an entry.
 """
 
 from collections import defaultdict
@@ -15,28 +15,34 @@ from acceleratedjob.api.reasons import usual_word
 from acceleratedjob.api.schema import string
 from acceleratedjob.api.times import parse_time
 
-MAX_WAITS = 512  # entries; the clocks of replicas beyond them begin when there is room
+MAX_WAITS = 512  # entries; the time of a replica without an entry starts when one is free
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
-    """Since when some replicas wait for one reason."""
+    """Since when some replicas wait for one reason.
+
+    Attributes:
+        reason: the reason of the wait.
+        since: when the wait began, as the API writes times.
+        replicas: the indices of the replicas, such as `0,3-5`.
+    """
 
     reason: Annotated[str, string]
     since: Annotated[str, string]
-    replicas: Annotated[str, indexes]  # such as 0,3-5
+    replicas: Annotated[str, indexes]
 
 
 class Clocks:
-    """The clocks of all replicas of an attempt."""
+    """Since when each replica of an attempt waits for which reason."""
 
     def __init__(self, waits: Iterable[Wait], begun: Mapping[str, datetime]) -> None:
-        """Read them.
+        """Read the entries of a status.
 
         Args:
-            waits: entries of the status.
-            begun: since when any replica waits for a reason, if no entry has that reason. An older
-                operator has written no more.
+            waits: the entries.
+            begun: since when any replica waits, by reason; used for a reason without entries,
+                because older versions of the operator write no entries.
         """
         self._begun = {usual_word(reason): since for reason, since in begun.items()}
         self._since: dict[tuple[str, int], datetime] = {}
@@ -46,16 +52,16 @@ class Clocks:
                 self._since[usual_word(wait.reason), replica] = parse_time(wait.since)
 
     def since(self, reason: str, replica: int) -> datetime | None:
-        """Since when a replica waits for a reason; None if it does not."""
+        """Return since when a replica waits for a reason; None if it does not."""
         word = usual_word(reason)
         return self._since.get((word, replica), self._begun.get(word))
 
 
 def written(clocks: Iterable[tuple[str, int, str]]) -> tuple[Wait, ...]:
-    """The entries for the status, the oldest first.
+    """Return the entries for the status, the oldest first.
 
     Args:
-        clocks: reason, replica and since when, as the API writes it.
+        clocks: for each wait, its reason, its replica, and when it began, as the API writes times.
     """
     groups: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for reason, replica, since in clocks:

@@ -1,7 +1,7 @@
-"""The devices of the training container, by its template.
+"""Counts the devices of the training container in a pod template.
 
-Devices that the template does not count are not guessed: a resource claim (DRA), a runtime class or
-access to the node may provide devices that only the node knows.
+Devices whose number is not in the template are not guessed: a resource claim (DRA), a runtime class
+or access to the node may provide devices that only the node knows.
 """
 
 import re
@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from acceleratedjob.api.names import View
 from acceleratedjob.api.template import limits, trainer
 
-# Resources that are devices, one for each process. Of the same vendors there are others, which are
-# amounts: nvidia.com/gpumem, gpu.intel.com/millicores, huawei.com/Ascend910-memory.
+# Resources that count devices, one per process. Other resources of these vendors are amounts:
+# nvidia.com/gpumem, gpu.intel.com/millicores, huawei.com/Ascend910-memory.
 DEVICE = re.compile(
     r"nvidia\.com/(gpu(\.shared)?|mig-.+)"
     r"|amd\.com/(gpu|[a-z]+_nps\d+)"  # a partition is named by its mode: cpx_nps4
@@ -21,17 +21,17 @@ DEVICE = re.compile(
     r"|cambricon\.com/mlu"
     r"|mthreads\.com/gpu"
 )
-_VISIBLE = re.compile(r"(NVIDIA|AMD|HABANA|ASCEND)_VISIBLE_DEVICES")  # for a container runtime
+_VISIBLE = re.compile(r"(NVIDIA|AMD|HABANA|ASCEND)_VISIBLE_DEVICES")  # read by the runtime
 _NONE_VISIBLE = ("", "none", "void")
 
 
 def count(template: View) -> int:
-    """The number of devices (GPUs, MIG slices, …) that each run one process of the container."""
+    """Return the number of devices (GPUs, MIG slices, ...); each runs one process."""
     return sum(number for _, number in _counted(template))
 
 
 def found(template: View) -> str:
-    """A description of the devices that `processesPerReplica: auto` found.
+    """Describe the devices that `processesPerReplica: auto` found.
 
     >>> container = {"name": "trainer", "resources": {"claims": [{"name": "gpus"}]}}
     >>> found({"spec": {"containers": [container]}})
@@ -47,10 +47,10 @@ def found(template: View) -> str:
 
 
 def uncounted(template: View) -> Iterator[str]:
-    """The parts of the template that may provide devices, but not a number of processes.
+    """Yield the parts of the template that may provide devices, without their number.
 
-    An unknown extended resource may be a device: google.com/tpu, several of which are used by one
-    process, aws.amazon.com/neuron, each of which is used by several, or one of a new vendor.
+    An unknown extended resource may be a device: google.com/tpu (one process uses several of them),
+    aws.amazon.com/neuron (several processes use one of them), or a device of a new vendor.
     """
     for name, amount in limits(template):
         if amount and "/" in name and not DEVICE.fullmatch(name):

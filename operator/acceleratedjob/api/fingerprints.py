@@ -1,4 +1,4 @@
-"""A hash of the fields that pods are created from, equal for all notations of the same value."""
+"""A hash of the fields that pods are created from; equal for all notations of the same value."""
 
 import hashlib
 import json
@@ -6,18 +6,18 @@ from typing import Any
 
 from acceleratedjob.api import quantity
 
-_AMOUNTS = ("limits", "requests", "overhead")  # keys of mappings from a resource to a quantity
+_AMOUNTS = ("limits", "requests", "overhead")  # keys of mappings of resources to quantities
 _AMOUNT = ("sizeLimit", "size_limit")
 
 
 def fingerprint(*parts: object) -> str:
-    """The hash of parts of a spec."""
+    """Return the hash of parts of a spec."""
     text = json.dumps(_plain(parts), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _plain(value: Any, key: str = "") -> Any:
-    """A value with normalized quantities, and without nulls.
+    """Return a value with normalized quantities, and without nulls.
 
     >>> _plain({"limits": {"cpu": "1000m", "memory": None}}) == _plain({"limits": {"cpu": 1}})
     True
@@ -35,7 +35,7 @@ def _plain(value: Any, key: str = "") -> Any:
 
 
 def _amount(value: Any) -> Any:
-    """A normalized quantity; an invalid one, which the API server rejects, is kept."""
+    """Return a normalized quantity; an invalid value, which the API server rejects, is kept."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return _plain(value)
     try:

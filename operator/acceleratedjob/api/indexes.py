@@ -5,13 +5,13 @@ from collections.abc import Iterable
 from acceleratedjob.api.schema import text
 
 _RANGE = r"\d{1,9}(-\d{1,9})?"
-# A range in a status may be anyone's who may write statuses: its numbers make no list of a billion.
+# Anyone who may write statuses can write a range; a range of a billion must not become a set.
 MAX_INDEX = 10_000
 indexes = text(rf"({_RANGE}(,{_RANGE})*)?", "replica indices such as 0,3-5")
 
 
 def format_indexes(numbers: Iterable[int]) -> str:
-    """Format a set.
+    """Format a set of indices.
 
     >>> format_indexes({9, 0, 3, 4, 5}), format_indexes(())
     ('0,3-5,9', '')
@@ -26,7 +26,7 @@ def format_indexes(numbers: Iterable[int]) -> str:
 
 
 def parse_indexes(written: str) -> frozenset[int]:
-    """Parse a set that `format_indexes` has formatted.
+    """Parse the output of `format_indexes`.
 
     >>> sorted(parse_indexes("0,3-5,9")), parse_indexes("")
     ([0, 3, 4, 5, 9], frozenset())

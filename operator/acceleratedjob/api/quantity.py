@@ -1,7 +1,7 @@
 """Kubernetes quantities such as 500m, 1.5, 8Gi.
 
 `kubernetes.utils.parse_quantity` does the same, but importing it loads the whole client (0.8 s),
-which `acceleratedjob render` and `acceleratedjob run` do without.
+which `acceleratedjob render` and `acceleratedjob run` do not need.
 """
 
 import re
@@ -18,15 +18,15 @@ _SUFFIXES = {
     **{f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate("KMGTPE", start=1)},
 }
 MAX_LENGTH = 64  # characters
-# Each part is matched in one way only, so that no text takes longer than its length. The exponent
-# is bounded, because a number of 10^6 digits takes seconds; Kubernetes caps a quantity at 2^63-1.
+# No part can match in two ways, so matching takes linear time. The exponent has at most two digits,
+# because a number of 10^6 digits takes seconds; Kubernetes limits a quantity to 2^63-1.
 _QUANTITY = re.compile(
     r"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))(?:([eE][+-]?[0-9]{1,2})|([numkMGTPE]|[KMGTPE]i)?)"
 )
 
 
 def parse(text: str | float) -> Decimal:
-    """The value of a quantity.
+    """Parse a quantity.
 
     >>> parse("500m"), parse("8Gi"), parse(2), parse("1e3")
     (Decimal('0.500'), Decimal('8589934592'), Decimal('2'), Decimal('1E+3'))

@@ -1,12 +1,13 @@
-"""The reasons why a pod does not run: those that are timed, those that mean the same."""
+"""Reasons why a pod does not run: which have a time limit, and which are synonyms."""
 
 import re
 from datetime import timedelta
 
 from acceleratedjob.api.names import Reason
 
-# The kubelet goes on trying for ever when a container cannot be made. For what never changes it is
-# given no time; a registry may be away for a moment, and a Secret may come after the job.
+# If a container cannot be created, the kubelet retries forever. After these times the attempt has
+# failed: zero for errors that never go away. A registry may be unavailable for a moment, and a
+# Secret may be created after the job.
 CANNOT_START = {
     "InvalidImageName": timedelta(),
     "ErrImageNeverPull": timedelta(),
@@ -16,16 +17,16 @@ CANNOT_START = {
     "CreateContainerConfigError": timedelta(seconds=60),
     "CreateContainerError": timedelta(seconds=60),
 }
-# What decides something when it lasts, and so is timed for each replica.
+# Reasons that lead to a decision after some time, so the time is recorded for each replica.
 TIMED = frozenset({*CANNOT_START, Reason.UNSCHEDULABLE})
 
-# The kubelet uses these words in turns for the same problem; the first one stands for all.
+# The kubelet alternates between these reasons for the same problem; the first one is recorded.
 _ALIKE = (("ImagePullBackOff", "ErrImagePull"),)
 _OF_ONE_POD = re.compile(r" pod=\S+|(?<=back-off )\S+ |pods \"[^\"]+\" (is forbidden: )?")
 
 
 def alike(reason: str) -> frozenset[str]:
-    """All words for what a reason says, itself among them.
+    """Return a reason and its synonyms.
 
     >>> sorted(alike("ErrImagePull"))
     ['ErrImagePull', 'ImagePullBackOff']
@@ -34,7 +35,7 @@ def alike(reason: str) -> frozenset[str]:
 
 
 def usual_word(reason: str) -> str:
-    """The one word for all that are alike.
+    """Return the first of the synonyms of a reason.
 
     >>> usual_word("ErrImagePull"), usual_word("Unschedulable")
     ('ImagePullBackOff', 'Unschedulable')
@@ -43,7 +44,7 @@ def usual_word(reason: str) -> str:
 
 
 def without_names(message: str) -> str:
-    """A message without what is different for each pod.
+    """Return a message without the parts that differ between pods.
 
     >>> without_names('pods "digits-0-1" is forbidden: exceeded quota: few')
     'exceeded quota: few'

@@ -1,8 +1,8 @@
 """Parses a mapping of a manifest into a frozen dataclass, and formats it again.
 
 The dataclass is the schema: the field `max_restarts` is the key `maxRestarts`, and its annotation
-(`Annotated[int, integer(minimum=0)]`) has the reader that validates and converts the value. An
-invalid value raises InvalidSpec with the path of the field. The API server rejects the same
+(`Annotated[int, integer(minimum=0)]`) contains the reader, which validates and converts the value.
+An invalid value raises InvalidSpec with the path of the field. The API server rejects the same
 manifests: tests/contract/test_crd.py compares the two.
 """
 
@@ -18,14 +18,14 @@ from typing import Any, TypeVar, cast
 from acceleratedjob.api.names import KIND
 from acceleratedjob.errors import InvalidSpec, shown
 
-MAX_KEY = 256  # characters of a key that is shown, and compared with those that there are
-MAX_ITEMS = 1024  # of a list, unless it says otherwise
+MAX_KEY = 256  # characters of an unknown key that are shown
+MAX_ITEMS = 1024  # the default maximum length of a list
 T = TypeVar("T")
 Reader = Callable[[Any, str], Any]  # (value, path) -> value; raises InvalidSpec
 
 
 def key(name: str) -> str:
-    """The key in the manifest for the name of a field.
+    """Return the key in the manifest for the name of a field.
 
     >>> key("max_restarts")
     'maxRestarts'
@@ -38,13 +38,13 @@ def read(cls: type[T], value: object, path: str, *, whole: bool = True) -> T:
     """Build `cls` from a mapping; absent and null fields take their defaults.
 
     Args:
-        cls: what to build.
+        cls: the dataclass.
         value: the mapping.
-        path: of it, for errors.
-        whole: no other keys may be; else they are left out.
+        path: the path of the mapping, for errors.
+        whole: whether an unknown key is an error; otherwise unknown keys are ignored.
 
     Raises:
-        InvalidSpec: an unknown key, a missing one, or a value that its reader refuses.
+        InvalidSpec: a key is unknown, a required key is missing, or a value is invalid.
     """
     given = mapping(value, path)
     fields = _fields(cast("Any", cls))
@@ -60,7 +60,7 @@ def read(cls: type[T], value: object, path: str, *, whole: bool = True) -> T:
 
 
 def readable(cls: type[Any], value: object) -> dict[str, Any]:
-    """The valid fields of a mapping whose other fields may be invalid."""
+    """Return the valid fields of a mapping whose other fields may be invalid."""
     given = value if isinstance(value, Mapping) else {}
     kept = {}
     for name, (field, reader) in _fields(cast("Any", cls)).items():
@@ -72,7 +72,7 @@ def readable(cls: type[Any], value: object) -> dict[str, Any]:
 
 @functools.cache
 def _fields(cls: Any) -> dict[str, tuple["dataclasses.Field[Any]", Reader]]:
-    """The fields of a dataclass by their keys, each with its reader."""
+    """Return the fields of a dataclass by key, each with its reader."""
     hints = typing.get_type_hints(cls, include_extras=True)
     return {
         key(field.name): (field, hints[field.name].__metadata__[0])
@@ -108,19 +108,19 @@ def _suggest(name: str, known: Mapping[str, object]) -> str:
 
 
 def anything(value: object, _path: str) -> object:
-    """Whatever it is: another has checked it."""
+    """Return any value unchanged, for fields that are validated elsewhere."""
     return value
 
 
 def mapping(value: object, path: str) -> Mapping[str, Any]:
-    """A mapping with string keys."""
+    """Read a mapping with string keys."""
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
         raise InvalidSpec(path, f"must be a mapping, got {shown(value)}")
     return value
 
 
 def mapping_of(item: Reader) -> Reader:
-    """A mapping with values of one kind; null is no value."""
+    """Return a reader of a mapping whose values have one type or are null."""
 
     def reader(value: object, path: str) -> Mapping[str, Any]:
         given = mapping(value, path)
@@ -135,12 +135,12 @@ def mapping_of(item: Reader) -> Reader:
 def partly(
     readers: Mapping[str, Reader], *, required: Sequence[str] = (), whole: bool = False
 ) -> Reader:
-    """A mapping of another's, of which we read these keys; it is returned as it came.
+    """Return a reader that validates some keys of a mapping, and returns the mapping unchanged.
 
     Args:
-        readers: of the keys.
-        required: keys that must be there.
-        whole: no others may be.
+        readers: the reader of each key.
+        required: the keys that must be set.
+        whole: whether any other key is an error.
     """
 
     def reader(value: object, path: str) -> Mapping[str, Any]:
@@ -159,12 +159,12 @@ def partly(
 
 
 def section(cls: type[Any], *, whole: bool = True) -> Reader:
-    """A nested dataclass, as `read` takes it."""
+    """Return a reader of a nested dataclass."""
     return lambda value, path: read(cls, value, path, whole=whole)
 
 
 def integer(minimum: int, maximum: int = 2**31 - 1) -> Reader:
-    """A whole number in [minimum, maximum]."""
+    """Return a reader of an integer in [minimum, maximum]."""
 
     def reader(value: object, path: str) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
@@ -177,19 +177,19 @@ def integer(minimum: int, maximum: int = 2**31 - 1) -> Reader:
 
 
 def boolean(value: object, path: str) -> bool:
-    """True or false."""
+    """Read a boolean."""
     if not isinstance(value, bool):
         raise InvalidSpec(path, f"must be true or false, got {shown(value)}")
     return value
 
 
 def string(value: object, path: str) -> str:
-    """Any string."""
+    """Read a string."""
     return text(r"(?s:.*)", "a string")(value, path)  # type: ignore[no-any-return]  # it is one
 
 
 def choice(*allowed: str) -> Reader:
-    """One of a few words."""
+    """Return a reader of one of a few strings."""
 
     def reader(value: object, path: str) -> str:
         if value not in allowed:
@@ -200,12 +200,18 @@ def choice(*allowed: str) -> Reader:
 
 
 def text(pattern: str, what: str, *, at_most: int | None = None) -> Reader:
-    """A string that matches `pattern` from end to end; `what` says so in words."""
+    """Return a reader of a string that matches a pattern.
+
+    Args:
+        pattern: the regular expression that the whole string must match.
+        what: a description of such strings, for errors.
+        at_most: the maximum length.
+    """
 
     def reader(value: object, path: str) -> str:
         if not isinstance(value, str):
             raise InvalidSpec(path, f"must be {what}, got {shown(value)}")
-        if at_most is not None and len(value) > at_most:  # before it is matched, which takes time
+        if at_most is not None and len(value) > at_most:  # first: matching takes time
             raise InvalidSpec(path, f"must be at most {at_most} characters, got {len(value)}")
         if not re.fullmatch(pattern, value):
             raise InvalidSpec(path, f"must be {what}, got {shown(value)}")
@@ -215,7 +221,7 @@ def text(pattern: str, what: str, *, at_most: int | None = None) -> Reader:
 
 
 def list_of(item: Reader, *, at_least: int = 0, at_most: int = MAX_ITEMS) -> Reader:
-    """A list, as a tuple."""
+    """Return a reader of a list, which it returns as a tuple."""
 
     def reader(value: object, path: str) -> tuple[Any, ...]:
         if not isinstance(value, Sequence) or isinstance(value, str):

@@ -1,4 +1,4 @@
-"""The sections of `spec`, each a dataclass of its fields with their readers and defaults."""
+"""The sections of `spec`: a dataclass each, with the readers and defaults of its fields."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,9 +13,9 @@ RNG_TYPES = (  # accelerate 1.15, utils/dataclasses.py, RNGType
 )
 BACKENDS = ("gloo", "nccl", "mpi", "xccl", "hccl", "ccl")
 MAX_REPLICAS = 10_000
-MAX_PROCESSES = 1024  # in one pod
+MAX_PROCESSES = 1024  # per pod
 MAX_RULES = 32
-MAX_MATCHES = 128  # entries in one list of a rule
+MAX_MATCHES = 128  # entries per list of a rule
 _GENERATORS = list_of(choice(*RNG_TYPES), at_most=len(RNG_TYPES))
 _WORD = text(r"[A-Za-z0-9]([-A-Za-z0-9._/]*[A-Za-z0-9])?", "a word such as OOMKilled", at_most=255)
 _NAME = text(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", "a lowercase DNS name", at_most=63)
@@ -33,12 +33,12 @@ WITH_POD_GROUP = (GANG_VOLCANO, GANG_COSCHEDULING)
 class Verdict(StrEnum):
     """What follows a failed attempt."""
 
-    RESTART = "Restart"  # a new attempt, which counts towards maxRestarts
-    RESTART_FREE = "RestartFree"  # a new attempt that does not: the job is not to blame
-    FAIL = "Fail"  # the job is over
+    RESTART = "Restart"  # a new attempt that counts towards maxRestarts
+    RESTART_FREE = "RestartFree"  # a new attempt that does not count towards maxRestarts
+    FAIL = "Fail"  # the job fails
 
 
-_SIZE = text(  # as in the CRD
+_SIZE = text(  # the same pattern as in the CRD
     r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|e[0-9]{1,2})?",
     "a size like 8Gi",
     at_most=32,
@@ -54,7 +54,20 @@ def _size(value: object, path: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeSettings:
-    """`spec.runtime`: settings for the runtime library; None leaves a setting to the script."""
+    """`spec.runtime`: settings for the runtime library; None leaves a setting to the script.
+
+    Attributes:
+        mixed_precision: the precision of autocast.
+        gradient_accumulation_steps: the number of batches per optimizer step.
+        rng_types: the random generators that are synchronized at the start of an epoch.
+        split_batches: whether a batch of the data loader is split among the ranks.
+        dispatch_batches: whether rank 0 reads the batches of all ranks.
+        even_batches: whether all ranks get the same number of samples.
+        use_seedable_sampler: whether the order of each epoch depends only on the seed.
+        seed: the seed of the random generators.
+        backend: the backend of the process group.
+        sharding: how the model is sharded; `none` replicates it.
+    """
 
     mixed_precision: Annotated[str | None, choice("no", "fp16", "bf16")] = None
     gradient_accumulation_steps: Annotated[int | None, integer(minimum=1)] = None
@@ -70,7 +83,12 @@ class RuntimeSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """The seconds between a failure and the next attempt: initial, then doubled, at most max."""
+    """`spec.failurePolicy.backoff`: the time between a failure and the next attempt.
+
+    Attributes:
+        initial_seconds: the backoff after the first failure; it doubles with each further failure.
+        max_seconds: the maximum backoff.
+    """
 
     initial_seconds: Annotated[int, integer(minimum=0)] = 1
     max_seconds: Annotated[int, integer(minimum=0)] = 300
@@ -86,7 +104,16 @@ def _some(item: Reader) -> Reader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureRule:
-    """A rule: if each of its lists contains what the failure has, its action is taken."""
+    """A rule of `spec.failurePolicy.rules`; it matches if each non-empty list matches the failure.
+
+    Attributes:
+        action: what follows a failure that matches.
+        exit_codes: the exit codes that match.
+        signals: the numbers of the signals that match.
+        reasons: the reasons that match.
+        pod_conditions: the types of pod conditions that match, if they are True.
+        replica_indexes: the indices of the replicas whose failures match.
+    """
 
     action: Annotated[Verdict, _verdict]
     exit_codes: Annotated[tuple[int, ...], _some(integer(minimum=1, maximum=255))] = ()
@@ -106,7 +133,13 @@ def _rule(value: object, path: str) -> FailureRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailurePolicy:
-    """`spec.failurePolicy`: what follows a failure, how often a job is restarted, and how fast."""
+    """`spec.failurePolicy`: what follows a failure.
+
+    Attributes:
+        max_restarts: the maximum number of counted restarts.
+        backoff: the time between a failure and the next attempt.
+        rules: the rules, which are tried in order before the default rules.
+    """
 
     max_restarts: Annotated[int, integer(minimum=0)] = 3
     backoff: Annotated[Backoff, section(Backoff)] = Backoff()
@@ -114,7 +147,7 @@ class FailurePolicy:
 
 
 def read_failure_policy(value: object, path: str) -> FailurePolicy:
-    """Read a failure policy.
+    """Read `spec.failurePolicy`.
 
     Raises:
         InvalidSpec: a field is invalid, or the maximum backoff is below the initial one.
@@ -131,17 +164,22 @@ def read_failure_policy(value: object, path: str) -> FailurePolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Elastic:
-    """`spec.elastic`: the bounds of the number of replicas of a running job."""
+    """`spec.elastic`: the range of the number of replicas of a running job.
+
+    Attributes:
+        max_replicas: the maximum number of replicas.
+        min_replicas: the minimum number of replicas.
+    """
 
     max_replicas: Annotated[int, integer(minimum=1, maximum=MAX_REPLICAS)]
     min_replicas: Annotated[int, integer(minimum=1, maximum=MAX_REPLICAS)] = 1
 
 
 def read_elastic(value: object, path: str) -> Elastic:
-    """Read the bounds.
+    """Read `spec.elastic`.
 
     Raises:
-        InvalidSpec: a bound is invalid, or the minimum is above the maximum.
+        InvalidSpec: a field is invalid, or the minimum is above the maximum.
     """
     bounds = read(Elastic, value, path)
     if bounds.min_replicas > bounds.max_replicas:
@@ -152,7 +190,14 @@ def read_elastic(value: object, path: str) -> Elastic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scheduling:
-    """`spec.scheduling`: the gang scheduler or the queue of the pods, and their placement."""
+    """`spec.scheduling`: the gang scheduler or the queue of the pods, and their placement.
+
+    Attributes:
+        gang: the gang scheduler.
+        queue: the queue of Volcano or Kueue.
+        priority_class_name: the priority class of the pods.
+        exclusive_topology_key: the node label whose domain the job has for itself.
+    """
 
     gang: Annotated[str, choice(*GANGS)] = GANG_NONE
     queue: Annotated[str | None, _NAME] = None
@@ -161,10 +206,10 @@ class Scheduling:
 
 
 def read_scheduling(value: object, path: str) -> Scheduling:
-    """Read the scheduling.
+    """Read `spec.scheduling`.
 
     Raises:
-        InvalidSpec: a field is invalid, or the queue does not fit the gang scheduler.
+        InvalidSpec: a field is invalid, or the gang scheduler lacks a queue or has none.
     """
     scheduling = read(Scheduling, value, path)
     if scheduling.gang == GANG_KUEUE and scheduling.queue is None:
@@ -177,19 +222,25 @@ def read_scheduling(value: object, path: str) -> Scheduling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """`spec.network`: the ports of the pods, and whether a NetworkPolicy isolates them."""
+    """`spec.network`: the ports of the pods, and whether a NetworkPolicy isolates them.
+
+    Attributes:
+        port: the port at which the main process listens for the other processes.
+        progress_port: the port from which the operator reads the progress.
+        isolate: whether a NetworkPolicy isolates the pods.
+    """
 
     port: Annotated[int, integer(minimum=1024, maximum=65535)] = 29500
     progress_port: Annotated[int, integer(minimum=1024, maximum=65535)] = 29400
     isolate: Annotated[bool, boolean] = False
 
     def port_of(self, kind: str) -> int:
-        """The port that the Service or the NetworkPolicy of a job must have."""
+        """Return the port that the Service or the NetworkPolicy of a job must have."""
         return self.port if kind == "Service" else self.progress_port
 
 
 def read_network(value: object, path: str) -> Network:
-    """Read the ports.
+    """Read `spec.network`.
 
     Raises:
         InvalidSpec: a port is invalid, or both are the same.
@@ -202,6 +253,10 @@ def read_network(value: object, path: str) -> Network:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedMemory:
-    """`spec.sharedMemory`: the size of /dev/shm; None stands for half of the memory limit."""
+    """`spec.sharedMemory`: the size of /dev/shm.
+
+    Attributes:
+        size_limit: the size, as a quantity; None for half of the memory limit.
+    """
 
     size_limit: Annotated[str | None, _size] = None

@@ -1,7 +1,7 @@
-"""Parses and validates a manifest: the result is a frozen `JobSpec`.
+"""Parses and validates a manifest into a frozen `JobSpec`.
 
-Fields and defaults are those of the CRD (charts/acceleratedjob), which documents them. What the API
-server validates is validated here again, because `acceleratedjob run` has no API server.
+Fields and defaults are those of the CRD (charts/acceleratedjob), which documents them. The rules of
+the CRD are also checked here, because `acceleratedjob run` has no API server.
 """
 
 import dataclasses
@@ -39,13 +39,13 @@ from acceleratedjob.api.sections import (
 )
 from acceleratedjob.errors import InvalidSpec, shown
 
-USUAL_GRACE_SECONDS = 30  # Kubernetes' own
+USUAL_GRACE_SECONDS = 30  # Kubernetes' default
 AUTO = "auto"
 _NO_TEMPLATE: View = {"spec": {"containers": [{"name": template.TRAINER}]}}
 _CONTROLLER = text(
     r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?",
     f"a controller's name, such as {CONTROLLER}",
-    at_most=63,  # as of batch/v1's managedBy
+    at_most=63,  # as for managedBy in batch/v1
 )
 
 
@@ -60,7 +60,7 @@ def _auto_or_count(value: object, path: str) -> int | str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Spec:
-    """The fields of `spec`."""
+    """The fields of `spec`, which the CRD documents."""
 
     template: Annotated[View, template.read_template]
     replicas: Annotated[int, integer(minimum=1, maximum=MAX_REPLICAS)] = 1
@@ -81,13 +81,21 @@ class _Spec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec(_Spec):
-    """A valid job: its identity and its spec."""
+    """A valid job: its identity and its spec.
+
+    Attributes:
+        name: the name of the job.
+        namespace: the namespace of the job.
+        uid: the uid of the job; empty if the job is not stored in a cluster.
+        generation: `metadata.generation`, the version of the spec.
+        fingerprints: the hashes of the fields that pods are created from; see `_fingerprints`.
+    """
 
     name: str = ""
     namespace: str = "default"
-    uid: str = ""  # empty for a job that no cluster has stored
+    uid: str = ""
     generation: int = 0
-    fingerprints: tuple[str, ...] = ()  # of what pods are made from, see `_fingerprints`
+    fingerprints: tuple[str, ...] = ()
 
     @classmethod
     def from_manifest(cls, manifest: View) -> "JobSpec":
@@ -114,9 +122,9 @@ class JobSpec(_Spec):
 
     @classmethod
     def from_refused(cls, manifest: View) -> "JobSpec":
-        """The valid fields of an invalid job; all others have their defaults.
+        """Return the valid fields of an invalid job; all others have their defaults.
 
-        It decides about existing pods only: no pod is created from it.
+        It is used for decisions about existing pods only: no pod is created from it.
         """
         metadata = manifest["metadata"]
         is_bounded = manifest.get(UNREADABLE) is None and excess(manifest.get("spec")) is None
@@ -131,41 +139,41 @@ class JobSpec(_Spec):
 
     @property
     def fingerprint(self) -> str | None:
-        """The hash that is recorded for an attempt; None for an invalid job."""
+        """The fingerprint to record for an attempt; None for an invalid job."""
         return next(iter(self.fingerprints), None)
 
     @property
     def processes(self) -> int:
-        """The processes per replica; `auto` stands for the number of devices, or for one."""
+        """The number of processes per replica; `auto` is the number of devices, at least one."""
         given = self.processes_per_replica
         return given if isinstance(given, int) else _counted(self)
 
     @property
     def grace_seconds(self) -> int:
-        """The seconds between SIGTERM and SIGKILL for a pod."""
+        """The grace period of a pod: the seconds between SIGTERM and SIGKILL."""
         given: Any = self.template["spec"].get("terminationGracePeriodSeconds")
         return USUAL_GRACE_SECONDS if given is None else int(given)
 
 
 def _check_extent(manifest: View) -> None:
-    """Check the size and the depth first, so that all further work takes a bounded time."""
+    """Check the size and the depth, before other checks, so that those take a bounded time."""
     sentence = manifest.get(UNREADABLE) or excess(manifest.get("spec"))
     if sentence is not None:
         raise InvalidSpec("spec", str(sentence))
 
 
 def _counted(spec: _Spec) -> int:
-    """The number that `auto` stands for: a process per device, or one if there are no devices."""
+    """Return the number that `auto` stands for: one process per device, at least one."""
     return max(1, devices.count(spec.template))
 
 
 def _fingerprints(spec: _Spec) -> tuple[str, ...]:
-    """Hashes of the fields that pods are created from; another hash requires another attempt.
+    """Return hashes of the fields that pods are created from; a new hash requires a new attempt.
 
-    The first hash is that of the fields as written, which neither a new default of a later version
-    changes nor a device that it learns to count. If a number of processes means the same as `auto`,
-    the second hash is that of the other notation. Replicas are compared separately, and fields that
-    only the operator reads are left out.
+    The first hash is that of the fields as written, so a later version of the operator with other
+    defaults, or that counts more devices, computes the same hash. If a number of processes means
+    the same as `auto`, the second hash is that of the other notation. `replicas` is compared
+    separately. Fields that only the operator reads are left out.
     """
     given, counted = spec.processes_per_replica, _counted(spec)
     words = {given: None} | ({AUTO: None, counted: None} if given in (AUTO, counted) else {})
@@ -175,7 +183,7 @@ def _fingerprints(spec: _Spec) -> tuple[str, ...]:
 
 
 def _given(section: Any) -> dict[str, Any]:
-    """The fields of a section that differ from their defaults."""
+    """Return the fields of a section that differ from their defaults."""
     return {
         field.name: dump(getattr(section, field.name))
         for field in dataclasses.fields(section)

@@ -1,7 +1,7 @@
-"""The status of a job, as it is stored in the resource.
+"""The status of a job, as stored in the resource.
 
-`Status` is the only state that survives the operator. Its fields are those of the CRD. Its history
-(the attempt, the counted restarts, the failures) decides what the next reconcile does.
+`Status` is the only state that survives a restart of the operator. Its fields are those of the CRD.
+The next reconcile depends on its history: the attempt, the counted restarts, the failures.
 """
 
 import dataclasses
@@ -21,24 +21,33 @@ from acceleratedjob.api.times import format_time, parse_time
 MAX_FAILURES = 10
 MAX_MESSAGE = 1024  # characters; a status with 10 failures stays far from etcd's limit
 _COUNT = integer(minimum=0)
-# What pods are made by: a status may be anyone's who may write statuses, as a restored one is.
+# The number of pods to create has an upper limit, because other clients may write the status.
 _SIZE = integer(minimum=0, maximum=MAX_REPLICAS)
 _PROCESSES = integer(minimum=0, maximum=MAX_PROCESSES)
 
 
 def _told(cls: type[Any]) -> Reader:
-    """A reader of a list of dataclasses."""
+    """Return a reader of a list of dataclasses that ignores unknown fields."""
     return list_of(section(cls, whole=False))
 
 
 def shortened(message: str) -> str:
-    """A message, cut to the length that a status may have."""
+    """Return a message, cut to MAX_MESSAGE characters."""
     return message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """A condition of a job, by the conventions of Kubernetes."""
+    """A condition of a job, by the conventions of Kubernetes.
+
+    Attributes:
+        type: the type, such as Ready.
+        status: True, False or Unknown.
+        reason: a CamelCase constant.
+        message: a sentence.
+        last_transition_time: when the status last changed.
+        observed_generation: the generation of the spec that the condition is about.
+    """
 
     type: Annotated[str, string]
     status: Annotated[str, choice("True", "False", "Unknown")]
@@ -50,18 +59,43 @@ class Condition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pending:
-    """Why some pods do not run: one entry per reason."""
+    """Why some pods do not run: one entry per reason.
+
+    Attributes:
+        reason: the reason.
+        count: the number of pods.
+        message: a sentence.
+        since: since when pods wait for this reason.
+        next_try: when a write that the API server refused is retried.
+    """
 
     reason: Annotated[str, string]
-    count: Annotated[int, _COUNT]  # pods
+    count: Annotated[int, _COUNT]
     message: Annotated[str, string] = ""
     since: Annotated[str, string] = ""
-    next_try: Annotated[str | None, string] = None  # of what is refused
+    next_try: Annotated[str | None, string] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why an attempt ended: its first failure, without those that followed from it."""
+    """Why an attempt ended: its first failure, without the failures that it caused.
+
+    Attributes:
+        attempt: the number of the attempt.
+        replica: the index of the replica that failed.
+        pod: the name of its pod.
+        reason: the reason, such as OOMKilled.
+        time: when it failed.
+        message: a sentence about the failure.
+        rank: the rank that failed; of several ranks per replica, only one that reported itself.
+        node: the node of the pod.
+        exit_code: the exit code of the training container.
+        signal: the number of the signal that terminated it.
+        exception: the type of the exception, as the process reported it.
+        traceback: the end of the traceback.
+        step: the training step.
+        victims: the number of other replicas that had also failed when this was recorded.
+    """
 
     attempt: Annotated[int, _COUNT]
     replica: Annotated[int, _COUNT]
@@ -69,64 +103,93 @@ class Failure:
     reason: Annotated[str, string]
     time: Annotated[str, string]
     message: Annotated[str, string] = ""
-    rank: Annotated[int | None, _COUNT] = None  # of several in a replica, if it has told
+    rank: Annotated[int | None, _COUNT] = None
     node: Annotated[str | None, string] = None
     exit_code: Annotated[int | None, integer(minimum=-(2**31))] = None
     signal: Annotated[int | None, _COUNT] = None
-    exception: Annotated[str | None, string] = None  # type, as the process has told it
-    traceback: Annotated[str | None, string] = None  # its tail
-    step: Annotated[int | None, _COUNT] = None  # of the training
-    victims: Annotated[int, _COUNT] = 0  # other replicas that had failed when this was recorded
+    exception: Annotated[str | None, string] = None
+    traceback: Annotated[str | None, string] = None
+    step: Annotated[int | None, _COUNT] = None
+    victims: Annotated[int, _COUNT] = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """The fields of `status`."""
+    """The fields of `status`.
+
+    Attributes:
+        phase: the phase; None before the first status was written.
+        ready_ratio: replicas that are ready or have succeeded, of all replicas, such as `3/4`.
+        attempt: the number of the current attempt.
+        restarts: the number of restarts that counted towards maxRestarts.
+        failures_in_a_row: the number of consecutive failed attempts, which sets the backoff.
+        resizes: the number of resizes.
+        size: the number of replicas of the attempt, once it is decided.
+        wanted: `spec.replicas` when the size was decided.
+        replicas: the number of pods of the attempt that exist.
+        ready: the number of ready replicas.
+        succeeded: the number of replicas that have succeeded.
+        completed_indexes: the indices of the replicas that have succeeded, such as `0,3-5`.
+        failed: the number of replicas that have failed.
+        created: the number of replicas of the attempt for which a pod was ever observed.
+        terminating: the number of pods to delete whose containers still run.
+        world_size: the number of processes of the attempt.
+        processes_per_replica: the number of processes per replica of the attempt.
+        selector: the label selector of the pods, for the scale subresource.
+        start_time: when the job started or was last resumed.
+        ready_time: when all replicas of the attempt were first up.
+        completion_time: when the job succeeded.
+        observed_generation: the generation of the spec that was last reconciled.
+        spec_hash: the fingerprint of the spec that the attempt was created from.
+        conditions: the conditions.
+        pending: why pods do not run.
+        waits: since when replicas wait, see `clocks`.
+        failures: the last failures, the newest first.
+    """
 
     phase: Annotated[str | None, string] = None
-    ready_ratio: Annotated[str | None, string] = None  # "3/4": ready or succeeded, of all replicas
+    ready_ratio: Annotated[str | None, string] = None
     attempt: Annotated[int, _COUNT] = 0
-    restarts: Annotated[int, _COUNT] = 0  # attempts that counted towards maxRestarts
+    restarts: Annotated[int, _COUNT] = 0
     failures_in_a_row: Annotated[int, _COUNT] = 0
     resizes: Annotated[int, _COUNT] = 0
-    size: Annotated[int | None, _SIZE] = None  # replicas of this attempt, once it is decided
-    wanted: Annotated[int | None, _SIZE] = None  # spec.replicas when it was
-    replicas: Annotated[int, _COUNT] = 0  # pods of this attempt that exist
+    size: Annotated[int | None, _SIZE] = None
+    wanted: Annotated[int | None, _SIZE] = None
+    replicas: Annotated[int, _COUNT] = 0
     ready: Annotated[int, _COUNT] = 0
     succeeded: Annotated[int, _COUNT] = 0
-    completed_indexes: Annotated[str | None, indexes] = None  # of this attempt, such as 0,3-5
+    completed_indexes: Annotated[str | None, indexes] = None
     failed: Annotated[int, _COUNT] = 0
-    created: Annotated[int, _COUNT] = 0  # replicas of this attempt that had a pod, if only once
-    terminating: Annotated[int, _COUNT] = 0  # pods, of any attempt, that have yet to stop
+    created: Annotated[int, _COUNT] = 0
+    terminating: Annotated[int, _COUNT] = 0
     world_size: Annotated[int | None, _COUNT] = None
     processes_per_replica: Annotated[int | None, _PROCESSES] = None
-    selector: Annotated[str | None, string] = None  # for the scale subresource
+    selector: Annotated[str | None, string] = None
     start_time: Annotated[str | None, string] = None
-    ready_time: Annotated[str | None, string] = None  # when all of this attempt were first up
+    ready_time: Annotated[str | None, string] = None
     completion_time: Annotated[str | None, string] = None
     observed_generation: Annotated[int | None, _COUNT] = None
-    spec_hash: Annotated[str | None, string] = None  # of what this attempt is made from
+    spec_hash: Annotated[str | None, string] = None
     conditions: Annotated[tuple[Condition, ...], _told(Condition)] = ()
     pending: Annotated[tuple[Pending, ...], _told(Pending)] = ()
-    waits: Annotated[tuple[Wait, ...], _told(Wait)] = ()  # clocks, see `clocks`
-    failures: Annotated[tuple[Failure, ...], _told(Failure)] = ()  # newest first
+    waits: Annotated[tuple[Wait, ...], _told(Wait)] = ()
+    failures: Annotated[tuple[Failure, ...], _told(Failure)] = ()
 
     @classmethod
     def from_manifest(cls, manifest: View) -> "Status":
-        """The status of a job; empty if none was written yet.
+        """Return the status of a job; empty if none was written yet.
 
-        What a later version of the operator has written besides is left out, so that one can go
-        back to this one.
+        Fields of a later version of the operator are ignored, so that a downgrade is possible.
         """
         return read(cls, manifest.get("status") or {}, "status", whole=False)
 
     def to_manifest(self) -> Manifest:
-        """The JSON form, as the CRD has it."""
+        """Return the JSON form, as in the CRD."""
         manifest: Manifest = dump(self)
         return manifest
 
     def condition(self, type_: ConditionType) -> Condition | None:
-        """The condition of a type, whether or not it holds."""
+        """Return the condition of a type, whether or not it is True."""
         return next((one for one in self.conditions if one.type == type_), None)
 
     def holds(self, type_: ConditionType) -> bool:
@@ -136,30 +199,30 @@ class Status:
 
     @property
     def finished(self) -> bool:
-        """Whether the job is over, one way or the other, for good."""
+        """Whether the job has succeeded or failed."""
         return self.holds(ConditionType.COMPLETE) or self.holds(ConditionType.FAILED)
 
     @property
     def completed(self) -> frozenset[int]:
-        """Replicas of this attempt that are recorded to have done their work."""
+        """The indices of the replicas of this attempt that are recorded as succeeded."""
         return parse_indexes(self.completed_indexes or "")
 
     def waiting_since(self, reason: str) -> datetime | None:
-        """Since when some pods wait for a reason, or one that is like it; None if none was seen to.
+        """Return since when pods wait for a reason or a synonym of it; None if none does.
 
-        Pods may have waited one after another: see `clocks` for how long each has.
+        Different pods may have waited one after another: `clocks` has the time of each.
         """
         found = (one for one in self.pending if one.reason in alike(reason))
         return min((parse_time(one.since) for one in found if one.since), default=None)
 
     @property
     def clocks(self) -> Clocks:
-        """Since when each replica waits for what."""
+        """Since when each replica waits, by reason."""
         begun = {one.reason: parse_time(one.since) for one in self.pending if one.since}
         return Clocks(self.waits, begun)
 
     def with_failure(self, failure: Failure) -> "Status":
-        """The status with one more failure in its history."""
+        """Return the status with one more failure in its history."""
         return dataclasses.replace(self, failures=(failure, *self.failures)[:MAX_FAILURES])
 
 
@@ -180,7 +243,7 @@ def with_conditions(status: Status, changed: Iterable[Condition], now: datetime)
 def condition(
     type_: ConditionType, holds: bool, reason: Reason, message: str, generation: int = 0
 ) -> Condition:
-    """A condition, whose time is set by `with_conditions`."""
+    """Return a condition without a time, which `with_conditions` sets."""
     return Condition(
         type=str(type_),
         status=str(bool(holds)),
@@ -199,11 +262,11 @@ _URGENT_PHASES = frozenset(Phase) - {Phase.PENDING, Phase.STARTING}
 
 
 def is_urgent(old: Status, new: Status) -> bool:
-    """Whether a change must be written at once.
+    """Whether a change must be written immediately.
 
-    Decisions must be: the next step relies on them. So must be which replicas have done their work
-    when pods are gone, as nothing else tells of it. Counters may wait and be written together, so
-    that a job of a thousand pods does not cost a thousand writes.
+    Decisions must, because the next step relies on them. So must the indices of replicas that have
+    succeeded, if pods are gone, because nothing else records them. Changes of counters are written
+    together later, so that a job of a thousand pods does not cost a thousand writes.
     """
     return (
         old.phase is None

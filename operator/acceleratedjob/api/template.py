@@ -24,15 +24,15 @@ from acceleratedjob.api.schema import (
 )
 from acceleratedjob.errors import InvalidSpec, shown
 
-TRAINER = "trainer"  # the training container's name; without one of this name it is the first
-# Variables of the contract (`env`), which an author may not set, and why.
+TRAINER = "trainer"  # the name of the training container; if none has it, the first one is it
+# Variables of the contract (`manifests.env`) that a template must not set, and why.
 _RESERVED_ENV = {
     re.compile(
         r"(LOCAL_|GROUP_)?(RANK|WORLD_SIZE)|(PET_)?MASTER_(ADDR|PORT)"
         r"|PET_(NNODES|NPROC_PER_NODE|NODE_RANK)"
     ): "is set by the operator",
-    re.compile(r"ACCELERATEDJOB_.*"): "begins with ACCELERATEDJOB_, as only the operator's may",
-    re.compile(r"PET_STANDALONE"): "may not be set: each replica would train for itself",
+    re.compile(r"ACCELERATEDJOB_.*"): "begins with ACCELERATEDJOB_, reserved for the operator",
+    re.compile(r"PET_STANDALONE"): "must not be set: each replica would train on its own",
 }
 REQUIRED_TERMS = "requiredDuringSchedulingIgnoredDuringExecution"
 
@@ -45,9 +45,9 @@ def _refused(why: str) -> Reader:
 
 
 def read_quantity(value: object, path: str) -> Decimal:
-    """Read a quantity of at least 0."""
+    """Read a non-negative quantity."""
     try:
-        amount = quantity.parse(value)  # type: ignore[arg-type]  # whatever it is, parse says so
+        amount = quantity.parse(value)  # type: ignore[arg-type]  # parse rejects other types
     except ValueError as error:
         raise InvalidSpec(path, str(error)) from error
     if amount < 0:
@@ -73,7 +73,7 @@ _CONTAINER = partly(
     },
     required=["name"],
 )
-# What the operator reads, adds to or decides. The rest is the API server's to judge.
+# The fields that the operator reads or sets. The API server validates the others.
 _POD = partly(
     {
         "containers": list_of(_CONTAINER, at_least=1, at_most=_MANY),
@@ -85,8 +85,8 @@ _POD = partly(
         "terminationGracePeriodSeconds": integer(minimum=0),
         "priorityClassName": string,
         "restartPolicy": choice("Never"),
-        "hostname": _refused("may not be set: the operator names each pod for its replica"),
-        "subdomain": _refused("may not be set: it is the job's Service"),
+        "hostname": _refused("must not be set: the operator names each pod after its replica"),
+        "subdomain": _refused("must not be set: the operator sets it to the Service of the job"),
     },
     required=["containers"],
 )
@@ -99,11 +99,11 @@ _TEMPLATE = partly({"metadata": _METADATA, "spec": _POD}, required=["spec"], who
 
 
 def read_template(value: object, path: str) -> View:
-    """Check a pod template; it is returned as it came.
+    """Check a pod template, and return it unchanged.
 
     Raises:
-        InvalidSpec: it has no container, decides what the operator decides, or sets an environment
-            variable of the contract.
+        InvalidSpec: the template has no container, or sets a field or an environment variable that
+            the operator sets.
     """
     template: View = _TEMPLATE(value, path)
     _check_env(trainer(template), f"{path}.spec.containers[{trainer_index(template)}].env")
@@ -118,29 +118,29 @@ def _check_env(container: View, path: str) -> None:
 
 
 def reserved_env(name: str) -> str | None:
-    """Why a template must not set an environment variable; None if it may."""
+    """Return why a template must not set an environment variable; None if it may."""
     return next((why for names, why in _RESERVED_ENV.items() if names.fullmatch(name)), None)
 
 
 def trainer_index(template: View) -> int:
-    """The index of the training container: the one named `trainer`, or else the first."""
+    """Return the index of the training container: the container `trainer`, or else the first."""
     names = [container["name"] for container in template["spec"]["containers"]]
     return names.index(TRAINER) if TRAINER in names else 0
 
 
 def trainer(template: View) -> View:
-    """The training container."""
+    """Return the training container."""
     container: View = template["spec"]["containers"][trainer_index(template)]
     return container
 
 
 def limit(template: View, resource: str) -> Decimal | None:
-    """The limit of a resource of the training container, in cores or bytes; None if it has none."""
+    """Return a resource limit of the training container, in cores or bytes; None without one."""
     return dict(limits(template)).get(resource)
 
 
 def limits(template: View) -> Iterator[tuple[str, Decimal]]:
-    """The limits of the training container, by resource."""
+    """Yield the resource limits of the training container."""
     resources: Mapping[str, Any] = trainer(template).get("resources") or {}
     for name, amount in (resources.get("limits") or {}).items():
         if amount is not None:

@@ -1,15 +1,15 @@
-"""Times as the API writes them."""
+"""Parses and formats times as the API writes them."""
 
 from datetime import UTC, datetime
 
 
 def parse_time(text: str) -> datetime:
-    """A time as the API writes it, aware, in UTC."""
+    """Parse a time of the API; the result is aware, in UTC."""
     return datetime.fromisoformat(text)
 
 
 def format_time(time: datetime) -> str:
-    """A time as the API writes it: UTC, whole seconds.
+    """Format a time as the API does: in UTC, with whole seconds.
 
     >>> from datetime import UTC
     >>> format_time(datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC))
@@ -19,5 +19,5 @@ def format_time(time: datetime) -> str:
 
 
 def utc_now() -> datetime:
-    """The time, aware."""
+    """Return the current time, aware, in UTC."""
     return datetime.now(UTC)

@@ -39,7 +39,7 @@ def _add(commands: Any, name: str, text: str, description: str) -> Any:
 
 def _asking(name: str) -> Callable[[argparse.Namespace], int]:
     def run(options: argparse.Namespace) -> int:
-        from acceleratedjob.commands import main  # noqa: PLC0415  # only these commands pay
+        from acceleratedjob.commands import main  # noqa: PLC0415  # slow to import
 
         return asyncio.run(main.run(name, options))
 

@@ -12,7 +12,7 @@ from acceleratedjob.api.schema import anything, check_known, mapping, mapping_of
 from acceleratedjob.errors import InvalidSpec
 
 _TOP_LEVEL = dict.fromkeys(("apiVersion", "kind", "metadata", "spec", "status"))
-_OTHERS = (  # what `kubectl get -o yaml` prints as well
+_OTHERS = (  # fields that `kubectl get -o yaml` prints
     *("generateName", "uid", "resourceVersion", "generation", "creationTimestamp"),
     *("deletionTimestamp", "deletionGracePeriodSeconds", "finalizers", "ownerReferences"),
     *("managedFields", "selfLink"),
@@ -30,8 +30,8 @@ def load(path: Path) -> Manifest:
     """Read the AcceleratedJob in a file.
 
     Raises:
-        InvalidSpec: the file is not YAML, or has no job or several; a field outside of `spec` is
-            unknown.
+        InvalidSpec: the file is not YAML or does not contain exactly one job, or a field outside
+            of `spec` is unknown.
     """
     document = _only_document(path)
     _check_json(document)
@@ -42,14 +42,14 @@ def load(path: Path) -> Manifest:
 
 
 def _check_json(document: object) -> None:
-    """Check that a value can be JSON: no dates, no NaN, string keys, no value inside itself."""
+    """Check that a value can be written as JSON: no dates, no NaN, string keys, no cycles."""
     sentence = excess(document)
     if sentence is not None:
         raise InvalidSpec("manifest", sentence)
     try:
         json.dumps(document, allow_nan=False, sort_keys=True)
     except (TypeError, ValueError) as error:
-        raise InvalidSpec("manifest", f"must be JSON, in YAML's form: {error}") from error
+        raise InvalidSpec("manifest", f"must only have values that JSON has: {error}") from error
 
 
 def _only_document(path: Path) -> object:
@@ -70,13 +70,13 @@ def _only_document(path: Path) -> object:
 
 
 class _Strict(yaml.SafeLoader):
-    """Rejects duplicate keys, as kubectl does."""
+    """A YAML loader that rejects duplicate keys, as kubectl does."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Build a mapping.
 
         Raises:
-            yaml.YAMLError: a key is there twice.
+            yaml.YAMLError: a key occurs twice.
         """
         seen: set[str] = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):

@@ -5,18 +5,26 @@ from dataclasses import dataclass
 from acceleratedjob.api import names
 from acceleratedjob.api.names import View
 
-_COLOURS = (36, 33, 35, 32, 34, 31)  # ANSI, one for each replica in turn
+_COLOURS = (36, 33, 35, 32, 34, 31)  # ANSI color codes, which the replicas use in turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """The selected replicas of an attempt."""
+    """The selected replicas of an attempt.
+
+    Attributes:
+        job: the name of the job.
+        attempt: the number of the attempt.
+        size: the number of replicas of the attempt.
+        processes: the number of processes per replica.
+        replica: the index of the selected replica; None for all.
+    """
 
     job: str
     attempt: int
-    size: int  # replicas of the attempt
-    processes: int  # of each
-    replica: int | None = None  # None: all
+    size: int
+    processes: int
+    replica: int | None = None
 
     @property
     def indices(self) -> range:
@@ -25,11 +33,11 @@ class Choice:
 
     @property
     def selector(self) -> str:
-        """The label selector of the attempt's pods."""
+        """The label selector of the pods of the attempt."""
         return f"{names.JOB_NAME_LABEL}={self.job},{names.ATTEMPT_LABEL}={self.attempt}"
 
     def prefix(self, index: int, *, colour: bool) -> str:
-        """The prefix of the lines of a replica; empty if it is the only one."""
+        """Return the prefix of the lines of a replica; empty if only one replica is selected."""
         if len(self.indices) == 1:
             return ""
         text = f"rank {index}" if self.processes == 1 else f"replica {index}"
@@ -42,7 +50,7 @@ class Choice:
 def choose(
     job: View, *, rank: int | None = None, replica: int | None = None, previous: bool = False
 ) -> Choice:
-    """Select replicas by replica or rank.
+    """Select all replicas, or one by its index or by a rank.
 
     Raises:
         ValueError: the job has no such replica or rank.
@@ -51,7 +59,7 @@ def choose(
     processes, size = int(status.get("processesPerReplica") or 1), int(status.get("size") or 0)
     attempt = int(status.get("attempt") or 0) - previous
     if attempt < 0:
-        raise ValueError(f"attempt 0 is the first one of {name}: there is none before it")
+        raise ValueError(f"{name} has no previous attempt: its current attempt is the first")
     if not size:
         raise ValueError(f"{name} has no pods: see `acceleratedjob why {name}`")
     if rank is not None:
@@ -64,23 +72,23 @@ def choose(
 
 
 def mixed(choice: Choice, rank: int) -> str:
-    """A notice that the output of a rank is mixed with that of others in its pod, if it is."""
+    """Return a notice if the output of a rank is mixed with that of other ranks in its pod."""
     if choice.processes == 1:
         return ""
     first = rank // choice.processes * choice.processes
     ranks = f"{first} to {first + choice.processes - 1}"
-    return f"rank {rank} is in replica {choice.replica}, whose log has ranks {ranks} mixed"
+    return f"rank {rank} is in replica {choice.replica}, whose log mixes ranks {ranks}"
 
 
 def container(pod: View) -> str:
-    """The name of the training container of a pod."""
+    """Return the name of the training container of a pod."""
     annotations = pod["metadata"].get("annotations") or {}
     name = annotations.get(names.DEFAULT_CONTAINER) or pod["spec"]["containers"][0]["name"]
     return str(name)
 
 
 def has_begun(pod: View) -> bool:
-    """Whether the training container of a pod has started, so that there is a log."""
+    """Whether the training container of a pod has started, so that it has a log."""
     statuses = (pod.get("status") or {}).get("containerStatuses") or ()
     states = (one.get("state") or {} for one in statuses if one["name"] == container(pod))
     return any("running" in state or "terminated" in state for state in states)

@@ -22,7 +22,7 @@ from acceleratedjob.local.lines import Line, LineCutter
 
 
 def wants_colour(wish: str, out: TextIO) -> bool:
-    """Whether lines are colored: by the flag, or else if standard output is a terminal."""
+    """Whether lines are colored: as the flag says; with `auto`, if the output is a terminal."""
     if wish != "auto":
         return wish == "always"
     return out.isatty() and not os.environ.get("NO_COLOR")
@@ -30,22 +30,31 @@ def wants_colour(wish: str, out: TextIO) -> bool:
 
 @dataclass(slots=True, kw_only=True)
 class Reader:
-    """Prints the logs of the selected replicas."""
+    """Prints the logs of the selected replicas.
+
+    Attributes:
+        connection: the connection to the API server.
+        namespace: the namespace of the job.
+        choice: the selected replicas.
+        uid: the uid of the job.
+        colour: whether lines are colored.
+        out: where the lines are printed.
+    """
 
     connection: Connection
     namespace: str
     choice: Choice
-    uid: str  # of the job
+    uid: str
     colour: bool
     out: TextIO = field(default_factory=lambda: sys.stdout)
     _tasks: dict[int, asyncio.Task[None]] = field(default_factory=dict)  # by replica index
-    _gone: set[int] = field(default_factory=set)  # replicas whose pods went before they began
+    _gone: set[int] = field(default_factory=set)  # replicas whose pods were deleted before a start
 
     async def show(self) -> None:
         """Print the logs so far, replica by replica.
 
         Raises:
-            NotFound: no pod of the attempt is left, or none has started.
+            NotFound: no pod of the attempt exists, or none has started.
             ClusterError: a log cannot be read; those that can be read are printed first.
         """
         pages = self._stream().pages()
@@ -54,22 +63,22 @@ class Reader:
         begun = {index: pod for index, pod in found.items() if has_begun(pod)}
         if not begun:
             name = self.choice.job
-            state = "none has begun" if found else "they are gone, and their logs with them"
+            state = "no container has started" if found else "its pods no longer exist"
             raise NotFound(
                 f"no log of attempt {self.choice.attempt}: {state}; "
-                f"`acceleratedjob why {name}` tells what is known of it"
+                f"`acceleratedjob why {name}` explains the state of the job"
             )
         errors = []
         for index, pod in begun.items():
             try:
                 await self._copy(index, pod, follow=False)
-            except ClusterError as error:  # one's pod or node is gone; the others' logs are shown
+            except ClusterError as error:  # a pod or node is gone: print the other logs first
                 errors.append(error)
         if errors:
             raise errors[0]
 
     async def follow(self) -> None:
-        """Print lines as they are written, until the containers of all selected replicas ended."""
+        """Print lines as they are written, until all selected containers have terminated."""
         watching = asyncio.ensure_future(self._watch())
         try:
             await watching
@@ -79,7 +88,7 @@ class Reader:
                 task.cancel()
 
     async def _watch(self) -> None:
-        """Start to read each pod when its container starts; return when all started or are gone."""
+        """Read each log once its container starts; return when all have started or are gone."""
         async for change in self._stream().changes():
             self._take(change)
             failed = [one for one in self._tasks.values() if one.done() and one.exception()]
@@ -103,7 +112,7 @@ class Reader:
         return Stream(self.connection, path, "Pod", self.choice.selector, Pulse(()))
 
     def _chosen(self, pod: View) -> list[tuple[int, View]]:
-        """The index of a pod, if the pod belongs to the job and is selected."""
+        """Return a pod with its index, if the pod belongs to the job and is selected."""
         place = names.parse_pod_name(pod["metadata"]["name"])
         is_ours = place is not None and names.owner_uid(pod) == self.uid
         return [(place[1], pod)] if place and is_ours and place[1] in self.choice.indices else []

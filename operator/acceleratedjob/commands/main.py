@@ -1,4 +1,4 @@
-"""Runs `why`, `status` and `logs`: reads from a cluster, and prints."""
+"""Runs `why`, `status` and `logs`: reads from a cluster, and prints the result."""
 
 import argparse
 import sys
@@ -21,7 +21,7 @@ from acceleratedjob.kube.in_cluster import OWN_NAMESPACE, own_namespace
 from acceleratedjob.kube.kubeconfig import find
 from acceleratedjob.terminal import plain
 
-_WIDTHS = (24, 10, 7, 12, 8, 6, 8, 6)  # of a table that grows, one for each column
+_WIDTHS = (24, 10, 7, 12, 8, 6, 8, 6)  # minimum widths of the columns with --watch
 
 
 async def run(name: str, options: argparse.Namespace) -> int:
@@ -46,7 +46,7 @@ def _fail(name: str, error: Exception, code: int) -> int:
 
 
 def _usual_namespace(options: argparse.Namespace) -> str:
-    """The namespace that kubectl would use: that of the context, or that of the pod."""
+    """Return the namespace that kubectl would use: that of the context, or that of the pod."""
     if options.kubeconfig is None and options.context is None and OWN_NAMESPACE.exists():
         return own_namespace()
     return find(options.kubeconfig, options.context).namespace
@@ -72,7 +72,7 @@ async def _why(options: argparse.Namespace, cluster: KubernetesCluster) -> int:
 
 async def _status(options: argparse.Namespace, cluster: KubernetesCluster) -> int:
     if options.job is not None and options.all_namespaces:
-        raise ValueError("JOB is of one namespace: leave out -A")
+        raise ValueError("a job is in one namespace: do not use -A with JOB")
     if options.all_namespaces:
         cluster = KubernetesCluster(cluster.connection, None)
     if options.watch:
@@ -99,7 +99,7 @@ async def _watch(options: argparse.Namespace, cluster: KubernetesCluster) -> int
             continue
         row = table.row(job, datetime.now(UTC), namespaces=every, gone=gone)
         uid = job["metadata"]["uid"]
-        if shown.get(uid) != row[:-1]:  # its age alone is no news
+        if shown.get(uid) != row[:-1]:  # without the age, which always changes
             shown[uid] = row[:-1]
             print(*aligned([row], widths), flush=True)
         if options.job is not None and gone:

@@ -1,4 +1,4 @@
-"""`acceleratedjob render`: the objects of a job's first attempt, as YAML."""
+"""`acceleratedjob render`: prints the objects of the first attempt of a job, as YAML."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ from acceleratedjob.manifests.podgroup import pod_group
 
 
 def render(manifest: Path, output: TextIO) -> None:
-    """Print what the operator would create for the job of a manifest.
+    """Print the objects that the operator would create for the job of a manifest.
 
     Raises:
         InvalidSpec: the manifest is not a valid job.

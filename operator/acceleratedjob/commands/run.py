@@ -1,4 +1,4 @@
-"""`acceleratedjob run`: runs a job on this machine, and shows its output."""
+"""`acceleratedjob run`: runs a job on this machine, and prints its output."""
 
 import asyncio
 import contextlib
@@ -25,20 +25,24 @@ from acceleratedjob.local.process import check_runnable, ignored
 from acceleratedjob.planner.state import FAILED_GANG_GRACE_SECONDS
 from acceleratedjob.terminal import lines
 
-_COLOURS = (36, 33, 35, 32, 34, 31)  # ANSI, one for each replica in turn
+_COLOURS = (36, 33, 35, 32, 34, 31)  # ANSI color codes, which the replicas use in turn
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _CLEAR = "\r\x1b[K"
 
 
 @dataclass(slots=True)
 class Console:
-    """Prints lines above a live status line; without a terminal, prints lines only."""
+    """Prints lines above a live status line; without a terminal, prints lines only.
+
+    Attributes:
+        out: where the lines are printed.
+    """
 
     out: TextIO = field(default_factory=lambda: sys.stdout)
     _live: str = ""
 
     def pod(self, pod: View, line: Line) -> None:
-        """Print a line of the output of a replica; steps of a progress bar are the live line."""
+        """Print a line of the output of a replica; a progress bar replaces the live line."""
         index = replica_index(pod)
         prefix = f"[{index}]"
         if self.out.isatty():
@@ -72,10 +76,10 @@ async def run_job(manifest: Manifest, *, workdir: Path) -> int:
 
     Args:
         manifest: an AcceleratedJob; its namespace may be absent.
-        workdir: the folder that its processes start in.
+        workdir: the working directory of the processes.
 
     Raises:
-        InvalidSpec: it cannot be run, or not here.
+        InvalidSpec: the job is invalid, or cannot run on this machine.
     """
     spec = JobSpec.from_manifest(manifest)
     check_runnable(spec)
@@ -96,17 +100,17 @@ async def run_job(manifest: Manifest, *, workdir: Path) -> int:
 
 
 def _first(error: BaseException) -> BaseException:
-    """The error that ended the run; all others followed from it."""
+    """Return the error that ended the run; the others followed from it."""
     return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 async def _serve(
     cluster: LocalCluster, controller: Controller, kubelet: Kubelet, console: Console, *, grace: int
 ) -> Status | None:
-    """Run a job until it has finished; None if it was interrupted. No process is left running."""
+    """Run a job until it has finished, and return its status; None if it was interrupted."""
     interrupted = asyncio.Event()
     with _signals(interrupted, kubelet.kill):
-        async with asyncio.TaskGroup() as tasks:  # an error in one of them ends all
+        async with asyncio.TaskGroup() as tasks:  # an error in one task cancels the others
             ended = tasks.create_task(_follow(cluster, controller, console))
             asked = tasks.create_task(interrupted.wait())
             works = (_tell_events(cluster, console), controller.run(), kubelet.run())
@@ -167,7 +171,7 @@ def _conclude(status: Status, console: Console) -> int:
     if status.holds(ConditionType.COMPLETE):
         console.tell("Succeeded")
         return 0
-    for failure in status.failures[:1]:  # far above, where several replicas have written
+    for failure in status.failures[:1]:  # repeated, because other replicas wrote lines after it
         for line in (failure.traceback or "").splitlines():
             console.tell(line)
     reasons = (entry.message for entry in status.conditions if entry.type == ConditionType.FAILED)

@@ -1,4 +1,4 @@
-"""`acceleratedjob status`: a table of jobs, as kubectl prints it."""
+"""`acceleratedjob status`: formats jobs as a table, as kubectl does."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -13,7 +13,7 @@ Row = tuple[str, ...]
 
 
 def row(job: View, now: datetime, *, namespaces: bool = False, gone: bool = False) -> Row:
-    """The cells of a job; unknown values are empty."""
+    """Return the cells of a job; unknown values are empty."""
     metadata, status = job["metadata"], job.get("status") or {}
     found = status.get("progress")
     progress = found if isinstance(found, Mapping) else {}
@@ -32,12 +32,12 @@ def row(job: View, now: datetime, *, namespaces: bool = False, gone: bool = Fals
 
 
 def header(*, namespaces: bool = False) -> Row:
-    """The names of the columns."""
+    """Return the names of the columns."""
     return ("NAMESPACE", *HEADER) if namespaces else HEADER
 
 
 def table(rows: list[Row], *, namespaces: bool = False) -> list[str]:
-    """The lines of a table of all jobs."""
+    """Return the lines of a table of all jobs."""
     return aligned([header(namespaces=namespaces), *rows])
 
 

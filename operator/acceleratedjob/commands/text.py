@@ -6,21 +6,21 @@ from collections.abc import Iterable
 from acceleratedjob.observe.endings import SIGNAL_BASE
 
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
-_EXIT_CODES = {  # what a shell or a container runtime means by them
+_EXIT_CODES = {  # meanings by the convention of shells and container runtimes
     126: "the command cannot be executed",
-    127: "the command is not there",
+    127: "the command was not found",
 }
 _SIGNALS = {
-    signal.SIGKILL: "killed: for its memory, or because it did not stop when asked to",
+    signal.SIGKILL: "out of memory, or not stopped within the grace period",
     signal.SIGSEGV: "a crash in native code",
-    signal.SIGABRT: "native code gave up, such as NCCL's watchdog or a C++ exception",
+    signal.SIGABRT: "native code aborted, for example NCCL's watchdog or a C++ exception",
     signal.SIGBUS: "often a full /dev/shm",
     signal.SIGTERM: "asked to stop",
 }
 
 
 def age(seconds: float) -> str:
-    """A duration in its two largest units.
+    """Format a duration in its two largest units.
 
     >>> [age(n) for n in (0, 59.9, 60, 3700, 90061)]
     ['0s', '59s', '1m', '1h1m', '1d1h']
@@ -34,10 +34,10 @@ def age(seconds: float) -> str:
 
 
 def ending(exit_code: int | None, number: int | None) -> str:
-    """A description of an exit code or a signal; empty if neither is known.
+    """Describe an exit code or a signal; empty if neither is known.
 
     >>> ending(1, None), ending(137, 9)[:25]
-    ('exit code 1', 'exit code 137 (SIGKILL, k')
+    ('exit code 1', 'exit code 137 (SIGKILL, o')
     """
     if exit_code is None:
         return ""

@@ -16,7 +16,7 @@ from acceleratedjob.terminal import lines
 
 SHOWN_FAILURES = 3
 TRACEBACK_LINES = 12
-# phase -> the condition that began with it; the others, and what a newer operator says: not ready
+# phase -> the condition that changed with it; for other phases, the condition Ready
 _SINCE: dict[str, ConditionType] = {
     Phase.SUSPENDED: ConditionType.SUSPENDED,
     Phase.SUCCEEDED: ConditionType.COMPLETE,
@@ -25,19 +25,19 @@ _SINCE: dict[str, ConditionType] = {
 
 
 def why(job: View, now: datetime) -> list[str]:
-    """The lines about a job."""
+    """Return the lines that explain a job."""
     status, name = Status.from_manifest(job), job["metadata"]["name"]
     if status.phase is None:
         made = parse_time(job["metadata"]["creationTimestamp"])
         return [
-            f"{name} has no status, {age((now - made).total_seconds())} after it was made.",
+            f"{name} has no status, {age((now - made).total_seconds())} after its creation.",
             "",
             "Next",
             (
-                "  - No operator serves it: is one installed, does it run, and may it see this "
-                "namespace (`--namespace`)? Is `spec.managedBy` another controller's?"
+                "  - No operator manages it. Check that an operator runs and serves this namespace "
+                "(`--namespace`), and that `spec.managedBy` names no other controller."
             ),
-            "  - If its status cannot be written, an event says why: `kubectl describe` shows it.",
+            "  - If the status cannot be written, `kubectl describe` shows an Event that says why.",
         ]
     sections = (
         ("", [_headline(job, status, now)]),
@@ -51,7 +51,7 @@ def why(job: View, now: datetime) -> list[str]:
 
 
 def _printed(line: str) -> list[str]:
-    """The lines to print: continued text from a pod is marked, so that it is not taken for ours."""
+    """Return the lines to print; continued lines get a prefix, because their text is untrusted."""
     return lines(line, "    | ")
 
 
@@ -83,11 +83,11 @@ def _failures(status: Status, now: datetime) -> Iterator[str]:
         yield from _failure(failure, now)
     more = len(status.failures) - SHOWN_FAILURES
     if more > 0:
-        yield f"  and {more} before: kubectl get aj -o yaml shows them"
+        yield f"  and {more} earlier ones: see kubectl get aj -o yaml"
 
 
 def _failure(failure: Failure, now: datetime) -> Iterator[str]:
-    """The lines about a failure."""
+    """Yield the lines about a failure."""
     rank = f", rank {failure.rank}" if failure.rank is not None else ""
     node = f" on node {failure.node}" if failure.node else ""
     step = f", at step {failure.step}" if failure.step is not None else ""
@@ -100,11 +100,11 @@ def _failure(failure: Failure, now: datetime) -> Iterator[str]:
         yield f"    | {line}"
     if failure.victims:
         others = "1 other replica" if failure.victims == 1 else f"{failure.victims} others"
-        yield f"    {others} had failed as well by then, most likely after it"
+        yield f"    {others} had also failed by then, most likely as a result"
 
 
 def _held(status: Status) -> list[Condition]:
-    """The conditions that explain a job; Stalled is left out where it only repeats Failed."""
+    """Return the conditions that explain a job, without Stalled if it only repeats Failed."""
     types = [ConditionType.FAILED, ConditionType.COMPLETE]
     types += [] if status.finished else [ConditionType.STALLED]
     types.append(ConditionType.SUSPENDED)
@@ -113,16 +113,16 @@ def _held(status: Status) -> list[Condition]:
 
 
 def _decided(job: View, status: Status, now: datetime) -> Iterator[str]:
-    """What the operator does about a failure."""
+    """Yield the lines about the decisions of the operator."""
     for found in _held(status):
         yield f"  {found.reason}: {found.message}"
     if status.finished:
         return
     if status.terminating:
-        yield f"  {status.terminating} pods of before have yet to stop"
+        yield f"  pods that are still terminating: {status.terminating}"
     try:
         spec = JobSpec.from_manifest(job)
-    except InvalidSpec:  # the operator tells of it, as a condition
+    except InvalidSpec:  # a condition reports it
         return
     yield from _going_on(spec, status, now)
 
@@ -132,14 +132,14 @@ def _going_on(spec: JobSpec, status: Status, now: datetime) -> Iterator[str]:
         yield f"  processesPerReplica auto is {spec.processes}: {devices.found(spec.template)}"
     if status.failures:
         limit = spec.failure_policy.max_restarts
-        yield f"  restarts that count: {status.restarts} of {limit}"
+        yield f"  counted restarts: {status.restarts} of {limit}"
     end = backoff_end(spec, status)
     if end is not None and end > now and not status.replicas:
-        yield f"  the next attempt begins in {age((end - now).total_seconds())} (backoff)"
+        yield f"  the next attempt starts in {age((end - now).total_seconds())} (backoff)"
 
 
 def _next(status: Status) -> list[str]:
-    """What a person can do: each advice once, the most urgent one first."""
+    """Return what the user can do, without duplicates, the most urgent advice first."""
     found = [advise(entry.reason) for entry in status.pending]
     if not status.holds(ConditionType.COMPLETE):
         found += [advise(one.reason, one.exception) for one in status.failures[:1]]

@@ -1,1 +1,1 @@
-"""Which job to reconcile and when, and one reconcile of it."""
+"""Decides which job to reconcile and when, and reconciles it."""

@@ -1,4 +1,4 @@
-"""Exponential backoff: after the errors of a key, and after writes that the API server refuses."""
+"""Exponential backoff after errors, and after writes that the API server refuses."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -29,7 +29,7 @@ class Backoff:
 
 
 def _sentence(refusal: Refusal) -> tuple[str, bool]:
-    """What identifies a refusal, whichever pod of the job it is about."""
+    """Return what identifies a refusal, which is equal for all pods of the job."""
     return without_names(refusal.message), refusal.final
 
 
@@ -63,7 +63,7 @@ class Refusals:
         return is_news
 
     def get(self, uid: str, seconds: float) -> Refusal | None:
-        """The refusal of a job, with the time until the next try; None if there is none."""
+        """Return the refusal of a job, with the time until the next try; None if there is none."""
         if uid not in self._told:
             return None
         refusal, retry_at, since = self._told[uid]

@@ -12,7 +12,7 @@ Work = Callable[[], Awaitable[None]]
 
 
 def doubling(count: int) -> Iterator[slice]:
-    """The range of each batch.
+    """Yield the range of each batch.
 
     >>> [(batch.start, batch.stop) for batch in doubling(6)]
     [(0, 1), (1, 3), (3, 6)]
@@ -25,17 +25,17 @@ def doubling(count: int) -> Iterator[slice]:
 
 
 async def slow_start(works: Sequence[Work]) -> None:
-    """Run works in growing batches, until one fails.
+    """Run works in growing batches, until a batch fails.
 
     Raises:
-        Exception: as `together`, for the batch that failed.
+        Exception: the errors of the batch that failed, as for `together`.
     """
     for batch in doubling(len(works)):
         await together(works[batch])
 
 
 async def together(works: Sequence[Work]) -> None:
-    """Run works concurrently, and wait for all of them, also if one fails.
+    """Run works concurrently, and wait for all of them, even if one fails.
 
     Raises:
         Exception: the error of the only work that failed.

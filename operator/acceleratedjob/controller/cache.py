@@ -1,8 +1,8 @@
-"""The last observed state of all jobs, from the watches and from the responses to our own writes.
+"""The last observed state of all jobs, from watches and from responses to our own writes.
 
 Lists, events and responses arrive in any order, so resource versions decide: an object replaces the
 cached one only if it is newer, and a list removes only objects that are not newer than the list.
-This is what client-go's controllers use expectations for.
+Controllers of client-go use expectations for this purpose.
 """
 
 from collections import defaultdict
@@ -21,35 +21,35 @@ class Cache:
 
     def __init__(self) -> None:
         self.jobs = Jobs()
-        # kind -> job -> the one object of that kind that a job has: its Service, its NetworkPolicy
+        # kind -> job -> the Service or NetworkPolicy of the job
         self._singles: defaultdict[str, dict[Owner, Known]] = defaultdict(dict)
         self._pods: defaultdict[Owner, dict[str, Known]] = defaultdict(dict)  # by name
         self._lost: defaultdict[str, dict[str, Pod]] = defaultdict(dict)
-        self._told: defaultdict[str, int] = defaultdict(int)  # kind -> newest version heard of
+        self._told: defaultdict[str, int] = defaultdict(int)  # kind -> newest version received
         self._pages: dict[tuple[str, str], Pages] = {}  # by kind and source
 
     def pods(self, uid: str) -> tuple[Pod, ...]:
-        """The pods of a job that exist."""
+        """Return the pods of a job that exist."""
         known = self._pods.get(self._owner(uid), {}).values()
         return tuple(one.pod for one in known if one.pod is not None)
 
     def lost(self, uid: str) -> tuple[Pod, ...]:
-        """The pods of a job that were observed and are gone, in their last state."""
+        """Return the last state of pods of a job that were observed and no longer exist."""
         return tuple(self._lost.get(uid, {}).values())
 
     def single(self, kind: str, uid: str) -> str | None:
-        """The uid of a job's Service or NetworkPolicy; None if there is none."""
+        """Return the uid of the Service or NetworkPolicy of a job; None if there is none."""
         known = self._singles[kind].get(self._owner(uid))
         return None if known is None else known.uid
 
     def singles(self, uid: str) -> dict[str, Single]:
-        """The Service and the NetworkPolicy of a job, by kind."""
+        """Return the facts about the Service and the NetworkPolicy of a job, by kind."""
         job = self._owner(uid)
         found = ((kind, known.get(job)) for kind, known in self._singles.items())
         return {kind: one.single for kind, one in found if one is not None and one.single}
 
     def _owner(self, uid: str) -> Owner:
-        """The key of a job's objects; no object has the key of an unknown job."""
+        """Return the key of the objects of a job; no object has the key of an unknown job."""
         return (self.jobs.namespace(uid), uid)
 
     def keep_job(self, job: Manifest) -> None:
@@ -64,8 +64,8 @@ class Cache:
     def forget_lost(self, uid: str, *, attempt: int) -> None:
         """Drop the lost pods of all attempts but the given one and the next.
 
-        The others no longer matter, or never belonged to the job: whoever may create pods can
-        create and delete any number with the job's labels.
+        The others no longer matter, or never belonged to the job: anyone who may create pods can
+        create and delete any number of pods with the labels of the job.
         """
         near = (attempt, attempt + 1)  # another operator may have started the next attempt
         kept = {
@@ -81,11 +81,11 @@ class Cache:
         Args:
             kind: the kind of the objects.
             change: the event or the page.
-            source: who reads the list; the pages of two readers' lists may alternate.
+            source: the reader of the list; pages of different readers may alternate.
 
         Returns:
-            The uids of the jobs that changed or whose objects changed; a job of them that is not in
-            `jobs` is gone.
+            The uids of the jobs that changed, or whose objects changed. Those that are not in
+            `jobs` are gone.
         """
         match change:
             case Listed():
@@ -101,7 +101,7 @@ class Cache:
         self._told[kind] = max(self._told[kind], told)
 
     def keep(self, kind: str, manifest: Manifest) -> set[str]:
-        """Store one object; the uid of its job, if that changes what is known of the job."""
+        """Store an object; return the uid of its job, if the observed state of the job changed."""
         if kind == names.KIND:
             self.keep_job(manifest)
             return {manifest["metadata"]["uid"]}
@@ -128,7 +128,7 @@ class Cache:
         return {new.job[1]}
 
     def remove(self, kind: str, job: Owner, uid: str) -> bool:
-        """Drop an object that was deleted, by the response to a write; whether it was stored."""
+        """Drop an object after the response to its deletion; return whether it was stored."""
         known = self._pods.get(job, {}).values() if kind == "Pod" else self._single(kind, job)
         found = next((one for one in known if one.uid == uid), None)
         if found is not None:
@@ -149,12 +149,12 @@ class Cache:
         last = read(kind, manifest)
         if last is not None:
             self._drop(kind, last)
-        else:  # a pod that cannot be read keeps the last state that could be
+        else:  # the pod cannot be read: use its last state
             self.remove(kind, job, uid)
         return {job[1]}
 
     def _drop(self, kind: str, last: Known) -> None:
-        """Remove an object, unless another one has its name by now."""
+        """Remove an object, unless another object has its name now."""
         job, pod = last.job, last.pod
         if pod is None:
             if any(known.uid == last.uid for known in self._single(kind, job)):
@@ -171,8 +171,8 @@ class Cache:
     def _listed(self, kind: str, page: Listed, source: str) -> set[str]:
         """Store a page; the last page completes the list.
 
-        The pods of a list are stored all at once, with the last page: half of them would show that
-        one replica has ended and hide that another one ended before it. Jobs are stored page by
+        The pods of a list are stored together, with the last page: a part of them could show that
+        a replica failed, and hide that another replica failed before it. Jobs are stored page by
         page.
         """
         pages = self._pages.get((kind, source))
@@ -186,9 +186,10 @@ class Cache:
         return concerned | self._replace(kind, pages)
 
     def _replace(self, kind: str, pages: Pages) -> set[str]:
-        """Store a whole list: an object that is not in it, and not newer than it, was deleted.
+        """Store a complete list: an object that is not in it, and not newer than it, was deleted.
 
-        Unknown objects of a list that is older than the newest event may have been deleted since.
+        If the list is older than the newest event, unknown objects of the list are not stored,
+        because they may have been deleted since.
         """
         is_late = pages.version < self._told[kind]
         self._hear(kind, pages.version)

@@ -1,4 +1,4 @@
-"""What the cache stores of the objects of jobs: facts and a version, never a manifest."""
+"""The objects of jobs as the cache stores them: facts and a version, never a manifest."""
 
 import logging
 from dataclasses import dataclass, field
@@ -17,31 +17,31 @@ Owner = tuple[str, str]  # namespace and uid of a job
 
 
 def owner(manifest: View) -> Owner | None:
-    """The job that controls an object; None if no job does.
+    """Return the job that controls an object; None if no job does.
 
-    An owner reference can name a job of another namespace; that job is not the owner.
+    An owner reference may name a job of another namespace; that job is not the owner.
     """
     uid = names.owner_uid(manifest)
     return None if uid is None else (manifest["metadata"]["namespace"], uid)
 
 
 def _facts(manifest: View) -> Pod | None:
-    """The facts of a pod; None if it cannot be read, which must not stop all other jobs."""
+    """Return the facts about a pod; None if it cannot be read, which must not stop other jobs."""
     try:
         return read_pod(manifest)
     except Exception:
         metadata = manifest["metadata"]
-        log.exception("%s/%s cannot be read: left out", metadata["namespace"], metadata["name"])
+        log.exception("ignoring unreadable pod %s/%s", metadata["namespace"], metadata["name"])
         return None
 
 
 def version(manifest: View) -> int:
-    """The resource version of an object, which increases with each write."""
+    """Return the resource version of an object, which increases with each write."""
     return int(manifest["metadata"].get("resourceVersion", 0))
 
 
 def _single(manifest: View) -> Single | None:
-    """The facts of a Service or NetworkPolicy; None if it is being deleted: nothing to repair."""
+    """Return the facts about a Service or NetworkPolicy; None if it is being deleted."""
     metadata = manifest["metadata"]
     if "deletionTimestamp" in metadata:
         return None
@@ -58,21 +58,35 @@ Version = tuple[int, bool]  # a resource version, and whether the object came wi
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is stored of an object of a job."""
+    """The facts about an object of a job that are stored.
+
+    Attributes:
+        job: the job that owns the object.
+        uid: the uid of the object.
+        version: the version of the object.
+        pod: the facts about the object, if it is a pod.
+        single: the facts about the object, if it is a Service or NetworkPolicy.
+    """
 
     job: Owner
     uid: str
     version: Version
-    pod: Pod | None = None  # its facts, if it is one
-    single: Single | None = None  # else these
+    pod: Pod | None = None
+    single: Single | None = None
 
 
 @dataclass(slots=True)
 class Pages:
-    """The pages of a list that is not complete yet."""
+    """The pages of a list that is not complete yet.
+
+    Attributes:
+        version: the resource version of the list.
+        uids: the uids of all listed objects.
+        known: the facts about the listed objects that belong to jobs.
+    """
 
     version: int
-    uids: set[str] = field(default_factory=set)  # of all objects
+    uids: set[str] = field(default_factory=set)
     known: list[Known] = field(default_factory=list)
 
     def add(self, kind: str, page: Listed) -> None:
@@ -84,7 +98,7 @@ class Pages:
 
 
 def read(kind: str, manifest: View) -> Known | None:
-    """What is stored of an object; None if no job owns it, or if it is an unreadable pod."""
+    """Return the facts about an object; None if no job owns it, or if it is an unreadable pod."""
     job, uid = owner(manifest), manifest["metadata"]["uid"]
     if job is None:
         return None

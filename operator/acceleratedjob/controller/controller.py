@@ -1,7 +1,7 @@
 """Decides which job is reconciled, and when: events, a work queue, workers and retries.
 
-Level-triggered: an event only requests another reconcile of its job. What a reconcile leaves undone
-when it is interrupted is done by the next one, in this process or in its successor.
+Reconciles are level-triggered: an event only requests another reconcile of its job. If a reconcile
+is interrupted, the next one does the rest, in this process or in another operator.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ class Controller:
 
         Args:
             cluster: the cluster of the jobs.
-            workers: how many jobs are reconciled concurrently.
+            workers: the number of jobs that are reconciled concurrently.
             retry_seconds: the wait after a first error; it doubles with each consecutive error.
             now: the clock.
         """
@@ -51,21 +51,21 @@ class Controller:
         self._is_working = False
 
     def see(self, job: Manifest) -> None:
-        """Take in a job that was added or changed."""
+        """Store a job that was added or changed, and request a reconcile."""
         self.take(names.KIND, Changed(job))
 
     def take(self, kind: str, change: Change, source: str = "") -> None:
-        """Take in a change of a job or of an object of a job; see `Cache.take`."""
+        """Store a change, and request a reconcile of each affected job; see `Cache.take`."""
         for uid in self.cache.take(kind, change, source):
             if kind == names.KIND and uid not in self.cache.jobs:
                 self.forget(uid)
-            elif self._is_working:  # `work` begins with all jobs
+            elif self._is_working:  # else `work` adds all jobs when it starts
                 self.queue.add(uid)
         if kind in self._listed and not (isinstance(change, Listed) and change.more):
             self._listed[kind].set()
 
     def forget(self, uid: str) -> None:
-        """Drop all that is kept of a job that is gone."""
+        """Drop all data about a job that is gone."""
         self.cache.forget(uid)
         self._reconciler.forget(uid)
         self._backoff.reset(uid)
@@ -119,7 +119,7 @@ class Controller:
         try:
             with metrics.PASS_DURATION.time():
                 await self._reconciler.reconcile(job)
-        except Exception as error:  # noqa: BLE001  # a bug that one job meets must not stop the others
+        except Exception as error:  # noqa: BLE001  # one job's bug must not stop the other jobs
             log_failed_reconcile(job, error, self._retry(uid))
         else:
             self._backoff.reset(uid)
@@ -127,9 +127,9 @@ class Controller:
             self.forget(uid)
 
     def _retry(self, uid: str) -> float:
-        """Schedule the next reconcile; returns the seconds until the write is tried again.
+        """Schedule the next reconcile, and return the seconds until the write is retried.
 
-        They are more if the write was refused: it has a backoff of its own.
+        A write that was refused has a separate backoff, which may be longer.
         """
         metrics.PASS_ERRORS.inc()
         seconds = self._backoff.next(uid)

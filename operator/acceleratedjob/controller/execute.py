@@ -42,11 +42,11 @@ async def execute(cluster: Cluster, gang: Gang, action: Action, *, time: str) ->
         time: the current time, as the API writes it.
 
     Returns:
-        The object after the action; None if it was deleted, or if the action was an event.
+        The object after the action; None if it was deleted, or if the action created an Event.
 
     Raises:
-        Refused: the cluster rejects the object, or its name is taken by an object of another owner.
-        Unavailable: the cluster does not answer.
+        Refused: the cluster rejects the object, or an object of another owner has its name.
+        Unavailable: the cluster does not respond.
     """
     spec = gang.spec
     match action:
@@ -86,9 +86,9 @@ async def _ours(
 
 
 def _taken(spec: JobSpec, ref: Ref, found: Manifest) -> Refused:
-    """The error for a name that is taken: for good, or until an object has terminated."""
+    """Return the error for a name that another object has, perhaps until it has terminated."""
     named, metadata = f"{ref.kind} {ref.namespace}/{ref.name}", found["metadata"]
-    # A job of the same name, whose uid is not this one's.
+    # The owner has the name of this job, but not its uid.
     is_predecessors = names.job_reference(found, spec.name) is not None
     if not is_predecessors and "deletionTimestamp" not in metadata:
         return Refused(f"{named} exists and is not this job's; delete or rename it", final=False)
@@ -102,7 +102,7 @@ def _taken(spec: JobSpec, ref: Ref, found: Manifest) -> Refused:
 
 
 async def _group(cluster: Cluster, spec: JobSpec) -> Manifest | None:
-    """Create the PodGroup; replace one that was created before the spec of a job changed."""
+    """Create the PodGroup, or replace it if it was created before the spec of the job changed."""
     wanted = pod_group(spec)
     if wanted is None:
         return None
@@ -141,20 +141,20 @@ async def _remove(cluster: Cluster, spec: JobSpec, action: Deletion) -> Manifest
 
 
 async def _ungroup(cluster: Cluster, spec: JobSpec, gang: str) -> None:
-    """Delete the PodGroup of a gang; PodGroups are not watched."""
+    """Delete the PodGroup for a gang scheduler; PodGroups are not watched, so it is read first."""
     found = await _group_of(cluster, spec, gang)
     if found is not None and names.owner_uid(found) == spec.uid:
         await _delete(cluster, Ref.of(found), found["metadata"]["uid"], None)
 
 
 async def _group_of(cluster: Cluster, spec: JobSpec, gang: str) -> Manifest | None:
-    """The PodGroup with the job's name; None if there is none, or none that we can have created."""
+    """Return the PodGroup with the name of the job; None if none exists or none can be read."""
     wanted = pod_group(replace(spec, scheduling=replace(spec.scheduling, gang=gang)))
     if wanted is None:
         return None
     try:
         return await cluster.read(Ref.of(wanted))
-    except (NotFound, Refused):  # without the right to read PodGroups, none was created
+    except (NotFound, Refused):  # without the permission to read PodGroups, none was created
         return None
 
 
@@ -166,13 +166,13 @@ async def _delete(cluster: Cluster, ref: Ref, uid: str, grace: int | None) -> Ma
 
 
 def _event_name(spec: JobSpec, announcement: Announce, attempt: int) -> str:
-    """The name of an event; equal events of one attempt have one name, and are created once."""
+    """Return the name of an Event; equal Events of an attempt share it, and are created once."""
     told = (spec.uid, str(attempt), str(announcement.reason), announcement.message)
     return f"{spec.name}.{hashlib.sha256(chr(0).join(told).encode()).hexdigest()[:16]}"
 
 
 def event(spec: JobSpec, announcement: Announce, time: str, attempt: int) -> Manifest:
-    """The Event that reports a decision about a job."""
+    """Return the Event that reports a decision about a job."""
     return {
         "apiVersion": "v1",
         "kind": "Event",

@@ -23,13 +23,21 @@ from acceleratedjob.planner.actions import Action, Announce, CreatePod, Deletion
 
 @dataclass(frozen=True, slots=True)
 class Executor:
-    """Executes actions for all jobs of a cluster."""
+    """Executes actions for all jobs of a cluster.
+
+    Attributes:
+        cluster: the cluster to write to.
+        cache: the cache that stores the responses to writes.
+        refusals: the writes that the API server refused.
+        ask: requests another reconcile of a job, by its uid.
+        elapsed: a monotonic clock, in seconds.
+    """
 
     cluster: Cluster
     cache: Cache
     refusals: Refusals
-    ask: Callable[[str], None]  # requests another reconcile of a job, by its uid
-    elapsed: Callable[[], float]  # seconds, on a monotonic clock
+    ask: Callable[[str], None]
+    elapsed: Callable[[], float]
 
     async def take(self, gang: Gang, step: tuple[Action, ...], *, time: str) -> None:
         """Execute one step: create pods by a slow start, execute other actions concurrently.
@@ -49,11 +57,11 @@ class Executor:
         except ClusterError as error:
             if not isinstance(action, Announce):
                 await self._refuse(gang, action, error, time)
-            elif isinstance(error, Refused):  # no event must hold up a job
+            elif isinstance(error, Refused):  # a refused Event must not delay the job
                 log_refused_event(spec, error)
                 return
             raise
-        if spec.uid in self.cache.jobs:  # else it was deleted meanwhile, and is forgotten
+        if spec.uid in self.cache.jobs:  # else the job was deleted during the request
             self._keep(spec, action, result)
 
     def _keep(self, spec: JobSpec, action: Action, result: Manifest | None) -> None:
@@ -77,7 +85,7 @@ class Executor:
         if isinstance(error, Held):
             grace = timedelta(seconds=error.grace_seconds)
             told = replace(told, holder=error.holder, stops_within=grace)
-        if self.refusals.add(gang.spec.uid, told, self.elapsed()):  # else it is told already
+        if self.refusals.add(gang.spec.uid, told, self.elapsed()):  # else it is already reported
             self.ask(gang.spec.uid)
             await self.announce(gang, error, time)
 

@@ -12,14 +12,14 @@ _ENV = re.compile(r"(spec\.containers\[(\d+)\]\.env)\[(\d+)\](.*)")
 
 
 def field_at_fault(gang: Gang, action: Action, field: str) -> str:
-    """The path of the job's field, from that of the object's field; empty if there is none."""
+    """Return the path of the field of the job, given the path of the field of the object."""
     if not isinstance(action, CreatePod):
         return _OTHERS.get(type(action), "spec")
     return ".".join(part for part in ("spec.template", _in_template(gang, field)) if part)
 
 
 def _in_template(gang: Gang, field: str) -> str:
-    """The index in the template, where the author's variables do not come after ours."""
+    """Return the path in the template, whose `env` lacks the variables that the operator adds."""
     spec, found = gang.spec, _ENV.fullmatch(field)
     if found is None or int(found[2]) != template.trainer_index(spec.template):
         return field

@@ -1,9 +1,9 @@
-"""For how long facts have held, by a monotonic clock.
+"""Records for how long facts have held, by a monotonic clock.
 
-A pod whose node is lost is never reported as stopped. The time by which it must have stopped is
-counted from when its deletion was first observed here, because the clock of the API server, which
-wrote the deletion's timestamp, may be far behind ours. A backoff also ends by this clock, if a
-clock was ahead when the failure was recorded. A restarted operator counts from zero, and so waits
+A pod whose node is lost is never reported as stopped. The time by which it must have stopped counts
+from when its deletion was first observed here, because the clock of the API server, which set the
+timestamp of the deletion, may be far behind ours. A backoff also ends by this clock, in case the
+clock was ahead when the failure was recorded. A restarted operator counts from zero, so it waits
 longer, never shorter.
 """
 
@@ -23,8 +23,8 @@ class Since:
         """Record the facts of a job.
 
         Args:
-            job: its uid.
-            facts: all facts that hold now; any other fact no longer holds.
+            job: the uid of the job.
+            facts: all facts that hold now; any other recorded fact is dropped.
             seconds: the current time of a monotonic clock.
 
         Returns:

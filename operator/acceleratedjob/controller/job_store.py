@@ -1,7 +1,7 @@
 """The known jobs, each stored as JSON text.
 
-Python's garbage collector repeatedly visits all dicts and lists, and blocks the event loop while it
-does: for seconds, if the manifests of 10,000 jobs were stored as objects.
+Python's garbage collector repeatedly visits all dicts and lists, and blocks the event loop in the
+meantime: for seconds, if the manifests of 10,000 jobs were stored as objects.
 """
 
 import json
@@ -37,7 +37,7 @@ class Jobs(Mapping[str, Manifest]):
         if known is None or known.version <= new:
             kept = bounded(job) | {"metadata": metadata}
             phase = (kept.get("status") or {}).get("phase")
-            text = json.dumps(kept, default=str)  # YAML knows dates, which are texts to kubectl
+            text = json.dumps(kept, default=str)  # YAML has dates; kubectl reads them as strings
             self._jobs[uid] = _Job(metadata["namespace"], new, phase, text)
 
     def forget(self, uid: str) -> None:
@@ -45,20 +45,20 @@ class Jobs(Mapping[str, Manifest]):
         self._jobs.pop(uid, None)
 
     def namespace(self, uid: str) -> str:
-        """The namespace of a job; empty if the job is unknown."""
+        """Return the namespace of a job; empty if the job is unknown."""
         known = self._jobs.get(uid)
         return "" if known is None else known.namespace
 
     def until(self, version: int) -> set[str]:
-        """The uids of all jobs whose resource version is not above that of a list."""
+        """Return the uids of all jobs whose resource version is at most `version`."""
         return {uid for uid, known in self._jobs.items() if known.version <= version}
 
     def phases(self) -> Counter[str | None]:
-        """The number of jobs by phase; None stands for jobs without a phase yet."""
+        """Return the number of jobs by phase; None stands for jobs without a phase."""
         return Counter(known.phase for known in self._jobs.values())
 
     def __getitem__(self, uid: str) -> Manifest:
-        """The manifest of a job, a new object for each caller."""
+        """Return the manifest of a job, a new object for each call."""
         job: Manifest = json.loads(self._jobs[uid].text)
         return job
 
@@ -67,9 +67,9 @@ class Jobs(Mapping[str, Manifest]):
         return uid in self._jobs
 
     def __iter__(self) -> Iterator[str]:
-        """The uids."""
+        """Iterate over the uids."""
         return iter(self._jobs)
 
     def __len__(self) -> int:
-        """The number of jobs."""
+        """Return the number of jobs."""
         return len(self._jobs)

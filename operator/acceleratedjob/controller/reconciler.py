@@ -25,8 +25,8 @@ from acceleratedjob.planner.state import Plan
 
 log = logging.getLogger(__name__)
 
-COALESCE_SECONDS = 5  # how long a change of counters waits, to be written together with others
-LOOK_AGAIN_SECONDS = 30  # the longest wait for a point in time: the clock may be set meanwhile
+COALESCE_SECONDS = 5  # how long a change of counters waits for further changes before the write
+LOOK_AGAIN_SECONDS = 30  # the longest wait for a time, because the clock may be set meanwhile
 
 
 def elapsed() -> float:
@@ -35,7 +35,7 @@ def elapsed() -> float:
 
 
 class Reconciler:
-    """Reconciles jobs, one at a time each."""
+    """Reconciles jobs; it must not reconcile a job twice at the same time."""
 
     def __init__(
         self,
@@ -48,10 +48,10 @@ class Reconciler:
         """Create a reconciler.
 
         Args:
-            cluster: where it reads and writes.
-            cache: what has been observed of all jobs.
-            queue: where the next reconcile of a job is requested.
-            refusals: what the API server has refused.
+            cluster: the cluster to read from and to write to.
+            cache: the observed state of all jobs.
+            queue: the work queue, for requests of another reconcile.
+            refusals: the writes that the API server refused.
             now: the clock.
         """
         self._cluster = cluster
@@ -65,17 +65,17 @@ class Reconciler:
         self._executor = Executor(cluster, cache, refusals, queue.add, elapsed)
 
     def forget(self, uid: str) -> None:
-        """Drop all that is kept of a job that is gone."""
+        """Drop all data about a job that is gone."""
         self._specs.forget(uid)
         self._since.forget(uid)
         self._refusals.forget(uid)
         self._unwritten.pop(uid, None)
 
     async def reconcile(self, job: Manifest) -> None:
-        """Bring a job closer to what its spec says.
+        """Bring a job closer to its desired state.
 
         Raises:
-            Exception: of a write; what was not done is left to the next reconcile.
+            Exception: a write failed; the next reconcile does the rest.
         """
         uid, now = job["metadata"]["uid"], self._now()
         observed = self._observe(job)
@@ -113,7 +113,7 @@ class Reconciler:
         )
 
     def _is_due(self, uid: str, old: Status, plan: Plan) -> bool:
-        """Whether the status must be written now; a change of counters is written later."""
+        """Whether the status must be written now; for counters, schedule a reconcile that does."""
         if plan.status == old:
             self._unwritten.pop(uid, None)
             return False
@@ -127,15 +127,15 @@ class Reconciler:
     async def _write(
         self, job: Manifest, gang: Gang, old: Status, new: Status, now: datetime
     ) -> bool:
-        """Write the status; False if the job is gone or has changed."""
+        """Write the status; return False if the job is gone or has changed."""
         try:
             written = await self._patch(job, new)
         except ClusterError as error:
-            if is_answer(error):  # an event can report what the status cannot
+            if is_answer(error):  # report it by an Event, because the status cannot be written
                 await self._executor.announce(gang, error, format_time(now))
             raise
         uid = job["metadata"]["uid"]
-        if written is None or uid not in self._cache.jobs:  # it may be deleted before the answer
+        if written is None or uid not in self._cache.jobs:  # deleted during the request
             return False
         self._unwritten.pop(uid, None)
         self._cache.keep_job(written)
@@ -155,5 +155,5 @@ class Reconciler:
         except NotFound:
             self._cache.forget(metadata["uid"])
         except Conflict:  # the watch delivers the newer job, which requests another reconcile
-            log.debug("the status was written by someone else", extra=about(job))
+            log.debug("the job has changed since it was read", extra=about(job))
         return None

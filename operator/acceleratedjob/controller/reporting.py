@@ -1,4 +1,4 @@
-"""What is reported of a reconcile beside the status: log records and metrics."""
+"""Log records and metrics about a reconcile."""
 
 import logging
 from collections.abc import Iterable
@@ -20,14 +20,14 @@ def count_restart(old: Status, new: Status) -> None:
 
 
 def about(job: Manifest, attempt: int | None = None) -> Manifest:
-    """The fields of a log record that identify the job."""
+    """Return the fields of a log record that identify the job."""
     metadata = job["metadata"]
     known = (job.get("status") or {}).get("attempt") if attempt is None else attempt
     return {"namespace": metadata["namespace"], "job": metadata["name"], "attempt": known}
 
 
 def log_refused_event(spec: JobSpec, error: ClusterError) -> None:
-    """Log an Event that the API server refused; nothing else depends on it."""
+    """Log that the API server refused an Event."""
     log.warning("%s/%s: event refused: %s", spec.namespace, spec.name, error)
 
 
@@ -37,7 +37,7 @@ def log_failed_reconcile(job: Manifest, error: Exception, seconds: float) -> Non
     Args:
         job: the job.
         error: the error of one action, or a group of errors.
-        seconds: until the next try.
+        seconds: the time until the next try.
     """
     errors = error.exceptions if isinstance(error, ExceptionGroup) else (error,)
     for alike in _alike(errors):
@@ -55,7 +55,7 @@ def _alike(errors: Iterable[Exception]) -> Iterable[list[Exception]]:
 
 
 def _severity(error: Exception) -> tuple[int, Exception | None]:
-    """The log level of an error, and the exception whose traceback is logged, if it is a bug."""
+    """Return the log level of an error, and the error itself if its traceback should be logged."""
     if isinstance(error, NoAnswer):  # logged once for all jobs, by `kube.health.Contact`
         return logging.DEBUG, None
     if isinstance(error, ClusterError | OSError):

@@ -1,4 +1,4 @@
-"""The specs of jobs, each parsed once per generation."""
+"""A cache of the specs of jobs, each parsed once per generation."""
 
 from acceleratedjob.api.names import Manifest
 from acceleratedjob.api.spec import JobSpec
@@ -10,7 +10,7 @@ class Specs:
     """A least-recently-used cache of parsed specs, one per job, valid for one generation.
 
     Args:
-        kept: the number of specs that are kept.
+        kept: the maximum number of specs.
     """
 
     def __init__(self, kept: int = KEPT_SPECS) -> None:

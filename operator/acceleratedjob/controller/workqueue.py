@@ -1,7 +1,8 @@
 """A work queue with the rules of client-go's.
 
-Several events add a key once. A key that is added while a worker has it is handed out again when
-the worker is done, never to two workers at the same time. Of two delays the shorter one counts.
+A key that is added several times is taken once. A key that is added while a worker has it can be
+taken again when the worker is done, so no two workers have the same key. If a key is added with
+several delays, the shortest one applies.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ class WorkQueue:
 
     def __init__(self) -> None:
         self._ready: asyncio.Queue[str] = asyncio.Queue()
-        self._waiting: set[str] = set()  # put into _ready and not taken yet
+        self._waiting: set[str] = set()  # in _ready, and not taken yet
         self._working: set[str] = set()
         self._again: set[str] = set()  # added while a worker has them
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -40,7 +41,7 @@ class WorkQueue:
             self._ready.put_nowait(key)
 
     def add_after(self, key: str, seconds: float) -> None:
-        """Add a key after a delay, unless it is added before."""
+        """Add a key after a delay, unless it is added before then."""
         loop = asyncio.get_running_loop()
         timer: Any = self._timers.get(key)
         if timer is None or loop.time() + seconds < timer.when():
@@ -48,7 +49,7 @@ class WorkQueue:
             self._timers[key] = loop.call_later(seconds, self.add, key)
 
     async def take(self) -> str:
-        """Wait for a key; `done` must be called for it."""
+        """Wait for a key and take it; `done` must be called for it."""
         key = await self._ready.get()
         await self._open.wait()
         self._waiting.discard(key)
@@ -58,7 +59,7 @@ class WorkQueue:
         return key
 
     def done(self, key: str) -> None:
-        """Give a key back."""
+        """Mark a key as done, so that it can be taken again."""
         self._working.discard(key)
         if key in self._again:
             self._again.discard(key)
@@ -82,10 +83,10 @@ class WorkQueue:
 
 
 class Turns:
-    """Lets one reconcile begin per iteration of the event loop.
+    """Lets one reconcile start per iteration of the event loop.
 
-    A reconcile that writes nothing never waits. Thousands of them would run in one iteration, in
-    which no lease is renewed and no probe is answered.
+    A reconcile that writes nothing never awaits anything. Thousands of them would run in the same
+    iteration, during which no lease is renewed and no probe is answered.
     """
 
     def __init__(self) -> None:

@@ -1,5 +1,5 @@
 """A cluster behind an API server.
 
-Manifests are JSON throughout. The models of the Python client would multiply the CPU time of a
-pod's creation, and offer nothing that the planner needs.
+Manifests are decoded JSON. The model classes of the Python client would multiply the CPU time for
+the creation of a pod, and the planner does not need them.
 """

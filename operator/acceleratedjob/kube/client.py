@@ -26,18 +26,18 @@ from acceleratedjob.kube.ratelimit import TRIES, Limit, Pace
 
 JSON = "application/json"
 REQUEST_SECONDS = 30
-BUFFER_BYTES = 4 * 2**20  # of an answer that is read slower than it comes
-# What the client library makes of a context whose values or files are not as they should be.
+BUFFER_BYTES = 4 * 2**20  # the buffer for a response that arrives faster than it is read
+# The exceptions of the client library for a context with invalid values or files.
 _UNUSABLE = (ConfigException, aiohttp.ClientError, OSError, ValueError, LookupError, TypeError)
 
 log = logging.getLogger(__name__)
 
 
 async def load_configuration(kubeconfig: str | None, context: str | None) -> Configuration:
-    """The address and the credentials: those of the pod, or those of a kubeconfig.
+    """Return the address and the credentials, from the service account or a kubeconfig.
 
     Raises:
-        Unreachable: there are none, or they cannot be used.
+        Unreachable: there is no kubeconfig, or it cannot be used.
     """
     configuration = Configuration()
     if kubeconfig is None and context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
@@ -61,14 +61,21 @@ async def _load(found: Kubeconfig, into: Configuration) -> None:
         raise Unreachable(f"{where} cannot be used: {error}") from error
     if found.command and not (into.api_key.get("BearerToken") or into.cert_file):
         raise Unreachable(
-            f"{where}: the command {found.command!r} must give credentials, and has given none "
-            "(see the line before this one); run it by hand"
+            f"{where}: the command {found.command!r} must print credentials, and has printed none "
+            "(see the previous line); run it by hand"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A connection to an API server as the configured user."""
+    """A connection to an API server as the configured user.
+
+    Attributes:
+        configuration: the address and the credentials.
+        session: the HTTP session.
+        pace: the rate limiter.
+        contact: whether the API server responds.
+    """
 
     configuration: Configuration
     session: aiohttp.ClientSession
@@ -143,7 +150,7 @@ class Connection:
         try:
             async with self.session.request(method, url, headers=headers, **options) as answer:
                 self.contact.heard()
-                if answer.status >= 400:  # noqa: PLR2004  # HTTP's line between yes and no
+                if answer.status >= 400:  # noqa: PLR2004  # an error response
                     metrics.API_ERRORS.labels(metrics.status_class(answer.status)).inc()
                     raise error_from(answer.status, await answer.read(), answer.headers)
                 yield answer
@@ -152,14 +159,14 @@ class Connection:
 
 
 def no_answer(url: str, error: BaseException) -> NoAnswer:
-    """Convert an exception that was raised instead of a response; counts it."""
+    """Convert an exception that was raised instead of a response, and count it."""
     silent = isinstance(error, TimeoutError)
     metrics.API_ERRORS.labels("timeout" if silent else "connection").inc()
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         wrong = error.certificate_error
         reason = getattr(wrong, "verify_message", "") or wrong
         return Unreachable(
-            f"the certificate of {urlsplit(url).netloc} must be one to trust, and is not: "
+            f"the certificate of {urlsplit(url).netloc} must be trusted, and is not: "
             f"{reason}; check the certificate-authority and the server in the kubeconfig"
         )
     return NoAnswer(f"no answer from {url}: {type(error).__name__} {error}", silent=silent)
@@ -171,7 +178,8 @@ def open_session(configuration: Configuration, **options: Any) -> aiohttp.Client
     Raises:
         Unreachable: the certificates of the configuration cannot be used.
     """
-    # Without it, older versions of Python keep a TLS connection open whose server reads no more.
+    # Without enable_cleanup_closed, older versions of Python leak TLS connections whose server no
+    # longer reads.
     connector = aiohttp.TCPConnector(
         ssl=_tls(configuration), limit=0, enable_cleanup_closed=NEEDS_CLEANUP_CLOSED
     )
@@ -198,6 +206,6 @@ def _encoded(body: Any) -> bytes:
 async def connect(
     configuration: Configuration, limit: Limit | None = None
 ) -> AsyncIterator[Connection]:
-    """A connection, closed at the end of the block."""
+    """Open a connection that is closed at the end of the block."""
     async with open_session(configuration) as session:
         yield Connection(configuration, session, Pace(limit or Limit()))

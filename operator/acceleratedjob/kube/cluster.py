@@ -28,7 +28,7 @@ METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 
 def collection(kind: str, namespace: str | None) -> str:
-    """The path of all objects of a kind, in one namespace or in all.
+    """Return the path of all objects of a kind, in one namespace or in all.
 
     >>> collection("Pod", "research")
     '/api/v1/namespaces/research/pods'
@@ -38,9 +38,9 @@ def collection(kind: str, namespace: str | None) -> str:
 
 
 def _stays(deleted: Manifest) -> bool:
-    """Whether an object still exists after a deletion, by the response, which has its last state.
+    """Whether an object still exists after a deletion, judged by the response to the deletion.
 
-    Only a grace period or a finalizer keeps it.
+    Only a grace period or a finalizer can keep it.
     """
     metadata = deleted.get("metadata", {})
     return bool(metadata.get("deletionGracePeriodSeconds") or metadata.get("finalizers"))
@@ -52,7 +52,14 @@ def _path(ref: Ref) -> str:
 
 @dataclass(frozen=True, slots=True)
 class KubernetesCluster:
-    """The objects of one namespace, or of all (None)."""
+    """The objects of one namespace, or of all.
+
+    Attributes:
+        connection: the connection to the API server.
+        namespace: the namespace; None for all.
+        may_write: whether a write may be sent now.
+        pulse: when each watch last received something.
+    """
 
     connection: Connection
     namespace: str | None = None
@@ -67,7 +74,7 @@ class KubernetesCluster:
         return made
 
     async def create_pod(self, pod: Rendered) -> Manifest:
-        """See `Cluster.create_pod`; the response has no spec, which saves both sides CPU time."""
+        """See `Cluster.create_pod`; the response has metadata only, which saves CPU time."""
         made: Manifest = await self.connection.request(
             "POST",
             collection(pod.ref.kind, pod.ref.namespace),
@@ -100,14 +107,14 @@ class KubernetesCluster:
             left: Manifest = await self.connection.request(
                 "DELETE", _path(ref), options, begin=begin
             )
-        except Conflict as error:  # another object has the name by now
+        except Conflict as error:  # another object has the name now
             raise NotFound(str(error)) from error
         return left if _stays(left) else None
 
     async def write_status(
         self, ref: Ref, status: Manifest, *, uid: str, resource_version: str
     ) -> Manifest:
-        """See `Cluster.write_status`; a resource version is one of a single uid."""
+        """See `Cluster.write_status`; no two objects share a resource version."""
         patch = [
             {"op": "replace", "path": "/metadata/resourceVersion", "value": resource_version},
             {"op": "add", "path": "/status", "value": status},
@@ -138,11 +145,11 @@ class KubernetesCluster:
         return Stream(self.connection, path, kind, label, self.pulse)
 
     def _begin(self, verb: str, kind: str) -> Callable[[], None]:
-        """What is called before a write is sent, and before each retry."""
+        """Return the function to call before a write is sent, and before each retry."""
         return partial(self._count, verb, kind)
 
     def _count(self, verb: str, kind: str) -> None:
-        """Count a write; cancel it if the lease has been lost while it waited for its turn."""
+        """Count a write; cancel it if the lease was lost while the write waited to be sent."""
         if not self.may_write():
             raise NotLeading("this operator does not hold the lease")
         metrics.WRITES.labels(verb, kind).inc()

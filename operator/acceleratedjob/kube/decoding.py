@@ -1,8 +1,8 @@
-"""Decodes JSON from an API server, also JSON that is too deep or too long for Python's decoder.
+"""Decodes JSON from an API server, even if it is too deep or too long for Python's decoder.
 
 Values nested deeper than MAX_DEPTH are replaced by null. Only a job can be nested so deeply, and
-jobs are refused at a smaller depth (`api.bounds`), so nothing is lost that would be used. A large
-list is decoded item by item, and the event loop runs between two items.
+jobs are rejected at a smaller depth (`api.bounds`), so no value that is used is lost. A large list
+is decoded item by item, and the event loop runs between two items.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-MAX_DEPTH = 200  # far above any bound of ours, and far below where Python's decoder ends
-_AT_ONCE = 2**18  # bytes: decoded in at most some 50 ms, whatever they are
+MAX_DEPTH = 200  # far above our own limits, and far below that of Python's decoder
+_AT_ONCE = 2**18  # bytes; any JSON of this size is decoded within about 50 ms
 _ITEMS = "items"  # the key of a list's entries
 _STRING_OR_BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[{]++|[\]}]++', re.DOTALL)
 _SPACE = re.compile(r"[ \t\n\r]*+")
@@ -42,7 +42,7 @@ async def decode(text: bytes, take: Take | None = None) -> Any:
 
 
 def cut(text: bytes) -> bytes:
-    """A JSON text in which null replaces what is nested deeper than MAX_DEPTH.
+    """Return a JSON text in which null replaces values that are nested deeper than MAX_DEPTH.
 
     >>> cut(b"[" * 201 + b"1" + b"]" * 201) == b"[" * 200 + b"null" + b"]" * 200
     True
@@ -94,7 +94,7 @@ def _loads(text: str) -> Any:
 def _uncollected() -> Iterator[None]:
     """Disable the garbage collector inside the block, which must create no reference cycles.
 
-    While half a million lists are created, the collector would visit all objects again and again.
+    While half a million lists are created, the collector would visit all objects repeatedly.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -106,7 +106,7 @@ def _uncollected() -> Iterator[None]:
 
 
 async def _entries(cursor: "_Cursor", take: Take | None) -> list[Any]:
-    """The items of a list, after its opening bracket."""
+    """Read the items of a list, after its opening bracket."""
     entries: list[Any] = []
     while not cursor.passes("]"):
         entry = cursor.value()

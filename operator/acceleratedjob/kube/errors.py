@@ -15,29 +15,29 @@ from acceleratedjob.errors import (
     Unavailable,
 )
 
-MAX_MESSAGE = 8192  # characters: a message may hold an author's values, however long they are
+MAX_MESSAGE = 8192  # characters; a message may contain values of the job, of any length
 _INVALID = (
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.UNPROCESSABLE_ENTITY,
 )
-# A 403 that time, a quota's owner or a cluster's administrator may lift; any other is a policy's
-# verdict on the object. Sources: apiserver admission plugins (resourcequota, serviceaccount,
-# priority, runtimeclass, gc, namespace/lifecycle) and RBAC's "User … cannot …".
+# Messages of a 403 that a retry may avoid, once a quota or a permission has changed; any other 403
+# is the decision of a policy about the object. Sources: apiserver admission plugins (resourcequota,
+# serviceaccount, priority, runtimeclass, gc, namespace/lifecycle), RBAC's "User ... cannot ...".
 _MAY_PASS_LATER = re.compile(
     r"exceeded quota|failed quota|status unknown for quota|error looking up service account"
     r"|no PriorityClass with name|RuntimeClass \"[^\"]*\" not found"
     r"|you can't set finalizers on|is being terminated|User \".*\" cannot|insufficient quota"
 )
 
-# What a server error (500) says of an object that etcd will never store.
+# Messages of a server error (500) about an object that is too large for etcd.
 _TOO_LARGE = re.compile(r"etcdserver: request is too large|trying to send message larger than max")
 
 _UNREAD = re.compile(r"Go struct field \w+\.(\S+) of type|unknown field \"([^\"]+)\"")
 
 
 def error_from(status: int, body: bytes, headers: Mapping[str, str]) -> ClusterError:
-    """The error for a response with a status code of 400 or above."""
+    """Return the error for a response with a status code of 400 or above."""
     told = _status(body)
     said = str(told.get("message") or body[:200].decode(errors="replace"))[:MAX_MESSAGE]
     message = f"{said} ({status})"
@@ -54,14 +54,14 @@ def error_from(status: int, body: bytes, headers: Mapping[str, str]) -> ClusterE
 
 
 def _field(told: Mapping[str, Any], message: str) -> str:
-    """The first invalid field, or the field that could not be decoded; empty if none is named."""
+    """Return the first invalid field, or the field that cannot be decoded; empty if unknown."""
     causes = (told.get("details") or {}).get("causes") or [{}]
     unread = _UNREAD.search(message)
     return causes[0].get("field") or (unread[1] or unread[2] if unread else "")
 
 
 def _status(body: bytes) -> dict[str, Any]:
-    """The Status object of a response; empty if the body is something else, as a proxy's page."""
+    """Return the Status object of a response; empty for other content, such as a proxy's page."""
     try:
         told = json.loads(body)
     except (ValueError, RecursionError):

@@ -1,8 +1,8 @@
-"""When something was last received for each watch, for the liveness and readiness probes.
+"""Records when each watch last received something, for the liveness and readiness probes.
 
 Anything that the API server sends counts: a list, an event, a bookmark, the end of a watch, an
-error response. A request or a timeout of ours does not count: a connection that loses everything
-must not look alive.
+error response. Our own requests and timeouts do not count: a connection that drops all packets must
+not count as alive.
 """
 
 import logging
@@ -14,7 +14,7 @@ from acceleratedjob.errors import NoAnswer
 
 log = logging.getLogger(__name__)
 
-IDLE_SHARE = 2 / 3  # of the silence allowed; a watch without events is begun anew after that
+IDLE_SHARE = 2 / 3  # of the allowed silence; the timeout of a watch request
 
 
 class Pulse:
@@ -45,7 +45,7 @@ class Pulse:
         return max(1, int(self.silence * IDLE_SHARE))
 
     def watched(self, path: str) -> str:
-        """The watched path that a URL's path ends with; an API server may have a path prefix.
+        """Return the watched path at the end of a URL's path; an API server may have a prefix.
 
         >>> Pulse(("/api/v1/pods",)).watched("/k8s/clusters/c-1/api/v1/pods")
         '/api/v1/pods'
@@ -64,7 +64,7 @@ class Pulse:
 
     @property
     def unlisted(self) -> list[str]:
-        """The watches whose objects were not listed yet."""
+        """The paths whose objects were not listed yet."""
         return sorted(self._unlisted)
 
     @property
@@ -74,7 +74,7 @@ class Pulse:
 
     @property
     def dead(self) -> dict[str, float]:
-        """The dead watches, with the seconds for which they have received nothing."""
+        """The paths of the dead watches, with the seconds for which they have received nothing."""
         ages = {path: self._age(path) for path in self._heard}
         return {path: age for path, age in ages.items() if age > self.silence}
 
@@ -84,19 +84,23 @@ class Pulse:
 
 @dataclass(slots=True)
 class Contact:
-    """Logs when an API server stops responding, and when it responds again."""
+    """Logs when an API server stops responding, and when it responds again.
+
+    Attributes:
+        clock: a monotonic clock, in seconds.
+    """
 
     clock: Callable[[], float] = time.monotonic
-    _since: float | None = None  # it has not answered
+    _since: float | None = None  # when it stopped responding
 
     def lost(self, error: NoAnswer) -> None:
-        """Record a request without a response, which will be repeated."""
+        """Record a request without a response, which will be retried."""
         if self._since is None:
             self._since = self.clock()
-            log.warning("%s; it is asked again until it answers", error)
+            log.warning("%s; retrying until it answers", error)
 
     def heard(self) -> None:
-        """Record a response, also an error response."""
+        """Record a response, which may be an error response."""
         if self._since is not None:
             log.warning("the API server answers again, after %.0f s", self.clock() - self._since)
             self._since = None

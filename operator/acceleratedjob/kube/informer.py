@@ -1,4 +1,4 @@
-"""Lists and watches a collection: every change of its objects, without gaps."""
+"""Lists and watches a collection, without missing a change of its objects."""
 
 import asyncio
 import logging
@@ -21,9 +21,9 @@ from acceleratedjob.kube.health import Pulse
 
 log = logging.getLogger(__name__)
 
-PAGE = 500  # objects a request when listing
-JOBS_PAGE = 25  # jobs: the largest ones that there can be still fit into memory
-SHORT_SECONDS = 1.0  # a watch that ends sooner, and without an event, is restarted after a backoff
+PAGE = 500  # objects per page of a list
+JOBS_PAGE = 25  # jobs per page; jobs of the maximum size still fit into memory
+SHORT_SECONDS = 1.0  # a watch that ends earlier, without an event, is restarted after a backoff
 
 
 class GapError(Exception):
@@ -32,18 +32,26 @@ class GapError(Exception):
 
 @dataclass(slots=True)
 class Stream:
-    """The changes of the objects of a collection, or of those that have a label."""
+    """The changes of the objects of a collection, or of those that match a label selector.
+
+    Attributes:
+        connection: the connection to the API server.
+        path: the path of the collection.
+        kind: the kind of the objects.
+        label: the label selector; None for all objects.
+        pulse: when each watch last received something.
+    """
 
     connection: Connection
     path: str
     kind: str
-    label: str | None  # None: all of them
+    label: str | None
     pulse: Pulse
-    _version: str = ""  # of the last change seen
+    _version: str = ""  # the resource version of the last change
     _backoff: Backoff = field(init=False)
 
     def __post_init__(self) -> None:
-        # Even where every try is refused, there is one in time to prove that we are alive.
+        # Even if every request is rejected, a response arrives before the watch is considered dead.
         self._backoff = Backoff(initial=0.5, maximum=min(30, self.pulse.silence / 3))
 
     async def changes(self) -> AsyncIterator[Change]:
@@ -59,14 +67,14 @@ class Stream:
             except (GapError, NotFound) as error:
                 self.pulse.hear(self.path)
                 self._version = ""
-                seconds = self._backoff.next(self.path)  # there may be nothing to list for long
-                log.info("watch=%s begins anew in %g s: %s", self.path, seconds, error)
+                seconds = self._backoff.next(self.path)  # the kind may be missing for long
+                log.info("watch=%s restarting in %g s: %s", self.path, seconds, error)
                 await asyncio.sleep(seconds)
             except ClusterError as error:
                 await asyncio.sleep(self._seconds_after(error))
 
     def _seconds_after(self, error: ClusterError) -> float:
-        """The seconds to wait after an error; logs it, and records whether it was a response."""
+        """Log an error, record whether it was a response, and return the seconds to wait."""
         seconds = self._backoff.next(self.path)
         if isinstance(error, NoAnswer):
             self.connection.contact.lost(error)
@@ -77,7 +85,7 @@ class Stream:
         return seconds
 
     async def pages(self) -> AsyncIterator[Listed]:
-        """List all objects at one resource version; one page at a time is in memory.
+        """List all objects at one resource version; only one page at a time is in memory.
 
         Raises:
             NotFound: the kind does not exist, or the list has expired between two pages.
@@ -97,13 +105,13 @@ class Stream:
             return
 
     def _page(self, answer: Any) -> tuple[Listed, str]:
-        """A page, and the token of the next page, which is empty after the last one."""
+        """Return a page, and the token of the next page, which is empty after the last page."""
         try:
             token = answer["metadata"].get("continue") or ""
             objects = tuple(entry | {"kind": self.kind} for entry in answer["items"] or ())
             version = int(answer["metadata"]["resourceVersion"])
         except (LookupError, TypeError, ValueError, AttributeError) as error:
-            sentence = f"{self.path} must be answered with a list of {self.kind} objects"
+            sentence = f"{self.path} must return a list of {self.kind} objects"
             raise Unavailable(f"{sentence}, got {str(answer)[:80]}") from error
         return Listed(objects, version=version, more=bool(token)), token
 
@@ -123,17 +131,17 @@ class Stream:
             try:
                 async for change in self._events(answer):
                     yield change
-            finally:  # however the watch ends
+            finally:
                 lived = clock() - opened >= SHORT_SECONDS
                 if lived:
                     self._backoff.reset(self.path)
         if not lived and self._version == began:
-            # As client-go's reflector does, for a server or a proxy that ends each watch at once.
+            # As client-go's reflector does, for a server or proxy that ends each watch immediately.
             await asyncio.sleep(self._backoff.next(self.path))
 
     async def _events(self, answer: aiohttp.ClientResponse) -> AsyncIterator[Change]:
         """Yield the events of an open watch."""
-        # JSON may be several times as long as what etcd stores: "<" takes six bytes.
+        # JSON may be several times as long as the object in etcd: "<" takes six bytes.
         while line := await answer.content.readline(max_line_length=sys.maxsize):
             self.pulse.hear(self.path)
             change = await self._change(line)
@@ -156,10 +164,10 @@ class Stream:
 
 
 async def read_event(line: bytes) -> tuple[str, Manifest]:
-    """The type and the object of a watch event.
+    """Return the type and the object of a watch event.
 
     Raises:
-        GapError: the line is an error event, or is no event.
+        GapError: the line is an error event, or not an event.
     """
     try:
         event = await decode(line)
@@ -168,6 +176,6 @@ async def read_event(line: bytes) -> tuple[str, Manifest]:
             raise GapError(manifest.get("message"))
         manifest["metadata"]["resourceVersion"]
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        sentence = f"a line of {len(line)} bytes must be an event, and is none"
+        sentence = f"a line of {len(line)} bytes must be an event, and is not"
         raise GapError(f"{sentence} ({type(error).__name__}): {line[:80]!r}") from error
     return type_, manifest

@@ -1,6 +1,6 @@
 """Finds and validates the kubeconfig and its context.
 
-The client library reads the kubeconfig, too. It is validated here first, so that errors say what
+The client library also reads the kubeconfig. It is validated here first, so that errors say what
 must hold, what was found, and in which file: the library raises a TypeError for most mistakes.
 """
 
@@ -21,19 +21,26 @@ USUAL = "~/.kube/config"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kubeconfig:
-    """A context that can be used."""
+    """A valid context of a kubeconfig.
 
-    files: str  # as in $KUBECONFIG, where several are separated as in $PATH
+    Attributes:
+        files: the path of the kubeconfig; several paths are separated as in $PATH.
+        context: the name of the context.
+        namespace: the default namespace of the context.
+        command: the command that prints the credentials; empty if there is none.
+    """
+
+    files: str
     context: str
     namespace: str
-    command: str  # that gives the credentials; empty if none does
+    command: str
 
 
 def find(files: str | None, context: str | None) -> Kubeconfig:
-    """Find a context in the given files, or in those that kubectl would use.
+    """Find a context in the given files, or else in the files that kubectl would use.
 
     Raises:
-        Unreachable: the context cannot be used; the message says why.
+        Unreachable: the context cannot be used.
     """
     where = files or os.environ.get("KUBECONFIG") or USUAL
     told = [_read(each) for each in _present(where)]
@@ -59,13 +66,12 @@ def find(files: str | None, context: str | None) -> Kubeconfig:
 
 
 def _present(where: str) -> list[Path]:
-    """The files that exist; some of several may be missing, as for kubectl."""
+    """Return the files that exist; as for kubectl, not all of several need to exist."""
     files = [Path(each).expanduser() for each in where.split(os.pathsep) if each]
     present = [each for each in files if os.path.exists(each)]  # noqa: PTH110  # never raises
     if not present:
         raise Unreachable(
-            f"a kubeconfig must be there, and {where} is not: name one with --kubeconfig or in "
-            "$KUBECONFIG"
+            f"a kubeconfig must exist, and {where} does not: set --kubeconfig or $KUBECONFIG"
         )
     return present
 
@@ -86,7 +92,7 @@ def _read(file: Path) -> View:
 
 
 def _named(told: Iterable[View], section: str, name: str, where: str) -> View:
-    """The first entry with a name, in a section of any of the files."""
+    """Return the first entry with a name in a section, in any of the files."""
     entries = [one for each in told for one in _entries(each.get(section))]
     for one in entries:
         if one["name"] == name:

@@ -1,8 +1,8 @@
 """A rate limiter for requests: concurrency, requests per second, and `Retry-After`.
 
-The API server divides its capacity among its clients (priority and fairness), and rejects what
-exceeds a client's share (429, with seconds in `Retry-After`). The limits here are for what it
-cannot know: how much of its capacity an administrator wants the operator to use.
+The API server divides its capacity among its clients (priority and fairness), and rejects requests
+that exceed the share of a client (429, with seconds in `Retry-After`). The limits here let an
+administrator reduce the load from the operator further.
 """
 
 import asyncio
@@ -12,14 +12,23 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 IN_FLIGHT = 64  # concurrent requests; more would only fill the API server's queues
-PER_SECOND = 1000.0  # more than one process can send
+PER_SECOND = 1000.0  # more than a process can send
 BURST = 2000
-TRIES = 10  # of a request that is told to come later; client-go's number
+TRIES = 10  # per request, if the server asks to retry later; as in client-go
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """The limits of a client."""
+    """The limits of a client.
+
+    Attributes:
+        per_second: the maximum requests per second, on average.
+        burst: the maximum burst of requests.
+        in_flight: the maximum concurrent requests.
+
+    Raises:
+        ValueError: a limit is not positive.
+    """
 
     per_second: float = PER_SECOND
     burst: int = BURST
@@ -32,7 +41,7 @@ class Limit:
                 raise ValueError(sentence)
 
     def after(self, due: float, now: float) -> tuple[float, float]:
-        """When a request may be sent, and when the next one is due: a leaky bucket as a meter.
+        """Return when a request may be sent and when the next one is due, by a leaky bucket.
 
         Args:
             due: when this request is due, as computed for the previous one.
@@ -45,7 +54,12 @@ class Limit:
 
 @dataclass(slots=True)
 class Pace:
-    """The rate limiter of one client, for all of its requests."""
+    """The rate limiter for all requests of a client.
+
+    Attributes:
+        limit: the limits.
+        clock: a monotonic clock, in seconds.
+    """
 
     limit: Limit = field(default_factory=Limit)
     clock: Callable[[], float] = time.monotonic
@@ -62,14 +76,14 @@ class Pace:
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait until a request may be sent; wraps the request."""
+        """Wait until a request may be sent; the block sends it."""
         async with self._places:
             begins, self._due = self.limit.after(self._due, self.clock())
             await self._until(begins)
             yield
 
     async def _until(self, begins: float) -> None:
-        """Wait until a time, and longer if the server asks for it in the meantime."""
+        """Wait until a time, or longer if the server asks for it in the meantime."""
         wait = begins - self.clock()
         while wait > 0 or self.clock() < self._closed_until:
             await asyncio.sleep(max(wait, self._closed_until - self.clock(), 0))

@@ -1,4 +1,4 @@
-"""Implements `cluster.Cluster` in memory, with the rules of the API server.
+"""Implements `cluster.Cluster` in memory, with the rules of an API server.
 
 `acceleratedjob run` uses it, and tests use it in place of a real cluster: both pass
 tests/cluster/test_clusters.py. The work of a node is in `local.kubelet`.
@@ -18,7 +18,7 @@ from acceleratedjob.api.times import format_time, utc_now
 from acceleratedjob.cluster import Change, Changed, Gone, Listed, Ref, Rendered
 from acceleratedjob.errors import AlreadyExists, Conflict, NotFound
 
-DEFAULT_GRACE_SECONDS = 30  # Kubernetes' own
+DEFAULT_GRACE_SECONDS = 30  # Kubernetes' default
 _NOTHING: Manifest = {"metadata": {"uid": None}}
 
 
@@ -29,7 +29,7 @@ class LocalCluster:
         """Args: now: the clock."""
         self._now = now
         self._objects: dict[Ref, Manifest] = {}
-        self.version = 0  # of the newest change
+        self.version = 0  # the resource version of the newest change
         self._watchers: defaultdict[str, list[asyncio.Queue[Change]]] = defaultdict(list)
 
     async def create(self, manifest: Manifest) -> Manifest:
@@ -95,11 +95,11 @@ class LocalCluster:
             self._watchers[kind].remove(changes)
 
     def snapshot(self, kind: str) -> Listed:
-        """All objects of a kind that a watch would list, at the current version."""
+        """Return a list, as of a watch, of all objects of a kind at the current version."""
         return Listed(tuple(map(copy.deepcopy, self.objects(kind))), version=self.version)
 
     def objects(self, kind: str) -> list[Manifest]:
-        """All objects of a kind that a watch would list; they must not be modified."""
+        """Return all objects of a kind that a watch would list; they must not be modified."""
         return [
             entry for ref, entry in self._objects.items() if ref.kind == kind and _is_listed(entry)
         ]
@@ -120,7 +120,7 @@ class LocalCluster:
     def remove(self, ref: Ref, *, uid: str) -> None:
         """Remove an object, as a node does when the containers of a pod have stopped.
 
-        It is no error if the object does not exist.
+        Do nothing if the object does not exist.
         """
         if self._objects.get(ref, _NOTHING)["metadata"]["uid"] != uid:
             return
@@ -152,7 +152,7 @@ class LocalCluster:
 
 
 def _is_listed(manifest: View) -> bool:
-    """Whether a watch includes an object: pods, Services and policies need the label of a job."""
+    """Whether a watch includes an object; pods, Services and policies need the job-name label."""
     labels = manifest["metadata"].get("labels") or {}
     return (
         manifest["kind"] not in ("Pod", "Service", "NetworkPolicy")
@@ -161,6 +161,6 @@ def _is_listed(manifest: View) -> bool:
 
 
 def grace_period(pod: View) -> int:
-    """Seconds that a pod has between SIGTERM and SIGKILL."""
+    """Return the grace period of a pod: the seconds between SIGTERM and SIGKILL."""
     given = pod["spec"].get("terminationGracePeriodSeconds")
     return DEFAULT_GRACE_SECONDS if given is None else int(given)

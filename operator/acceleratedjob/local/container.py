@@ -1,8 +1,8 @@
-"""The processes of a pod: a process group that is read until the end, and stopped completely.
+"""Runs the processes of a pod as a process group, and stops all of them at the end.
 
-When the first process of a container ends, the kernel kills all others. Here, a process group takes
-the place of the container. Processes that have left the group, as torchrun's workers do, are found
-by a variable of their environment, where the system shows it (Linux).
+When the first process of a container ends, the kernel kills all others. Here, a process group
+replaces the container. Processes that have left the group, as torchrun's workers do, are found by
+an environment variable, on systems that have /proc (Linux).
 """
 
 import asyncio
@@ -19,38 +19,46 @@ from acceleratedjob.local.lines import Line, LineCutter
 from acceleratedjob.local.process import Command, end_with_parent
 
 CHUNK_BYTES = 2**16
-DRAIN_SECONDS = 2  # to read what is left in the pipe when all processes are dead
-KILL_ROUNDS = 10  # a process may start another one while it is being killed
+DRAIN_SECONDS = 2  # the limit for reading the rest of the pipe after all processes have ended
+KILL_ROUNDS = 10  # a process may start another process before it is killed
 
 Show = Callable[[Line], None]
 
 
 @dataclass(slots=True, kw_only=True)
 class Container:
-    """A running container; created by `start`, and `run` must be awaited."""
+    """A running container, created by `start`; `run` must be awaited.
+
+    Attributes:
+        process: the first process.
+        reading: the task that reads the output.
+        failed: a future that gets the exception of `show`, if `show` raises one.
+        mark: NAME=VALUE, a part of the environment that only processes of this container have.
+        grace_seconds: the time between SIGTERM and SIGKILL, unless `stop` is called.
+    """
 
     process: asyncio.subprocess.Process
     reading: "asyncio.Task[None]"
-    failed: "asyncio.Future[None]"  # ends with the error of `show`, if it has one
-    mark: bytes  # of the environment, NAME=VALUE: no other container's processes have it
-    grace_seconds: float  # between SIGTERM and SIGKILL, unless `stop` says otherwise
+    failed: "asyncio.Future[None]"
+    mark: bytes
+    grace_seconds: float
     _kill_timer: asyncio.TimerHandle | None = field(default=None, init=False)
 
     @classmethod
     async def start(
         cls, command: Command, *, mark: str, grace_seconds: float, show: Show
     ) -> "Container":
-        """Start a container's command.
+        """Start the command of a container.
 
         Args:
-            command: what to start.
-            mark: the variable of `command.env` whose value no other container has.
-            grace_seconds: between SIGTERM and SIGKILL.
-            show: is called with each line of output.
+            command: the command.
+            mark: the name of a variable of `command.env` whose value no other container has.
+            grace_seconds: the time between SIGTERM and SIGKILL.
+            show: called with each line of output.
 
         Raises:
-            OSError: it cannot be started.
-            ValueError: it has a null byte.
+            OSError: the command cannot be started.
+            ValueError: the command contains a null byte.
         """
         read_end, write_end = os.pipe()
         output = os.fdopen(read_end, "rb", buffering=0)
@@ -63,7 +71,7 @@ class Container:
                 stdout=write_end,
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=end_with_parent,  # this program starts no threads
+                preexec_fn=end_with_parent,  # safe, because this program starts no threads
             )
         except BaseException:
             output.close()
@@ -82,8 +90,8 @@ class Container:
     async def run(self) -> int:
         """Wait until the first process has ended, kill the others, and return its exit code.
 
-        All output has been read by then. If it is cancelled, or if `show` fails, the container is
-        stopped before the exception is raised.
+        All output is read before it returns. If it is cancelled, or if `show` fails, the container
+        is stopped before the exception is raised.
         """
         exited = asyncio.create_task(self.process.wait())
         either: tuple[asyncio.Future[Any], ...] = (exited, self.failed)
@@ -96,14 +104,14 @@ class Container:
         return exited.result()
 
     def stop(self, seconds: float) -> None:
-        """Send SIGTERM to the first process, and kill all processes after a number of seconds.
+        """Send SIGTERM to the first process, and kill all processes after some seconds.
 
         Another call can only shorten the time.
         """
         loop = asyncio.get_running_loop()
         when = loop.time() + max(0.0, seconds)
         if self._kill_timer is None:
-            with contextlib.suppress(ProcessLookupError):  # it has ended this moment
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
                 self.process.terminate()
         elif self._kill_timer.when() <= when:
             return
@@ -130,12 +138,13 @@ class Container:
             await asyncio.wait({self.reading}, timeout=DRAIN_SECONDS)
             self.reading.cancel()
             if self.failed.done():
-                self.failed.exception()  # asyncio logs one that nobody has asked for
+                self.failed.exception()  # else asyncio logs it as never retrieved
 
     async def _give_time_to_the_rest(self) -> None:
-        """In a container that is stopped, what a shell has started may save its work, too.
+        """If the container is being stopped, give the other processes the rest of the time, too.
 
-        A shell that is a container's first process ignores SIGTERM, and would wait for it.
+        In a real container, a shell that is the first process ignores SIGTERM, and waits for the
+        process that it has started. Here, the shell ends.
         """
         if self._kill_timer is None or self.reading.done():
             return
@@ -144,8 +153,8 @@ class Container:
         await asyncio.wait({self.reading}, timeout=max(0.0, seconds))
 
     def _signal_all(self, number: signal.Signals) -> bool:
-        """Signal the group, and the processes that left it; False if there are none of those."""
-        with contextlib.suppress(ProcessLookupError):  # nothing of it is left
+        """Signal the group and the processes that have left it; return whether any have left it."""
+        with contextlib.suppress(ProcessLookupError):  # all processes of the group have ended
             os.killpg(self.process.pid, number)
         found = [pid for pid in marked(self.mark) if _group(pid) != self.process.pid]
         for pid in found:
@@ -162,10 +171,10 @@ def _group(pid: int) -> int | None:
 
 
 async def _read(output: FileIO, show: Show, failed: "asyncio.Future[None]") -> None:
-    """Read until no process has the pipe open; also if lines cannot be shown any more.
+    """Read until all processes have closed the pipe, even if lines can no longer be shown.
 
-    A process whose output is not read would block, and one whose pipe is closed would end in the
-    middle of what it does to save its work.
+    A process whose output is not read would block. A process whose pipe is closed would end while
+    it saves a checkpoint.
     """
     reader, cutter = asyncio.StreamReader(), LineCutter()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
@@ -185,15 +194,15 @@ def _show(lines: Iterable[Line], show: Show, failed: "asyncio.Future[None]") -> 
             continue
         try:
             show(line)
-        except Exception as error:  # noqa: BLE001  # whatever it is, `run` raises it
+        except Exception as error:  # noqa: BLE001  # `run` raises it
             failed.set_exception(error)
 
 
 def marked(mark: bytes) -> list[int]:
-    """The processes that were started with a variable, NAME=VALUE; none if there is no /proc."""
+    """Return the ids of processes with NAME=VALUE in their environment; none without /proc."""
     found = []
     for environ in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):  # it has ended, or is another user's
+        with contextlib.suppress(OSError):  # it has ended, or belongs to another user
             if mark in environ.read_bytes().split(b"\0"):
                 found.append(int(environ.parent.name))
     return found

@@ -22,7 +22,7 @@ from acceleratedjob.observe.termination import MAX_BYTES
 
 NODE = "local"
 CANNOT_START = 128  # containerd's exit code for a command that it cannot start
-# What the kubelet takes of the log for a termination message (FallbackToLogsOnError).
+# The end of the log that is used as the termination message (FallbackToLogsOnError).
 TAIL_LINES = 80
 TAIL_CHARACTERS = 2048
 TERMINATION_LOG = "ACCELERATEDJOB_TERMINATION_LOG"
@@ -34,12 +34,12 @@ class Kubelet:
     """Runs a container for each pod."""
 
     def __init__(self, cluster: LocalCluster, *, workdir: Path, show: Show) -> None:
-        """Args: cluster: whose pods; workdir: where they start; show: takes their output."""
+        """Args: cluster: has the pods; workdir: their directory; show: gets their output."""
         self._cluster = cluster
         self._workdir = workdir
         self._show = show
-        self._ports: dict[str, int] = {}  # by MASTER_ADDR, which names the job and the attempt
-        self._lives: dict[str, asyncio.Task[None]] = {}  # by the pod's uid, as all that follow
+        self._ports: dict[str, int] = {}  # by MASTER_ADDR, which differs between attempts
+        self._lives: dict[str, asyncio.Task[None]] = {}  # by pod uid, like the following two
         self._containers: dict[str, Container] = {}
         self._stop_by: dict[str, datetime] = {}
 
@@ -73,7 +73,7 @@ class Kubelet:
             self._lives[uid] = tasks.create_task(self._live(pod))
 
     async def _live(self, pod: Manifest) -> None:
-        """The life of a pod: start it, read its output, report its end."""
+        """Run a pod, and report its start and its end."""
         self._report(pod, {"running": {"startedAt": format_time(utc_now())}}, "Running")
         with tempfile.TemporaryDirectory(prefix="acceleratedjob-") as folder:
             ended = await self._run(pod, Path(folder, "termination-log"))
@@ -149,7 +149,7 @@ def _seconds_until(deadline: datetime) -> float:
 
 
 def replica_index(pod: View) -> int:
-    """The replica index of a pod."""
+    """Return the replica index of a pod."""
     return int(pod["metadata"]["labels"][names.REPLICA_INDEX_LABEL])
 
 
@@ -171,7 +171,7 @@ def _cannot_start(message: str, code: int = CANNOT_START) -> Manifest:
 
 
 def _said(words: Path) -> str:
-    """The termination message of a process, as much of it as a kubelet keeps."""
+    """Return the termination message of a process, up to the kubelet's limit."""
     if not words.exists():
         return ""
     with words.open("rb") as file:

@@ -1,24 +1,29 @@
-"""Splits the output of a process into lines, whatever bytes it writes."""
+"""Splits the output of a process, any bytes, into lines."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-MAX_LINE = 2**20  # bytes; a longer line is cut, so that no output is kept without bound
-# A carriage return at the end of what has been read may be the first half of \r\n.
+MAX_LINE = 2**20  # bytes; a longer line is split, so that memory is bounded
+# A \r at the end of the buffer may be the first half of \r\n.
 _LINE_END = re.compile(rb"\r\n|\n|\r(?=[^\n])")
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of output."""
+    r"""A line of output.
+
+    Attributes:
+        text: the line without its end.
+        is_overwritten: whether the line ends in \r, so that a terminal shows the next line over it.
+    """
 
     text: str
-    is_overwritten: bool = False  # ended by \r: on a terminal, the next line is written over it
+    is_overwritten: bool = False
 
 
 class LineCutter:
-    r"""Cuts a stream of bytes at \n, \r\n and \r.
+    r"""Splits a stream of bytes at \n, \r\n and \r.
 
     >>> cutter = LineCutter()
     >>> [line.text for line in cutter.feed(b"a\n 10%\r 20%\rb")]
@@ -31,7 +36,7 @@ class LineCutter:
         self._rest = b""
 
     def feed(self, data: bytes) -> Iterator[Line]:
-        """Return the lines that are complete with these bytes."""
+        """Yield the lines that these bytes complete."""
         buffer, start, seen = self._rest + data, 0, max(0, len(self._rest) - 1)
         for end in _LINE_END.finditer(buffer, seen):
             yield from _lines(buffer[start : end.start()], end[0])
@@ -42,7 +47,7 @@ class LineCutter:
             self._rest = self._rest[MAX_LINE:]
 
     def end(self) -> Iterator[Line]:
-        """Return the last line, if it has no end of its own."""
+        """Yield the last line, if it is not empty."""
         rest, self._rest = self._rest.removesuffix(b"\r"), b""
         if rest:
             yield from _lines(rest, b"\n")
@@ -50,5 +55,5 @@ class LineCutter:
 
 def _lines(data: bytes, end: bytes) -> Iterator[Line]:
     is_overwritten = end == b"\r"
-    if data or not is_overwritten:  # a progress bar begins with \r: nothing is before it
+    if data or not is_overwritten:  # a progress bar begins with \r, after an empty line
         yield Line(data.decode(errors="replace"), is_overwritten)

@@ -1,8 +1,8 @@
 """Translates the training container of a pod into a process on this machine.
 
-Names that only a cluster resolves become loopback addresses and free ports; all other environment
-variables are those of the cluster. What this machine cannot provide (volumes, secrets, resources,
-other containers) is left out.
+Host names that only a cluster resolves become the loopback address, and ports become free ports.
+All other environment variables are the same as in a cluster. Volumes, secrets, resources and other
+containers are ignored.
 """
 
 import ctypes
@@ -26,7 +26,7 @@ _ADDRESSES = ("MASTER_ADDR", "PET_MASTER_ADDR")
 _PORTS = ("MASTER_PORT", "PET_MASTER_PORT")
 _RUNS_SCRIPTS = re.compile(r"python[\d.]*|torchrun|accelerate|(ba|da|z|k)?sh")
 _SCRIPT = re.compile(r"[^-\s]\S*\.(py|sh)")
-_COMMAND = re.compile(r"-[A-Za-z]*c.*")  # -c, -lc: what follows is a program's text
+_COMMAND = re.compile(r"-[A-Za-z]*c.*")  # -c, -lc: the next word is the program itself
 _MODULE = re.compile(r"-[A-Za-z]*m")
 _LAUNCHERS = (  # modules that run a script
     *(["runtime.launch"], ["torch.distributed.run"], ["torch.distributed.launch"]),
@@ -37,7 +37,13 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """The command to start for a pod."""
+    """The command to start for a pod.
+
+    Attributes:
+        argv: the program and its arguments.
+        env: the environment variables.
+        cwd: the working directory.
+    """
 
     argv: list[str]
     env: dict[str, str]
@@ -48,12 +54,12 @@ def check_runnable(spec: JobSpec) -> None:
     """Check that a job can run on this machine.
 
     Raises:
-        InvalidSpec: the training container leaves its command to an image, the job is suspended,
-            or it is another controller's.
+        InvalidSpec: the training container has no command, the job is suspended, or another
+            controller manages it.
     """
     if spec.suspend:
         raise InvalidSpec(
-            "spec.suspend", "must be false to run on this machine, where none resumes"
+            "spec.suspend", "must be false to run on this machine, where nothing resumes the job"
         )
     if spec.managed_by not in (None, CONTROLLER):
         sentence = f"must be {CONTROLLER} to run on this machine, got {spec.managed_by}"
@@ -65,22 +71,22 @@ def check_runnable(spec: JobSpec) -> None:
 
 
 def ignored(spec: JobSpec) -> Iterator[str]:
-    """The fields of a job that have no effect on this machine, each in a sentence."""
+    """Yield a sentence for each field of a job that has no effect on this machine."""
     if spec.scheduling != Scheduling():
-        yield "spec.scheduling is left out: on this machine all processes start at once"
+        yield "spec.scheduling is ignored: on this machine all processes start at once"
     if spec.network.isolate:
-        yield "spec.network.isolate is left out: the processes meet on this machine's loopback"
+        yield "spec.network.isolate is ignored: the processes use the loopback interface"
 
 
 def command(pod: View, *, port: int, workdir: Path, inherited: Mapping[str, str]) -> Command:
-    """The command of the training container of a pod.
+    """Return the command of the training container of a pod.
 
     Args:
-        pod: its manifest.
+        pod: the manifest of the pod.
         port: a free port of this machine, the same for all pods of an attempt.
-        workdir: the folder to start in; the container's own is a path of its image.
-        inherited: this program's environment, where a name that the container takes from a
-            Secret or a ConfigMap may be set.
+        workdir: the working directory; that of the container is a path in its image.
+        inherited: the environment of this program; it may set variables that the container takes
+            from a Secret or a ConfigMap.
     """
     container = trainer(pod)
     given = {entry["name"]: entry.get("value") for entry in container.get("env") or ()}
@@ -95,17 +101,18 @@ def command(pod: View, *, port: int, workdir: Path, inherited: Mapping[str, str]
 
 
 def missing_script(command: Command) -> str | None:
-    """The script that a command runs, if that file does not exist.
+    """Return the script that a command runs, if that file does not exist.
 
-    Only what Python, torchrun, Accelerate and shells take for a script is looked at: the first
-    word that is there, such as a package's folder, or looks like one. Those after it are its own.
+    Only commands of Python, torchrun, Accelerate and shells are checked. The script is the first
+    argument that looks like a script; an earlier argument that is an existing path, such as the
+    folder of a package, is the program. Later arguments belong to the script.
     """
     program, *words = command.argv
     if not _RUNS_SCRIPTS.fullmatch(Path(program).name):
         return None
     for index, word in enumerate(words):
         is_module = _MODULE.fullmatch(word) and words[index + 1 : index + 2] not in _LAUNCHERS
-        # However long it is: Path.exists would raise.
+        # Path.exists would raise for a word that is too long.
         is_there = os.access(command.cwd / word, os.F_OK)
         if is_module or is_there or _COMMAND.fullmatch(word):
             return None
@@ -123,7 +130,7 @@ def expand_all(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def expand(text: str, values: Mapping[str, str]) -> str:
-    """Put values in the place of $(NAME); unknown names stay, and $$ is one $.
+    """Replace each $(NAME) by its value; unknown names are kept, and $$ becomes $.
 
     >>> expand("$(RANK) of $(N), $$(RANK)", {"RANK": "1"})
     '1 of $(N), $(RANK)'
@@ -137,7 +144,7 @@ def expand(text: str, values: Mapping[str, str]) -> str:
 
 
 def free_port() -> int:
-    """A free TCP port."""
+    """Return a free TCP port."""
     with socket.socket() as sock:
         sock.bind((LOOPBACK, 0))
         port: int = sock.getsockname()[1]
@@ -145,6 +152,6 @@ def free_port() -> int:
 
 
 def end_with_parent() -> None:
-    """In the child: be asked to end when this program dies, however it dies (Linux only)."""
+    """In a child process, request SIGTERM for when this program ends, even if killed (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -19,13 +19,28 @@ _UNITS = {"ms": 0.001, "s": 1, "m": 60}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The parsed flags."""
+    """The parsed flags.
 
-    kubeconfig: str | None = None  # a file; None for the pod's own, or the usual file
-    context: str | None = None  # of the kubeconfig
-    namespaces: tuple[str, ...] = ()  # to be served; empty for all
-    http_port: int | None = None  # None: nothing listens
-    watch_silence: float = 90.0  # seconds
+    Attributes:
+        kubeconfig: the path of the kubeconfig; None for the service account or the default path.
+        context: the context of the kubeconfig; None for the current context.
+        namespaces: the namespaces to serve; empty for all.
+        http_port: the port of the HTTP server; None for no server.
+        watch_silence: the seconds without data after which a watch is considered dead.
+        limit: the limits for requests to the API server.
+        log_format: `text` or `json`.
+        log_level: one of LEVELS.
+        leader_elect: whether a leader is elected.
+        lease_name: the name of the Lease.
+        lease_namespace: the namespace of the Lease.
+        terms: the durations of the leader election.
+    """
+
+    kubeconfig: str | None = None
+    context: str | None = None
+    namespaces: tuple[str, ...] = ()
+    http_port: int | None = None
+    watch_silence: float = 90.0
     limit: Limit = field(default_factory=Limit)
     log_format: str = "text"
     log_level: str = "info"
@@ -65,7 +80,7 @@ class Options:
 
 
 def seconds(text: str) -> float:
-    """Parse a duration, in the format of Kubernetes' flags.
+    """Parse a duration, in the format of Kubernetes' flags; returns seconds.
 
     >>> [seconds(text) for text in ("15s", "1m", "500ms", "2.5")]
     [15.0, 60.0, 0.5, 2.5]
@@ -77,7 +92,7 @@ def seconds(text: str) -> float:
 
 
 def lease_name(namespaces: tuple[str, ...]) -> str:
-    """The default name of the lease: one per set of namespaces, so that their operators coexist.
+    """Return the default name of the lease, which differs for each set of namespaces.
 
     >>> lease_name(()), lease_name(("blue", "red"))
     ('acceleratedjob-operator', 'acceleratedjob-operator.blue.red')

@@ -1,7 +1,7 @@
 """Runs kopf's watch of the jobs, and restarts it whenever it ends.
 
-Kopf ends when the CRD is deleted, and at every watch error except 410. The operator continues: the
-pods have their own watches, and the jobs are known again as soon as they can be listed.
+Kopf ends when the CRD is deleted, and at every watch error except 410. The operator continues: pods
+have their own watches, and the jobs are listed again as soon as that is possible.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from acceleratedjob.manager.jobs import Handlers, settings
 
 log = logging.getLogger(__name__)
 
-LONG_SECONDS = 60.0  # when kopf has run for so long, the backoff is reset
+LONG_SECONDS = 60.0  # a run of kopf that lasts longer resets the backoff
 
 
 async def watch_jobs(
@@ -41,7 +41,7 @@ async def watch_jobs(
         if clock() - began > LONG_SECONDS:
             backoff.reset("kopf")
         seconds = backoff.next("kopf")
-        sentence = "kopf's watch of the jobs has ended, and begins anew in %g s: %s"
+        sentence = "kopf's watch of the jobs has ended, restarting it in %g s: %s"
         log.warning(sentence, seconds, error, exc_info=None if _is_answer(error) else error)
         await asyncio.sleep(seconds)
         await ready()
@@ -66,7 +66,7 @@ async def _run(
             root.cancel()
         await asyncio.wait(roots)
     errors = [root.exception() for root in roots if not root.cancelled()]
-    return next((error for error in errors if error), RuntimeError("nobody has asked for it"))
+    return next((error for error in errors if error), RuntimeError("kopf reported no error"))
 
 
 def _is_answer(error: BaseException) -> bool:

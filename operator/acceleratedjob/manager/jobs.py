@@ -27,19 +27,29 @@ from acceleratedjob.kube.health import Contact, Pulse
 from acceleratedjob.kube.informer import JOBS_PAGE
 from acceleratedjob.manager.readable import Pauses, answers, unpacked
 
-TOKEN_LIFE = timedelta(minutes=5)  # a projected token is replaced within its hour
+TOKEN_LIFE = timedelta(minutes=5)  # the kubelet replaces a projected token within an hour
 
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
-    """The handlers that kopf calls."""
+    """The handlers that kopf calls.
+
+    Attributes:
+        configuration: the address and the credentials of the API server.
+        controllers: the controllers by namespace; None stands for all namespaces.
+        pulse: when each watch last received something.
+        contact: whether the API server responds.
+        relisted: by path, an event that is set when kopf has listed the jobs again.
+        unknown: the backoff after the API server rejects the credentials (401).
+        pauses: the backoff where kopf would repeat a request immediately.
+    """
 
     configuration: Configuration
-    controllers: Mapping[str | None, Controller]  # by namespace; None serves all
+    controllers: Mapping[str | None, Controller]
     pulse: Pulse
     contact: Contact = field(default_factory=Contact)
-    relisted: Mapping[str, asyncio.Event] = field(init=False)  # by path: kopf has listed again
-    _lists: set[str] = field(default_factory=set)  # paths that kopf lists now
+    relisted: Mapping[str, asyncio.Event] = field(init=False)
+    _lists: set[str] = field(default_factory=set)  # paths that kopf is listing
     unknown: Backoff = field(default_factory=lambda: Backoff(initial=0.5, maximum=20))
     pauses: Pauses = field(default_factory=Pauses)
 
@@ -48,14 +58,14 @@ class Handlers:
         object.__setattr__(self, "relisted", {path: asyncio.Event() for path in paths})
 
     def registry(self) -> kopf.OperatorRegistry:
-        """A registry for these handlers, instead of kopf's global one."""
+        """Return a registry for these handlers, instead of kopf's global registry."""
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry)(self.log_in)
         kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)(self.see)
         return registry
 
     async def see(self, *, type: str, event: Any, namespace: str | None, **_: Any) -> None:  # noqa: A002  # kopf's name
-        """Pass on that a job was added, changed or removed."""
+        """Pass an event of a job to the controller of its namespace."""
         served = namespace if namespace in self.controllers else None
         controller = self.controllers[served]
         self.pulse.hear(collection(names.KIND, served))
@@ -86,7 +96,7 @@ class Handlers:
         """Note that kopf received response headers; kopf starts a watch after reading the list."""
         status, path = end.response.status, self.pulse.watched(end.url.path)
         self.contact.heard()
-        if status >= 400:  # noqa: PLR2004  # HTTP's line between yes and no
+        if status >= 400:  # noqa: PLR2004  # an error response
             metrics.API_ERRORS.labels(metrics.status_class(status)).inc()
         self.pulse.hear(path)
         if status < 400:  # noqa: PLR2004
@@ -113,7 +123,7 @@ class Handlers:
         end: aiohttp.TraceRequestExceptionParams,
     ) -> None:
         if session.closed or not isinstance(end.exception, (aiohttp.ClientError, TimeoutError)):
-            return  # kopf has not waited for the answer
+            return  # kopf has canceled the request
         error = no_answer(str(end.url.with_query(None)), end.exception)
         self.contact.lost(error)
         if not error.silent:
@@ -122,27 +132,30 @@ class Handlers:
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """The seconds between kopf's retries of a request, an endless sequence.
+    """The seconds between kopf's retries of a request, as an endless sequence.
 
-    When the sequence ends, kopf ends, and the process with it: half a minute without an API server,
-    or without the right to list jobs, would be enough.
+    When the sequence ends, kopf and the process end. With kopf's default, half a minute without an
+    API server, or without the permission to list jobs, would be enough.
+
+    Attributes:
+        longest: the maximum wait.
     """
 
     longest: float
 
     def __iter__(self) -> Iterator[float]:
-        """As many as it takes."""
+        """Yield the seconds before each retry, without end."""
         for seconds in itertools.chain((1, 1, 2, 3, 5, 8, 13), itertools.repeat(21)):
             yield min(seconds, self.longest)
 
 
 def settings(pulse: Pulse) -> kopf.OperatorSettings:
-    """Kopf's settings: watch only, and reconnect before a watch counts as silent."""
+    """Return kopf's settings: watch only, and reconnect before a watch is considered dead."""
     made = kopf.OperatorSettings()
-    made.posting.enabled = False  # events are written by the plan, once for each decision
-    made.scanning.disabled = True  # no right to list CRDs and namespaces is needed
+    made.posting.enabled = False  # the plan creates Events, one per decision
+    made.scanning.disabled = True  # it would need the permission to list CRDs and namespaces
     made.peering.standalone = True
-    made.process.ultimate_exiting_timeout = None  # a SIGKILL minutes after it has ended
+    made.process.ultimate_exiting_timeout = None  # else a SIGKILL follows minutes after the end
     made.networking.connect_timeout = made.watching.connect_timeout = 10
     made.networking.request_timeout = REQUEST_SECONDS
     made.networking.error_backoffs = Waits(longest=pulse.silence / 3)

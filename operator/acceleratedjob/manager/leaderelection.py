@@ -1,7 +1,7 @@
 """Leader election: executes the steps that `lease.decide` returns.
 
-kubernetes.aio has a leader election, too. It compares wall clocks, lets a hanging request outlive
-the renew deadline, ends on a connection error, and never releases the lease.
+The leader election of kubernetes.aio is not used: it compares wall clocks, lets a hanging request
+outlive the renew deadline, ends on a connection error, and never releases the lease.
 """
 
 import asyncio
@@ -32,30 +32,39 @@ from acceleratedjob.manager.lease import (
 
 log = logging.getLogger(__name__)
 
-RELEASE_SECONDS = 3  # then the lease runs out by itself
+RELEASE_SECONDS = 3  # if the release takes longer, the lease expires by itself
 
 
 class LeaseLost(Exception):
-    """Another operator may write from now on: this process must exit immediately."""
+    """The lease is lost: another operator may write, so this process must exit immediately."""
 
 
 def identity() -> str:
-    """A unique identity of this process; a restarted container gets another one."""
+    """Return a unique identity of this process; it changes when the container restarts."""
     return f"{socket.gethostname()}_{uuid.uuid4()}"
 
 
 @dataclass(slots=True, kw_only=True)
 class Election:
-    """One candidate."""
+    """A candidate of a leader election.
 
-    connection: Connection  # not shared with writes that renewals would have to wait behind
+    Attributes:
+        connection: a connection with its own rate limit, so that no renewal waits behind writes.
+        namespace: the namespace of the lease.
+        name: the name of the lease.
+        terms: the durations of the election.
+        me: the identity of this candidate.
+        won: an event that is set once this process holds the lease.
+    """
+
+    connection: Connection
     namespace: str
     name: str
     terms: Terms
     me: str = field(default_factory=identity)
     won: asyncio.Event = field(default_factory=asyncio.Event)
     _standing: Standing = field(default_factory=Standing)
-    _over: bool = False  # this participant takes part no more
+    _over: bool = False  # the lease was released: this candidate writes no more
 
     @property
     def leading(self) -> bool:
@@ -72,7 +81,7 @@ class Election:
         while True:
             decision = decide(self.me, self.terms, self._standing, _now())
             match decision.step:
-                case Step.WAIT:  # not all participants at the same moment
+                case Step.WAIT:  # with jitter, so that candidates do not send at the same time
                     await asyncio.sleep(decision.seconds * random.uniform(0.8, 1))  # noqa: S311
                 case Step.STOP:
                     raise LeaseLost(f"lease {self.namespace}/{self.name}: {decision.reason}")
@@ -80,7 +89,7 @@ class Election:
                     await self._ask(decision.step)
 
     async def release(self) -> None:
-        """Release the lease, if this process holds it, so that others need not wait for its end."""
+        """Release the lease, if this process holds it, so that others need not await its expiry."""
         if self._over:
             return
         self._over, self._standing = True, replace(self._standing, renewed=None)
@@ -88,10 +97,10 @@ class Election:
             async with asyncio.timeout(RELEASE_SECONDS):
                 await self._give_back()
         except (ClusterError, OSError) as error:  # TimeoutError is an OSError
-            log.warning("lease=%s/%s not given back: %s", self.namespace, self.name, error)
+            log.warning("lease=%s/%s not released: %s", self.namespace, self.name, error)
 
     async def _give_back(self) -> None:
-        """Clear our identity from the lease; a last claim may be stored without our knowledge."""
+        """Clear the holder of the lease, after a read: a last renewal may be stored unconfirmed."""
         while True:
             await self._look()
             lease = self._standing.lease
@@ -99,11 +108,11 @@ class Election:
                 return
             with contextlib.suppress(Conflict):
                 await self._write(lease, released(lease, utc_now()))
-                log.info("lease=%s/%s given back", self.namespace, self.name)
+                log.info("lease=%s/%s released", self.namespace, self.name)
                 return
 
     async def _ask(self, step: Step) -> None:
-        """Send one request; after one without a response, the next uses a new connection."""
+        """Read or write the lease with one request; an error is logged, and leads to a retry."""
         sent = _now()
         self._standing = replace(self._standing, tried=sent, fresh=False)
         try:
@@ -128,7 +137,7 @@ class Election:
         lease = self._standing.lease
         try:
             made = await self._write(lease, claimed(lease, self.me, self.terms, utc_now()))
-        except (AlreadyExists, Conflict, NotFound):  # it has changed since it was seen
+        except (AlreadyExists, Conflict, NotFound):  # the lease has changed since it was read
             return await self._look()
         self._standing = self._standing.held(Lease.of(made), sent)
         if not self.won.is_set():
@@ -137,7 +146,7 @@ class Election:
         return None
 
     async def _write(self, lease: Lease | None, spec: Manifest) -> Manifest:
-        """Write the spec of the lease, unless the lease has changed; labels of others are kept."""
+        """Write the spec of the lease, unless the lease has changed; all other fields are kept."""
         place = {"name": self.name, "namespace": self.namespace}
         manifest = lease.manifest if lease else {"metadata": place}
         body = {**manifest, "apiVersion": API_VERSION, "kind": KIND, "spec": spec}
@@ -153,7 +162,12 @@ class Election:
 
 @dataclass(frozen=True, slots=True)
 class Unopposed:
-    """Takes the place of an election where leader election is disabled."""
+    """Replaces an election if leader election is disabled.
+
+    Attributes:
+        won: an event that is set once this process may write.
+        leading: whether a write may be sent now.
+    """
 
     won: asyncio.Event = field(default_factory=asyncio.Event)
     leading: bool = True

@@ -1,4 +1,4 @@
-"""Decides the steps of a leader election by a Lease. Pure: the clock is an argument.
+"""Decides the steps of a leader election by a Lease; pure: the clock is an argument.
 
 The rules are client-go's (tools/leaderelection). Wall clocks of different machines are never
 compared: a candidate records on its own monotonic clock when it first saw the current lease, and
@@ -20,31 +20,48 @@ API_VERSION = "coordination.k8s.io/v1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """The durations of an election, in seconds; the defaults are those of Kubernetes itself."""
+    """The durations of an election, in seconds; the defaults are those of Kubernetes itself.
 
-    duration: float = 15.0  # a lease that was not renewed for so long is free
-    deadline: float = 10.0  # a holder that could not renew for so long gives up
-    retry: float = 2.0  # between two looks of a candidate, and two renewals of the holder
+    Attributes:
+        duration: the time without a renewal after which a lease is free.
+        deadline: the time without a renewal after which the holder gives up the lease.
+        retry: the time between two reads of a candidate, and between two renewals of the holder.
+
+    Raises:
+        ValueError: the durations are not duration > deadline > retry > 0, or `duration` is not a
+            whole number.
+    """
+
+    duration: float = 15.0
+    deadline: float = 10.0
+    retry: float = 2.0
 
     def __post_init__(self) -> None:
         if self.duration < 1 or self.duration % 1:
             raise ValueError(f"lease duration must be whole seconds, at least 1, got {self}")
         if not self.duration > self.deadline > self.retry > 0:
-            raise ValueError(f"duration must exceed deadline, and that retry, got {self}")
+            raise ValueError(f"duration > deadline > retry > 0 must hold, got {self}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """A lease as its holder wrote it; two equal leases are the same renewal."""
+    """A lease as its holder wrote it; two equal leases are the same renewal.
 
-    holder: str = ""  # empty: it was given back
-    duration: float = 0.0  # seconds
-    renewed: str = ""  # by the holder's wall clock: only ever compared for equality
+    Attributes:
+        holder: the identity of the holder; empty if the lease was released.
+        duration: the seconds without a renewal after which the lease is free.
+        renewed: the time of the renewal by the holder's wall clock; compared for equality only.
+        manifest: the whole Lease.
+    """
+
+    holder: str = ""
+    duration: float = 0.0
+    renewed: str = ""
     manifest: Manifest = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, manifest: Manifest) -> "Lease":
-        """The lease in a manifest."""
+        """Return the lease in a manifest."""
         spec: View = manifest.get("spec") or {}
         return cls(
             holder=spec.get("holderIdentity") or "",
@@ -56,21 +73,30 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What one candidate knows; all times are those of its own monotonic clock."""
+    """What a candidate knows; all times are those of its own monotonic clock.
 
-    lease: Lease | None = None  # as last seen; None if there was none, or nobody has looked
-    since: float = -math.inf  # when it was first seen as it is
-    tried: float = -math.inf  # when the last request was sent
-    fresh: bool = False  # that was a look, and it was answered
-    renewed: float | None = None  # when the request was sent that we hold it by; None: we do not
+    Attributes:
+        lease: the lease as last read; None if it did not exist, or was not read yet.
+        since: when this renewal of the lease was first seen.
+        tried: when the last request was sent.
+        fresh: whether the last request was a read that succeeded.
+        renewed: when the request was sent that acquired or last renewed the lease; None if this
+            candidate is not the holder.
+    """
+
+    lease: Lease | None = None
+    since: float = -math.inf
+    tried: float = -math.inf
+    fresh: bool = False
+    renewed: float | None = None
 
     def saw(self, lease: Lease | None, now: float) -> "Standing":
-        """The standing after the lease was read."""
+        """Return the standing after the lease was read."""
         same = lease is not None and lease == self.lease
         return replace(self, lease=lease, since=self.since if same else now)
 
     def held(self, lease: Lease, sent: float) -> "Standing":
-        """The standing after a request, sent at that time, that acquired or renewed the lease."""
+        """Return the standing after a request, sent at `sent`, acquired or renewed the lease."""
         return replace(self.saw(lease, sent), renewed=sent)
 
 
@@ -78,28 +104,34 @@ class Step(Enum):
     """The next step of a candidate."""
 
     LOOK = auto()  # read the lease
-    CLAIM = auto()  # write it: take it or renew it, if it still is as it was seen
+    CLAIM = auto()  # write the lease, to acquire or renew it, if it has not changed since the read
     WAIT = auto()
-    STOP = auto()  # it is lost: nothing may be written any more
+    STOP = auto()  # the lease is lost: nothing may be written any more
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A step, with its wait or its reason."""
+    """The next step of a candidate.
+
+    Attributes:
+        step: the step.
+        seconds: how long to wait, for WAIT.
+        reason: why the lease is lost, for STOP.
+    """
 
     step: Step
-    seconds: float = 0.0  # to wait
-    reason: str = ""  # why it is lost
+    seconds: float = 0.0
+    reason: str = ""
 
 
 def decide(me: str, terms: Terms, at: Standing, now: float) -> Decision:
-    """The next step of one candidate.
+    """Return the next step of a candidate.
 
     Args:
-        me: its identity.
+        me: the identity of the candidate.
         terms: the durations of the election.
-        at: what it knows.
-        now: the time of its monotonic clock.
+        at: what the candidate knows.
+        now: the current time of its monotonic clock.
     """
     if at.renewed is not None:
         return _as_holder(me, terms, at, now)
@@ -125,14 +157,14 @@ def _as_holder(me: str, terms: Terms, at: Standing, now: float) -> Decision:
 
 
 def _free_at(me: str, terms: Terms, at: Standing) -> float:
-    """The time at which the lease may be taken, if it is not renewed before."""
+    """Return when the lease may be acquired, unless it is renewed before."""
     if at.lease is None or at.lease.holder in ("", me):
         return at.tried
     return at.since + (at.lease.duration or terms.duration)
 
 
 def claimed(lease: Lease | None, me: str, terms: Terms, time: datetime) -> dict[str, Any]:
-    """The spec of a lease that is taken or renewed."""
+    """Return the spec to acquire or renew a lease."""
     old: View = lease.manifest.get("spec") or {} if lease else {}
     ours = lease is not None and lease.holder == me
     return {
@@ -145,7 +177,7 @@ def claimed(lease: Lease | None, me: str, terms: Terms, time: datetime) -> dict[
 
 
 def released(lease: Lease, time: datetime) -> dict[str, Any]:
-    """The spec of a lease that its holder releases: it is free immediately."""
+    """Return the spec to release a lease, which is then free immediately."""
     given = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _micro_time(time)}
     return {**(lease.manifest.get("spec") or {}), **given}
 

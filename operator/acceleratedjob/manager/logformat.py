@@ -1,6 +1,6 @@
 """The formats of the operator's log: text for people, or one JSON object per line.
 
-A record may name its job in `extra`; both formats show it.
+A record may identify its job in `extra`; both formats show it.
 """
 
 import json
@@ -14,7 +14,7 @@ FIELDS = ("namespace", "job", "attempt")
 
 
 def about(record: logging.LogRecord) -> dict[str, Any]:
-    """The job of a record, if it has one; kopf's records name it in another attribute."""
+    """Return the fields of a record that identify its job; kopf's records have `k8s_ref`."""
     ref: dict[str, Any] = getattr(record, "k8s_ref", None) or {}
     known = {"namespace": ref.get("namespace"), "job": ref.get("name")}
     known |= {name: getattr(record, name, known.get(name)) for name in FIELDS}
@@ -22,10 +22,10 @@ def about(record: logging.LogRecord) -> dict[str, Any]:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """Formats a record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as JSON, its traceback included."""
+        """Return the record as JSON, with its traceback."""
         time = datetime.fromtimestamp(record.created, UTC)
         entry = {
             "time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -40,25 +40,26 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """One line of text, with the job at its end."""
+    """Formats a record as a line of text that ends with the job."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-8s %(message)s%(tail)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
-        """The line, without the traceback."""
+        """Return the line, without the traceback."""
         record.tail = "".join(f" {name}={value}" for name, value in about(record).items())
         return super().formatMessage(record)
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record and its traceback, with control characters escaped."""
+        """Return the record and its traceback, with control characters escaped."""
         return "\n".join(lines(super().format(record), "  | "))
 
 
 def is_news(record: logging.LogRecord) -> bool:
-    """Whether a record is to be logged.
+    """Whether a record should be logged.
 
-    Kopf logs every unanswered request and the end of each of its tasks; the operator reports both.
+    Kopf logs each request without a response and the end of each of its tasks. These records are
+    dropped, because the operator logs both itself.
     """
     text = record.getMessage() if record.name.startswith("kopf") else ""
     is_try = text.startswith("Request attempt ") and "-> API" not in text
@@ -71,6 +72,6 @@ def configure_logging(log_format: str, level: str) -> None:
     handler.addFilter(is_news)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    if level != "debug":  # kopf would tell of every event, aiohttp of every probe
+    if level != "debug":  # kopf logs every event, aiohttp every probe
         for name in ("kopf", "asyncio", "aiohttp"):
             logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))

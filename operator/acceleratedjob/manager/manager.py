@@ -1,8 +1,9 @@
-"""The operator's process: starts its parts, and stops them in order.
+"""The process of the operator: starts its parts, and stops them in order.
 
 The watches fill the caches from the start, whether or not this process is the leader. Reconciles
-start when it may write. On SIGTERM it waits for running reconciles to finish, releases the lease,
-and then stops the rest: another operator continues immediately, and never at the same time.
+start when it becomes the leader. On SIGTERM it waits for running reconciles to finish, releases the
+lease, and then stops the rest: another operator takes over immediately, and the two never write at
+the same time.
 """
 
 import asyncio
@@ -35,12 +36,20 @@ from acceleratedjob.manager.shutdown import end_within
 
 log = logging.getLogger(__name__)
 
-STOP_SECONDS = 3  # for running reconciles; what they leave undone, the next operator does
+STOP_SECONDS = 3  # the wait for running reconciles; the next operator completes interrupted ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """The parts that run concurrently; mappings are by namespace, where None stands for all."""
+    """The parts that run concurrently; mappings are by namespace, where None stands for all.
+
+    Attributes:
+        connection: the connection to the API server.
+        election: the leader election.
+        pulse: when each watch last received something.
+        clusters: the clusters.
+        controllers: the controllers.
+    """
 
     connection: Connection
     election: Election | Unopposed
@@ -49,22 +58,22 @@ class Parts:
     controllers: Mapping[str | None, Controller]
 
     def pages(self) -> Pages:
-        """The HTTP pages about these parts."""
+        """Return the HTTP pages about these parts."""
         controllers = tuple(self.controllers.values())
         return Pages(self.pulse, controllers, leading=lambda: self.election.leading)
 
     def handlers(self) -> Handlers:
-        """The handlers that kopf calls."""
+        """Return the handlers that kopf calls."""
         link = self.connection
         return Handlers(link.configuration, self.controllers, self.pulse, link.contact)
 
 
 def main(options: Options) -> int:
-    """Run the operator until SIGTERM or SIGINT; returns the exit code."""
+    """Run the operator until SIGTERM or SIGINT, and return the exit code."""
     configure_logging(options.log_format, options.log_level)
     try:
         asyncio.run(run(options))
-    except asyncio.CancelledError:  # a signal came before it was serving
+    except asyncio.CancelledError:  # a signal arrived before `serve`
         return 0
     except Unreachable as error:
         log.critical("%s", error)
@@ -78,10 +87,10 @@ def main(options: Options) -> int:
 
 
 async def run(options: Options) -> None:
-    """Connect and serve; the lease is released on every path.
+    """Connect and serve; the lease is always released at the end.
 
     Raises:
-        Unreachable: the configuration cannot lead to a cluster.
+        Unreachable: the kubeconfig or a certificate is invalid.
         CannotListenError: the HTTP port cannot be opened.
     """
     _heed_signals()
@@ -97,7 +106,7 @@ async def run(options: Options) -> None:
 
 
 def first_path(options: Options) -> str:
-    """The path of a collection of jobs that the operator must be able to list."""
+    """Return the path of a collection of jobs that the operator must be able to list."""
     return collection(names.KIND, next(iter(options.namespaces), None))
 
 
@@ -148,7 +157,7 @@ async def serve(parts: Parts, options: Options) -> None:
         watching = tasks.create_task(kopfs)
         ours = [tasks.create_task(work) for work in works]
         await stop.wait()
-        log.info("asked to end")
+        log.info("received a signal: shutting down")
         await _finish(parts, ours)
         watching.cancel()
 
@@ -168,7 +177,7 @@ async def _take_part(election: Election | Unopposed) -> None:
     try:
         await election.run()
     except LeaseLost as error:
-        log.critical("%s; this process ends, another one may write", error)
+        log.critical("%s: exiting, because another operator may be the leader", error)
         logging.shutdown()
         os._exit(EXIT_LEASE_LOST)
 
@@ -184,7 +193,7 @@ async def _work(parts: Parts) -> None:
 
 
 def _heed_signals(stop: asyncio.Event | None = None) -> None:
-    """Handle SIGINT and SIGTERM: set `stop`, or else cancel the calling task; exit in time."""
+    """Handle SIGINT and SIGTERM: set `stop`, or without it cancel the calling task."""
     loop, me = asyncio.get_running_loop(), asyncio.current_task()
 
     def asked() -> None:

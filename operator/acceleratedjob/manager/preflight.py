@@ -1,7 +1,7 @@
-"""Waits, before kopf starts, until the API server answers, has the CRD, and lets us list jobs.
+"""Waits, before kopf starts, until the jobs can be listed.
 
-Kopf reads the API server's resources once: without a response it ends, and it never notices a CRD
-that is installed later.
+The API server must respond, have the CRD, and grant the permission. Kopf reads the resources of the
+API server once: without a response it ends, and it never notices a CRD that is installed later.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ async def arrive(connection: Connection, pulse: Pulse, path: str) -> None:
     """Wait until the jobs of a path can be listed.
 
     Raises:
-        Unreachable: the configuration cannot lead to a cluster.
+        Unreachable: the kubeconfig or a certificate is invalid.
     """
     backoff = Backoff(initial=0.5, maximum=min(10, pulse.silence / 3))
     told = ""
@@ -34,7 +34,7 @@ async def arrive(connection: Connection, pulse: Pulse, path: str) -> None:
         except ClusterError as error:
             _hear(pulse, path, heard=True)
             if told != str(error):
-                log.warning("jobs cannot be listed yet, it is tried again: %s", _advice(error))
+                log.warning("jobs cannot be listed yet, retrying: %s", _advice(error))
             told = str(error)
         else:
             return
@@ -42,11 +42,11 @@ async def arrive(connection: Connection, pulse: Pulse, path: str) -> None:
 
 
 def _hear(pulse: Pulse, path: str, *, heard: bool) -> None:
-    """Count a response as one of the jobs' watch, and of all watches that have not started."""
+    """Record a response for the watch of the jobs, and for all watches that have not started."""
     for each in (path, *pulse.unlisted) if heard else ():
         pulse.hear(each)
 
 
 def _advice(error: ClusterError) -> str:
     missing = isinstance(error, NotFound)
-    return f"{error}; install the CRD, which the chart brings" if missing else str(error)
+    return f"{error}; install the CRD, which is part of the chart" if missing else str(error)

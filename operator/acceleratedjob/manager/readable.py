@@ -1,9 +1,9 @@
-"""A response class for kopf's HTTP session that replaces what kopf cannot read.
+"""A response class for kopf's HTTP session that replaces content that kopf cannot read.
 
-Kopf ends, and the operator with it, at a line that it cannot decode, at an object nested deeper
-than Python's decoder allows, and at every watch error except 410. This class passes each job to
-kopf as one string, because kopf copies all of a job at each event, and turns an unreadable line
-into the error 410, after which kopf lists again.
+Kopf and the operator end if kopf receives a line that it cannot decode, an object nested deeper
+than Python's decoder allows, or a watch error other than 410. This class replaces an unreadable
+line by the error 410, after which kopf lists again. It also passes each job to kopf as one string,
+because kopf copies the whole job at each event.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ from acceleratedjob.kube.informer import GapError, read_event
 log = logging.getLogger(__name__)
 
 _LIST_AGAIN = json.dumps({"type": "ERROR", "object": {"code": 410}}).encode() + b"\n"
-_PACKED = "packed"  # the key of a job's text
-_SHORT_LIFE = 1.0  # seconds; kopf opens the next watch at once, and a server may end it at once
+_PACKED = "packed"  # the key of the string that contains the job
+_SHORT_LIFE = 1.0  # seconds; after a shorter watch there is a pause before kopf opens another
 
 
 def packed(job: Any) -> Any:
-    """A job as kopf sees it: its identity, and its whole manifest as one string."""
-    if not isinstance(job, dict) or "metadata" not in job:  # a list may be of anything
+    """Return the job to pass to kopf: its identity, and its whole manifest as one string."""
+    if not isinstance(job, dict) or "metadata" not in job:  # an item of a list may be anything
         return job
     metadata = {name: job["metadata"][name] for name in METADATA if name in job["metadata"]}
     named = {name: job[name] for name in ("apiVersion", "kind") if name in job}
@@ -40,14 +40,18 @@ def packed(job: Any) -> Any:
 
 
 def unpacked(job: Mapping[str, Any]) -> Manifest:
-    """The job that was packed; the items of a list have no kind, which kopf knows."""
+    """Return the job that `packed` packed; kopf adds the kind, which items of a list lack."""
     found: Manifest = json.loads(job[_PACKED])
     return {**{name: job[name] for name in ("apiVersion", "kind") if name in job}, **found}
 
 
 @dataclass(slots=True)
 class Pauses:
-    """Exponential backoff, by path, where kopf would repeat a request immediately."""
+    """Exponential backoff, by path, where kopf would repeat a request immediately.
+
+    Attributes:
+        backoff: the backoff.
+    """
 
     backoff: Backoff = field(default_factory=lambda: Backoff(initial=0.5, maximum=20))
 
@@ -64,14 +68,20 @@ class Pauses:
 
 @dataclass(slots=True)
 class Lines:
-    """The byte stream of a watch, in which every line is readable."""
+    """The byte stream of a watch, in which kopf can read every line.
+
+    Attributes:
+        reader: the stream of the response.
+        path: the path of the watch.
+        pauses: the backoff before kopf lists or watches again.
+    """
 
     reader: aiohttp.StreamReader
     path: str
     pauses: Pauses
 
     def exception(self) -> BaseException | None:
-        """The error that ended the stream; None if there is none."""
+        """Return the error that ended the stream; None if there is none."""
         return self.reader.exception()
 
     def set_exception(self, error: BaseException, *cause: BaseException) -> None:
@@ -87,9 +97,9 @@ class Lines:
         began = time.monotonic()
         while line := await self.reader.readline(max_line_length=sys.maxsize):
             yield await self._readable(line)
-            await asyncio.sleep(0)  # lines that have come already would be taken in one turn
+            await asyncio.sleep(0)  # buffered lines would block the event loop
         if time.monotonic() - began < _SHORT_LIFE:
-            await self.pauses.take(self.path, "the watch has ended as soon as it began")
+            await self.pauses.take(self.path, "the watch ended immediately")
 
     async def _readable(self, line: bytes) -> bytes:
         try:
@@ -116,22 +126,22 @@ class Answer(aiohttp.ClientResponse):
         """Decode the whole response.
 
         Raises:
-            aiohttp.ClientPayloadError: kopf cannot use the content; it repeats the request.
+            aiohttp.ClientPayloadError: the response is not JSON; kopf repeats the request.
         """
         body = await self.read()
         try:
             return await decode(body, packed)
         except ValueError as error:
-            if not self.ok:  # kopf takes its text
+            if not self.ok:  # kopf then reads the response as text
                 raise json.JSONDecodeError(str(error), "", 0) from error
-            await self.pauses.take(self.url.path, f"must be answered with JSON: {error}")
+            await self.pauses.take(self.url.path, f"the response is not JSON: {error}")
             raise aiohttp.ClientPayloadError(str(error)) from error
 
     async def text(self, encoding: str | None = None, errors: str = "replace") -> str:
-        """The whole response as text; invalid bytes are replaced."""
+        """Return the whole response as text; invalid bytes are replaced."""
         return await super().text(encoding, errors)
 
 
 def answers(pauses: Pauses) -> type[Answer]:
-    """The response class of a session, whose responses share one backoff."""
+    """Return a response class for a session; all of its responses share one backoff."""
     return type("Answer", (Answer,), {"pauses": pauses})

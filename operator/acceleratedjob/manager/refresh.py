@@ -1,7 +1,7 @@
-"""Lists objects at the two moments at which a watch is not enough.
+"""Lists objects in the two cases in which a watch is not enough.
 
-At a takeover, a watch may be behind the last writes of the former leader. After a gap, kopf reports
-every existing job, and no deleted one.
+At a takeover, a watch may lag behind the last writes of the former leader. After a gap, kopf
+reports all existing jobs, but not those that were deleted.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 async def take_over(cluster: KubernetesCluster, controller: Controller) -> None:
     """List all objects once.
 
-    Jobs are listed first, so that no pod is older than the status that counts it.
+    Jobs are listed first, so that the pods are never older than the status that counts them.
     """
     await _read(cluster, controller, (names.KIND, *WATCHED), "taking over")
 

@@ -16,7 +16,7 @@ NEW = "New"  # jobs whose status no operator has written yet
 
 
 class Pages:
-    """The pages /healthz, /readyz and /metrics. A standby is as alive and ready as the leader."""
+    """The pages /healthz, /readyz and /metrics; probes treat a standby like the leader."""
 
     def __init__(
         self, pulse: Pulse, controllers: tuple[Controller, ...], leading: Callable[[], bool]
@@ -26,29 +26,29 @@ class Pages:
         self._leading = leading
 
     def application(self) -> web.Application:
-        """The web application of the pages."""
+        """Return the web application of the pages."""
         application = web.Application()
         pages = {"/healthz": self.alive, "/readyz": self.ready, "/metrics": self.metrics}
         application.add_routes([web.get(path, page) for path, page in pages.items()])
         return application
 
     async def alive(self, _request: web.Request) -> web.Response:
-        """Whether every watch has received something recently; if not, a restart may help."""
+        """Respond 200 if each watch has received something recently; if not, a restart may help."""
         dead = [f"{path}: silent for {age:.0f} s" for path, age in self._pulse.dead.items()]
         return _verdict(dead)
 
     async def ready(self, _request: web.Request) -> web.Response:
-        """Whether all jobs, pods and Services were listed, so that this process can take over."""
+        """Respond 200 if jobs and their objects were listed, so that this process can take over."""
         return _verdict([f"{path}: not listed yet" for path in self._pulse.unlisted])
 
     async def metrics(self, _request: web.Request) -> web.Response:
-        """The metrics, in Prometheus' text format."""
+        """Respond with the metrics, in Prometheus' text format."""
         self._look()
         headers = {"Content-Type": CONTENT_TYPE_LATEST}
         return web.Response(body=generate_latest(metrics.REGISTRY), headers=headers)
 
     def _look(self) -> None:
-        """Set the gauges, which are computed on request."""
+        """Set the gauges, which are computed for each request."""
         leading = self._leading()
         phases = Counter[str | None]()
         for each in self._controllers:

@@ -1,7 +1,7 @@
 """A time limit for the shutdown of the process.
 
-A shutdown also waits for the code of libraries, such as closing a connection or a resolver's
-thread. Nothing of that matters: what is interrupted, the next operator does again.
+A shutdown also waits for code of libraries, for example to close a connection or to join the thread
+of a resolver. It is safe to interrupt: the next operator repeats what was not completed.
 """
 
 import asyncio
@@ -11,14 +11,14 @@ import threading
 
 from acceleratedjob.exits import EXIT_HELD_UP
 
-END_SECONDS = 20  # of the 30 that Kubernetes gives a pod
+END_SECONDS = 20  # less than the default grace period of a pod, 30 s
 
 log = logging.getLogger(__name__)
 
 
 def end_within(loop: asyncio.AbstractEventLoop, seconds: float = END_SECONDS) -> None:
-    """Exit the process when the time is over, even if its event loop is blocked."""
-    for after, act in ((seconds, _tell), (seconds + 1, _end)):  # whoever cannot tell ends as well
+    """Exit the process after some seconds, even if its event loop is blocked."""
+    for after, act in ((seconds, _tell), (seconds + 1, _end)):  # `_tell` may block
         timer = threading.Timer(after, act, (loop,))
         timer.daemon = True
         timer.start()
@@ -26,7 +26,7 @@ def end_within(loop: asyncio.AbstractEventLoop, seconds: float = END_SECONDS) ->
 
 def _tell(loop: asyncio.AbstractEventLoop) -> None:
     waiting = sorted({str(task.get_coro()) for task in asyncio.all_tasks(loop)})
-    log.critical("asked to end, and held up: ends by force. It waited for %s", ", ".join(waiting))
+    log.critical("shutdown timed out, exiting without waiting for %s", ", ".join(waiting))
     _end(loop)
 
 

@@ -1,1 +1,1 @@
-"""The objects that are created for a job; pure."""
+"""Manifests of the objects that are created for a job; pure."""

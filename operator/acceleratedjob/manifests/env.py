@@ -1,10 +1,9 @@
-"""The environment variables of the training container: the contract between operator and pod.
+"""The environment variables of the training container: the contract of operator and runtime.
 
 They are read by `runtime.world.contract`, torchrun, Hugging Face Accelerate, and scripts that use
-torch.distributed directly; tests/contract tests both sides. With one process per replica, the
-process finds its rank here. With several, the launcher (`python -m runtime.launch`, torchrun)
-assigns the ranks, and only the PET_ variables identify the pod: a rank that is set here would be
-the same for all processes of the pod.
+torch.distributed directly; tests/contract tests both sides. With one process per replica, RANK is
+set. With several, the launcher (`python -m runtime.launch`, torchrun) sets the ranks, and only the
+PET_ variables identify the pod: a RANK in the pod would be the same for all of its processes.
 """
 
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from acceleratedjob.api.spec import JobSpec
 
 Env = dict[str, str]
 
-# spec.runtime's fields: Accelerate's own names where it has one, else names of the same form.
+# The variables of `spec.runtime`: Accelerate's names, or names of the same form if it has none.
 RUNTIME_ENV = {
     "mixed_precision": "ACCELERATE_MIXED_PRECISION",
     "gradient_accumulation_steps": "ACCELERATE_GRADIENT_ACCUMULATION_STEPS",
@@ -33,12 +32,12 @@ RUNTIME_ENV = {
 
 _SHARDING: dict[str | None, Env] = {
     "none": {"ACCELERATE_USE_FSDP": "false"},
-    "fsdp": {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"},  # accelerate's own default is 1
+    "fsdp": {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"},  # Accelerate's default is 1
 }
 
 
 def pod_env(spec: JobSpec, *, attempt: Attempt, index: int) -> Env:
-    """All variables of the training container of a replica, in the order of the manifest."""
+    """Return the variables for the training container of a replica, in the manifest's order."""
     address = names.pod_address(spec.name, spec.namespace, attempt.number, 0)
     ranks = _ranks(attempt, index) if attempt.processes == 1 else {}
     return (
@@ -88,7 +87,7 @@ def _torchrun(spec: JobSpec, attempt: Attempt, index: int, address: str) -> Env:
 
 
 def _termination(spec: JobSpec) -> Env:
-    """The path of the termination message, if the template sets it."""
+    """Return the variable with the path of the termination message, if the template sets one."""
     path = template.trainer(spec.template).get("terminationMessagePath")
     return {"ACCELERATEDJOB_TERMINATION_LOG": path} if isinstance(path, str) and path else {}
 
@@ -108,21 +107,21 @@ def _text(value: object) -> str:
 
 
 def _device(spec: JobSpec, attempt: Attempt) -> Env:
-    """The variables that depend on the devices and the CPU limit of the container."""
+    """Return the variables that depend on the devices and the CPU limit of the container."""
     env = {}
     if not devices.may_be(spec.template):
         env["ACCELERATE_USE_CPU"] = "true"
     cores = template.limit(spec.template, "cpu")
-    if cores is not None:  # torch would start a thread for each core of the node
+    if cores is not None:  # by default, torch starts a thread for each core of the node
         env["OMP_NUM_THREADS"] = str(max(1, int(cores / attempt.processes)))
     return env
 
 
 def merged(ours: Mapping[str, str], given: list[Manifest]) -> list[Manifest]:
-    """The `env` of the container: ours first, so that the author's values may refer to $(RANK).
+    """Return the `env` of the container: ours first, so that given values may refer to $(RANK).
 
-    If the template sets one of our names, its value is kept; a template that sets a reserved name
-    (`template.RESERVED_ENV`) is invalid.
+    If the template sets one of our variables, its value is kept. A template that sets a reserved
+    variable (`template.reserved_env`) is invalid.
     """
     taken = {variable["name"] for variable in given}
     kept: list[Manifest] = [

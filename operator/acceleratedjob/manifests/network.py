@@ -6,15 +6,15 @@ import json
 from acceleratedjob.api import names
 from acceleratedjob.api.spec import JobSpec
 
-_DIGITS = 6  # of a number that somebody may have written
+_DIGITS = 6  # the limit for the number in an annotation, which anyone may write
 
 
 def owner_reference(spec: JobSpec) -> names.Manifest:
-    """The owner reference by which the garbage collector deletes the objects of a deleted job.
+    """Return the owner reference by which the garbage collector deletes the objects of a job.
 
-    It blocks the deletion of the owner: a foreground deletion ends when the pods have stopped.
-    Where the API server restricts that (OwnerReferencesPermissionEnforcement), the operator needs
-    the permission to update the finalizers of jobs.
+    It blocks the deletion of the owner: a foreground deletion waits until the pods have stopped. If
+    the API server restricts this (OwnerReferencesPermissionEnforcement), the operator needs the
+    permission to update the finalizers of jobs.
     """
     return {
         "apiVersion": names.API_VERSION,
@@ -27,7 +27,7 @@ def owner_reference(spec: JobSpec) -> names.Manifest:
 
 
 def object_metadata(spec: JobSpec) -> names.Manifest:
-    """The metadata of an object of which a job has one, and which has the job's name."""
+    """Return the metadata of an object that has the name of the job."""
     return {
         "name": spec.name,
         "namespace": spec.namespace,
@@ -37,7 +37,7 @@ def object_metadata(spec: JobSpec) -> names.Manifest:
 
 
 def service(spec: JobSpec) -> names.Manifest:
-    """The headless Service of a job.
+    """Return the headless Service of a job.
 
     Names resolve before pods are ready, because training processes connect while they start.
     """
@@ -55,8 +55,8 @@ def service(spec: JobSpec) -> names.Manifest:
     return recorded(made)
 
 
-# Fields of the spec that decide what an object does, and to which an API server adds nothing; a
-# PodGroup's are compared only as they were written, since its scheduler may fill them in.
+# The fields of each spec that are recorded. An API server adds no defaults to those of a Service or
+# NetworkPolicy. A PodGroup is compared by its record only, because its scheduler may add defaults.
 _RECORDED = {
     "Service": "clusterIP,publishNotReadyAddresses,selector",
     "NetworkPolicy": "ingress,podSelector,policyTypes",
@@ -65,7 +65,7 @@ _RECORDED = {
 
 
 def recorded(manifest: names.Manifest) -> names.Manifest:
-    """Add an annotation that records the fields that matter, for all versions of the operator."""
+    """Add an annotation with the names of the recorded fields, and the hash of their values."""
     fields = _RECORDED[manifest["kind"]]
     record = {names.MADE_AS_ANNOTATION: f"{fields}={_digest(manifest, fields)}"}
     return manifest | {"metadata": manifest["metadata"] | {"annotations": record}}
@@ -78,7 +78,7 @@ def _digest(manifest: names.View, fields: str) -> str:
 
 
 def is_as_made(manifest: names.View) -> bool:
-    """Whether a Service or NetworkPolicy is unchanged, by its own record.
+    """Whether a Service or NetworkPolicy is unchanged, by the record in its annotation.
 
     An object that another version of the operator created differently counts as unchanged, and so
     does one without a record.
@@ -91,19 +91,19 @@ def is_as_made(manifest: names.View) -> bool:
 
 
 def repaired(manifest: names.Manifest, times: int) -> names.Manifest:
-    """Add an annotation with the number of times that the object was recreated."""
+    """Add an annotation with the number of times that the object was re-created."""
     known = names.annotations(manifest) | ({names.REPAIRS_ANNOTATION: str(times)} if times else {})
     return manifest | {"metadata": manifest["metadata"] | {"annotations": known}}
 
 
 def times_repaired(manifest: names.View) -> int:
-    """The number of times that an object was recreated; an invalid annotation counts as 0."""
+    """Return how many times an object was re-created; an invalid annotation counts as 0."""
     told = names.annotations(manifest).get(names.REPAIRS_ANNOTATION, "")
     return int(told) if told.isdecimal() and len(told) < _DIGITS else 0
 
 
 def ports(manifest: names.View) -> frozenset[object]:
-    """The ports of a Service or NetworkPolicy."""
+    """Return the ports of a Service or NetworkPolicy."""
     spec = manifest.get("spec") or {}
     return frozenset(
         entry.get("port")
@@ -113,7 +113,7 @@ def ports(manifest: names.View) -> frozenset[object]:
 
 
 def network_policy(spec: JobSpec) -> names.Manifest:
-    """The NetworkPolicy of an isolated job: ingress from its own pods and the operator only.
+    """Return the NetworkPolicy of an isolated job: ingress from its pods and the operator only.
 
     The operator may run in any namespace, so any pod with its label can reach the progress port,
     and no other port.

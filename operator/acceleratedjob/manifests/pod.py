@@ -1,4 +1,4 @@
-"""The pods of a job: the template, with identity, environment variables and shared memory."""
+"""Builds the pods of a job: the template with identity, environment variables, shared memory."""
 
 import copy
 import itertools
@@ -14,16 +14,16 @@ from acceleratedjob.manifests import env, podgroup
 from acceleratedjob.manifests.network import owner_reference
 
 SHARED_MEMORY = "shared-memory"
-SHARED_MEMORY_PATH = "/dev/shm"  # noqa: S108  # a mount point in the pod, not a file made here
-# What the template may say otherwise. Service links would put a variable in the environment for
-# every Service of the namespace; training needs no access to the API; a mesh's proxy breaks
+SHARED_MEMORY_PATH = "/dev/shm"  # noqa: S108  # a mount point in the pod
+# Defaults that the template may override. Service links would add environment variables for every
+# Service of the namespace; training needs no access to the API; the proxy of a service mesh breaks
 # connections between ranks.
 _SPEC_DEFAULTS = {"enableServiceLinks": False, "automountServiceAccountToken": False}
 _MESH_LABELS = {"sidecar.istio.io/inject": "false"}
 
 
 def pod(spec: JobSpec, *, attempt: Attempt, index: int) -> names.Manifest:
-    """The pod of a replica in an attempt."""
+    """Return the pod of a replica in an attempt."""
     made = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -62,7 +62,7 @@ def _pod_spec(spec: JobSpec, *, attempt: Attempt, index: int) -> names.Manifest:
     container = result["containers"][template.trainer_index(spec.template)]
     if result.get("hostNetwork") and result.get("dnsPolicy") in (None, "ClusterFirst"):
         result["dnsPolicy"] = (
-            "ClusterFirstWithHostNet"  # else the node's DNS, which knows no Service
+            "ClusterFirstWithHostNet"  # else the node's DNS is used, which resolves no Service
         )
     ours = env.pod_env(spec, attempt=attempt, index=index)
     container["env"] = env.merged(ours, container.get("env") or [])
@@ -85,13 +85,13 @@ def _add_shared_memory(spec: JobSpec, pod_spec: names.Manifest, container: names
 
 
 def _free_name(taken: Container[str | None]) -> str:
-    """A name for our volume that no volume of the template has."""
+    """Return a name for our volume that no volume of the template has."""
     free = (f"{SHARED_MEMORY}-{i}" for i in itertools.count(1))
     return next(name for name in itertools.chain((SHARED_MEMORY,), free) if name not in taken)
 
 
 def shared_memory_size(spec: JobSpec) -> str | None:
-    """Size of /dev/shm: as asked, or half the memory limit; None (no limit of its own) without."""
+    """Return the size of /dev/shm: as in the spec, or half of the memory limit; None without."""
     if spec.shared_memory.size_limit is not None:
         return spec.shared_memory.size_limit
     memory = template.limit(spec.template, "memory")

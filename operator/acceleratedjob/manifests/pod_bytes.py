@@ -1,4 +1,4 @@
-"""The pods of an attempt as JSON: the manifest is rendered once, and the index is inserted."""
+"""Renders the pods of an attempt as JSON: the manifest once, and then each index into it."""
 
 import json
 import uuid
@@ -12,7 +12,7 @@ from acceleratedjob.manifests.pod import pod
 
 
 class _Hole(int):
-    """Stands for an index that is not known yet: as text it is a word that nothing else has."""
+    """A placeholder for a pod index: formatted as text, it is a unique word."""
 
     word: str
 
@@ -24,10 +24,10 @@ class _Hole(int):
 
 
 class Gang:
-    """All pods of an attempt, rendered when the first of them is requested."""
+    """All pods of an attempt, rendered when the first pod is requested."""
 
     def __init__(self, spec: JobSpec, attempt: Attempt) -> None:
-        """Args: spec: whose; it need not be one that can be run, as long as no pod is made."""
+        """Args: spec: the job, which must be valid if a pod is requested; attempt: its attempt."""
         self.spec = spec
         self.attempt = attempt
 
@@ -35,13 +35,13 @@ class Gang:
     def _parts(self) -> list[bytes]:
         """The manifest, split at each position of the index."""
         hole = _Hole(-1)
-        hole.word = uuid.uuid4().hex  # new each time: no author can have written it
+        hole.word = uuid.uuid4().hex  # random, so the template cannot contain it
         manifest = pod(self.spec, attempt=self.attempt, index=hole)
         text = json.dumps(manifest, separators=(",", ":"))
         return text.encode().split(hole.word.encode())
 
     def pod(self, index: int) -> Rendered:
-        """The pod of a replica; the API server validates the fields of the first pod strictly."""
+        """Return the pod of a replica; only for the first pod, unknown fields are rejected."""
         name = pod_name(self.spec.name, self.attempt.number, index)
         body = str(index).encode().join(self._parts)
         return Rendered(Ref("Pod", self.spec.namespace, name), body, is_checked=index == 0)

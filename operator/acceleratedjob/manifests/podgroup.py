@@ -1,8 +1,7 @@
 """`spec.scheduling`: gang scheduling, queues, and exclusive placement.
 
 Each gang scheduler has its own labels and annotations for pods, and two have a PodGroup. A
-`schedulerName` in the template is kept, because a cluster may have installed a scheduler under
-another name.
+`schedulerName` in the template is kept, because a scheduler may be installed under another name.
 """
 
 from dataclasses import dataclass
@@ -19,11 +18,17 @@ from acceleratedjob.manifests.network import object_metadata, recorded
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scheduler:
-    """A gang scheduler with a PodGroup resource."""
+    """A gang scheduler with a PodGroup resource.
 
-    name: str  # spec.schedulerName of its pods, as it is usually installed
-    api_version: str  # of its PodGroup
-    project: str  # what is to be installed
+    Attributes:
+        name: the `schedulerName` of its pods in a default installation.
+        api_version: the API version of its PodGroup.
+        project: the project to install, for error messages.
+    """
+
+    name: str
+    api_version: str
+    project: str
 
 
 SCHEDULERS = {
@@ -42,7 +47,7 @@ assert tuple(SCHEDULERS) == WITH_POD_GROUP  # noqa: S101  # each gang with a Pod
 
 
 def pod_group(spec: JobSpec) -> Manifest | None:
-    """The PodGroup of a job; None if its scheduler has none.
+    """Return the PodGroup of a job; None if its scheduler has none.
 
     All attempts share it. The minimum of an elastic job is `minReplicas`; pods beyond it that find
     no node are left out of the attempt.
@@ -65,9 +70,9 @@ def pod_group(spec: JobSpec) -> Manifest | None:
 
 
 def is_same_group(found: names.View, wanted: names.View) -> bool:
-    """Whether a PodGroup has the wanted fields, and was created with no others.
+    """Whether a PodGroup has the wanted fields, and was created with no other fields.
 
-    Its other fields may be defaults of its scheduler, or come from an earlier spec of the job.
+    Other fields may be defaults of its scheduler, or come from an earlier spec of the job.
     """
     record = names.annotations(found).get(names.MADE_AS_ANNOTATION)
     is_made_so = record in (None, names.annotations(wanted)[names.MADE_AS_ANNOTATION])

@@ -1,1 +1,1 @@
-"""What has been seen of a job's pods, as facts; pure."""
+"""The observed state of a job, extracted from the manifests of its pods; pure."""

@@ -1,8 +1,8 @@
 """Whether a pod is up, and whether it has stopped, from the states of its containers.
 
 A replica is up if its training container and its native sidecars (init containers that restart) are
-ready. Every other container is a helper: it may end at any time, and may keep running when the
-training has ended.
+ready. All other containers are helpers: they may terminate at any time, and may keep running after
+the training container has terminated.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,11 +11,11 @@ from typing import Any
 from acceleratedjob.api import names
 from acceleratedjob.api.names import View
 
-OVER = ("Succeeded", "Failed")  # phases of a pod of which no container runs any more
+OVER = ("Succeeded", "Failed")  # phases of a pod whose containers have all terminated
 
 
 def trainer_status(pod: View) -> View:
-    """The status of the training container; empty before the kubelet has written it."""
+    """Return the status of the training container; empty before the kubelet has written it."""
     name = (pod["metadata"].get("annotations") or {}).get(names.DEFAULT_CONTAINER)
     statuses = _statuses(pod, "containerStatuses")
     return next((entry for entry in statuses if name in (None, entry["name"])), {})
@@ -24,13 +24,13 @@ def trainer_status(pod: View) -> View:
 def is_up(pod: View, conditions: Mapping[str, View], trainer: View) -> bool:
     """Whether a replica is up.
 
-    The condition Ready of the pod is also False if a helper is not ready. If it is False while all
-    containers are ready, the node of the pod is lost, or a readiness gate is not met.
+    The condition Ready of the pod is not enough, because it is also False if a helper is not ready.
+    If it is False while all containers are ready, the node is lost or a readiness gate is not met.
 
     Args:
         pod: the manifest of the pod.
-        conditions: its conditions, by type.
-        trainer: the status of its training container; empty if there is none yet.
+        conditions: the conditions of the pod, by type.
+        trainer: the status of the training container; empty if there is none yet.
     """
     if _holds(conditions, "Ready"):
         return True
@@ -50,7 +50,7 @@ def has_stopped(pod: View) -> bool:
 
 
 def has_ended(pod: View) -> bool:
-    """Whether a pod ends by itself: the kubelet stops native sidecars after all others."""
+    """Whether a pod terminates by itself: the kubelet stops native sidecars after the others."""
     return has_stopped(pod) or _all_terminated(pod)
 
 

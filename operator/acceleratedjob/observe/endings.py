@@ -1,4 +1,4 @@
-"""How the training container of a pod ended, by the statuses of the container and of the pod."""
+"""How the training container of a pod ended, from the statuses of the container and the pod."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +9,7 @@ from acceleratedjob.api.times import parse_time
 from acceleratedjob.observe.containers import OVER
 from acceleratedjob.observe.termination import LastWords, last_part, read_last_words
 
-SIGNAL_BASE = 128  # a shell's and a container runtime's exit code for a death by signal n is 128+n
+SIGNAL_BASE = 128  # shells and container runtimes report signal n as the exit code 128 + n
 _GENERIC = ("Error", "Completed", "ContainerStatusUnknown", names.Reason.CONTAINER_FAILED)
 
 
@@ -17,37 +17,45 @@ _GENERIC = ("Error", "Completed", "ContainerStatusUnknown", names.Reason.CONTAIN
 class Ending:
     """How the training container of a pod ended.
 
-    A reason of the pod (Evicted, DeadlineExceeded, …) is why its containers were stopped. It is
+    A reason of the pod (Evicted, DeadlineExceeded, ...) is why its containers were stopped. It is
     preferred to the reason of the container, which then only describes how the process reacted.
+
+    Attributes:
+        exit_code: the exit code; None if the pod ended without the status of a container.
+        reason: the reason of the pod, or else of the container: Error, OOMKilled, Evicted, ...
+        message: the message that belongs to the reason.
+        time: when the container ended.
+        last_words: the exception that ended the process, if the process reported it.
+        container_reason: the reason of the container, if `reason` is that of the pod.
     """
 
-    exit_code: int | None  # None: the pod was ended before a container could tell
-    reason: str  # the kubelet's word: Error, OOMKilled, Evicted, …
+    exit_code: int | None
+    reason: str
     message: str
     time: datetime
-    last_words: LastWords | None = None  # the exception that it ended with, if it has told
-    container_reason: str | None = None  # the container's, if `reason` is the pod's
+    last_words: LastWords | None = None
+    container_reason: str | None = None
 
     @property
     def signal(self) -> int | None:
-        """The number of the signal that ended the process; None if none did."""
+        """The number of the signal that terminated the process; None if none did."""
         code = self.exit_code or 0
         return code - SIGNAL_BASE if SIGNAL_BASE < code <= SIGNAL_BASE + 64 else None
 
     @property
     def is_pods(self) -> bool:
-        """Whether the whole pod was stopped, for a reason of its own."""
+        """Whether the reason is that of the pod, so the whole pod was stopped."""
         return self.container_reason is not None
 
     @property
     def reasons(self) -> frozenset[str]:
-        """All reasons; that of the container beside that of the pod only if it is not Error."""
+        """All reasons: that of the pod, and that of the container unless it is a generic one."""
         own = self.container_reason
         return frozenset({self.reason} if own is None or own in _GENERIC else {self.reason, own})
 
 
 def read_ending(status: View, trainer: View) -> Ending | None:
-    """The ending of a pod; None if its training container has not ended.
+    """Return how a pod ended; None if its training container has not ended.
 
     Args:
         status: the status of the pod.
@@ -58,7 +66,7 @@ def read_ending(status: View, trainer: View) -> Ending | None:
         return _container_ending(status, ended)
     if status.get("phase") not in OVER:
         return None
-    return Ending(  # evicted, or refused by its node, or an init container has failed
+    return Ending(  # evicted, rejected by its node, or an init container has failed
         exit_code=0 if status["phase"] == "Succeeded" else None,
         reason=status.get("reason") or names.Reason.CONTAINER_FAILED,
         message=status.get("message") or _failed_init(status),
@@ -87,7 +95,7 @@ def _last_change(status: View) -> datetime:
 
 
 def _failed_init(status: View) -> str:
-    """The init container that failed, if that is why the training container never started."""
+    """Return a message about a failed init container, after which the training never started."""
     for entry in status.get("initContainerStatuses") or ():
         ended = (entry.get("state") or {}).get("terminated") or {}
         if ended.get("exitCode"):

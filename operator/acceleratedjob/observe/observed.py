@@ -1,4 +1,4 @@
-"""Everything that the planner is given about a job: status, pods, other objects, refusals."""
+"""The observed state of a job, as passed to the planner: status, pods, objects, refusals."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -10,47 +10,70 @@ from acceleratedjob.observe.pod import Pod, Single
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A write to an object of the job that the API server refused."""
+    """A write to an object of the job that the API server refused.
+
+    Attributes:
+        message: the message of the API server.
+        final: whether the API server will never accept the same object.
+        retry_in: the time until the next try.
+        field: the path of the invalid field of the job.
+        holder: the name of an object that is being deleted and still has the name.
+        stops_within: the grace period of the holder's containers.
+        lasted: for how long the same write has been refused.
+    """
 
     message: str
-    final: bool  # it never will
+    final: bool
     retry_in: timedelta = timedelta()
-    field: str = "spec.template"  # of the job, that is at fault
-    holder: str | None = None  # what is being deleted and has the name until it is gone
-    stops_within: timedelta = timedelta()  # what the holder's containers have to stop
-    lasted: timedelta = timedelta()  # for how long the same has been refused
+    field: str = "spec.template"
+    holder: str | None = None
+    stops_within: timedelta = timedelta()
+    lasted: timedelta = timedelta()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """The observed state of a job: the input of a plan, besides the spec and the clock."""
+    """The observed state of a job: the input of a plan, besides the spec and the clock.
+
+    Durations are measured by a monotonic clock, see `controller.first_seen`.
+
+    Attributes:
+        status: the last written status.
+        pods: the pods that exist, of all attempts.
+        lost: the last state of pods that were observed and no longer exist.
+        stopping: for how long each pod has been observed as being deleted, by uid.
+        attempt_known_for: for how long the status has been observed to have this attempt.
+        service_uid: the uid of the Service; None if there is none.
+        policy_uid: the uid of the NetworkPolicy; None if there is none.
+        singles: the facts about the Service and the NetworkPolicy, by kind.
+        refusal: the last write that the API server refused.
+    """
 
     status: Status = field(default_factory=Status)
-    pods: tuple[Pod, ...] = ()  # that exist, of whatever attempt
-    lost: tuple[Pod, ...] = ()  # seen and gone, as they were last
-    # For how long, by a clock that nobody sets (see `since`); what is not here was seen just now:
-    stopping: Mapping[str, timedelta] = field(default_factory=dict)  # pods, by uid, are deleted so
-    attempt_known_for: timedelta = timedelta()  # the status has had this attempt
+    pods: tuple[Pod, ...] = ()
+    lost: tuple[Pod, ...] = ()
+    stopping: Mapping[str, timedelta] = field(default_factory=dict)
+    attempt_known_for: timedelta = timedelta()
     service_uid: str | None = None
-    policy_uid: str | None = None  # of the NetworkPolicy
-    singles: Mapping[str, Single] = field(default_factory=dict)  # the same two, by their kinds
+    policy_uid: str | None = None
+    singles: Mapping[str, Single] = field(default_factory=dict)
     refusal: Refusal | None = None
 
     def is_member(self, pod: Pod, size: int) -> bool:
         """Whether a pod is a replica of the current attempt.
 
-        Whoever may create pods can create one with any index; one beyond the size is no replica.
+        Anyone who may create pods can choose any index: a pod beyond the size is no replica.
         """
         return pod.attempt == self.status.attempt and pod.index < size
 
     @property
     def completed(self) -> frozenset[int]:
-        """The replicas that have succeeded, by the status or by their pods; see `members`."""
+        """The indices of the replicas that have succeeded, by the status or by their pods."""
         seen = (pod.index for pod in (*self.pods, *self.lost) if pod.succeeded)
         return self.status.completed.union(seen)
 
     def members(self, size: int) -> "Observed":
-        """The observed state, reduced to the pods of the current attempt."""
+        """Return the observed state, reduced to the pods of the current attempt."""
         kept = [
             tuple(pod for pod in pods if self.is_member(pod, size))
             for pods in (self.pods, self.lost)

@@ -1,4 +1,4 @@
-"""Why a pod does not run: a reason and a message, equal for all pods that wait for the same thing.
+"""Why a pod does not run: a reason and a message, equal for pods that wait for the same thing.
 
 The scheduler's reason comes first, then that of the first init container that has not finished,
 then that of the training container. The message does not contain the name of the pod.
@@ -16,7 +16,12 @@ _CREATING = "the node prepares the container: its image, volumes and network"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """Why a pod does not run yet."""
+    """Why a pod does not run yet.
+
+    Attributes:
+        reason: the reason of the scheduler or the kubelet.
+        message: a sentence without the name of the pod.
+    """
 
     reason: str
     message: str
@@ -26,18 +31,18 @@ _IS_CREATED = Waiting(reason=Reason.CONTAINER_CREATING, message=_CREATING)
 
 
 def read_waiting(pod: View, conditions: View, trainer: View) -> Waiting | None:
-    """Why a pod waits; None if it is up, has ended, or nothing is known of it yet.
+    """Return why a pod waits; None if it is up, has ended, or nothing is known about it yet.
 
     Args:
-        pod: its manifest.
-        conditions: its conditions by their types.
-        trainer: the status of its training container, empty if there is none yet.
+        pod: the manifest of the pod.
+        conditions: the conditions of the pod, by type.
+        trainer: the status of the training container; empty if there is none yet.
     """
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") == "False":
         return _unscheduled(pod.get("spec", {}), scheduled)
     if not pod.get("spec", {}).get("nodeName"):
-        is_unseen = bool(pod.get("status")) and not scheduled  # what a creation answers has none
+        is_unseen = bool(pod.get("status")) and not scheduled  # a create's response has no status
         return _unseen(pod.get("spec") or {}) if is_unseen else None
     state = trainer.get("state") or {}
     if "running" in state:
@@ -52,13 +57,16 @@ def _unscheduled(pod_spec: View, scheduled: View) -> Waiting | None:
     reason, message = scheduled.get("reason"), scheduled.get("message") or ""
     if reason == Reason.SCHEDULING_GATED:
         gates = ", ".join(gate["name"] for gate in pod_spec.get("schedulingGates") or ())
-        message = f"waits for its queue, which has yet to lift the scheduling gate {gates}"
+        message = f"waits until its queue removes the scheduling gate {gates}"
     return Waiting(reason=reason, message=message) if reason else None
 
 
 def _unseen(pod_spec: View) -> Waiting:
-    """No scheduler has looked at it: there is none of this name, or a claim is not there yet."""
-    message = f"the scheduler {pod_spec.get('schedulerName', 'default-scheduler')} has not tried it"
+    """Return the wait for a scheduler, which may not exist, or wait for a missing claim."""
+    message = (
+        f"the scheduler {pod_spec.get('schedulerName', 'default-scheduler')} has not tried to "
+        "schedule it"
+    )
     if pod_spec.get("resourceClaims"):
         names = ", ".join(claim["name"] for claim in pod_spec["resourceClaims"])
         message = f"{message}; it needs the resource claims {names}"
@@ -69,23 +77,23 @@ def _unready(ready: View) -> Waiting | None:
     if ready.get("status") != "False":
         return None
     message = ready.get("message") or "its readiness probe has not succeeded"
-    return Waiting(reason=Reason.NOT_READY, message=f"runs and is not ready: {message}")
+    return Waiting(reason=Reason.NOT_READY, message=f"runs, but is not ready: {message}")
 
 
 def _initializing(statuses: Iterable[View]) -> Waiting | None:
-    """The first init container that is not done; one that is a sidecar is done once it runs."""
+    """Return the wait for the first unfinished init container; a sidecar must only be started."""
     for status in statuses:
         state, name = status.get("state") or {}, f"init container {status['name']}"
         if (state.get("terminated") or {}).get("exitCode") == 0 or status.get("started"):
             continue
         if "running" in state:
-            return Waiting(reason=Reason.INITIALIZING, message=f"{name} has not ended yet")
+            return Waiting(reason=Reason.INITIALIZING, message=f"{name} has not finished yet")
         return _told(state, f"{name}: ")
     return None
 
 
 def _told(state: View, prefix: str) -> Waiting | None:
-    """The kubelet's reason, if it is more than the usual start."""
+    """Return the kubelet's reason, unless it is that of every start."""
     waiting = state.get("waiting") or {}
     reason = waiting.get("reason")
     if not reason or reason in _USUAL:

@@ -1,9 +1,8 @@
 """The facts about a pod that the planner needs.
 
-The manifest of a pod is large, and written by many. A `Pod` is a small frozen summary of it, cheap
-enough to be kept for every pod of a large cluster. Whether a replica is up (`containers`) and how
-it ended (`endings`) depends on its training container only, not on other containers that end early
-or keep running. Only `stopped` is about the whole pod.
+The manifest of a pod is large, and has many writers. A `Pod` is a small frozen summary of it, cheap
+enough to be kept for every pod of a large cluster. How a replica ended (`endings`) depends on its
+training container only, not on other containers that terminate early or keep running.
 """
 
 import functools
@@ -22,31 +21,50 @@ _NEVER = "1970-01-01T00:00:00Z"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """A pod of a job, as last observed."""
+    """A pod of a job, as last observed.
+
+    Attributes:
+        name: the name of the pod.
+        uid: the uid of the pod.
+        attempt: the number of its attempt.
+        index: the index of its replica.
+        node: the node; None if the pod is not scheduled.
+        ready: whether the training container and the native sidecars are ready.
+        ending: how the training container ended; None if it has not.
+        stopped: whether no container runs any more.
+        over: whether the pod terminates by itself: at most native sidecars still run.
+        waiting: why the pod does not run.
+        disrupted: why the cluster stops the pod: preemption, drain, node loss.
+        disrupted_at: since when the cluster stops the pod; the epoch if that is unknown.
+        reason: the reason of the pod, not of a container: Evicted, NodeLost, ...
+        delete_by: the end of the grace period, if the pod is being deleted.
+        deleted_at: when the deletion was requested.
+        conditions: the types of the conditions that are True.
+    """
 
     name: str
     uid: str
     attempt: int
     index: int
     node: str | None = None
-    ready: bool = False  # whether its training container and its native sidecars are ready
-    ending: Ending | None = None  # of its training container
-    stopped: bool = False  # no container runs any more
-    over: bool = False  # it stops by itself: at most native sidecars still run
+    ready: bool = False
+    ending: Ending | None = None
+    stopped: bool = False
+    over: bool = False
     waiting: Waiting | None = None
-    disrupted: str | None = None  # why the cluster stops it: preemption, drain, node loss
-    disrupted_at: datetime = names.EPOCH  # since when; the epoch if that is unknown
-    reason: str | None = None  # the reason of the pod, not of a container: Evicted, NodeLost, …
-    delete_by: datetime | None = None  # the end of its grace period, if it is being deleted
-    deleted_at: datetime | None = None  # when its deletion was requested
-    conditions: frozenset[str] = frozenset()  # the types of the conditions that are True
+    disrupted: str | None = None
+    disrupted_at: datetime = names.EPOCH
+    reason: str | None = None
+    delete_by: datetime | None = None
+    deleted_at: datetime | None = None
+    conditions: frozenset[str] = frozenset()
 
     @property
     def asked_to_stop(self) -> bool:
         """Whether the pod was asked to stop, before its training ended if it has ended.
 
-        Of two times in the same second, the request is the earlier one. A pod that was stopped for
-        a reason of its own, such as its deadline, has no time of a request.
+        If both happened in the same second, the request counts as earlier. For a pod that was
+        stopped for a reason of the pod, such as its deadline, no time of a request is recorded.
         """
         disrupted_at = None if self.disrupted is None else self.disrupted_at
         requests = [at for at in (self.deleted_at, disrupted_at) if at is not None]
@@ -69,16 +87,23 @@ class Pod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Single:
-    """The Service or the NetworkPolicy of a job, as last observed."""
+    """The Service or the NetworkPolicy of a job, as last observed.
 
-    as_made: bool  # it does what it was made for, see `services.is_as_made`
-    ports: frozenset[object]  # that it names
+    Attributes:
+        as_made: whether no other client has changed it, see `manifests.network.is_as_made`.
+        ports: the ports in its spec.
+        made: when it was created.
+        repairs: how many times it was re-created.
+    """
+
+    as_made: bool
+    ports: frozenset[object]
     made: datetime
-    repairs: int = 0  # how often it was created anew
+    repairs: int = 0
 
 
 def read_pod(manifest: View) -> Pod | None:
-    """Summarize a pod; None if its name is not that of a job's pod."""
+    """Summarize a pod; None if its name is not that of a pod of a job."""
     metadata, status = manifest["metadata"], manifest.get("status") or {}
     place = names.parse_pod_name(metadata["name"])
     if place is None:
@@ -110,7 +135,7 @@ def read_pod(manifest: View) -> Pod | None:
 
 @functools.lru_cache(maxsize=1024)
 def _shared(types: frozenset[str]) -> frozenset[str]:
-    """One shared object for equal sets: there are few sets, and many pods."""
+    """Return one shared object for equal sets, because there are few sets and many pods."""
     return types
 
 

@@ -10,21 +10,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-MAX_BYTES = 4096  # what a kubelet keeps of one container's message
+MAX_BYTES = 4096  # the kubelet's limit for the message of one container
 MAX_TYPE = 128  # characters
 MAX_MESSAGE = 512
-MAX_TRACEBACK = 2048  # of its tail
-MAX_SAID = 512  # of a text of its own, in a message
+MAX_TRACEBACK = 2048  # the end is kept
+MAX_SAID = 512  # for a message that is plain text
 MAX_NUMBER = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastWords:
-    """The exception that ended a process."""
+    """The exception that ended a process.
+
+    Attributes:
+        exception: the type of the exception.
+        message: the message of the exception.
+        traceback: the end of the traceback.
+        rank: the rank of the process.
+        step: the training step.
+    """
 
     exception: str
     message: str = ""
-    traceback: str = ""  # its tail
+    traceback: str = ""
     rank: int | None = None
     step: int | None = None
 
@@ -35,7 +43,7 @@ class LastWords:
 
 
 def last_part(text: str) -> str:
-    r"""The end of what a process has said, where its exception is, in few enough characters.
+    r"""Return the last MAX_SAID characters of a text, which usually contain the exception.
 
     >>> last_part("a" * 600 + "\nRuntimeError: the cause")[-24:]
     '\nRuntimeError: the cause'
@@ -45,12 +53,12 @@ def last_part(text: str) -> str:
 
 
 def read_last_words(text: str) -> LastWords | None:
-    """The exception in a termination message; None if the message is something else."""
+    """Return the exception in a termination message; None if the message is something else."""
     if not text.startswith("{") or len(text) > MAX_BYTES:
         return None
     try:
         told = json.loads(text)
-    except (ValueError, RecursionError):  # cut off, nested without end, or not meant for us
+    except (ValueError, RecursionError):  # truncated, nested too deeply, or not from the runtime
         return None
     exception = _text(told, "exception")
     if not exception:
@@ -65,7 +73,7 @@ def read_last_words(text: str) -> LastWords | None:
 
 
 def _text(told: Mapping[str, Any], name: str) -> str:
-    """A text that can be encoded: JSON may contain lone surrogates, which cannot."""
+    """Return a string that can be encoded: lone surrogates, which JSON allows, are replaced."""
     value = told.get(name)
     return value.encode(errors="replace").decode() if isinstance(value, str) else ""
 

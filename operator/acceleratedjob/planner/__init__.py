@@ -1,1 +1,1 @@
-"""What to do for a job, from what is wanted and what is observed; pure."""
+"""Decides what to do for a job, from its spec and its observed state; pure."""

@@ -6,14 +6,23 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class CreateService:
-    """Create the headless Service of the job."""
+    """Create the headless Service of the job.
 
-    repairs: int = 0  # how often it was created anew, this time included
+    Attributes:
+        repairs: how many times the Service was re-created, including this time.
+    """
+
+    repairs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteService:
-    """Delete the Service of the job."""
+    """Delete the Service of the job.
+
+    Attributes:
+        kind: the kind of the object.
+        uid: the uid of the Service.
+    """
 
     kind: ClassVar[str] = "Service"
     uid: str
@@ -21,14 +30,23 @@ class DeleteService:
 
 @dataclass(frozen=True, slots=True)
 class CreatePolicy:
-    """Create the NetworkPolicy of the job."""
+    """Create the NetworkPolicy of the job.
 
-    repairs: int = 0  # as of a Service
+    Attributes:
+        repairs: how many times the NetworkPolicy was re-created, including this time.
+    """
+
+    repairs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class DeletePolicy:
-    """Delete the NetworkPolicy of the job."""
+    """Delete the NetworkPolicy of the job.
+
+    Attributes:
+        kind: the kind of the object.
+        uid: the uid of the NetworkPolicy.
+    """
 
     kind: ClassVar[str] = "NetworkPolicy"
     uid: str
@@ -41,14 +59,23 @@ class CreatePodGroup:
 
 @dataclass(frozen=True, slots=True)
 class DeletePodGroup:
-    """Delete the PodGroup of the job for a gang scheduler; PodGroups are not watched."""
+    """Delete the PodGroup of the job for a gang scheduler; PodGroups are not watched.
+
+    Attributes:
+        gang: the gang scheduler, as in `spec.scheduling.gang`.
+    """
 
     gang: str
 
 
 @dataclass(frozen=True, slots=True)
 class CreatePod:
-    """Create the pod of a replica in an attempt."""
+    """Create the pod of a replica in an attempt.
+
+    Attributes:
+        attempt: the number of the attempt.
+        index: the index of the replica.
+    """
 
     attempt: int
     index: int
@@ -56,17 +83,30 @@ class CreatePod:
 
 @dataclass(frozen=True, slots=True)
 class DeletePod:
-    """Delete a pod."""
+    """Delete a pod.
+
+    Attributes:
+        kind: the kind of the object.
+        name: the name of the pod.
+        uid: the uid of the pod.
+        grace_seconds: the grace period; None for the one in the spec of the pod.
+    """
 
     kind: ClassVar[str] = "Pod"
     name: str
     uid: str
-    grace_seconds: int | None = None  # None: what the pod's own spec says
+    grace_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """Create an Event, which `kubectl describe` shows."""
+    """Create an Event, which `kubectl describe` shows.
+
+    Attributes:
+        reason: the reason of the Event.
+        message: the message of the Event.
+        warning: whether the Event is of type Warning, rather than Normal.
+    """
 
     reason: str
     message: str
@@ -79,6 +119,6 @@ class DeleteJob:
 
 
 Creation = CreateService | CreatePolicy | CreatePodGroup | CreatePod
-Removal = DeleteService | DeletePolicy | DeletePod  # of what a watch shows
+Removal = DeleteService | DeletePolicy | DeletePod  # deletions of objects that are watched
 Deletion = Removal | DeletePodGroup | DeleteJob
 Action = Creation | Deletion | Announce

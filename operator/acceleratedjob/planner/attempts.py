@@ -72,13 +72,13 @@ def changed(at: Situation) -> Plan | None:
 
 
 def resized(at: Situation) -> Plan | None:
-    """`spec.replicas` has changed, or some pods find no node: start an attempt of another size."""
+    """Start an attempt of another size if `spec.replicas` changed or some pods find no node."""
     if at.status.size is None:
         return None
     size, message = at.spec.replicas, f"spec.replicas is {at.spec.replicas}"
     if size == at.status.wanted:
         size = _placed(at)
-        message = f"no more found a node within {UNSCHEDULABLE_PATIENCE.seconds} s"
+        message = f"the other pods were not scheduled within {UNSCHEDULABLE_PATIENCE.seconds} s"
     if size == at.attempt.size:
         return None
     told = f"From {at.attempt.size} to {size} replicas: {message}"
@@ -89,14 +89,17 @@ def resized(at: Situation) -> Plan | None:
 
 
 def held(at: Situation) -> Plan | None:
-    """A pod of a deleted job keeps a name of this attempt, and does not stop: start a new one."""
+    """Start a new attempt if a pod of a deleted job does not stop, and still has a pod's name."""
     refusal = at.observed.refusal
     if refusal is None or refusal.holder is None:
         return None
     attempt, _ = parse_pod_name(refusal.holder) or (None, 0)
     if attempt != at.status.attempt or refusal.lasted < refusal.stops_within + KUBELET_MARGIN:
         return None
-    told = f"Pod {refusal.holder} has not stopped in its time; the next attempt's names are free"
+    told = (
+        f"Pod {refusal.holder} of a deleted job has not stopped within its grace period; the pods "
+        "of the next attempt have other names"
+    )
     old = replace(at.status, terminating=report.terminating(at.observed.pods))
     status = report.renaming(at.spec, old, told, at.now)
     event = Announce(Reason.NAME_TAKEN, told, warning=True)
@@ -104,7 +107,7 @@ def held(at: Situation) -> Plan | None:
 
 
 def _placed(at: Situation) -> int:
-    """The size to continue with, if some pods have found no node for too long."""
+    """Return the size to continue with: smaller if some pods have found no node for too long."""
     elastic, clocks = at.spec.elastic, at.status.clocks
     homeless = {
         index: clocks.since(Reason.UNSCHEDULABLE, index) or at.now

@@ -55,7 +55,7 @@ def finished(at: Situation) -> Plan | None:
     failed = at.status.condition(ConditionType.FAILED)
     never_ran = not _last_failures(status)
     if failed is not None and failed.reason == Reason.INVALID_SPEC and never_ran:
-        # all may not be gone yet
+        # Some objects may still exist.
         return Plan(status=status, steps=_removal(at))
     return Plan(status=status, steps=remains(at, status))
 
@@ -113,7 +113,7 @@ def overdue(at: Situation) -> Plan | None:
 def _deadlines(at: Situation, seen: Status) -> Iterator[tuple[datetime | None, Reason, str]]:
     """The deadlines, each with its reason and message."""
     name = f"activeDeadlineSeconds ({at.spec.active_deadline_seconds})"
-    message = f"The job was not over within {name} of its start"
+    message = f"The job did not finish within {name} of its start"
     yield deadlines.active(at.spec, seen), Reason.DEADLINE_EXCEEDED, message
     name = f"startupDeadlineSeconds ({at.spec.startup_deadline_seconds})"
     message = f"{seen.ready_ratio} replicas of attempt {seen.attempt} were up within {name}"

@@ -13,12 +13,12 @@ from acceleratedjob.planner.state import UNSCHEDULABLE_PATIENCE
 
 
 def active(spec: JobSpec, status: Status) -> datetime | None:
-    """When activeDeadlineSeconds is exceeded, counted from the start or the last resumption."""
+    """Return when activeDeadlineSeconds ends, counted from the start or the last resumption."""
     return _after(status.start_time, spec.active_deadline_seconds)
 
 
 def startup(spec: JobSpec, status: Status) -> datetime | None:
-    """When startupDeadlineSeconds is exceeded; None if all replicas have been ready.
+    """Return when startupDeadlineSeconds ends; None if all replicas have been ready.
 
     It counts from the start of the job, the end of the backoff, or the end of the last attempt.
     """
@@ -36,7 +36,7 @@ def startup(spec: JobSpec, status: Status) -> datetime | None:
 
 
 def deletion(spec: JobSpec, status: Status) -> datetime | None:
-    """When a finished job is deleted, by ttlSecondsAfterFinished."""
+    """Return when ttlSecondsAfterFinished deletes a finished job."""
     ends = (status.condition(type_) for type_ in (ConditionType.COMPLETE, ConditionType.FAILED))
     times = [end.last_transition_time for end in ends if end is not None and end.status == "True"]
     return _after(times[0] if times else None, spec.ttl_seconds_after_finished)
@@ -49,7 +49,7 @@ def _after(begin: str | None, seconds: int | None) -> datetime | None:
 
 
 def due(spec: JobSpec, status: Status) -> Iterator[datetime]:
-    """The points in time at which the plan changes, although nothing else does."""
+    """Yield the times at which the plan changes even if no object changes."""
     if status.finished:
         yield from _known(deletion(spec, status))
         return

@@ -16,15 +16,21 @@ from acceleratedjob.api.times import format_time, parse_time
 from acceleratedjob.observe.pod import Pod
 from acceleratedjob.planner.failures import Cause, subject
 
-# What a container runtime says of a program that it cannot execute: it never will.
+# Reasons of a container runtime for a program that it cannot execute; a restart does not help.
 _CANNOT_RUN = ("StartError", "ContainerCannotRun")
-# What a shell ends with, for a command that it cannot execute and for one that it cannot find.
+# Exit codes of a shell for a command that cannot be executed, and for a command not found.
 _NO_COMMAND = (126, 127)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """A verdict and its reason."""
+    """A verdict about a failure.
+
+    Attributes:
+        verdict: what follows the failed attempt.
+        reason: the reason of the condition and of the Event.
+        message: the message of both.
+    """
 
     verdict: Verdict
     reason: Reason
@@ -37,7 +43,7 @@ def _taken_away(cause: Cause) -> bool:
 
 
 def _stopped_on_request(cause: Cause) -> bool:
-    """The process was asked to stop, and did."""
+    """The process was asked to stop, and exited with the exit code for that."""
     return cause.pod.ending is not None and cause.pod.ending.exit_code == STOPPED_EXIT_CODE
 
 
@@ -53,7 +59,7 @@ def _any(_cause: Cause) -> bool:
     return True
 
 
-# After the job's own rules; the first that holds decides.
+# They apply after the job's own rules; the first that matches decides.
 DEFAULT_RULES: tuple[tuple[Callable[[Cause], bool], Verdict, Reason, str], ...] = (
     (_taken_away, Verdict.RESTART_FREE, Reason.RESTARTING, ""),
     (_stopped_on_request, Verdict.RESTART_FREE, Reason.RESTARTING, ""),
@@ -63,7 +69,7 @@ DEFAULT_RULES: tuple[tuple[Callable[[Cause], bool], Verdict, Reason, str], ...] 
 
 
 def matches(rule: FailureRule, cause: Cause) -> bool:
-    """Whether a rule of the job matches: each of its lists contains what the failure has."""
+    """Whether a rule of the job matches: each non-empty list contains a value of the failure."""
     ending = cause.pod.ending
     pairs = (
         (rule.exit_codes, {ending.exit_code} if ending else set()),
@@ -76,7 +82,7 @@ def matches(rule: FailureRule, cause: Cause) -> bool:
 
 
 def decide(cause: Cause, status: Status, spec: JobSpec) -> Decision:
-    """The decision about the first failure of an attempt."""
+    """Decide what follows the first failure of an attempt."""
     verdict, reason, why = _judge(cause, spec)
     sentence = f"{subject(cause.pod)} {cause.message}"
     by = f" ({why})" if why else ""
@@ -94,7 +100,7 @@ def decide(cause: Cause, status: Status, spec: JobSpec) -> Decision:
 
 
 def _judge(cause: Cause, spec: JobSpec) -> tuple[Verdict, Reason, str]:
-    """The verdict and its reason, with the rule that it comes from, if it is not the default."""
+    """Return the verdict, its reason, and the rule of the job that matched, if one did."""
     for i, rule in enumerate(spec.failure_policy.rules):
         if matches(rule, cause):
             fails = rule.action is Verdict.FAIL
@@ -104,7 +110,7 @@ def _judge(cause: Cause, spec: JobSpec) -> tuple[Verdict, Reason, str]:
 
 
 def failure(cause: Cause, processes: int, *, victims: int = 0) -> Failure:
-    """The entry in the status.
+    """Return the entry for the status.
 
     Args:
         cause: the failure.
@@ -132,7 +138,7 @@ def failure(cause: Cause, processes: int, *, victims: int = 0) -> Failure:
 
 
 def _rank(pod: Pod, processes: int) -> int | None:
-    """The rank that failed; of several processes in a pod, only one that reported itself."""
+    """Return the rank that failed; with several processes per pod, only a reported rank."""
     if processes == 1:
         return pod.index
     words = pod.ending.last_words if pod.ending else None
@@ -141,10 +147,10 @@ def _rank(pod: Pod, processes: int) -> int | None:
 
 
 def in_a_row(status: Status, backoff: Backoff, now: datetime) -> int:
-    """The number of consecutive failed attempts, including the one that fails now.
+    """Return the number of consecutive failed attempts, including the one that fails now.
 
-    An attempt that was ready for longer than the maximum backoff starts the count again: its
-    failure has another cause than those before it.
+    An attempt that was ready for longer than the maximum backoff resets the count: its failure
+    probably has another cause.
     """
     longest = timedelta(seconds=backoff.max_seconds)
     if status.ready_time is not None and now - parse_time(status.ready_time) > longest:
@@ -153,7 +159,7 @@ def in_a_row(status: Status, backoff: Backoff, now: datetime) -> int:
 
 
 def backoff_end(spec: JobSpec, status: Status) -> datetime | None:
-    """When the current attempt may start, if the previous one failed."""
+    """Return when the current attempt may start; None if the previous one did not fail."""
     newest = status.failures[:1]
     if not newest or newest[0].attempt != status.attempt - 1:
         return None
@@ -162,7 +168,7 @@ def backoff_end(spec: JobSpec, status: Status) -> datetime | None:
 
 
 def delay(backoff: Backoff, in_a_row: int) -> timedelta:
-    """The backoff before the next attempt; doubles with each consecutive failure.
+    """Return the backoff before the next attempt; it doubles with each consecutive failure.
 
     >>> [delay(Backoff(initial_seconds=1, max_seconds=10), n).seconds for n in range(6)]
     [1, 1, 2, 4, 8, 10]

@@ -1,7 +1,7 @@
 """The failures that end an attempt, and which of them was the first.
 
-When one replica fails, the others fail after it, in their collectives. Only the first failure is
-reported, and decides what follows; the others are its victims.
+When one replica fails, the collectives of the others fail. Only the first failure is reported, and
+decides what follows; the other replicas are its victims.
 """
 
 from collections.abc import Iterable
@@ -19,18 +19,26 @@ from acceleratedjob.observe.pod import Pod
 # Reasons of a pod that its node has stopped; not all of them come with a DisruptionTarget.
 _TAKEN_BY_NODE = ("NodeLost", "NodeShutdown", "Preempting", "Shutdown", "Terminated")
 
-MISSING_PROCESSES = "MissingProcesses"  # what the runtime raises if a peer is missing
+MISSING_PROCESSES = "MissingProcesses"  # the runtime's exception for a missing peer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """The failure of one replica, which ends its attempt."""
+    """The failure of one replica, which ends its attempt.
+
+    Attributes:
+        pod: the pod of the replica.
+        reason: the reason, such as OOMKilled.
+        message: a sentence whose subject is the replica.
+        time: when it failed.
+        is_ours: whether the container failed by itself, rather than being stopped by the cluster.
+    """
 
     pod: Pod
     reason: str
     message: str
     time: datetime
-    is_ours: bool  # the container failed by itself, rather than being taken away
+    is_ours: bool
 
     @property
     def reasons(self) -> frozenset[str]:
@@ -87,15 +95,15 @@ def _cause(pod: Pod, clocks: Clocks, now: datetime) -> list[Cause]:
 
 
 def _taken_away(pod: Pod, at: datetime) -> Cause:
-    """A pod that the cluster stops; the reason of the pod is preferred to that of the condition."""
+    """Return the cause for a pod that the cluster stops; the pod's own reason is preferred."""
     reason = pod.reason or str(pod.disrupted)
     why = f"{reason}: {pod.ending.message}" if pod.ending and pod.ending.is_pods else reason
-    message = f"was taken away by the cluster ({why})"
+    message = f"was stopped by the cluster ({why})"
     return Cause(pod=pod, reason=reason, message=message, time=at, is_ours=False)
 
 
 def _stuck(pod: Pod, clocks: Clocks, now: datetime) -> list[Cause]:
-    """A pod whose container cannot be created, for longer than a temporary problem lasts."""
+    """Return the cause if a container could not be created for longer than a temporary problem."""
     waiting = pod.waiting
     if waiting is None or waiting.reason not in CANNOT_START:
         return []
@@ -107,19 +115,19 @@ def _stuck(pod: Pod, clocks: Clocks, now: datetime) -> list[Cause]:
 
 
 def vanished(spec: JobSpec, status: Status, index: int, now: datetime) -> Cause:
-    """A replica whose pod disappeared while no operator was watching."""
+    """Return the cause for a replica whose pod disappeared while no operator was running."""
     name = pod_name(spec.name, status.attempt, index)
     pod = Pod(name=name, uid="", attempt=status.attempt, index=index)
     return _deleted(pod, now)
 
 
 def _deleted(pod: Pod, at: datetime) -> Cause:
-    sentence = "was deleted, and not by this operator"
+    sentence = "was deleted, but not by this operator"
     return Cause(pod=pod, reason=Reason.POD_DELETED, message=sentence, time=at, is_ours=False)
 
 
 def _describe(pod: Pod) -> str:
-    """A message about the end of a failed container.
+    """Return a message about how a failed container ended.
 
     The kubelet's reason "Error" is left out: it adds nothing to the exit code.
     """
@@ -128,7 +136,7 @@ def _describe(pod: Pod) -> str:
         return ""
     words = [] if ending.exit_code is None else [f"exited with code {ending.exit_code}"]
     if ending.signal is not None:
-        words = [f"was ended by signal {ending.signal}"]
+        words = [f"was terminated by signal {ending.signal}"]
     if ending.reason not in ("Error", Reason.CONTAINER_FAILED):
         words.append(f"({ending.reason})")
     sentence = " ".join(words) or "failed"
@@ -138,6 +146,6 @@ def _describe(pod: Pod) -> str:
 
 
 def subject(pod: Pod) -> str:
-    """A replica, as the subject of a sentence."""
+    """Return the replica of a pod, as the subject of a sentence."""
     node = f" on node {pod.node}" if pod.node else ""
     return f"Replica {pod.index} (pod {pod.name}{node})"

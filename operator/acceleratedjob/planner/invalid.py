@@ -1,8 +1,8 @@
 """Stages of a job whose spec is invalid for this operator.
 
 The attempt was started by another version of the operator, or the spec was edited since. Neither is
-a reason to stop running pods: the attempt continues unchanged. No other attempt can start, so the
-end of the attempt is the end of the job.
+a reason to stop running pods, so the attempt continues unchanged. No new attempt can start, so the
+job ends with this attempt.
 """
 
 from dataclasses import replace
@@ -30,7 +30,7 @@ def failed(at: Situation) -> Plan | None:
     if usual is None or usual.status.finished:
         return usual
     first, *others = sorted(at.causes)
-    told = f"{subject(first.pod)} {first.message}; no other attempt can begin: {at.invalid}"
+    told = f"{subject(first.pod)} {first.message}; no new attempt can start: {at.invalid}"
     seen = report.progress(at.spec, at.observed, at.now)
     entry = failure_policy.failure(first, at.attempt.processes, victims=len(others))
     recorded = seen.with_failure(entry)
@@ -50,12 +50,12 @@ def going_on(at: Situation) -> Plan | None:
 
 
 def ended(at: Situation) -> Plan | None:
-    """There is no attempt that could continue: fail the job."""
+    """No attempt can continue: fail the job."""
     return None if at.invalid is None else refuse(at, at.invalid)
 
 
 def told(at: Situation, made: Plan) -> Plan:
-    """Add the condition Stalled, and an event, to the plan of a job whose spec is invalid."""
+    """Add the condition Stalled, and an Event, to the plan of a job whose spec is invalid."""
     if made.status.holds(ConditionType.FAILED):
         return made
     is_stalled = at.invalid is not None and not made.status.finished
@@ -74,9 +74,9 @@ def told(at: Situation, made: Plan) -> Plan:
 
 def _refused(at: Situation, status: Status) -> Condition:
     if status.size is None:
-        how = "the job stays suspended, and cannot be resumed"
+        how = "the job remains suspended, and cannot be resumed"
     else:
-        how = f"attempt {status.attempt} goes on as it was made, and no other can begin"
+        how = f"attempt {status.attempt} continues unchanged, but no new attempt can start"
     sentence = f"{at.invalid}; {how}"
     return condition(ConditionType.STALLED, True, Reason.INVALID_SPEC, sentence, at.spec.generation)
 

@@ -71,7 +71,7 @@ def decide(
     now: datetime,
     read: Callable[[Manifest], JobSpec] = JobSpec.from_manifest,
 ) -> tuple[JobSpec, Plan]:
-    """The spec and the plan of a job, whether or not its spec is valid."""
+    """Return the spec and the plan of a job, whether or not its spec is valid."""
     refused: InvalidSpec | None = None
     try:
         spec = read(job)
@@ -81,7 +81,7 @@ def decide(
 
 
 def _as_made(spec: JobSpec, status: Status) -> JobSpec:
-    """An invalid spec, with the fingerprint and the processes of the attempt from the status."""
+    """Return an invalid spec with the fingerprint and the number of processes of the attempt."""
     made_from = (status.spec_hash,) if status.spec_hash else ()
     processes = status.processes_per_replica or spec.processes_per_replica
     return replace(spec, fingerprints=made_from, processes_per_replica=processes)

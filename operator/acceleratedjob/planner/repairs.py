@@ -1,7 +1,8 @@
-"""Repairs a Service or NetworkPolicy that was changed by someone else: deletes and recreates it.
+"""Repairs a Service or NetworkPolicy that another client changed: deletes and re-creates it.
 
-An object counts as changed if it differs from the record in its own annotation, not if it differs
-from what this version would create: objects of other versions of the operator are kept.
+An object counts as changed if it differs from the record in its annotation. It does not count as
+changed if this version would create a different object: another version of the operator may have
+created it.
 """
 
 from collections.abc import Iterator
@@ -18,14 +19,14 @@ from acceleratedjob.planner.actions import (
 )
 from acceleratedjob.planner.state import Situation, Steps
 
-# Whoever changes it again each time, such as a webhook, keeps neither the operator nor the pods
-# busy: the next repair comes this long after the last one, four times as long after each more.
+# The wait before the second repair; each further repair waits four times as long. Otherwise a
+# webhook that changes every new object would keep the operator busy.
 PATIENCE = timedelta(seconds=30)
-_FACTOR, _LONGEST = 4, 8  # the last wait is of 22 days
+_FACTOR, _LONGEST = 4, 8  # the longest wait is about 22 days
 
 
 def repairs(at: Situation) -> Steps:
-    """The deletion of each changed object, its creation, and an event."""
+    """Return the steps for each changed object: its deletion, its creation, and an Event."""
     uids = {"Service": at.observed.service_uid, "NetworkPolicy": at.observed.policy_uid}
     found = [(kind, one) for kind, one in _changed(at) if _due(one) <= at.now]
     deleted = tuple(_DELETE[kind](uid) for kind, _ in found if (uid := uids[kind]) is not None)
@@ -35,7 +36,7 @@ def repairs(at: Situation) -> Steps:
 
 
 def due(at: Situation) -> timedelta | None:
-    """When an object that was changed soon after its creation is repaired."""
+    """Return the time until the next repair that must still wait; None if there is none."""
     waits = [_due(single) - at.now for _, single in _changed(at)]
     return min((wait for wait in waits if wait > timedelta()), default=None)
 
@@ -68,8 +69,8 @@ def _told(at: Situation, kind: str, found: Single) -> Announce:
     how = (
         f"has no port {at.spec.network.port_of(kind)}"
         if found.as_made
-        else "was changed by someone"
+        else "was changed by another client"
     )
-    # The number makes each repair an event of its own.
-    sentence = f"{kind} {at.spec.name} {how}, and is created anew (repair {found.repairs + 1})"
+    # Without the number, a second repair would have the same Event as the first.
+    sentence = f"{kind} {at.spec.name} {how}; re-creating it (repair {found.repairs + 1})"
     return Announce(Reason.REPAIRED, sentence, warning=True)

@@ -30,7 +30,7 @@ MAX_PENDING = 5
 
 
 def progress(spec: JobSpec, observed: Observed, now: datetime) -> Status:
-    """The status of a running job: counters, phase, conditions, and why pods do not run."""
+    """Return the status of a running job: counters, phase, conditions, and why pods do not run."""
     old = observed.status
     attempt = Attempt.current(spec, old)
     members = observed.members(attempt.size)
@@ -62,12 +62,12 @@ def progress(spec: JobSpec, observed: Observed, now: datetime) -> Status:
 
 
 def terminating(pods: Iterable[Pod]) -> int:
-    """The number of pods to delete whose containers still run."""
+    """Return the number of pods to delete whose containers still run."""
     return sum(not pod.stopped for pod in pods)
 
 
 def _described(spec: JobSpec, old: Status, attempt: Attempt) -> Status:
-    """The fields that follow from the spec and from which attempt it is."""
+    """Return the status with the fields that depend only on the spec and the attempt."""
     number = {names.ATTEMPT_LABEL: str(attempt.number)}
     selector = names.pod_selector(spec.name, spec.uid) | number
     return replace(
@@ -94,13 +94,13 @@ def _phase(attempt: Attempt, old: Status, present: list[Pod], done: set[int], up
 
 
 def _waiting(present: list[Pod], done: set[int]) -> list[tuple[int, Waiting]]:
-    """The replicas that wait, each with its reason."""
+    """Return the waiting replicas, each with its reason."""
     pods = (pod for pod in present if pod.ending is None and pod.index not in done)
     return [(pod.index, pod.waiting) for pod in pods if pod.waiting is not None]
 
 
 def _waits(present: list[Pod], done: set[int], old: Status, now: datetime) -> tuple[Wait, ...]:
-    """Since when replicas wait, for reasons that have a time limit."""
+    """Return since when replicas wait, for reasons that have a time limit."""
     clocks = old.clocks
     return written(
         (waiting.reason, index, _since(clocks.since(waiting.reason, index), now))
@@ -110,14 +110,14 @@ def _waits(present: list[Pod], done: set[int], old: Status, now: datetime) -> tu
 
 
 def _since(known: datetime | None, now: datetime) -> str:
-    """Since when something holds, by a clock that may have been set back in between."""
+    """Return a recorded time, or now if the clock was set back and the time is in the future."""
     return format_time(min(known or now, now))
 
 
 def _pending(
     attempt: Attempt, present: list[Pod], done: set[int], observed: Observed, now: datetime
 ) -> tuple[Pending, ...]:
-    """Why pods do not run, the most frequent reason first; synonymous reasons count as one."""
+    """Return why pods do not run, the most frequent reason first; synonyms count as one reason."""
     old, clocks = observed.status, observed.status.clocks
     groups: defaultdict[str, list[tuple[int, Waiting]]] = defaultdict(list)
     for index, waiting in _waiting(present, done):
@@ -144,15 +144,16 @@ def _pending(
 
 
 def _next_try(observed: Observed, now: datetime) -> str | None:
-    """When a refused write is tried again; the recorded time, if it differs by rounding only.
+    """Return when a refused write is retried; the recorded time if it differs by rounding only.
 
-    It is computed from the current time, so that each reconcile would write another second.
+    The time is computed from the current time. Without the comparison, it would differ by a second
+    in each reconcile, and the status would be written each time.
     """
     if observed.refusal is not None and observed.refusal.holder is not None:
-        return None  # every few seconds, until it is gone
+        return None  # it is retried every few seconds
     old = next((one for one in observed.status.pending if one.reason == Reason.REFUSED), None)
     known = old.next_try if old else None
-    if observed.refusal is None or not observed.refusal.retry_in:  # it is being tried
+    if observed.refusal is None or not observed.refusal.retry_in:  # the retry is under way
         return known
     due = now + observed.refusal.retry_in
     is_told = known is not None and abs(parse_time(known) - due) < NEXT_TRY_PRECISION
@@ -160,7 +161,7 @@ def _next_try(observed: Observed, now: datetime) -> str | None:
 
 
 def held_up(status: Status, old: Status, late: list[Pod], count: int, now: datetime) -> Status:
-    """The status of a job whose next pods wait for old pods that exceed their grace period."""
+    """Return the status of a job whose pods wait for old pods that exceed their grace period."""
     first, more = late[0], len(late) - 1
     node = f" on node {first.node}" if first.node else ""
     others = f", nor have {more} others" if more else ""
@@ -182,7 +183,7 @@ def _condition(
 
 
 def _placed(present: list[Pod], done: set[int]) -> set[int]:
-    """The replicas that have a node, or no longer need one."""
+    """Return the replicas that have a node, or no longer need one."""
     placed = (pod.index for pod in present if pod.node is not None or pod.ending is not None)
     return done.union(placed)
 
@@ -203,7 +204,7 @@ def _ready(spec: JobSpec, attempt: Attempt, up: int) -> Condition:
 
 
 def _without_pods(status: Status, spec: JobSpec, attempt: Attempt) -> Status:
-    """The status before an attempt, when none of its pods exists."""
+    """Return the status before an attempt, when none of its pods exists."""
     return replace(
         _described(spec, status, attempt),
         ready_ratio=f"0/{attempt.size}",
@@ -220,7 +221,7 @@ def _without_pods(status: Status, spec: JobSpec, attempt: Attempt) -> Status:
 
 
 def suspended(spec: JobSpec, status: Status, now: datetime) -> Status:
-    """The status of a suspended job: no pods, no deadline, and no decided size."""
+    """Return the status of a suspended job: no pods, no deadline, and no decided size."""
     idle = replace(
         _without_pods(status, spec, Attempt.full(spec, status.attempt)),
         phase=str(Phase.SUSPENDED),
@@ -240,24 +241,24 @@ def suspended(spec: JobSpec, status: Status, now: datetime) -> Status:
 def restarting(
     spec: JobSpec, status: Status, message: str, *, counted: bool, now: datetime
 ) -> Status:
-    """The status at a restart: the next pods are created when the old ones have stopped."""
+    """Return the status at a restart; new pods are created when the old ones have stopped."""
     moved = replace(status, restarts=status.restarts + counted)
     return _next_attempt(spec, moved, (Phase.RESTARTING, Reason.RESTARTING, message), now)
 
 
 def resizing(spec: JobSpec, status: Status, size: int, message: str, now: datetime) -> Status:
-    """The status at a resize to a number of replicas."""
+    """Return the status at a resize to `size` replicas."""
     moved = replace(status, resizes=status.resizes + 1)
     return _next_attempt(spec, moved, (Phase.RESIZING, Reason.RESIZING, message), now, size)
 
 
 def changing(spec: JobSpec, status: Status, message: str, now: datetime) -> Status:
-    """The status when an attempt is replaced by one of a changed spec; nothing has failed."""
+    """Return the status when a changed spec requires a new attempt; nothing has failed."""
     return _next_attempt(spec, status, (Phase.RESTARTING, Reason.SPEC_CHANGED, message), now)
 
 
 def renaming(spec: JobSpec, status: Status, message: str, now: datetime) -> Status:
-    """The status when an attempt is replaced by one with other pod names; nothing has failed."""
+    """Return the status when a new attempt is needed for its pod names; nothing has failed."""
     return _next_attempt(spec, status, (Phase.RESTARTING, Reason.NAME_TAKEN, message), now)
 
 
@@ -280,13 +281,13 @@ def _next_attempt(
 
 
 def failed(spec: JobSpec, status: Status, reason: Reason, message: str, now: datetime) -> Status:
-    """The status of a job that fails."""
+    """Return the status of a job that fails."""
     ended = replace(status, phase=str(Phase.FAILED), ready=0, terminating=0, pending=(), waits=())
     return with_conditions(ended, _failure(reason, message, spec.generation), now)
 
 
 def _failure(reason: Reason, message: str, generation: int) -> list[Condition]:
-    """What holds of a job that has failed: for kstatus, Ready alone would be in progress."""
+    """Return the conditions of a failed job; with Ready only, kstatus would report InProgress."""
     return [
         condition(ConditionType.READY, False, Reason.FINISHED, "", generation),
         condition(ConditionType.FAILED, True, reason, message, generation),
@@ -295,7 +296,7 @@ def _failure(reason: Reason, message: str, generation: int) -> list[Condition]:
 
 
 def invalid(status: Status, message: str, generation: int, now: datetime) -> Status:
-    """The status of a job that fails because its spec is invalid."""
+    """Return the status of a job that fails because its spec is invalid."""
     ended = replace(
         status, phase=str(Phase.FAILED), observed_generation=generation, pending=(), waits=()
     )
@@ -303,7 +304,7 @@ def invalid(status: Status, message: str, generation: int, now: datetime) -> Sta
 
 
 def succeeded(spec: JobSpec, status: Status, now: datetime) -> Status:
-    """The status of a job that succeeds."""
+    """Return the status of a job that succeeds."""
     ended = replace(
         status,
         phase=str(Phase.SUCCEEDED),
@@ -313,7 +314,7 @@ def succeeded(spec: JobSpec, status: Status, now: datetime) -> Status:
         waits=(),
     )
     message = f"All {Attempt.current(spec, status).size} replicas have succeeded"
-    changed = [  # Ready holds of a job that is as it should be, which kstatus waits for
+    changed = [  # kstatus waits for Ready, so a job that has succeeded is Ready
         _condition(ConditionType.READY, True, Reason.FINISHED, message, spec),
         _condition(ConditionType.COMPLETE, True, Reason.SUCCEEDED, message, spec),
     ]

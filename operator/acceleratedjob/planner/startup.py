@@ -1,4 +1,4 @@
-"""Stages that bring an attempt up."""
+"""Stages that start an attempt."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -31,9 +31,10 @@ from acceleratedjob.planner.state import (
 
 
 def waiting(at: Situation) -> Plan | None:
-    """Nothing starts while old pods may still run, nor before the backoff is over.
+    """Wait while old pods may still run, or until the backoff is over.
 
-    What was refused waits until it is tried again, also a Service alone.
+    After the API server has refused a write, wait until it is retried, even if only the Service is
+    missing.
     """
     if not at.missing and not any(True for _ in _objects(at)):
         return None
@@ -52,15 +53,16 @@ def waiting(at: Situation) -> Plan | None:
 
 
 def _stops_by(pod: Pod, at: Situation) -> datetime:
-    """When a pod's containers have stopped even if its node is gone and tells nothing."""
+    """Return when the containers of a pod must have stopped, even if its node no longer reports."""
     grace = timedelta(seconds=at.spec.grace_seconds) if pod.grace is None else pod.grace
     return at.now + grace + KUBELET_MARGIN - at.observed.stopping.get(pod.uid, timedelta())
 
 
 def _backoff_end(at: Situation) -> datetime:
-    """When the backoff is over: by the time of the failure, or as the attempt is known for so long.
+    """Return when the backoff is over.
 
-    The latter holds also where a clock was ahead when the failure was recorded.
+    It counts from the recorded time of the failure, or from when this operator first observed the
+    attempt, if that is over earlier: the clock may have been ahead when the failure was recorded.
     """
     end = failure_policy.backoff_end(at.spec, at.status)
     if end is None:
@@ -70,20 +72,20 @@ def _backoff_end(at: Situation) -> datetime:
 
 
 def _cleaning(at: Situation) -> Steps:
-    """Old pods go: those of a failed attempt soon, those that may save something in their time."""
+    """Return the steps that delete old pods and an unwanted NetworkPolicy, and repair objects."""
     uid = at.observed.policy_uid
     wall = (DeletePolicy(uid),) if uid is not None and not at.spec.network.isolate else ()
     return steps(old_pods(at), wall, *repairs.repairs(at))
 
 
 def old_pods(at: Situation) -> tuple[Action, ...]:
-    """Deletions of pods that are not of the current attempt's replicas."""
+    """Return the deletions of pods that are no replicas of the current attempt."""
     graces = {failure.attempt: grace_after(failure) for failure in at.status.failures}
     return tuple(one for pod in at.old for one in deletions([pod], graces.get(pod.attempt)))
 
 
 def _objects(at: Situation) -> Iterator[Action]:
-    """What there must be before pods."""
+    """Yield the creations of missing objects that must exist before the pods."""
     if at.observed.service_uid is None:
         yield CreateService()
     if at.spec.network.isolate and at.observed.policy_uid is None:
@@ -93,9 +95,10 @@ def _objects(at: Situation) -> Iterator[Action]:
 
 
 def _groups(at: Situation) -> Iterator[Action]:
-    """The PodGroup before an attempt's first pod, in the place of one of another gang.
+    """Yield the creation of the PodGroup, and the deletion of one of another gang scheduler.
 
-    The spec cannot change between a failed attempt and the next one, where no time is lost on it.
+    The gang scheduler cannot change between a failed attempt and the next one, so the restart does
+    not spend requests on deletions.
     """
     if at.spec.scheduling.gang in WITH_POD_GROUP:
         yield CreatePodGroup()
@@ -107,9 +110,10 @@ def _groups(at: Situation) -> Iterator[Action]:
 
 
 def creating(at: Situation) -> Plan | None:
-    """The Service, then the pods, which are created by a slow start.
+    """Create the Service, then the pods, by a slow start.
 
-    The last is made when all others are: it says that they were, if one of them is gone.
+    The last pod is created after all others. If another pod is missing later, the existence of the
+    last pod proves that it had been created.
     """
     missing, objects = at.missing, tuple(_objects(at))
     if not missing and not objects:
@@ -124,20 +128,20 @@ def creating(at: Situation) -> Plan | None:
 
 
 def _uncertain(at: Situation) -> tuple[Action, ...]:
-    """What `processesPerReplica: auto` could not count, told once, when the job begins."""
+    """Return an Event about devices that `processesPerReplica: auto` cannot count, once per job."""
     spec, is_new = at.spec, at.status.attempt == 0 and not at.current
     if not is_new or spec.processes_per_replica != AUTO or devices.count(spec.template):
         return ()
     if not any(True for _ in devices.uncounted(spec.template)):
         return ()
     told = (
-        f"processesPerReplica auto is {at.attempt.processes}: there is "
-        f"{devices.found(spec.template)}; set it if they are several"
+        f"processesPerReplica auto is {at.attempt.processes}: the template has "
+        f"{devices.found(spec.template)}; set processesPerReplica if a pod has several devices"
     )
     return (Announce(Reason.DEVICES_NOT_COUNTED, told),)
 
 
 def running(at: Situation) -> Plan:
-    """Nothing to do but to tell."""
+    """All pods and objects exist: update the status."""
     status = report.progress(at.spec, at.observed, at.now)
     return Plan(status=status, steps=_cleaning(at), requeue_after=repairs.due(at))

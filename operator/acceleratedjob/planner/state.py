@@ -22,10 +22,10 @@ ASKED_TO_STOP = (
     *(Reason.POD_DELETED, "PreemptionByScheduler", "EvictionByEvictionAPI", "TerminationByKubelet"),
     *("Evicted", "NodeShutdown", "Preempting", "Shutdown", "Terminated"),
 )
-# A responsive kubelet has stopped a pod's containers this long after the pod's grace period.
+# A working kubelet stops the containers of a pod within this time after the grace period.
 KUBELET_MARGIN = timedelta(seconds=30)
 
-# How long an elastic job waits for nodes before it continues with those that it has.
+# How long an elastic job waits for nodes before it continues with the pods that have one.
 UNSCHEDULABLE_PATIENCE = timedelta(seconds=60)
 
 Steps = tuple[tuple[Action, ...], ...]
@@ -33,21 +33,34 @@ Steps = tuple[tuple[Action, ...], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The status to write, and then the steps, each a group of concurrent actions."""
+    """What a reconcile does: write the status, then execute the steps.
+
+    Attributes:
+        status: the status to write.
+        steps: groups of concurrent actions, executed one after another.
+        requeue_after: when to reconcile again, even if nothing changes; None for not at all.
+    """
 
     status: Status
     steps: Steps = ()
-    requeue_after: timedelta | None = None  # look again then, even if nothing changes
+    requeue_after: timedelta | None = None
 
 
 @dataclass(frozen=True)
 class Situation:
-    """What a stage decides from; derived values are cached, because pods may be many."""
+    """The input of a stage; derived values are cached, because a job may have many pods.
+
+    Attributes:
+        spec: the desired state.
+        observed: the observed state.
+        now: the current time.
+        invalid: why no pod can be created from the spec; None if the spec is valid.
+    """
 
     spec: JobSpec
     observed: Observed
     now: datetime
-    invalid: InvalidSpec | None = None  # why no pod can be made from the spec
+    invalid: InvalidSpec | None = None
 
     @property
     def status(self) -> Status:
@@ -121,8 +134,8 @@ def steps(*groups: tuple[Action, ...]) -> Steps:
 
 
 def grace_after(failure: Failure) -> int | None:
-    """The grace period of the other replicas after a failure; None stands for the template's."""
-    stops = not failure.exit_code and failure.reason in ASKED_TO_STOP  # None, or it obeyed with 0
+    """Return the grace period of the other replicas after a failure; None for the template's."""
+    stops = not failure.exit_code and failure.reason in ASKED_TO_STOP  # exit code None or 0
     return None if stops or failure.exit_code == STOPPED_EXIT_CODE else FAILED_GANG_GRACE_SECONDS
 
 
