@@ -7,8 +7,9 @@ does the work.
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar, TypeVarTuple, overload
+from typing import Any, Literal, NoReturn, TypeVar, TypeVarTuple, cast, overload
 
 import torch
 from torch import nn
@@ -73,6 +74,15 @@ _NOT_REPLICATED = (  # kinds of world in which `multi_device` is False
     *(DistributedType.NO, DistributedType.MULTI_CPU),
     *(DistributedType.FSDP, DistributedType.XLA),
 )
+
+
+def _attribute_of(collaborator: str, name: str) -> Any:
+    """Return a property that reads and sets an attribute of a collaborator."""
+    owner = attrgetter(collaborator)
+    return property(
+        attrgetter(f"{collaborator}.{name}"),
+        lambda self, value: setattr(owner(self), name, value),
+    )
 
 
 class Accelerator:
@@ -165,7 +175,6 @@ class Accelerator:
             _from_accelerator=True,
             **(self.init_handler.to_kwargs() if self.init_handler else {}),
         )
-        self._process = PartialState()
         if is_first and settings.seed is not None:
             set_seed(settings.seed)
         self.device_placement = device_placement
@@ -201,7 +210,6 @@ class Accelerator:
         self._accumulation = Accumulation(
             self.gradient_state,
             parameters=self._prepared.parameters,
-            no_sync=self.no_sync,
             scales_in_backward=not self.is_fsdp2,
         )
         self._checkpointer = Checkpointer(
@@ -217,6 +225,11 @@ class Accelerator:
         return self
 
     # ---- The world
+
+    @property
+    def _process(self) -> PartialState:
+        """The state; it has the attributes of PartialState, too, unless a script sets others."""
+        return cast("PartialState", self.state)
 
     @property
     def device(self) -> torch.device:
@@ -467,7 +480,11 @@ class Accelerator:
 
     @property
     def tensor_parallel_rank(self) -> int:
-        """0: this library does not support tensor parallelism."""
+        """0: this library does not support tensor parallelism.
+
+        Raises:
+            RuntimeError: there is no `parallelism_config`.
+        """
         return self._rank_in("tp")
 
     def _rank_in(self, dimension: str) -> int:
@@ -564,6 +581,7 @@ class Accelerator:
     def _options(self) -> Options:
         """Return the current attributes that decide how objects are prepared."""
         return Options(
+            device=self.device,
             device_placement=self.device_placement,
             rng_types=self.rng_types,
             step_scheduler_with_optimizer=self.step_scheduler_with_optimizer,
@@ -591,7 +609,11 @@ class Accelerator:
                 processes.
         """
         prepared: Any = self._preparer.model(
-            model, self._options(), device_placement, evaluation_mode
+            model,
+            self._options(),
+            device_placement,
+            evaluation_mode,
+            is_placed=self.verify_device_map(model),
         )
         return prepared  # type: ignore[no-any-return]  # the model in its container behaves as the model
 
@@ -683,31 +705,20 @@ class Accelerator:
         """Forget all prepared objects; the same as `free_memory`."""
         return self.free_memory(*objects)
 
-    @property
-    def _models(self) -> list[nn.Module]:
-        return self._prepared.models
-
-    @property
-    def _optimizers(self) -> list[AcceleratedOptimizer]:
-        return self._prepared.optimizers
-
-    @property
-    def _schedulers(self) -> list[AcceleratedScheduler]:
-        return self._prepared.schedulers
-
-    @property
-    def _dataloaders(self) -> list[DataLoaderShard | DataLoaderDispatcher]:
-        return self._prepared.dataloaders
-
-    @property
-    def _custom_objects(self) -> list[Any]:
-        return self._checkpointer.registry.objects
+    # Accelerate has these as attributes, which scripts read and set.
+    _models: list[nn.Module] = _attribute_of("_prepared", "models")
+    _optimizers: list[AcceleratedOptimizer] = _attribute_of("_prepared", "optimizers")
+    _schedulers: list[AcceleratedScheduler] = _attribute_of("_prepared", "schedulers")
+    _dataloaders: list[Any] = _attribute_of("_prepared", "dataloaders")
+    _custom_objects: list[Any] = _attribute_of("_checkpointer.registry", "objects")
+    _save_model_state_pre_hook: Any = _attribute_of("_checkpointer.registry", "save_hooks")
+    _load_model_state_pre_hook: Any = _attribute_of("_checkpointer.registry", "load_hooks")
 
     # ---- Train
 
     @property
     def step(self) -> int:
-        """The number of batches since the last one that was the end of a data loader."""
+        """The number of batches since the last end of a data loader."""
         return self._accumulation.step
 
     @step.setter
@@ -746,7 +757,7 @@ class Accelerator:
         Args:
             *models: prepared models whose gradients are accumulated.
         """
-        return self._accumulation.accumulate(*models)
+        return self._accumulation.accumulate(models, self.no_sync)
 
     def backward(self, loss: torch.Tensor, **kwargs: Any) -> None:
         """Compute the gradients of a loss, divided by the number of accumulated batches.
@@ -804,7 +815,7 @@ class Accelerator:
         found = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
         if self.sync_gradients:
             self.gradient_state.window.complete(found)
-            unscale(self.scaler, self._prepared.optimizers_of(found))
+            self.unscale_gradients(self._prepared.optimizers_of(found))
         return found
 
     def clip_grad_norm_(
@@ -1114,6 +1125,7 @@ class Accelerator:
         export.save_weights(
             self.get_state_dict(model),
             save_directory,
+            write=self.save,
             max_shard_size=max_shard_size,
             safe_serialization=safe_serialization,
             save_on_each_node=self.project_configuration.save_on_each_node,

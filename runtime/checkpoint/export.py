@@ -1,13 +1,13 @@
 """A model's weights, outside of checkpoints: in memory, and in files that other libraries read."""
 
 import os
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from runtime.checkpoint.formats import can_be_safetensors, save, writes
+from runtime.checkpoint.formats import can_be_safetensors, writes
 from runtime.checkpoint.sharding import full_state_dict
 from runtime.checkpoint.sizes import convert_file_size_to_int
 from runtime.checkpoint.weights import write_weights
@@ -36,6 +36,7 @@ def save_weights(
     weights: dict[str, Any],
     save_directory: str | os.PathLike[str],
     *,
+    write: Callable[..., None],
     max_shard_size: int | str,
     safe_serialization: bool,
     save_on_each_node: bool,
@@ -46,5 +47,4 @@ def save_weights(
     folder = Path(save_directory)
     folder.mkdir(parents=True, exist_ok=True)
     is_safe = can_be_safetensors(safe_serialization, weights)
-    write = partial(save, save_on_each_node=save_on_each_node)
     write_weights(write, weights, folder, convert_file_size_to_int(max_shard_size), is_safe)

@@ -13,6 +13,7 @@ from torch import nn
 from runtime.world.gradient_state import GradientState
 
 Context = contextlib.AbstractContextManager[None]
+NoSync = Callable[[nn.Module], Context]
 
 
 class Accumulation:
@@ -27,7 +28,6 @@ class Accumulation:
         state: GradientState,
         *,
         parameters: Callable[[], Iterable[torch.Tensor]],
-        no_sync: Callable[[nn.Module], Context],
         scales_in_backward: bool = True,
     ) -> None:
         """Start counting at the first batch.
@@ -36,20 +36,23 @@ class Accumulation:
             state: the state that optimizers, schedulers and data loaders share.
             parameters: returns the parameters whose gradients may be accumulated; a parameter may
                 occur more than once.
-            no_sync: returns a context in which a model's gradients are not reduced.
             scales_in_backward: whether `backward` may scale the accumulated gradients. FSDP2
                 reduces them in backward, so the optimizer's step scales them instead.
         """
         self.step = 0
         self._state = state
         self._parameters = parameters
-        self._no_sync = no_sync
         self._scales_in_backward = scales_in_backward
         self._models: Sequence[nn.Module] = ()  # the arguments of the current `accumulate`
 
-    def accumulate(self, *models: nn.Module) -> Context:
-        """Return a context for one batch; see `Accelerator.accumulate`."""
-        return _Batch(self, models)
+    def accumulate(self, models: Sequence[nn.Module], no_sync: NoSync) -> Context:
+        """Return a context for one batch; see `Accelerator.accumulate`.
+
+        Args:
+            models: the models whose gradients are accumulated.
+            no_sync: returns a context in which the gradients of a model are not reduced.
+        """
+        return _Batch(self, models, no_sync)
 
     def weighted(self, loss: torch.Tensor) -> torch.Tensor:
         """Return a loss scaled by its share in an optimizer step.
@@ -67,7 +70,7 @@ class Accumulation:
         window.scale_all(parameters)
         return loss * window.scale if parameters else loss
 
-    def begin(self, models: Sequence[nn.Module]) -> contextlib.ExitStack | None:
+    def begin(self, models: Sequence[nn.Module], no_sync: NoSync) -> contextlib.ExitStack | None:
         """Begin a batch; return the contexts that keep its gradients local, if there are any."""
         self._models = models
         self._decide(tuple(map(id, models)))
@@ -75,7 +78,7 @@ class Accumulation:
             return None
         with contextlib.ExitStack() as stack:
             for model in models:
-                stack.enter_context(self._no_sync(model))
+                stack.enter_context(no_sync(model))
             return stack.pop_all()
 
     def end(self) -> None:
@@ -108,13 +111,16 @@ class _Batch(contextlib.ContextDecorator):
     It is not a generator, which would take as long as everything inside the context.
     """
 
-    def __init__(self, accumulation: Accumulation, models: Sequence[nn.Module]) -> None:
+    def __init__(
+        self, accumulation: Accumulation, models: Sequence[nn.Module], no_sync: NoSync
+    ) -> None:
         self._accumulation = accumulation
         self._models = models
+        self._no_sync = no_sync
         self._local: contextlib.ExitStack | None = None
 
     def __enter__(self) -> None:
-        self._local = self._accumulation.begin(self._models)
+        self._local = self._accumulation.begin(self._models, self._no_sync)
 
     def __exit__(self, *error: object) -> None:
         self._accumulation.end()

@@ -16,7 +16,7 @@ Object = TypeVar("Object")
 MARK = "_is_accelerate_prepared"  # the attribute that Accelerate sets on prepared objects
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prepared:
     """The prepared objects of each kind, in the order in which they were prepared.
 

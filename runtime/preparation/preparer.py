@@ -35,6 +35,7 @@ class Options:
     """The attributes of an Accelerator that decide how objects are prepared.
 
     Attributes:
+        device: the device that batches are moved to.
         device_placement: whether models and batches are moved to this process' device.
         rng_types: the random generators that are synchronized at the start of each epoch.
         step_scheduler_with_optimizer: whether schedulers step with their optimizers.
@@ -44,6 +45,7 @@ class Options:
         ddp_handler: the arguments of DistributedDataParallel.
     """
 
+    device: torch.device
     device_placement: bool
     rng_types: Sequence[str]
     step_scheduler_with_optimizer: bool
@@ -116,11 +118,12 @@ class Preparer:
         options: Options,
         device_placement: bool | None = None,
         evaluation_mode: bool = False,
+        *,
+        is_placed: bool = False,
     ) -> nn.Module:
         """Prepare a model; see `Accelerator.prepare_model`."""
         if is_prepared(model):
             return model
-        is_placed = has_device_map(model)
         if is_placed and self._state.use_distributed and not self._allows_device_map:
             sentence = (
                 "You can't train a model that has been loaded with `device_map='auto'` in any "
@@ -154,7 +157,7 @@ class Preparer:
         config = options.dataloader_config
         prepared = prepare_data_loader(
             data_loader,
-            self._state.device,
+            options.device,
             split_batches=config.split_batches,
             put_on_device=first(device_placement, options.device_placement),
             rng_types=list(options.rng_types),

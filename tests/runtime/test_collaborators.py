@@ -55,17 +55,17 @@ def state() -> AcceleratorState:
     )
 
 
-def accumulation(model: nn.Module, steps: int, local: Local) -> tuple[Accumulation, GradientState]:
+def accumulation(model: nn.Module, steps: int) -> tuple[Accumulation, GradientState]:
     shared = GradientState(GradientAccumulationPlugin(num_steps=steps))
-    return Accumulation(shared, parameters=model.parameters, no_sync=local), shared
+    return Accumulation(shared, parameters=model.parameters), shared
 
 
 def test_an_accumulation_keeps_gradients_local_until_its_last_batch() -> None:
     model, local = nn.Linear(1, 1), Local()
-    made, shared = accumulation(model, 3, local)
+    made, shared = accumulation(model, 3)
     seen = []
     for _ in range(6):
-        with made.accumulate(model):
+        with made.accumulate([model], local):
             seen.append((shared.sync_gradients, local.entered, local.left))
     assert seen == [
         *((False, 1, 0), (False, 2, 1), (True, 2, 2)),
@@ -74,12 +74,12 @@ def test_an_accumulation_keeps_gradients_local_until_its_last_batch() -> None:
 
 
 def test_an_accumulation_that_is_cut_short_is_a_mean_over_its_batches() -> None:
-    model, loader = nn.Linear(1, 1, bias=False), Loader()
-    made, shared = accumulation(model, 4, Local())
+    model, loader, local = nn.Linear(1, 1, bias=False), Loader(), Local()
+    made, shared = accumulation(model, 4)
     shared._add_dataloader(loader)
     for batch in range(2):
         loader.end_of_dataloader = batch == 1
-        with made.accumulate(model):
+        with made.accumulate([model], local):
             loss = made.weighted(model(torch.tensor([[1.0 + 2 * batch]])).sum())
             torch.autograd.backward([loss])
     assert shared.sync_gradients
@@ -167,7 +167,7 @@ def test_a_hook_is_called_until_its_handle_removes_it() -> None:
 def test_a_checkpointer_restores_what_it_has_saved(state: AcceleratorState, tmp_path: Path) -> None:
     model, prepared = nn.Linear(2, 2), Prepared()
     prepared.models.append(model)
-    made, shared = accumulation(model, 1, Local())
+    made, shared = accumulation(model, 1)
     checkpointer = Checkpointer(
         ProjectConfiguration(),
         state=state,
@@ -192,6 +192,7 @@ def test_a_preparer_prepares_each_object_once(state: AcceleratorState) -> None:
     prepared = Prepared()
     preparer = Preparer(state, prepared)
     options = Options(
+        device=torch.device("cpu"),
         device_placement=True,
         rng_types=["generator"],
         step_scheduler_with_optimizer=True,
