@@ -72,7 +72,7 @@ def flag_tables() -> Iterator[str]:
     )
     rows = [
         (f"`--{one.name}`" + (f", `--{one.theirs}`" if one.theirs else ""), one.text, one.default)
-        for one in flags.PLACES
+        for one in flags.WORLD_FLAGS
     ]
     rows.append(("`--num-processes`", "number of processes of all pods together", ""))
     yield table(("processes and pods", "meaning", "default"), rows)

@@ -5,7 +5,6 @@ broken. Only variables that concern training are printed, since others may be se
 """
 
 import argparse
-import importlib
 import importlib.metadata
 import os
 import platform
@@ -21,7 +20,7 @@ PACKAGES = ("acceleratedjob", "torch", "numpy", "safetensors", "accelerate", "tr
 NAMES = (
     *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE"),
     *("MASTER_ADDR", "MASTER_PORT", "CUDA_VISIBLE_DEVICES"),
-    *(place.variable for place in flags.PLACES),
+    *(place.variable for place in flags.WORLD_FLAGS),
 )
 PREFIXES = ("ACCELERATE_", "ACCELERATEDJOB_", "NCCL_", "GLOO_", "OMP_")
 
@@ -40,10 +39,11 @@ def report(env: Mapping[str, str], *, devices: bool) -> Iterator[tuple[str, str]
     yield "job", _told(lambda: Job.from_env(env) or "none: this is not a pod of an AcceleratedJob")
     yield "world", _told(lambda: World.from_env(env))
     if devices:
-        torch = importlib.import_module("torch")
-        chosen = importlib.import_module("runtime.world.device").choose(
-            cpu=False, distributed=False
-        )
+        import torch  # noqa: PLC0415  # it takes seconds, and may be broken
+
+        from runtime.world.device import choose  # noqa: PLC0415  # imports torch
+
+        chosen = choose(cpu=False, distributed=False)
         yield "device", f"{chosen.name}, {torch.get_device_module(chosen.name).device_count()}"
     for name in sorted(env):
         if name in NAMES or name.startswith(PREFIXES):

@@ -18,7 +18,7 @@ from runtime.checkpoint.formats import Part, writes
 from runtime.checkpoint.registry import Registry
 from runtime.checkpoint.sharding import load_sharded, save_sharded
 from runtime.checkpoint.snapshot import Snapshots
-from runtime.checkpoint.writer import Job, Writer
+from runtime.checkpoint.writer import PendingSave, Writer
 from runtime.collectives.objects import each_object
 from runtime.config.plugins import ProjectConfiguration
 from runtime.data.random_states import random_states
@@ -133,7 +133,7 @@ class Checkpointer:
             found = self._snapshots.take(found)
         facts = {"world_size": self._state.num_processes}
         retain = functools.partial(directory.retain, config)
-        self._writer.begin(Job(found, folder, target, facts, config.durable, retain))
+        self._writer.begin(PendingSave(found, folder, target, facts, config.durable, retain))
 
     def wait(self) -> None:
         """Wait until the last checkpoint is complete; see `Accelerator.wait_for_checkpoint`."""

@@ -40,7 +40,7 @@ from runtime.checkpoint.formats import (
 )
 from runtime.checkpoint.manifest import Contents
 from runtime.checkpoint.matching import fitted
-from runtime.checkpoint.optimizer_state import load_optimizer
+from runtime.checkpoint.optimizer_state import load_optimizer_state
 from runtime.checkpoint.random_states import load_random_states
 from runtime.data.random_states import random_states
 from runtime.parallel.wrap import bare
@@ -208,7 +208,7 @@ def load_accelerator_state(
         _load_model(model, fitted(weights, model), load_model_func_kwargs)
     for index, one in enumerate(optimizers):
         path = saved.path(numbered(OPTIMIZER_NAME, index, "bin"))
-        load_optimizer(one, load_mapped(path, place, **options))
+        load_optimizer_state(one, load_mapped(path, place, **options))
     for index, one in enumerate(schedulers):
         one.load_state_dict(load(saved.path(numbered(SCHEDULER_NAME, index, "bin")), **options))
     for index, loader in enumerate(dataloaders):

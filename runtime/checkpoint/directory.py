@@ -68,7 +68,7 @@ def target(config: ProjectConfiguration, output_dir: str | os.PathLike[str] | No
         # Absolute, because the working directory may change while threads write the checkpoint.
         return Path(broadcast_object_list([Path(output_dir).expanduser().absolute()])[0])
     parent = checkpoints(config).absolute()
-    known = manifest.numbered(parent)
+    known = manifest.checkpoints_in(parent)
     number = max(config.iteration, manifest.number(known[-1]) + 1 if known else 0)
     while os.path.lexists(parent / manifest.name_of(number)):  # not a checkpoint
         number += 1
@@ -118,7 +118,7 @@ def _newest(config: ProjectConfiguration, *, reads: bool, looks: bool) -> Path:
         raise ValueError(sentence)
     parent = checkpoints(config)
     known: list[str] = from_main(
-        lambda: [one.name for one in manifest.numbered(parent)], makes=looks
+        lambda: [one.name for one in manifest.checkpoints_in(parent)], makes=looks
     )
     for folder in (parent / name for name in reversed(known)):
         problem = _problem(partial(manifest.damage, folder, reads=reads), looks=looks)

@@ -187,7 +187,7 @@ def _changed(files: dict[Path, dict[str, Any]]) -> str | None:
     return None
 
 
-def numbered(parent: Path) -> list[Path]:
+def checkpoints_in(parent: Path) -> list[Path]:
     """Return the numbered checkpoints in a directory, in the order of their numbers.
 
     Symbolic links are excluded, and so are directories that are not checkpoints.
@@ -233,7 +233,7 @@ def retain(parent: Path, limit: int) -> list[Path]:
     Returns:
         The checkpoints that were removed.
     """
-    known = numbered(parent)
+    known = checkpoints_in(parent)
     surplus = known[: max(len(known) - limit, 0)]
     # The newest first: it has been written a moment ago, so it most likely ends the search.
     if surplus and all(damage(one, reads=False) for one in reversed(known[len(surplus) :])):

@@ -17,7 +17,7 @@ _THREADS = min(os.cpu_count() or 1, 8)  # torch releases the GIL while it copies
 _LAYOUT = {"state", "param_groups"}  # the keys of a torch optimizer's state dict
 
 
-def load_optimizer(optimizer: Any, saved: dict[str, Any]) -> None:
+def load_optimizer_state(optimizer: Any, saved: dict[str, Any]) -> None:
     """Load a state dict whose tensors may be mapped to a file.
 
     Afterwards no tensor of the optimizer is mapped to the file.

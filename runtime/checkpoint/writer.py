@@ -19,7 +19,7 @@ _WRITERS = min(os.cpu_count() or 1, 4)  # threads; torch and safetensors release
 
 
 @dataclass(frozen=True)
-class Job:
+class PendingSave:
     """A checkpoint to write.
 
     Attributes:
@@ -74,11 +74,11 @@ class Writer:
         """Pickle as a new writer, which writes nothing; an Accelerator may be pickled."""
         return Writer, ()
 
-    def begin(self, job: Job) -> None:
+    def begin(self, save: PendingSave) -> None:
         """Start to write a checkpoint; the previous one must be complete."""
         # The pool runs tasks in order: when `finish` waits for the files, all of them have started.
-        written = [self._pool.submit(job.write, part) for part in job.parts]
-        self._under_way = job.target, self._pool.submit(job.finish, written)
+        written = [self._pool.submit(save.write, part) for part in save.parts]
+        self._under_way = save.target, self._pool.submit(save.finish, written)
         atexit.register(self.wait)  # keeps the writer alive, and reports an error if nobody waits
 
     def wait(self) -> None:

@@ -50,7 +50,7 @@ def plan(arguments: Sequence[str], env: Mapping[str, str]) -> Start:
 
 def _torchrun(options: argparse.Namespace) -> list[str]:
     """Return the flags of torchrun, which by default restarts no process: the operator does."""
-    places = [f"--{place.name}={getattr(options, place.dest)}" for place in flags.PLACES]
+    places = [f"--{place.name}={getattr(options, place.dest)}" for place in flags.WORLD_FLAGS]
     alone = options.standalone or options.master_port == "0"  # as in `accelerate launch`
     return [*places, *(["--standalone"] if alone else []), *(options.torchrun or [])]
 

@@ -15,7 +15,7 @@ DEFAULT_PORT = "29500"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WorldFlag:
     """A flag that describes the processes and this pod's place among all pods.
 
     Attributes:
@@ -38,17 +38,19 @@ class Place:
         return self.name.replace("-", "_")
 
 
-PLACES = (
-    Place(
+WORLD_FLAGS = (
+    WorldFlag(
         "nproc-per-node", None, "PET_NPROC_PER_NODE", "1", "processes per pod; or auto, gpu, cpu"
     ),
-    Place("nnodes", "num-machines", "PET_NNODES", "1", "number of pods or machines"),
-    Place("node-rank", "machine-rank", "PET_NODE_RANK", "0", "index of this pod, from 0"),
-    Place(
+    WorldFlag("nnodes", "num-machines", "PET_NNODES", "1", "number of pods or machines"),
+    WorldFlag("node-rank", "machine-rank", "PET_NODE_RANK", "0", "index of this pod, from 0"),
+    WorldFlag(
         *("master-addr", "main-process-ip", "PET_MASTER_ADDR", DEFAULT_ADDR),
         "host name or IP address of rank 0",
     ),
-    Place("master-port", "main-process-port", "PET_MASTER_PORT", DEFAULT_PORT, "port of rank 0"),
+    WorldFlag(
+        "master-port", "main-process-port", "PET_MASTER_PORT", DEFAULT_PORT, "port of rank 0"
+    ),
 )
 TORCHRUN = {  # flags that only torchrun implements, so that it starts a single process, too
     "max-restarts": "number of restarts of all processes of this pod after a failure",
@@ -216,7 +218,7 @@ def parser(env: Mapping[str, str]) -> Parser:
 def _places(made: Parser, env: Mapping[str, str]) -> None:
     """Add the flags for the number and the place of processes and pods."""
     group = "processes and pods"
-    for place in PLACES:
+    for place in WORLD_FLAGS:
         text = f"{place.text} (default: {place.default}) [{place.variable}]"
         names = [] if place.theirs is None else [place.theirs]
         default = env.get(place.variable, place.default)

@@ -1,6 +1,7 @@
 """The base class of experiment trackers."""
 
 import functools
+import json
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
@@ -76,3 +77,16 @@ class GeneralTracker:
 
     def finish(self) -> None:
         """End the run."""
+
+
+def tags_of(text: str) -> Any:
+    """Return the tags in a JSON text.
+
+    Raises:
+        ValueError: the text is not JSON.
+    """
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        sentence = f"tags must be a JSON object of strings, got {text!r}: {error}"
+        raise ValueError(sentence) from error

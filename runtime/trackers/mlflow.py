@@ -6,8 +6,7 @@ import warnings
 from typing import Any
 
 from runtime.config.parsing import naming, parse_flag_from_env
-from runtime.trackers.base import GeneralTracker, on_main_process
-from runtime.trackers.wandb import _tags
+from runtime.trackers.base import GeneralTracker, on_main_process, tags_of
 
 
 class MLflowTracker(GeneralTracker):
@@ -57,7 +56,7 @@ class MLflowTracker(GeneralTracker):
         source = "MLFLOW_TAGS" if "MLFLOW_TAGS" in os.environ else None
         tags = tags if source is None else os.environ[source]
         with naming(source):
-            tags = _tags(tags) if isinstance(tags, str) else tags
+            tags = tags_of(tags) if isinstance(tags, str) else tags
         self.run_options = {
             "run_id": os.environ.get("MLFLOW_RUN_ID", run_id),
             "run_name": run_name,

@@ -1,7 +1,6 @@
 """The tracker for Weights & Biases."""
 
 import importlib
-import json
 from typing import Any
 
 from runtime.trackers.base import GeneralTracker, on_main_process
@@ -100,11 +99,3 @@ class WandBTracker(GeneralTracker):
     def finish(self) -> None:
         """End the run."""
         self.run.finish()
-
-
-def _tags(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        sentence = f"tags must be a JSON object of strings, got {text!r}: {error}"
-        raise ValueError(sentence) from error

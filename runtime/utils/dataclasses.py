@@ -1,6 +1,5 @@
 """The names of Accelerate's `utils.dataclasses`: enums, handlers and plugins."""
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from runtime.collectives.nested import TensorInformation
@@ -63,5 +62,7 @@ _stand_in = left_out.stand_ins(__name__, __all__)
 def __getattr__(name: str) -> Any:
     """Return FullyShardedDataParallelPlugin, whose import takes long in torch, or a stand-in."""
     if name == "FullyShardedDataParallelPlugin":
-        return getattr(importlib.import_module("runtime.parallel.fsdp.plugin"), name)
+        from runtime.parallel.fsdp.plugin import FullyShardedDataParallelPlugin  # noqa: PLC0415  # imports torch's FSDP, which takes a second
+
+        return FullyShardedDataParallelPlugin
     return _stand_in(name)

@@ -158,7 +158,9 @@ def accumulated(folder: Path, size: int, windows: int) -> Any:
 
 def kept(folder: Path) -> list[Any]:
     """Names of the checkpoints, and what is wrong with each."""
-    return [[one.name, manifest.damage(one)] for one in manifest.numbered(folder / "checkpoints")]
+    return [
+        [one.name, manifest.damage(one)] for one in manifest.checkpoints_in(folder / "checkpoints")
+    ]
 
 
 def main() -> None:

@@ -204,7 +204,7 @@ def test_the_interpreters_end_waits_and_shows_an_error(tmp_path: Path, *, fails:
     done = run(program)
     assert ("CheckpointError" in done.stderr) == fails
     assert ("No space left" in done.stderr) == fails
-    found = manifest.numbered(tmp_path / "checkpoints")
+    found = manifest.checkpoints_in(tmp_path / "checkpoints")
     assert [manifest.damage(one) for one in found] == ([] if fails else [None])
 
 

@@ -267,7 +267,7 @@ def test_of_a_projects_directory_only_checkpoints_are_counted_and_removed(tmp_pa
     (parent / "checkpoint_2026").symlink_to(made[1])
     saved = [training.accelerator.save_state() for _ in range(3)]
     assert [one.name for one in saved] == ["checkpoint_3", "checkpoint_4", "checkpoint_5"]
-    assert manifest.numbered(parent) == saved[1:]
+    assert manifest.checkpoints_in(parent) == saved[1:]
     training.accelerator.load_state()
     kept = {one.name for one in parent.iterdir()} - {"checkpoint_4", "checkpoint_5"}
     others = {"checkpoint_2", "checkpoint_2024", "checkpoint_2025", "checkpoint_2026"}

@@ -134,7 +134,7 @@ def test_a_save_that_dies_leaves_the_old_checkpoint_and_no_new_one(tmp_path: Pat
     handle = training.accelerator.register_save_state_pre_hook(die)
     with pytest.raises(KeyboardInterrupt):
         training.accelerator.save_state()
-    assert manifest.numbered(first.parent) == [first]
+    assert manifest.checkpoints_in(first.parent) == [first]
     handle.remove()
     assert training.accelerator.save_state().name == "checkpoint_1"
     assert sorted(one.name for one in first.parent.iterdir()) == ["checkpoint_0", "checkpoint_1"]
@@ -143,7 +143,7 @@ def test_a_save_that_dies_leaves_the_old_checkpoint_and_no_new_one(tmp_path: Pat
 def test_old_checkpoints_go_when_the_new_one_is_there(tmp_path: Path) -> None:
     training = Training(tmp_path)
     saved = [training.accelerator.save_state() for _ in range(11)]
-    assert manifest.numbered(saved[0].parent) == saved[-2:]
+    assert manifest.checkpoints_in(saved[0].parent) == saved[-2:]
 
 
 def test_the_last_valid_checkpoint_is_never_removed(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_torchrun_is_handed(typed: str, handed_on: list[str]) -> None:
 def test_what_is_handed_on_is_what_torchrun_knows() -> None:
     (_, *known) = get_args_parser()._actions
     names = {name for action in known for name in action.option_strings if "_" not in name}
-    ours = [place.name for place in flags.PLACES] + [*flags.TORCHRUN, *flags.SWITCHES]
+    ours = [place.name for place in flags.WORLD_FLAGS] + [*flags.TORCHRUN, *flags.SWITCHES]
     assert names - {f"--{name}" for name in ours} <= {
         *("-m", "--module", "-r", "-t", "--no-python", "--standalone", "--print-completion")
     }

@@ -12,7 +12,7 @@ import torch
 from torch import distributed
 
 from runtime.data.dispatch import messages
-from runtime.data.dispatch.messages import READING_FAILED, Part, Step
+from runtime.data.dispatch.messages import READING_FAILED, Received, Step
 from runtime.world.roll_call import Collective
 
 _FIRST = 2**16  # bytes of the buffer for the first message
@@ -23,7 +23,7 @@ _TURNS = 2  # the number of steps whose messages may be in flight at once
 class Channel(Protocol):
     """One rank's end; all ranks receive the same number of parts and then close their ends."""
 
-    def receive(self) -> Part | None:
+    def receive(self) -> Received | None:
         """Return this rank's next part; None at the end.
 
         Raises:
@@ -63,7 +63,7 @@ class Sender:
             self._error = error
             return None
 
-    def receive(self) -> Part | None:
+    def receive(self) -> Received | None:
         """See `Channel`."""
         if self._is_over:
             return None
@@ -123,7 +123,7 @@ class Receiver:
         self._buffer = torch.empty(length, dtype=torch.uint8)
         self._work = distributed.irecv(self._buffer, 0, tag=_TAG)
 
-    def receive(self) -> Part | None:
+    def receive(self) -> Received | None:
         """See `Channel`."""
         if self._buffer is None:
             return None

@@ -15,7 +15,7 @@ import torch
 from runtime.collectives.nested import send_to_device, slice_tensors
 from runtime.data.adapter import DataLoaderAdapter
 from runtime.data.dispatch.channel import Channel, Receiver, Sender
-from runtime.data.dispatch.messages import First, Part, Step, by_batches, by_samples
+from runtime.data.dispatch.messages import First, Received, Step, by_batches, by_samples
 from runtime.data.iterable import IterableDatasetShard
 from runtime.data.loader import DataLoaderStateMixin
 from runtime.data.position import Position
@@ -101,10 +101,10 @@ class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
         finally:  # also when the loop was left early
             self.end()
 
-    def _parts(self) -> Iterator[Part]:
+    def _parts(self) -> Iterator[Received]:
         """Yield this rank's part of each step."""
         if self.state.num_processes == 1:
-            yield from (Part(one.parts[0], one.real, 0, one.is_last) for one in self._steps())
+            yield from (Received(one.parts[0], one.real, 0, one.is_last) for one in self._steps())
             return
         channel: Channel
         if self.state.process_index == 0:

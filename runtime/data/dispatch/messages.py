@@ -52,7 +52,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Received:
     """The part of a step that one rank has received.
 
     Attributes:
@@ -181,10 +181,10 @@ def _filled(whole: Any, real: int, world_size: int, first: list[Any]) -> Any:
     return samples.together([whole, *heads], [real, *[min(there, world_size)] * len(heads)])
 
 
-def own_part(step: Step) -> Part:
+def own_part(step: Step) -> Received:
     """Return rank 0's part of a step, with its own copies of the tensors."""
     batch = map_tensors(_copied, step.parts[0])
-    return Part(batch, step.real, step.padding_ranks, step.is_last)
+    return Received(batch, step.real, step.padding_ranks, step.is_last)
 
 
 def _copied(tensor: torch.Tensor) -> torch.Tensor:
@@ -236,7 +236,7 @@ def length(message: torch.Tensor) -> int:
     return int(message[:_PREFIX].view(torch.int64)[0])
 
 
-def decoded(message: torch.Tensor) -> Part:
+def decoded(message: torch.Tensor) -> Received:
     """Return the part that a message contains; its tensors are views of the message."""
     header_bytes = int(message[:_PREFIX].view(torch.int64)[1])
     header = message[_PREFIX : _PREFIX + header_bytes]
@@ -250,7 +250,7 @@ def decoded(message: torch.Tensor) -> Part:
         return one
 
     batch = recursively_apply(take, structure, test_type=is_tensor_information)
-    return Part(batch, real, padding_ranks, is_last)
+    return Received(batch, real, padding_ranks, is_last)
 
 
 def _view(message: torch.Tensor, start: int, like: Any) -> torch.Tensor:

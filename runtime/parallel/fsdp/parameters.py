@@ -19,7 +19,7 @@ from runtime.collectives.objects import each_object
 from runtime.parallel.fsdp.plugin import FullyShardedDataParallelPlugin
 from runtime.world.warn import warn_once
 
-Place = tuple[nn.Module, str]
+Slot = tuple[nn.Module, str]
 _SAMPLE = 2**16  # elements of each parameter that ranks compare
 _TOGETHER = (
     "When using FSDP2, a model and optimizer must be passed together to `Accelerator.prepare()` as "
@@ -100,7 +100,7 @@ def following(
     Raises:
         ValueError: an optimizer has a parameter that belongs to none of the models.
     """
-    places: dict[int, Place | nn.Parameter] = {
+    places: dict[int, Slot | nn.Parameter] = {
         id(parameter): (module, name) for module, name, parameter in _each(models)
     }
     places |= {id(parameter): parameter for one in prepared for parameter in one.parameters()}
@@ -154,7 +154,7 @@ def _each(models: Iterable[nn.Module]) -> list[tuple[nn.Module, str, nn.Paramete
     ]
 
 
-def _at(place: Place | nn.Parameter) -> nn.Parameter:
+def _at(place: Slot | nn.Parameter) -> nn.Parameter:
     if isinstance(place, nn.Parameter):
         return place
     module, name = place
@@ -163,6 +163,6 @@ def _at(place: Place | nn.Parameter) -> nn.Parameter:
     return found
 
 
-def _put(place: Place, parameter: nn.Parameter) -> None:
+def _put(place: Slot, parameter: nn.Parameter) -> None:
     module, name = place
     module._parameters[name] = parameter  # noqa: SLF001
