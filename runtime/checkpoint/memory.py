@@ -16,7 +16,7 @@ def id_tensor_storage(tensor: torch.Tensor) -> tuple[torch.device, int, int]:
 
 
 def is_plain(tensor: Any) -> bool:
-    """Whether this is a tensor whose values are in its storage as they are, by size and stride."""
+    """Whether this is a strided tensor whose storage contains its values without conversion."""
     if not isinstance(tensor, torch.Tensor) or is_traceable_wrapper_subclass(tensor):
         return False
     is_strided = tensor.layout is torch.strided and not (tensor.is_meta or tensor.is_nested)

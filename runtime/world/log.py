@@ -39,7 +39,7 @@ class MultiProcessAdapter(logging.LoggerAdapter[logging.Logger]):
         return f"[RANK {PartialState().process_index}] {msg}", kwargs
 
     def log(self, level: int, msg: Any, *args: Any, **kwargs: Any) -> None:
-        """Log a message, if this process is one of those that log it.
+        """Log a message on the processes that `main_process_only` and `in_order` select.
 
         Args:
             level: the level of the message.

@@ -26,7 +26,7 @@ class LocalCluster:
     """The objects of a cluster in memory."""
 
     def __init__(self, now: Callable[[], datetime] = utc_now) -> None:
-        """Args: now: the clock."""
+        """Create an empty cluster; `now` is its clock."""
         self._now = now
         self._objects: dict[Ref, Manifest] = {}
         self.version = 0  # the resource version of the newest change

@@ -34,7 +34,13 @@ class Kubelet:
     """Runs a container for each pod."""
 
     def __init__(self, cluster: LocalCluster, *, workdir: Path, show: Show) -> None:
-        """Args: cluster: has the pods; workdir: their directory; show: gets their output."""
+        """Create a kubelet.
+
+        Args:
+            cluster: the cluster whose pods it runs.
+            workdir: the working directory of the containers.
+            show: called with their output.
+        """
         self._cluster = cluster
         self._workdir = workdir
         self._show = show

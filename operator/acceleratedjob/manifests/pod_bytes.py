@@ -27,7 +27,12 @@ class Gang:
     """All pods of an attempt, rendered when the first pod is requested."""
 
     def __init__(self, spec: JobSpec, attempt: Attempt) -> None:
-        """Args: spec: the job, which must be valid if a pod is requested; attempt: its attempt."""
+        """Create a gang.
+
+        Args:
+            spec: the job; it must be valid if a pod is requested.
+            attempt: the attempt of the pods.
+        """
         self.spec = spec
         self.attempt = attempt
 
@@ -41,7 +46,11 @@ class Gang:
         return text.encode().split(hole.word.encode())
 
     def pod(self, index: int) -> Rendered:
-        """Return the pod of a replica; only for the first pod, unknown fields are rejected."""
+        """Return the pod of a replica.
+
+        The API server checks the fields of the first pod strictly; the others differ only in the
+        index.
+        """
         name = pod_name(self.spec.name, self.attempt.number, index)
         body = str(index).encode().join(self._parts)
         return Rendered(Ref("Pod", self.spec.namespace, name), body, is_checked=index == 0)

@@ -62,7 +62,10 @@ def _unscheduled(pod_spec: View, scheduled: View) -> Waiting | None:
 
 
 def _unseen(pod_spec: View) -> Waiting:
-    """Return the wait for a scheduler, which may not exist, or wait for a missing claim."""
+    """Explain a pod that no scheduler has handled.
+
+    The scheduler may not exist, or wait for a resource claim that is missing.
+    """
     message = (
         f"the scheduler {pod_spec.get('schedulerName', 'default-scheduler')} has not tried to "
         "schedule it"
@@ -93,7 +96,7 @@ def _initializing(statuses: Iterable[View]) -> Waiting | None:
 
 
 def _told(state: View, prefix: str) -> Waiting | None:
-    """Return the kubelet's reason, unless it is that of every start."""
+    """Return the reason that the kubelet gives; None for the reasons of every start."""
     waiting = state.get("waiting") or {}
     reason = waiting.get("reason")
     if not reason or reason in _USUAL:
