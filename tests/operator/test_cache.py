@@ -217,7 +217,7 @@ def test_a_pod_that_cannot_be_read_hides_no_other(caplog: pytest.LogCaptureFixtu
     odd = pod(0, at=2) | {"status": {"conditions": [{"status": "True"}]}}
     cache = cache_after("Pod", [Listed((odd, pod(1))), Changed(odd), Gone(odd)])
     assert ([one.index for one in cache.pods(UID)], cache.lost(UID)) == ([1], ())
-    assert "research/digits-0-0 cannot be read" in caplog.text
+    assert "ignoring unreadable pod research/digits-0-0" in caplog.text
 
 
 def test_a_job_that_is_gone_leaves_nothing() -> None:
