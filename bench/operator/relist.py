@@ -10,12 +10,11 @@ clients write in a real cluster.
 import asyncio
 import functools
 import json
-import multiprocessing
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 from kubernetes.aio.client import Configuration
@@ -33,9 +32,7 @@ from acceleratedjob.kube.informer import Stream
 from acceleratedjob.manifests.pod import pod as manifest_of
 from bench.command import say
 from bench.operator.process import Process
-
-if TYPE_CHECKING:
-    from multiprocessing.connection import Connection as Pipe
+from bench.operator.serving import Handler, served
 
 PODS = 10_000
 REPLICAS = 8  # per job
@@ -144,22 +141,13 @@ class Memory:
     again: float
 
 
-def serve(pipe: "Pipe[int, None]", count: int) -> None:
-    """Run the API server until the process is terminated."""
+def api_server(count: int) -> Handler:
+    """Return the handler of lists of so many pods."""
 
     async def pages(request: web.Request) -> web.Response:
         return web.Response(text=json.dumps(answer(request.query, count)))
 
-    async def go() -> None:
-        application = web.Application()
-        application.router.add_get("/{path:.*}", pages)
-        runner = web.AppRunner(application)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        pipe.send(runner.addresses[0][1])
-        await asyncio.Event().wait()
-
-    asyncio.run(go())
+    return pages
 
 
 async def measure(port: int, count: int) -> Memory:
@@ -198,14 +186,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, and print the report."""
     given = sys.argv[1:] if arguments is None else arguments
     count = int(given[0]) if given else PODS
-    here, there = multiprocessing.Pipe()
-    server = multiprocessing.get_context("spawn").Process(target=serve, args=(there, count))
-    server.start()
-    try:
-        memory = asyncio.run(measure(here.recv(), count))
-    finally:
-        server.terminate()
-        server.join()
+    with served(api_server, count) as port:
+        memory = asyncio.run(measure(port, count))
     for line in lines(count, memory):
         say(line)
 

@@ -16,12 +16,11 @@ import asyncio
 import functools
 import json
 import logging
-import multiprocessing
 import statistics
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import kopf
 from aiohttp import web
@@ -38,9 +37,7 @@ from acceleratedjob.kube.informer import Stream
 from acceleratedjob.manifests.pod_bytes import Gang
 from bench.command import say
 from bench.operator.relist import job, pod
-
-if TYPE_CHECKING:
-    from multiprocessing.connection import Connection as Pipe
+from bench.operator.serving import Handler, served
 
 EMPTY = {"kind": "PodList", "metadata": {"resourceVersion": "1"}, "items": []}
 
@@ -77,8 +74,8 @@ NAMESPACE = "research"
 Work = Callable[[str, int], Coroutine[Any, Any, int]]  # (host, how many) -> how many were done
 
 
-def serve(pipe: "Pipe[int, None]", events: int) -> None:
-    """Answer lists, watches and creations, until ended."""
+def api_server(events: int) -> Handler:
+    """Return the handler of lists, watches of so many events, and creations."""
     event = {"type": "ADDED", "object": pod(0) | {"kind": "Pod", "apiVersion": "v1"}}
     line = json.dumps(event).replace(f"{0:036x}", "{}").encode()  # each pod has a uid of its own
     before, _, after = line.partition(b"{}")
@@ -98,16 +95,7 @@ def serve(pipe: "Pipe[int, None]", events: int) -> None:
         await asyncio.sleep(60)  # a watch does not end when nothing happens
         return response
 
-    async def go() -> None:
-        application = web.Application()
-        application.router.add_route("*", "/{path:.*}", answer)
-        runner = web.AppRunner(application)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        pipe.send(runner.addresses[0][1])
-        await asyncio.Event().wait()
-
-    asyncio.run(go())
+    return answer
 
 
 def configuration(host: str) -> client.Configuration:
@@ -261,18 +249,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.getLogger("kopf").setLevel(logging.WARNING)
     given = [int(one) for one in (sys.argv[1:] if arguments is None else arguments)]
     events, creations = given or (EVENTS, CREATIONS)
-    here, there = multiprocessing.Pipe()
-    server = multiprocessing.get_context("spawn").Process(target=serve, args=(there, events))
-    server.start()
-    try:
-        host = f"http://127.0.0.1:{here.recv()}"
+    with served(api_server, events) as port:
+        host = f"http://127.0.0.1:{port}"
         for line in lines("event", measure(WATCHES, host, events)):
             say(line)
         for line in lines("creation", measure(CREATIONS_BY, host, creations)):
             say(line)
-    finally:
-        server.terminate()
-        server.join()
 
 
 if __name__ == "__main__":
