@@ -26,6 +26,9 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 SBOM := cyclonedx-bom==7.5.0
 DIST := dist
 
+# Worker processes of `make test`: most of its tests compute, so two cores want two or three.
+WORKERS := 2
+
 # Debian packages for the tests that need a real node or build images.
 NODE := containerd runc containernetworking-plugins iproute2 iptables conntrack debootstrap buildah zstd openssl
 
@@ -61,7 +64,7 @@ demo: $(VENV)/.demo ## train the digits job with two replicas on this machine
 
 test: check $(VENV)/.node ## install everything that the tests need, and run them
 	@# Write bytecode: hundreds of processes import the same modules.
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
 
 check: $(VENV)/.dev ## run the linters, the type checker and the import checks
 	$(BIN)/ruff check
@@ -73,8 +76,9 @@ bench: $(VENV)/.dev ## run the benchmarks against other libraries and operators;
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.operator
 
-docs: $(VENV)/.dev ## generate the reference, docs/api, from the source
+docs: $(VENV)/.dev ## generate the reference, docs/api, and build the site of all pages, dist/site
 	$(BIN)/python -m docs.reference
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 image: ## build the operator's image and the base image for training
 	@$(foreach name,BASE TORCH,$(if $(findstring @sha256:,$($(name))),,echo "$(name) is a tag, \

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
-from docs import prose, resource, signature, tables
+from docs import chart, prose, resource, signature, tables
 from docs.source import Definition, Module, find, lineage, module, surface
 
 FOLDER = Path(__file__).with_name("api")
@@ -223,7 +223,7 @@ def _code(text: str) -> str:
 
 
 def main() -> None:
-    """Write all pages, and remove those that no longer exist."""
+    """Write all pages, remove those that no longer exist, and write the chart's README."""
     FOLDER.mkdir(exist_ok=True)
     texts = pages()
     for old in FOLDER.glob("*.md"):
@@ -231,6 +231,7 @@ def main() -> None:
             old.unlink()
     for name, text in texts.items():
         (FOLDER / name).write_text(text, encoding="utf-8")
+    chart.README.write_text(chart.readme(), encoding="utf-8")
 
 
 if __name__ == "__main__":

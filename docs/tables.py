@@ -66,8 +66,10 @@ def flag_tables() -> Iterator[str]:
     yield "## python -m runtime.launch"
     yield (
         "`python -m runtime.launch [FLAGS] SCRIPT [SCRIPT ARGUMENTS]` starts the training "
-        "processes of a pod or machine. With one process, the script replaces the launcher; "
-        "torchrun starts several processes. The words of a flag may be separated by dashes or "
+        "processes of a pod or machine, and supervises them. Its exit code is that of the first "
+        "process that fails, or 143 if processes were stopped and none has failed. If a flag is "
+        "used that only torchrun has, or a range of `--nnodes`, torchrun starts the processes. "
+        "The words of a flag may be separated by dashes or "
         "underscores."
     )
     rows = [

@@ -36,12 +36,18 @@ from runtime.config.plugins import (
     first,
     project_configuration,
 )
-from runtime.config.settings import Settings
+from runtime.config.settings import LoopSettings, Settings
 from runtime.data.dispatch.loader import DataLoaderDispatcher
 from runtime.data.loader import DataLoaderShard
 from runtime.data.prepare import skip_first_batches
 from runtime.data.rng import GENERATOR, check_rng_types, set_seed
 from runtime.data.uneven import join_uneven_inputs
+from runtime.loop.checkpoints import Checkpoints
+from runtime.loop.comparison import Comparison
+from runtime.loop.epochs import Epochs
+from runtime.loop.loop import Loop
+from runtime.loop.misspelt import misspelt
+from runtime.loop.say import say
 from runtime.optim.accumulation import Accumulation
 from runtime.optim.optimizer import AcceleratedOptimizer
 from runtime.optim.scaler import make_scaler, unscale
@@ -219,6 +225,21 @@ class Accelerator:
             prepared=self._prepared,
             accumulation=self._accumulation,
         )
+
+        settings = LoopSettings.from_env(os.environ)
+        for sentence in misspelt(os.environ):
+            say(sentence)
+        self._loop = Loop(
+            self.gradient_state,
+            self._prepared,
+            Checkpoints.of(settings, self._checkpointer, lambda: self.scaler),
+            rank=self.process_index,
+            size=self.num_processes,
+            grace_seconds=settings.grace,
+        )
+        if self.num_processes > 1:
+            every = settings.divergence_every_steps
+            self._loop.comparison = Comparison(every, self.gradient_state, self._prepared)
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> "Accelerator":
         """Return this object: there is one state, and its models and loaders are the script's."""
@@ -567,6 +588,7 @@ class Accelerator:
         found = [
             self.prepare_scheduler(one) if isinstance(one, LRScheduler) else one for one in found
         ]
+        self._loop.prepared()
         return found[0] if len(found) == 1 else tuple(found)
 
     def _prepare_one(self, obj: Any, device_placement: bool) -> Any:
@@ -698,6 +720,7 @@ class Accelerator:
             One None for each argument, to be assigned to the script's variables.
         """
         self._preparer.clear()
+        self._loop.forget()
         self.step = 0
         return [None] * len(objects)
 
@@ -715,6 +738,60 @@ class Accelerator:
     _load_model_state_pre_hook: Any = _attribute_of("_checkpointer.registry", "load_hooks")
 
     # ---- Train
+
+    def epochs(self, total: int) -> Epochs:
+        """Return the epochs that are left: `for epoch in accelerator.epochs(10):`.
+
+        If ACCELERATEDJOB_CHECKPOINT_DIR is set, checkpoints are written there during the training,
+        and the first call loads the newest one, so that the loop goes on at the epoch and batch
+        where the job has stopped. Call this after `prepare`. Without that variable this is
+        `range(total)`.
+
+        A script with several phases calls this once for each. An epoch that is resumed does not
+        repeat training passes that were complete.
+
+        Args:
+            total: the number of epochs, >= 0.
+
+        Returns:
+            An iterator over the numbers of the epochs, from 0 or from the epoch to go on with.
+
+        Raises:
+            ValueError: the number is negative, or a checkpoint does not fit the script.
+            SystemExit: the job was asked to stop; raised by the iterator and by data loaders, with
+                exit code 143, when a checkpoint is complete.
+        """
+        return self._loop.epochs(total)
+
+    @property
+    def epoch(self) -> int:
+        """The current epoch of `epochs`, from 0."""
+        return self._loop.epoch
+
+    @property
+    def completed_steps(self) -> int:
+        """The number of optimizer steps since the job began, also over restarts.
+
+        Steps of several optimizers for the same batch count once.
+        """
+        return self._loop.steps
+
+    def step_done(self) -> None:
+        """Note an optimizer step that did not go through a prepared optimizer.
+
+        Call this after a step of an optimizer that was not prepared, or of a whole training step
+        that is replayed as a CUDA graph. Without it such steps are not counted, and no checkpoint
+        is taken behind them. A step of a prepared optimizer needs no call.
+        """
+        self._loop.step_done()
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether the job was asked to stop; becomes true on all processes at the same batch.
+
+        For scripts that save checkpoints by themselves, instead of `epochs`.
+        """
+        return self._loop.should_stop
 
     @property
     def step(self) -> int:
@@ -773,11 +850,13 @@ class Accelerator:
             ValueError: there are several processes, and a prepared optimizer trains parameters of
                 no prepared model.
         """
+        self._loop.begin_backward(loss)
         loss = self._accumulation.weighted(loss)
         if self.scaler is not None:
             loss = self.scaler.scale(loss)
         with Collective("backward") if self.use_distributed else _ALONE:  # it reduces gradients
             loss.backward(**kwargs)  # type: ignore[no-untyped-call]  # torch has not typed it
+        self.gradient_state.steps.backward()
         self._preparer.check_averaged()
 
     @contextlib.contextmanager
@@ -1063,7 +1142,9 @@ class Accelerator:
             RuntimeError: the number of registered objects differs from the saved one.
             UnpicklingError: a file contains an object that only its own code could create.
             CheckpointError: the last `save_state` could not be written.
+            RuntimeError: `epochs` resumes here.
         """
+        self._loop.must_not_resume()
         self._checkpointer.load(
             input_dir,
             scaler=self.scaler,
@@ -1185,6 +1266,7 @@ class Accelerator:
             step: the step of the run that the values belong to.
             log_kwargs: tracker name -> further arguments for that tracker.
         """
+        self._loop.note_metrics(values)
         self._trackers.log(values, step, log_kwargs or {})
 
     def end_training(self) -> None:

@@ -32,7 +32,18 @@ class DistributedOperationException(Exception):
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint could not be written; older checkpoints are unchanged."""
+    """A checkpoint could not be written or read; the checkpoints on storage are unchanged."""
+
+
+class DamagedCheckpoint(CheckpointError):
+    """A checkpoint does not match its manifest; the message says where. An older one may do."""
+
+
+class ControlLost(RuntimeError):
+    """All ranks were about to stop or save, and this rank could not learn what they do.
+
+    It must not go on alone: the processes of the job end and start again.
+    """
 
 
 class MissingProcesses(RuntimeError):

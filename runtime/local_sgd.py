@@ -53,6 +53,7 @@ class LocalSGD:
     def __enter__(self) -> Self:
         if self.enabled:
             self._alone.__enter__()
+            self._set_apart(is_apart=False)
         return self
 
     def __exit__(
@@ -65,13 +66,26 @@ class LocalSGD:
             return
         if kind is None:
             self._average()
+        self._set_apart(is_apart=False)
         self._alone.__exit__(kind, error, traceback)
 
     def step(self) -> None:
-        """Count an optimizer step, and average the weights every `local_sgd_steps` steps."""
+        """Count an optimizer step, and average the weights every `local_sgd_steps` steps.
+
+        No automatic checkpoint is written between two averages.
+        """
         self.num_steps += 1
-        if self.enabled and self.num_steps % self.local_sgd_steps == 0:
+        if not self.enabled:
+            return
+        is_due = self.num_steps % self.local_sgd_steps == 0
+        if is_due:
             self._average()
+        self._set_apart(is_apart=not is_due)
+
+    def _set_apart(self, *, is_apart: bool) -> None:
+        """Note whether the ranks have different weights."""
+        state = self.accelerator.gradient_state
+        (state.part if is_apart else state.apart.discard)(self)
 
     def _average(self) -> None:
         weights = [parameter.data for parameter in self.model.parameters()]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bench.case import Size
-from bench.operator import measures
+from bench.operator import measures, polling
 from bench.operator.measures import Measure
 from bench.operator.training import TRAINING_OPERATOR
 from bench.operator.ways import INDEXED_JOB, OPERATOR, RAW, WITH_SERVICE, Way
@@ -89,6 +89,9 @@ FACTS = {  # name -> title and unit, a unit of bench.quantity
     "cpu": ("CPU", "s"),
     "memory": ("memory", "B"),
     "delay": ("queue delay, p99", "s"),
+    "polls": ("requests", ""),
+    "age": ("age of a status", "s"),
+    "oldest": ("age of the oldest", "s"),
 }
 THEMES = {  # name -> title, and an explanation of the tables
     "burst": (
@@ -147,6 +150,15 @@ THEMES = {  # name -> title, and an explanation of the tables
             "and all writes to the API server by any client, except those to Leases and nodes."
         ),
     ),
+    "training": (
+        "Training",
+        (
+            "With jobs that train, of one pod each, for a minute: the requests for the progress, "
+            "the writes of their status, the CPU time of the operator, and its memory. The age "
+            "of a status is the time since the moment that it tells of, for the median job, and "
+            "for the oldest of ten looks at all jobs."
+        ),
+    ),
 }
 
 
@@ -182,6 +194,17 @@ def _restart(pods: int) -> Line:
         measure=measures.restart,
         size=size,
         quick=quick,
+        ways=(OPERATOR,),
+    )
+
+
+def _training(jobs: int) -> Line:
+    return Line(
+        name=f"training-{jobs}",
+        theme="training",
+        measure=polling.trains,
+        size={"jobs": jobs, "pods": 1, "seconds": 60},
+        quick={"jobs": max(2, jobs // 50), "pods": 1, "seconds": 10},
         ways=(OPERATOR,),
     )
 
@@ -229,6 +252,9 @@ LINES = (
         quick={"jobs": 10, "pods": 1, "seconds": 2},
         ways=(OPERATOR,),
     ),
+    _training(20),
+    _training(200),
+    _training(1000),
 )
 _AS_FAST = "Pods per second, compared with "
 GOALS = (
@@ -272,4 +298,18 @@ GOALS = (
         limit=1,
     ),
     Goal(name="idle", what="Writes while idle", line="idle", fact="writes", limit=0),
+    Goal(
+        name="fresh",
+        what="Age of the oldest status of 20 jobs that train",
+        line="training-20",
+        fact="oldest",
+        limit=10,
+    ),
+    Goal(
+        name="told",
+        what="Writes a minute for 1,000 jobs that train",
+        line="training-1000",
+        fact="writes",
+        limit=600,
+    ),
 )

@@ -50,7 +50,7 @@ def main():
         DataLoader(test_set, batch_size=32),
     )
     seen = steps = 0
-    for _ in range(EPOCHS):
+    for _ in accelerator.epochs(EPOCHS):
         for images, labels in train_loader:
             with accelerator.accumulate(model):
                 loss = nn.functional.cross_entropy(model(images), labels)

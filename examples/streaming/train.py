@@ -58,7 +58,7 @@ def main():
         DataLoader(Digits(slice(TRAINING, None)), batch_size=32),
     )
     seen = 0
-    for _ in range(EPOCHS):
+    for _ in accelerator.epochs(EPOCHS):
         for images, labels in train_loader:
             loss = nn.functional.cross_entropy(model(images), labels)
             accelerator.backward(loss)

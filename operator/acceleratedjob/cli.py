@@ -121,7 +121,8 @@ def _run(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return EXIT_USAGE
-    return asyncio.run(run_job(manifest, workdir=options.workdir or options.manifest.parent))
+    folder = options.manifest.parent
+    return asyncio.run(run_job(manifest, workdir=options.workdir or folder, folder=folder))
 
 
 def _operator(given: argparse.Namespace) -> int:

@@ -65,6 +65,12 @@ RESTARTS = Counter(
     ["reason"],
     registry=REGISTRY,
 )
+POLLS = Counter(
+    "accelerated_job_progress_polls_total",
+    "Requests for the progress of a job, by result: ok, invalid, stale, timeout or unreachable.",
+    ["result"],
+    registry=REGISTRY,
+)
 LEADER = Gauge("accelerated_job_leader", "1 while this process may write.", registry=REGISTRY)
 WATCH_SILENCE = Gauge(
     "accelerated_job_watch_silence_seconds",

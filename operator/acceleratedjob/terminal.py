@@ -5,6 +5,8 @@ its tables. Only the output of the training itself (`acceleratedjob run` and `lo
 unchanged, as `kubectl logs` does.
 """
 
+import sys
+
 
 def plain(text: str) -> str:
     r"""Return a text without control characters, except line breaks.
@@ -24,3 +26,14 @@ def lines(text: str, mark: str) -> list[str]:
     """
     first, *more = plain(text).splitlines() or [""]
     return [first, *(f"{mark}{one}" for one in more)]
+
+
+def say(*lines: str) -> None:
+    """Print lines, with control characters escaped."""
+    sys.stdout.writelines(f"{plain(line)}\n" for line in lines)
+    sys.stdout.flush()
+
+
+def complain(line: str) -> None:
+    """Print a line to the standard error, with control characters escaped."""
+    sys.stderr.write(f"{plain(line)}\n")

@@ -2,12 +2,14 @@
 
 import functools
 import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from runtime.checkpoint import directory, storage
+from runtime.checkpoint import atomic, directory, manifest
 from runtime.checkpoint.contents import (
     load_accelerator_state,
     load_custom_states,
@@ -17,6 +19,7 @@ from runtime.checkpoint.contents import (
 from runtime.checkpoint.formats import Part, writes
 from runtime.checkpoint.registry import Registry
 from runtime.checkpoint.sharding import load_sharded, save_sharded
+from runtime.checkpoint.sizes import tensor_bytes
 from runtime.checkpoint.snapshot import Snapshots
 from runtime.checkpoint.writer import PendingSave, Writer
 from runtime.collectives.objects import each_object
@@ -24,6 +27,7 @@ from runtime.config.plugins import ProjectConfiguration
 from runtime.data.random_states import random_states
 from runtime.errors import CheckpointError
 from runtime.optim.accumulation import Accumulation
+from runtime.parallel import arrivals
 from runtime.parallel.wrap import bare
 from runtime.preparation.prepared import Prepared
 from runtime.world.gradient_state import GradientState
@@ -35,6 +39,37 @@ _MIDDLE = (
     "save_state was called in the middle of an accumulation: gradients are not saved, so the "
     "batches accumulated so far are lost on load; call it when sync_gradients is true"
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Additions:
+    """What an automatic checkpoint contains beyond one of `save_state`.
+
+    Attributes:
+        facts: additional entries of the manifest, which are JSON values.
+        dataloaders: objects with the states of the data loaders; None for the loaders.
+        random: additional entries of the file of this process' random states.
+    """
+
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    dataloaders: Sequence[Any] | None = None
+    random: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where a checkpoint is written to.
+
+    Attributes:
+        folder: the final directory.
+        on_each_machine: whether the first process of each machine writes a checkpoint, instead of
+            the main process only.
+        is_durable: whether to flush all files to disk before the checkpoint is complete.
+    """
+
+    folder: Path
+    on_each_machine: bool = False
+    is_durable: bool = True
 
 
 class Checkpointer:
@@ -79,61 +114,155 @@ class Checkpointer:
         *,
         scaler: torch.amp.GradScaler | None,
         safe_serialization: bool,
+        then: Callable[[], None] | None = None,
     ) -> Path:
-        """Write a checkpoint; see `Accelerator.save_state`."""
+        """Write a checkpoint; see `Accelerator.save_state`.
+
+        Args:
+            output_dir: the directory; ignored with automatic naming.
+            scaler: the gradient scaler, with fp16.
+            safe_serialization: whether to save weights as safetensors, if that is installed.
+            then: a function that the writing processes call once the checkpoint is complete, in
+                the writer's thread; by default it removes old checkpoints of the project.
+        """
         self.wait()
         if not self._gradient_state.sync_gradients:
             logger.warning(_MIDDLE)
         config = self.project
         target = directory.target(config, output_dir)
-        makes = writes(config.save_on_each_node)
-        folder: Path = directory.from_main(lambda: storage.begun(target), makes=makes)
-        if config.save_on_each_node:  # the target may exist on some machines only
-            folder = storage.unfinished(target)
-        # No variable here refers to the parts, so that they are freed once they are written.
-        self._write(self._collected(folder, scaler, safe_serialization), folder, target)
+        each = config.save_on_each_node
+        self.write(
+            Target(folder=target, on_each_machine=each, is_durable=config.durable),
+            then=then or functools.partial(directory.retain, config),
+            scaler=scaler,
+            safe_serialization=safe_serialization,
+            write_behind=config.write_behind,
+        )
         config.iteration += 1
-        if not config.write_behind:
-            self.wait()
         return target
 
+    def write(
+        self,
+        target: Target,
+        *,
+        then: Callable[[], None],
+        scaler: torch.amp.GradScaler | None,
+        safe_serialization: bool = True,
+        write_behind: bool = True,
+        more: "Additions | None" = None,
+    ) -> None:
+        """Write a checkpoint to a directory.
+
+        Args:
+            target: the directory, and who writes there.
+            then: a function that the writing process calls once the checkpoint is complete.
+            scaler: the gradient scaler, with fp16.
+            safe_serialization: whether to save weights as safetensors, if that is installed.
+            write_behind: whether to return when the states are copied; `wait` waits for the rest.
+            more: what the checkpoint contains beyond one of `save_state`.
+
+        Raises:
+            CheckpointError: this checkpoint, or the one before, cannot be written.
+        """
+        self.wait()
+        more, final, makes = more or Additions(), target.folder, writes(target.on_each_machine)
+        folder: Path = directory.from_main(lambda: atomic.begun(final), makes=makes)
+        if target.on_each_machine:  # the directory may exist on some machines only
+            folder = atomic.unfinished(final)
+        # No variable here refers to the parts, so that they are freed once they are written.
+        self._write(
+            self._collected(folder, scaler, safe_serialization, more, not target.on_each_machine),
+            folder,
+            target,
+            facts=self._facts() | dict(more.facts),
+            then=then,
+            write_behind=write_behind,
+        )
+        if not write_behind:
+            self.wait()
+
+    def _facts(self) -> dict[str, Any]:
+        """Return the entries of each checkpoint's manifest beside its files."""
+        size = {"world_size": self._state.num_processes}
+        return size | arrivals.facts(self._prepared.models)
+
+    @property
+    def writes_files_itself(self) -> bool:
+        """Whether a sharded model, or a hook of the script, writes files of its own."""
+        return self._state.fsdp_plugin is not None or bool(self.registry.save_hooks)
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether the processes write their parts of a sharded model."""
+        return self._state.fsdp_plugin is not None
+
+    def state_bytes(self) -> int:
+        """Return the size of what a checkpoint contains, counting tensors only."""
+        own = self._prepared
+        others = *own.optimizers, *own.schedulers, *self.registry.objects
+        states = *(bare(one).state_dict() for one in own.models), *(o.state_dict() for o in others)
+        return tensor_bytes(states)
+
     def _collected(
-        self, folder: Path, scaler: torch.amp.GradScaler | None, safe_serialization: bool
+        self,
+        folder: Path,
+        scaler: torch.amp.GradScaler | None,
+        safe_serialization: bool,
+        more: "Additions | None" = None,
+        is_shared: bool = True,
     ) -> list[Part]:
         """Return all files of the checkpoint, including those of other processes.
 
         The writing process has all states then, and need not wait for other processes. Hooks and
         sharded models write their own files to the folder.
         """
-        own, is_sharded = self._prepared, self._state.fsdp_plugin is not None
+        more = more or Additions()
+        own, is_sharded = self._prepared, self.is_sharded
         weights = [] if is_sharded else [bare(model).state_dict() for model in own.models]
         for hook in self.registry.save_hooks.values():
             hook(own.models, weights, str(folder))
-        shared = not self.project.save_on_each_node
-        save_sharded(self._state, folder, own.models, own.optimizers, is_shared=shared)
+        save_sharded(self._state, folder, own.models, own.optimizers, is_shared=is_shared)
         common = parts(
             weights,
             [] if is_sharded else own.optimizers,
             own.schedulers,
-            own.dataloaders,
+            own.dataloaders if more.dataloaders is None else more.dataloaders,
             scaler,
             self.registry.objects,
             safe_serialization,
         )
-        each = each_object(random_states(self._accumulation.step))
+        each = each_object(random_states(self._accumulation.step) | dict(more.random))
         return common + [random_part(rank, state) for rank, state in enumerate(each)]
 
-    def _write(self, found: list[Part], folder: Path, target: Path) -> None:
+    def _write(
+        self,
+        found: list[Part],
+        folder: Path,
+        target: Target,
+        *,
+        facts: dict[str, Any],
+        then: Callable[[], None],
+        write_behind: bool,
+    ) -> None:
         """Start to write the files, on the processes that write."""
-        config = self.project
         self._is_saving = True
-        if not writes(config.save_on_each_node):
+        if not writes(target.on_each_machine):
             return
-        if config.write_behind:
+        if write_behind:
             found = self._snapshots.take(found)
-        facts = {"world_size": self._state.num_processes}
-        retain = functools.partial(directory.retain, config)
-        self._writer.begin(PendingSave(found, folder, target, facts, config.durable, retain))
+        self._writer.begin(
+            PendingSave(found, folder, target.folder, facts, target.is_durable, then)
+        )
+
+    @property
+    def is_written(self) -> bool:
+        """Whether this process has written its files of the last checkpoint."""
+        return self._writer.is_idle
+
+    @property
+    def cpu_seconds(self) -> float:
+        """The CPU time that threads of this process have spent on the last checkpoint."""
+        return self._writer.cpu_seconds
 
     def wait(self) -> None:
         """Wait until the last checkpoint is complete; see `Accelerator.wait_for_checkpoint`."""
@@ -158,11 +287,39 @@ class Checkpointer:
         verify: bool | None,
         map_location: Any,
         **load_model_func_kwargs: Any,
-    ) -> None:
-        """Load a checkpoint; see `Accelerator.load_state`."""
+    ) -> dict[str, Any]:
+        """Load a checkpoint; see `Accelerator.load_state`.
+
+        Returns:
+            What the file of this process' random states has beside them.
+        """
         self.wait()
-        own, looks = self._prepared, writes(self.project.save_on_each_node)
+        looks = writes(self.project.save_on_each_node)
         folder = directory.source(self.project, input_dir, reads=verify, looks=looks)
+        return self.load_from(
+            folder,
+            scaler=scaler,
+            load_kwargs=load_kwargs,
+            map_location=map_location,
+            **load_model_func_kwargs,
+        )
+
+    def load_from(
+        self,
+        folder: Path,
+        *,
+        scaler: torch.amp.GradScaler | None,
+        load_kwargs: dict[str, Any] | None = None,
+        map_location: Any = None,
+        **load_model_func_kwargs: Any,
+    ) -> dict[str, Any]:
+        """Load the checkpoint in a directory, which may be another one on each process.
+
+        Returns:
+            What the file of this process' random states has beside them.
+        """
+        self.wait()
+        own = self._prepared
         models = list(own.models)
         for hook in self.registry.load_hooks.values():
             hook(models, str(folder))
@@ -181,3 +338,12 @@ class Checkpointer:
         )
         self._accumulation.step = found.get("step", self._accumulation.step)
         load_custom_states(self.registry.objects, folder, load_kwargs)
+        self._follow_order_of_gradients(folder)
+        return found
+
+    def _follow_order_of_gradients(self, folder: Path) -> None:
+        models = self._prepared.models
+        if arrivals.are_kept(models):
+            makes = self._state.is_main_process
+            found = directory.from_main(lambda: manifest.read(folder), makes=makes)
+            arrivals.follow(models, found or {})

@@ -10,37 +10,61 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from runtime.checkpoint import manifest, storage
+from runtime.checkpoint import atomic, manifest
+from runtime.checkpoint.stores.store import Store, newest
+from runtime.checkpoint.stores.volume import Volume
 from runtime.collectives.objects import broadcast_object_list, each_object
 from runtime.config.plugins import ProjectConfiguration
+from runtime.errors import CheckpointError
 from runtime.world.log import get_logger
 
 logger = get_logger(__name__)
 CHECKPOINTS = "checkpoints"  # the directory of checkpoints in the directory of a project
 
 
+def gathered(make: Callable[[], Any], *, makes: bool) -> list[Any]:
+    """Return the results of all processes, in order of rank. All processes must call this.
+
+    Args:
+        make: the function to call.
+        makes: whether this process calls it; the result is None where it is not called.
+
+    Raises:
+        OSError: the function raised it on a process; all processes raise the first error.
+        ValueError: likewise.
+        CheckpointError: likewise.
+    """
+    made: Any = None
+    if makes:
+        try:
+            made = make()
+        except (OSError, ValueError, CheckpointError) as error:
+            made = error
+    found = each_object(made)
+    for one in (made, *found):
+        if isinstance(one, Exception):
+            raise one
+    return found
+
+
 def from_main(make: Callable[[], Any], *, makes: bool) -> Any:
-    """Return the result of the main process on all processes. All processes must call this.
+    """Return the result of the main process on all processes; see `gathered`.
 
     Args:
         make: the function to call.
         makes: whether this process calls it; true on the main process.
-
-    Raises:
-        OSError: the function raised it on the main process or on this one.
-        ValueError: likewise.
     """
-    made = None
-    if makes:
-        try:
-            made = make()
-        except (OSError, ValueError) as error:
-            made = error
-    (found,) = broadcast_object_list([made])
-    for one in (found, made):
-        if isinstance(one, Exception):
-            raise one
-    return found
+    return gathered(make, makes=makes)[0]
+
+
+def first_problem(look: Callable[[], str | None], *, looks: bool) -> str | None:
+    """Return the first problem that a process has found, on all processes; None if there is none.
+
+    Args:
+        look: returns the problem that this process finds, or None.
+        looks: whether this process calls `look`.
+    """
+    return next((one for one in gathered(look, makes=looks) if one is not None), None)
 
 
 def checkpoints(config: ProjectConfiguration) -> Path:
@@ -80,8 +104,8 @@ def retain(config: ProjectConfiguration) -> None:
     """Remove the oldest checkpoints beyond `total_limit`; needs automatic naming."""
     if not config.automatic_checkpoint_naming or config.total_limit is None:
         return
-    for folder in manifest.retain(checkpoints(config), config.total_limit):
-        logger.info("removed %s because total_limit is %d", folder, config.total_limit)
+    for name in Store(Volume(checkpoints(config)), config.total_limit).retain():
+        logger.info("removed %s because total_limit is %d", name, config.total_limit)
 
 
 def source(
@@ -106,7 +130,7 @@ def source(
     if input_dir is None:
         return _newest(config, reads=reads is not False, looks=looks)
     folder = Path(broadcast_object_list([Path(input_dir).expanduser()])[0])
-    problem = _problem(lambda: _damage_of_given(folder, reads=bool(reads)), looks=looks)
+    problem = first_problem(lambda: _damage_of_given(folder, reads=bool(reads)), looks=looks)
     if problem is not None:
         raise ValueError(problem)
     return folder
@@ -117,34 +141,28 @@ def _newest(config: ProjectConfiguration, *, reads: bool, looks: bool) -> Path:
         sentence = "No input_dir provided and automatic checkpoint naming is disabled."
         raise ValueError(sentence)
     parent = checkpoints(config)
-    known: list[str] = from_main(
-        lambda: [one.name for one in manifest.checkpoints_in(parent)], makes=looks
+    numbers = from_main(
+        lambda: [manifest.number(one) for one in manifest.checkpoints_in(parent)], makes=looks
     )
-    for folder in (parent / name for name in reversed(known)):
-        problem = _problem(partial(manifest.damage, folder, reads=reads), looks=looks)
-        if problem is None:
-            return folder
-        logger.warning("skipped a damaged checkpoint: %s", problem)
-    sentence = f"{parent} must have an undamaged checkpoint, got {len(known)} damaged ones"
+
+    def problem(number: int) -> str | None:
+        folder = parent / manifest.name_of(number)
+        return first_problem(partial(manifest.damage, folder, reads=reads), looks=looks)
+
+    found = newest(numbers, problem)
+    for one in found.skipped:
+        logger.warning("skipped a damaged checkpoint: %s", one.reason)
+    if found.number is not None:
+        return parent / manifest.name_of(found.number)
+    sentence = f"{parent} must have an undamaged checkpoint, got {len(found.skipped)} damaged ones"
     raise ValueError(sentence)
-
-
-def _problem(look: Callable[[], str | None], *, looks: bool) -> str | None:
-    """Return the first problem that a process has found, on all processes; None if there is none.
-
-    Args:
-        look: returns the problem that this process finds, or None.
-        looks: whether this process calls `look`.
-    """
-    found = each_object(look() if looks else None)
-    return next((one for one in found if one is not None), None)
 
 
 def _damage_of_given(folder: Path, *, reads: bool) -> str | None:
     if not folder.is_dir():
         return f"Tried to find {folder} but folder does not exist"
     try:
-        storage.recover(folder.resolve())  # the script may pass a symbolic link
+        atomic.recover(folder.resolve())  # the script may pass a symbolic link
     except (OSError, ValueError) as error:
         return str(error)
     if not (folder / manifest.MANIFEST).exists():  # checkpoints of Accelerate have no manifest

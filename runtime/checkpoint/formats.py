@@ -6,12 +6,15 @@ import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 
-from runtime.checkpoint import shared_tensors
+from runtime.checkpoint import checksums, manifest, shared_tensors
+from runtime.checkpoint.checksums import HashedFile
+from runtime.checkpoint.threads import Beside
 from runtime.checkpoint.trust.load import load_untrusted
 from runtime.config.availability import is_present
 from runtime.world.state import PartialState
@@ -35,10 +38,28 @@ class Part:
     state: Any
     is_safe: bool = False
 
-    def write(self, folder: Path) -> Path:
-        """Write the file on this process, whatever its rank, and return its path."""
-        write(self.state, folder / self.name, self.is_safe)
-        return folder / self.name
+    def write(self, folder: Path, *, durable: bool = False) -> dict[str, Any]:
+        """Write the file on this process, whatever its rank, and return its manifest entry.
+
+        Args:
+            folder: the directory of the file.
+            durable: whether to flush the file to disk.
+        """
+        path = folder / self.name
+        if not self.is_safe:
+            with HashedFile(path) as file:
+                torch.save(self.state, file)  # type: ignore[arg-type]  # all that it uses
+                if durable:
+                    os.fsync(file.fileno())
+            return file.entry()
+        tensors = _write_safetensors(self.state, path)
+        entry = Beside(partial(_entry, path, tensors))
+        try:
+            if durable:
+                manifest.flush(path)
+        finally:
+            found = entry.result()
+        return found
 
 
 def save(
@@ -79,11 +100,23 @@ def write(obj: Any, f: str | os.PathLike[str], safe_serialization: bool = False)
         safe_serialization: whether to save as safetensors.
     """
     if safe_serialization:
-        safetensors = importlib.import_module("safetensors.torch")
-        tensors, metadata = _cleaned(obj)
-        safetensors.save_file(tensors, f, metadata={"format": "pt"} | metadata)
+        _write_safetensors(obj, f)
     else:
         torch.save(obj, f)
+
+
+def _write_safetensors(state: Mapping[str, Any], f: str | os.PathLike[str]) -> dict[str, Any]:
+    """Write a dict of tensors, and return the tensors that were written."""
+    safetensors = importlib.import_module("safetensors.torch")
+    tensors, metadata = _cleaned(state)
+    safetensors.save_file(tensors, f, metadata={"format": "pt"} | metadata)
+    return tensors
+
+
+def _entry(path: Path, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    if all(one.device.type == "cpu" for one in tensors.values()):
+        return checksums.of_safetensors(path, tensors)
+    return manifest.checked(path, durable=False)  # copying them again costs more than reading
 
 
 def load(f: str | os.PathLike[str] | BinaryIO, map_location: Any = None, **kwargs: Any) -> Any:

@@ -7,21 +7,22 @@ import errno
 import json
 import os
 import re
-import shutil
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Self
 
 from runtime.checkpoint import layout
+from runtime.checkpoint.checksums import BLOCK, block_starts
 
 MANIFEST = "manifest.json"
-_BLOCK = 2**26  # bytes per checksum; several checksums per file can be computed in parallel
+_CHECKSUM = "crc32"  # the entry with the checksum of all other entries
+LIMIT = 2**24  # bytes of a manifest; an entry for a file of 1 TB has 200 kB
 _CHUNK = 2**20  # bytes per read
 _READERS = min(os.cpu_count() or 1, 8)  # threads; zlib releases the GIL
-_NUMBERED = re.compile(r"checkpoint_(0|[1-9][0-9]*)")
+_NUMBERED = re.compile(r"checkpoint_(0|[1-9][0-9]{0,17})")
 
 
 def read(folder: Path) -> dict[str, Any] | None:
@@ -31,16 +32,55 @@ def read(folder: Path) -> dict[str, Any] | None:
         ValueError: the manifest is damaged.
     """
     try:
-        found = json.loads((folder / MANIFEST).read_text())
-        for name, expected in found["files"].items():
-            _check_entry(name, **expected)
+        with (folder / MANIFEST).open("rb") as file:
+            content = file.read(LIMIT + 1)
     except FileNotFoundError:
         return None
+    return parse(content, str(folder / MANIFEST))
+
+
+def parse(content: bytes, where: str) -> dict[str, Any]:
+    """Return the manifest in a text, whose entries name files inside the checkpoint only.
+
+    Args:
+        content: the text, of at most LIMIT bytes.
+        where: the path or URL of the text, for messages.
+
+    Raises:
+        ValueError: the manifest is damaged.
+    """
+    try:
+        _must_be_short(content)
+        found: dict[str, Any] = json.loads(content)
+        _must_be_unchanged(found, found.pop(_CHECKSUM, None))
+        for name, expected in found["files"].items():
+            _check_entry(name, **expected)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        sentence = f"{folder / MANIFEST} is damaged: {error!r}; load another checkpoint"
+        sentence = f"{where} is damaged: {error!r}; load another checkpoint"
         raise ValueError(sentence) from error
-    manifest: dict[str, Any] = found
-    return manifest
+    return found
+
+
+def text(facts: Mapping[str, Any]) -> bytes:
+    """Return the text of a manifest, with a checksum of its own."""
+    return json.dumps({**facts, _CHECKSUM: _of(facts)}, indent=1).encode()
+
+
+def _of(facts: Mapping[str, Any]) -> int:
+    """Return the checksum of the entries of a manifest, however they are spaced."""
+    return zlib.crc32(json.dumps(facts).encode())
+
+
+def _must_be_unchanged(found: Mapping[str, Any], expected: int | None) -> None:
+    """Check the entries of a manifest; older ones have no checksum."""
+    if expected is not None and _of(found) != expected:
+        raise ValueError("it has changed since it was written")
+
+
+def _must_be_short(content: bytes) -> None:
+    if len(content) > LIMIT:
+        sentence = f"a manifest must have at most {LIMIT} bytes"
+        raise ValueError(sentence)
 
 
 def listed(folder: Path) -> set[str]:
@@ -65,7 +105,7 @@ def amend(folder: Path, written: Collection[str]) -> None:
     found = read(folder) or {}
     found["files"] |= {name: checked(folder / name) for name in known}
     new = folder / f"{MANIFEST}.new"
-    new.write_text(json.dumps(found, indent=1))
+    new.write_bytes(text(found))
     flush(new)
     new.replace(folder / MANIFEST)
 
@@ -89,7 +129,7 @@ def _check_entry(name: str, **expected: Any) -> None:
     if not path.parts or b"\0" in os.fsencode(path) or path.is_absolute() or ".." in path.parts:
         sentence = f"{name} is not a path inside this checkpoint"
         raise ValueError(sentence)
-    if len(expected["crc32"]) != len(_blocks(expected["bytes"])):
+    if len(expected["crc32"]) != len(block_starts(expected["bytes"])):
         sentence = (
             f"{name} has {expected['bytes']} bytes, which need another number of checksums than "
             f"{len(expected['crc32'])}"
@@ -177,7 +217,7 @@ def _changed(files: dict[Path, dict[str, Any]]) -> str | None:
     blocks = [
         (path, start, checksum)
         for path, expected in files.items()
-        for start, checksum in zip(_blocks(expected["bytes"]), expected["crc32"], strict=True)
+        for start, checksum in zip(block_starts(expected["bytes"]), expected["crc32"], strict=True)
     ]
     with ThreadPoolExecutor(_READERS) as pool:
         found = pool.map(lambda block: _checksum(*block[:2]), blocks)
@@ -211,11 +251,21 @@ def number(folder: Path) -> int:
     Raises:
         ValueError: the name is not `checkpoint_` and a number.
     """
-    match = _NUMBERED.fullmatch(folder.name)
-    if match is None:
+    found = number_in(folder.name)
+    if found is None:
         sentence = f"the name of {folder} must be checkpoint_ and a number"
         raise ValueError(sentence)
-    return int(match[1])
+    return found
+
+
+def number_in(name: str) -> int | None:
+    """Return the number in the name of a checkpoint; None if it is another name.
+
+    >>> number_in("checkpoint_12"), number_in("checkpoint_012"), number_in("best")
+    (12, None, None)
+    """
+    match = _NUMBERED.fullmatch(name)
+    return int(match[1]) if match else None
 
 
 def name_of(number: int) -> str:
@@ -223,29 +273,8 @@ def name_of(number: int) -> str:
     return f"checkpoint_{number}"
 
 
-def retain(parent: Path, limit: int) -> list[Path]:
-    """Remove the oldest checkpoints, unless all others are damaged.
-
-    Args:
-        parent: the directory of the checkpoints.
-        limit: the number of checkpoints to keep.
-
-    Returns:
-        The checkpoints that were removed.
-    """
-    known = checkpoints_in(parent)
-    surplus = known[: max(len(known) - limit, 0)]
-    # The newest first: it has been written a moment ago, so it most likely ends the search.
-    if surplus and all(damage(one, reads=False) for one in reversed(known[len(surplus) :])):
-        return []
-    for folder in surplus:
-        (folder / MANIFEST).unlink(missing_ok=True)  # first: marks the checkpoint as incomplete
-        shutil.rmtree(folder)
-    return surplus
-
-
 def checked(path: Path, durable: bool = True) -> dict[str, Any]:
-    """Return the manifest entry of a file: its size and its checksums.
+    """Return the manifest entry of a file that others have written: its size and its checksums.
 
     Checksums detect accidental changes; they do not protect against forgery.
 
@@ -256,21 +285,12 @@ def checked(path: Path, durable: bool = True) -> dict[str, Any]:
     if durable:
         flush(path)
     size = path.stat().st_size
-    return {"bytes": size, "crc32": [_checksum(path, start) for start in _blocks(size)]}
-
-
-def _blocks(size: int) -> range:
-    """Return the offsets at which the blocks of a file begin.
-
-    >>> len(_blocks(0)), len(_blocks(_BLOCK)), len(_blocks(_BLOCK + 1))
-    (0, 1, 2)
-    """
-    return range(0, size, _BLOCK)
+    return {"bytes": size, "crc32": [_checksum(path, start) for start in block_starts(size)]}
 
 
 def _checksum(path: Path, start: int) -> int:
     """Return the CRC-32 of the block at an offset; reads chunks that fit in the CPU's cache."""
-    chunk, left, checksum = memoryview(bytearray(_CHUNK)), _BLOCK, 0
+    chunk, left, checksum = memoryview(bytearray(_CHUNK)), BLOCK, 0
     with path.open("rb", buffering=0) as file:
         file.seek(start)
         while left and (n := file.readinto(chunk[: min(left, _CHUNK)])):

@@ -26,6 +26,9 @@ def load_optimizer_state(optimizer: Any, saved: dict[str, Any]) -> None:
         optimizer: a prepared optimizer.
         saved: its state dict. If the keys are not those of torch's optimizers, all tensors are
             copied before the optimizer gets them.
+
+    Raises:
+        ValueError: the state is of an optimizer of another kind.
     """
     if set(saved) != _LAYOUT:
         optimizer.load_state_dict(map_tensors(torch.clone, saved))
@@ -34,8 +37,25 @@ def load_optimizer_state(optimizer: Any, saved: dict[str, Any]) -> None:
     mapped: dict[int, torch.Tensor] = {}
     states = {index: _split(state, mapped) for index, state in saved["state"].items()}
     groups = map_tensors(torch.clone, saved["param_groups"])
+    options = [set(group) for group in optimizer.param_groups]
     optimizer.load_state_dict({"state": states, "param_groups": groups})
+    _must_have(options, optimizer.param_groups)
     _copy(optimizer.state, before, mapped)
+
+
+def _must_have(options: list[set[str]], groups: list[dict[str, Any]]) -> None:
+    """Check that loaded groups have the options that the optimizer had before.
+
+    Raises:
+        ValueError: one is missing, because the state is of an optimizer of another kind.
+    """
+    for names, group in zip(options, groups, strict=True):
+        if missing := sorted(names - group.keys() - {"initial_lr"}):  # of a scheduler
+            sentence = (
+                f"the saved state must be of an optimizer of the same kind, but it has no "
+                f"{', '.join(missing)}"
+            )
+            raise ValueError(sentence)
 
 
 def _split(state: Any, mapped: dict[int, torch.Tensor]) -> Any:

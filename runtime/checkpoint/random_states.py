@@ -24,7 +24,8 @@ def load_random_states(folder: Path, process_index: int) -> dict[str, Any]:
         process_index: the rank of this process.
 
     Returns:
-        A dict with `step`, the number of batches in the accumulation, if it was saved.
+        A dict with `step`, the number of batches in the accumulation, and `ahead`, the batches
+        that this process had read ahead, if they were saved.
     """
     saved = Contents.of(folder)
     is_known = saved.has(_name(process_index))
@@ -40,7 +41,8 @@ def load_random_states(folder: Path, process_index: int) -> dict[str, Any]:
             )
         drawn = zlib.crc32(bytes(states["torch_manual_seed"].tolist()))
         set_seed((drawn + process_index) % 2**32)
-    return {"step": states["step"]} if "step" in states else {}
+    kept = ("step", "ahead") if is_known else ("step",)
+    return {name: states[name] for name in kept if name in states}
 
 
 def _name(process_index: int) -> str:

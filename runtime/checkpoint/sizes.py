@@ -1,6 +1,7 @@
 """Parses and formats sizes in bytes, and divides weights by size."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -47,6 +48,19 @@ def by_size(weights: dict[str, Any], limit: int) -> list[dict[str, Any]]:
         shards[-1][name] = tensor
         filled += size
     return shards
+
+
+def tensor_bytes(state: Any) -> int:
+    """Return the bytes of all tensors in nested mappings, lists and tuples.
+
+    >>> tensor_bytes({"a": [torch.zeros(3)], "b": 1})
+    12
+    """
+    if isinstance(state, torch.Tensor):
+        return state.nbytes
+    if isinstance(state, Mapping):
+        return sum(tensor_bytes(one) for one in state.values())
+    return sum(map(tensor_bytes, state)) if isinstance(state, list | tuple) else 0
 
 
 def convert_bytes(size: float) -> str:

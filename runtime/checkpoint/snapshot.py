@@ -2,14 +2,17 @@
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 
+from runtime.checkpoint.formats import Part
 from runtime.checkpoint.memory import id_tensor_storage, is_plain
+from runtime.checkpoint.transfer import Transfer
 
+_NUMBERS = {int, float}
 _PINNED = {"cuda", "xpu"}  # device types that copy asynchronously to pinned memory
 
 
@@ -23,57 +26,90 @@ class Snapshots:
             device: the device of most tensors.
         """
         self._is_pinned = device.type in _PINNED
-        self._held: dict[Any, list[torch.Tensor]] = {}  # (bytes, is pinned) -> buffers in use
+        self._held: dict[Any, list[torch.Tensor]] = {}  # what a copy is like -> copies in use
 
     def take(self, state: Any) -> Any:
         """Return a deep copy of a state, with all tensors in CPU memory.
 
         Tensors are found anywhere in the state, also in objects of the script's own classes.
         Tensors that share a storage also share one in the copy; it is copied once. The previous
-        snapshot becomes invalid, because its memory is reused for storages of the same sizes.
+        snapshot becomes invalid, because its memory is reused for tensors of the same shapes.
 
         Args:
             state: any object that can be copied with `copy.deepcopy`.
         """
         free, self._held = self._held, defaultdict(list)
-        copies: dict[tuple[torch.device, int, int], torch.Tensor] = {}
+        storages: dict[tuple[torch.device, int, int], torch.UntypedStorage] = {}
+        transfer = Transfer()
 
         def copied(tensor: torch.Tensor) -> torch.Tensor:
             place = id_tensor_storage(tensor)
-            if place not in copies:
-                copies[place] = self._copied(tensor, free)
-            return _view(copies[place], tensor)
+            if place in storages:
+                return _view(storages[place], tensor)
+            found = self._like(tensor, place, free)
+            storages[place] = found.untyped_storage()
+            transfer.add(tensor.untyped_storage(), storages[place])
+            return found
 
+        # `deepcopy` takes from the memo what it has; it takes far longer for a tensor, and for the
+        # hundreds of numbers that are the state of a random generator.
+        memo = {id(one): one if isinstance(one, tuple) else copied(one) for one in _leaves(state)}
         with _Copying(copied):
-            found = copy.deepcopy(state)
-        if self._is_pinned:
-            torch.accelerator.synchronize()
+            found = copy.deepcopy(state, memo)
+        transfer.complete()
         return found
 
-    def _copied(self, tensor: torch.Tensor, free: dict[Any, list[torch.Tensor]]) -> torch.Tensor:
-        """Return a copy of a tensor's storage: uint8, of shape (bytes,).
+    def _like(
+        self, tensor: torch.Tensor, place: Any, free: dict[Any, list[torch.Tensor]]
+    ) -> torch.Tensor:
+        """Return a tensor on a CPU storage of its own, which is like another one except its values.
 
         Args:
-            tensor: the tensor.
-            free: the buffers of the previous snapshot; this function takes one out if it fits.
+            tensor: the other tensor.
+            place: its storage, as `id_tensor_storage` returns it.
+            free: the tensors of the previous snapshot; this function takes one out if it fits.
         """
-        storage = tensor.untyped_storage()
-        is_pinned = self._is_pinned and tensor.device.type in _PINNED
-        kind = storage.nbytes(), is_pinned
-        buffer = free[kind].pop() if free.get(kind) else _made(*kind)
-        self._held[kind].append(buffer)
-        content = torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(storage)
-        return buffer.copy_(content, non_blocking=is_pinned)
+        device, _, bytes_ = place
+        is_pinned = self._is_pinned and device.type in _PINNED
+        view = tensor.storage_offset(), tensor.size(), tensor.stride()
+        kind = bytes_, is_pinned, tensor.dtype, tensor.requires_grad, *view
+        if free.get(kind):
+            found = free[kind].pop()
+        else:
+            made = torch.empty(bytes_, dtype=torch.uint8, pin_memory=is_pinned)
+            found = _view(made.untyped_storage(), tensor)
+        self._held[kind].append(found)
+        return found
 
 
-def _made(bytes_: int, is_pinned: bool) -> torch.Tensor:
-    return torch.empty(bytes_, dtype=torch.uint8, pin_memory=is_pinned)
+def _leaves(state: Any) -> Iterator[Any]:
+    """Yield the plain tensors without attributes, and the tuples of numbers, of a state.
+
+    Only containers are looked through: those in other objects are not found.
+    """
+    waiting, seen = [state], set()
+    while waiting:
+        one = waiting.pop()
+        if type(one) is torch.Tensor:
+            if is_plain(one) and not vars(one):
+                yield one
+        elif type(one) is tuple and set(map(type, one)) <= _NUMBERS:
+            yield one
+        elif isinstance(one, dict | list | tuple | Part) and id(one) not in seen:
+            seen.add(id(one))
+            waiting.extend(_items(one))
 
 
-def _view(content: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+def _items(container: Any) -> Any:
+    if isinstance(container, Part):
+        return [container.state]
+    return container.values() if isinstance(container, dict) else container
+
+
+def _view(storage: torch.UntypedStorage, like: torch.Tensor) -> torch.Tensor:
     """Return a tensor with the dtype, shape and strides of another one, on a copied storage."""
     place = like.storage_offset(), like.size(), like.stride()
-    one = torch.empty(0, dtype=like.dtype).set_(content.untyped_storage(), *place)
+    one = torch.empty(0, dtype=like.dtype).set_(storage, *place)
     return one.requires_grad_(like.requires_grad)
 
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 from runtime.config.enums import RNGType
 from runtime.config.parsing import str_to_bool, whole_number
 
+_GRACE = 30.0  # seconds; Kubernetes' default
 _SEEDS = 2**32  # numpy's seeds must be less
 _NAMES = {"fork_launched": "FORK_LAUNCHED"}  # the name in Accelerate has no prefix
 
@@ -78,6 +79,13 @@ def _rng_types(name: str, text: str) -> tuple[str, ...]:
 def _read_by(read: Callable[[str, str], Any]) -> Any:
     """Declare a field with its own reader, instead of the one of its type."""
     return field(default=None, metadata={"read": read})
+
+
+def _directory(name: str, text: str) -> str:
+    if "://" in text:
+        sentence = f"{name} must be a directory of this machine, such as /dev/shm/job, got {text!r}"
+        raise ValueError(sentence)
+    return text
 
 
 _at_least_0 = functools.partial(_whole_number, at_least=0)
@@ -207,6 +215,51 @@ class LayoutSettings(Variables):
     tp_size: int | None = _read_by(_at_least_1)
     cp_backend: str | None = None
     sp_backend: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopSettings(Variables):
+    """The settings of the fault-tolerant loop.
+
+    Attributes:
+        checkpoint_dir: the directory of automatic checkpoints, or a URL of an object store;
+            without it there are none.
+        checkpoint_memory_dir: a directory in memory for more of them, such as one in /dev/shm; it
+            counts only with `checkpoint_dir`.
+        checkpoint_every_steps: the number of optimizer steps between two of them, >= 1.
+        checkpoint_every_seconds: the time between two of them, in seconds, >= 1. If neither is set,
+            the next one begins when the last one is complete, as long as this costs less than 1 %.
+        checkpoint_keep: the number of automatic checkpoints to keep, >= 1; default: 2.
+        stop_grace_seconds: the time between a request to stop and the kill of the processes, in
+            seconds; default: 30, as in Kubernetes.
+        divergence_every_steps: the number of optimizer steps between two comparisons of the
+            tensors of all ranks, >= 1; without it they are not compared.
+        progress_port: the port of the coordinator, on which progress is served.
+    """
+
+    PREFIX = "ACCELERATEDJOB_"
+
+    checkpoint_dir: str | None = None
+    checkpoint_memory_dir: str | None = _read_by(_directory)
+    checkpoint_every_steps: int | None = _read_by(_at_least_1)
+    checkpoint_every_seconds: int | None = _read_by(_at_least_1)
+    checkpoint_keep: int | None = _read_by(_at_least_1)
+    stop_grace_seconds: int | None = _read_by(_at_least_0)
+    divergence_every_steps: int | None = _read_by(_at_least_1)
+    progress_port: int | None = _read_by(_at_least_0)
+
+    @property
+    def useless(self) -> tuple[str, ...]:
+        """The variables that were set in vain, because no directory for checkpoints is."""
+        if self.checkpoint_dir is not None:
+            return ()
+        names = [one.name for one in fields(self) if one.name.startswith("checkpoint_")]
+        return tuple(self.variable(one) for one in names if getattr(self, one) is not None)
+
+    @property
+    def grace(self) -> float:
+        """The time between a request to stop and the kill of the processes, in seconds."""
+        return _GRACE if self.stop_grace_seconds is None else float(self.stop_grace_seconds)
 
 
 def env_name(name: str) -> str:

@@ -5,13 +5,14 @@ number of processes.
 """
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from enum import Enum
 from itertools import chain, islice
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from runtime.data.choosing import batch_sampler_of, get_sampler
 from runtime.data.fetch import InProcess, by_batch
@@ -22,6 +23,15 @@ from runtime.data.position import Position
 from runtime.data.seekable import Indices
 from runtime.data.workers import Given, Progress, must_be_as_before
 from runtime.world.gradient_state import GradientState
+
+
+class Nothing(Enum):
+    """What stands for a batch where there is none; copies and pickles are the same object."""
+
+    NOTHING = "nothing"
+
+
+NOTHING = Nothing.NOTHING
 
 
 class DataLoaderAdapter(DataLoader[Any]):
@@ -52,6 +62,9 @@ class DataLoaderAdapter(DataLoader[Any]):
         self._samples = 0  # samples of all processes read so far in this epoch
         self._progress = Progress()  # how far an iterable dataset has been read
         self._resumed: Position | None = None  # the loaded position at which the next pass begins
+        self._on_resume: Callable[[], None] | None = None
+        self._head_of_pass: Any = NOTHING  # the first batch of the next pass, if it was saved
+        self._following: Any = NOTHING  # the batch that was read ahead of the script
         if self.persistent_workers and isinstance(dataset, IterableDatasetShard):
             dataset.share_epoch()
         # `skip_first_batches` links two loaders: the new one has its `_origin`; the origin has in
@@ -67,8 +80,8 @@ class DataLoaderAdapter(DataLoader[Any]):
         raise AttributeError(sentence)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the attributes without the weak reference, which cannot be pickled."""
-        return self.__dict__ | {"_part": None}
+        """Return the attributes without a weak reference, and without what belongs to a pass."""
+        return self.__dict__ | {"_part": None, "_following": NOTHING}
 
     @property
     def _index_sampler(self) -> Any:
@@ -119,6 +132,19 @@ class DataLoaderAdapter(DataLoader[Any]):
         inner = dataset.dataset if isinstance(dataset, IterableDatasetShard) else dataset
         return int(getattr(inner, "total_length", None) or len(inner))
 
+    @property
+    def drops_last(self) -> bool:
+        """Whether an incomplete last batch of the script's loader is dropped."""
+        return bool(getattr(self, "_drop_last", self.drop_last))
+
+    @property
+    def can_begin_anywhere(self) -> bool:
+        """Whether a pass can begin behind any sample, and not only behind whole batches."""
+        if isinstance(self.dataset, IterableDatasetShard):
+            return not self.num_workers
+        shard = self._indices.shard
+        return shard is not None and type(shard.batch_sampler) is BatchSampler
+
     def state_dict(self) -> dict[str, Any]:
         """Return the position of this loader after the last batch that it yielded.
 
@@ -157,6 +183,39 @@ class DataLoaderAdapter(DataLoader[Any]):
             workers_live=workers is not None,
         )
 
+    def place(self, ahead: int = 0) -> dict[str, Any]:
+        """Return the position at which a restarted script goes on.
+
+        It differs from `state_dict` if the script has left the last pass by a `break`: the next
+        pass then begins an epoch.
+
+        Args:
+            ahead: the number of batches that the script holds and has not used yet.
+        """
+        if self._resumed is not None:
+            return self._resumed.state_dict()
+        part = self._part() if self._part is not None else None
+        active = self.gradient_state.dataloader_references
+        reader = next((one for one in (self, part) if any(one is two for two in active[1:])), None)
+        if reader is None:
+            return self._beginning_of(self.iteration).state_dict()
+        position = reader._now()  # noqa: SLF001  # same class
+        held = ahead * reader.total_batch_size
+        return replace(position, samples=position.samples - held).state_dict()
+
+    @property
+    def first_batch(self) -> int:
+        """The number of the batch with which the next pass begins: 0, or more in a resumed pass.
+
+        For scripts that count: `for i, batch in enumerate(loader, loader.first_batch)`.
+        """
+        taken = self.origin._resumed or self._resumed  # noqa: SLF001  # same class
+        return 0 if taken is None else taken.samples // self.total_batch_size
+
+    def forget_position(self) -> None:
+        """Begin the next pass at the beginning of an epoch, although a position was loaded."""
+        self._resumed = self._on_resume = None
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Begin the next pass at a saved position.
 
@@ -178,12 +237,50 @@ class DataLoaderAdapter(DataLoader[Any]):
         if not resumed.samples:
             restore(self, resumed.generators)
 
+    @property
+    def is_within_epoch(self) -> bool:
+        """Whether the next pass begins at a loaded position within an epoch."""
+        return self._resumed is not None and self._resumed.samples > 0
+
+    def on_resume(self, restore: Callable[[], None], head: Any = NOTHING) -> None:
+        """Call a function once, in the next pass, when its first batch has been read.
+
+        Args:
+            restore: the function; it restores the random generators, which the code between the
+                load and this pass, or the reading of the first batch, may have advanced.
+            head: the first batch of that pass, if it was saved; it is not read again.
+        """
+        self._on_resume, self._head_of_pass = restore, head
+
+    @property
+    def can_go_back(self) -> bool:
+        """Whether a position before the last batch that was given is known."""
+        return False
+
+    def ahead(self) -> Any:
+        """Return the batch that was read ahead of the script; `NOTHING` if it can be read again.
+
+        Only the batches that this process itself reads from a dataset with indices may depend on
+        random numbers that the script's own draws follow.
+        """
+        return NOTHING
+
+    def _resume(self) -> None:
+        if self._on_resume is not None:
+            restore, self._on_resume = self._on_resume, None
+            restore()
+
     def _end_epoch(self) -> None:
         """Go on to the next epoch after all batches have been consumed."""
         self.iteration += 1
         self._samples = 0
         if self._origin is not None:
             self._origin.iteration = self.iteration
+
+    @property
+    def origin(self) -> "DataLoaderAdapter":
+        """The loader whose epoch this loader reads: itself, unless it skips first batches."""
+        return self if self._origin is None else self._origin
 
     def behind(self, origin: "DataLoaderAdapter") -> None:
         """Make this loader read the rest of another loader's epoch.
@@ -198,6 +295,9 @@ class DataLoaderAdapter(DataLoader[Any]):
 
     def _begin(self) -> Position:
         """Begin a pass; return the position that it resumes, or the beginning of an epoch."""
+        if self._origin is not None and self._origin._on_resume is not None:  # noqa: SLF001  # same class
+            found = self._origin._handed_over()  # noqa: SLF001
+            self._resumed, self._on_resume, self._head_of_pass = found
         resumed, self._resumed, self._part = self._resumed or Position(), None, None
         if self._origin is not None:
             self._origin._part = weakref.ref(self)  # noqa: SLF001  # same class
@@ -211,6 +311,12 @@ class DataLoaderAdapter(DataLoader[Any]):
             samples=self._samples, generators=states(self), workers=self._pass.workers
         )
         return resumed
+
+    def _handed_over(self) -> tuple[Position | None, Callable[[], None] | None, Any]:
+        """Return what the loop has loaded, for the loader that reads the rest of this epoch."""
+        found = self._resumed, self._on_resume, self._head_of_pass
+        self._resumed, self._on_resume, self._head_of_pass = None, None, NOTHING
+        return found
 
     def _forget_workers(self) -> None:
         """Drop the persistent workers of an iterable dataset: they would not see a new position."""
@@ -291,7 +397,8 @@ class DataLoaderAdapter(DataLoader[Any]):
 
     def _seek(self, resumed: Position) -> None:
         """Set the position at which the samplers or the dataset begin."""
-        self._indices.start = self._samples
+        has_head = self._head_of_pass is not NOTHING
+        self._indices.start = self._samples + has_head * self._unit
         self._indices.order_state = resumed.order
         self._indices.drawn_from = resumed.drawn_from
         self._progress = Progress.of(resumed.dataset)

@@ -6,13 +6,11 @@ from typing import Any
 import torch
 
 from runtime.collectives.nested import send_to_device
-from runtime.data.adapter import DataLoaderAdapter
+from runtime.data.adapter import NOTHING, DataLoaderAdapter
 from runtime.data.iterable import IterableDatasetShard
 from runtime.data.rng import synchronize_rng_states
 from runtime.data.workers import Given
 from runtime.world.gradient_state import UNKNOWN_REMAINDER, GradientState
-
-_NOTHING = object()
 
 
 class DataLoaderStateMixin:
@@ -95,13 +93,18 @@ class DataLoaderShard(DataLoaderAdapter, DataLoaderStateMixin):
         self.iteration = iteration
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch's own iterator class
+        if not self.gradient_state.enter(self):
+            return
         synchronize_rng_states(self.rng_types or (), self.synchronized_generator)
         self.begin()
         try:
             self.set_epoch(self.iteration)
-            yield from self._batches()
+            for batch in self._batches():
+                yield batch
+                self.gradient_state.boundary(self, batch)
             self._end_epoch()
         finally:  # also when the loop was left early
+            self._following = NOTHING
             self.end()
 
     def begin(self) -> None:
@@ -115,14 +118,27 @@ class DataLoaderShard(DataLoaderAdapter, DataLoaderStateMixin):
         """Read one batch ahead, to know when a batch is yielded whether it is the last one."""
         batches = self._started()
         samples = self.total_batch_size
-        current = next(batches, _NOTHING)
-        if current is _NOTHING:
+        current, self._head_of_pass = self._head_of_pass, NOTHING
+        if current is NOTHING:
+            current = next(batches, NOTHING)
+        self._resume()
+        if current is NOTHING:
             return
         for following in batches:
+            self._following = following
             yield self._given(current, samples)
             current = following
         self._reach_end(current)
         yield self._given(current, samples)
+
+    @property
+    def can_go_back(self) -> bool:
+        """Whether a position before the last batch is known: that of a dataset with indices."""
+        return not self._is_stream
+
+    def ahead(self) -> Any:
+        """Return the batch that was read ahead; see `DataLoaderAdapter.ahead`."""
+        return NOTHING if self.num_workers or self._is_stream else self._following
 
     def _given(self, batch: Any, samples: int) -> Any:
         self._samples += samples
@@ -133,6 +149,7 @@ class DataLoaderShard(DataLoaderAdapter, DataLoaderStateMixin):
 
     def _reach_end(self, last: Any) -> None:
         self.end_of_dataloader = True
+        self._following = NOTHING
         shard = self._indices.shard
         if shard is not None and not self._drop_last:
             self.remainder, self.padding_ranks = shard.remainder, shard.padding_ranks
@@ -166,11 +183,15 @@ class SkipDataLoader(DataLoaderAdapter, DataLoaderStateMixin):
         self.skip_batches = skip_batches
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch's own iterator class
+        if not self.gradient_state.enter(self):
+            return
         self.begin()
         try:
-            for batch in self._started():
+            for read in self._started():
                 self._samples += self.total_batch_size
-                yield self._noted(batch)
+                batch = self._noted(read)
+                yield batch
+                self.gradient_state.boundary(self, batch)
         finally:
             self.end()
 

@@ -7,8 +7,10 @@ from typing import Any
 
 from torch.distributed.algorithms.join import Join
 
+from runtime.collectives.objects import each_object
 from runtime.config.enums import DistributedType
 from runtime.data.dispatch.loader import DataLoaderDispatcher
+from runtime.world.gradient_state import GradientState
 
 _SCRIPT = 5  # stacklevel of the script, above two generator-based context managers
 
@@ -52,9 +54,26 @@ def join_uneven_inputs(
     even = usual if even_batches is None else even_batches
     with (
         _even_batches(sharded if even_batches is not None else (), even),
+        contextlib.nullcontext() if even else _apart(),
         Join(joinables, enable=not even, throw_on_early_termination=False),
     ):
         yield
+
+
+@contextlib.contextmanager
+def _apart() -> Iterator[None]:
+    """Let no checkpoint be taken inside the context, in which ranks differ in their steps.
+
+    At its end all ranks have the step count of the rank with the most steps; if the body fails,
+    the others may not get there.
+    """
+    state, mark = GradientState(), object()
+    state.part(mark)
+    try:
+        yield
+        state.steps.completed = max(each_object(state.steps.completed))
+    finally:
+        state.apart.discard(mark)
 
 
 @contextlib.contextmanager

@@ -1,79 +1,58 @@
 """`python -m runtime.launch train.py`: starts the training processes of a pod or machine.
 
-With one process, the script replaces the launcher (exec), which does not import torch; torchrun
-starts several processes. In the pod of a job all settings are in the environment already.
+The launcher stays: as the first process of a container it passes signals on, and ends all that it
+has started. It does not import torch. In the pod of a job all settings are in the environment
+already. With the flags that only torchrun has, torchrun replaces the launcher.
 """
 
-import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
+from runtime.config.settings import LoopSettings
 from runtime.launch import flags
-from runtime.world import contract
+from runtime.launch.coordinator import control_of
+from runtime.launch.counting import count
+from runtime.launch.hosting import Control
+from runtime.launch.plan import Pod, Replacement, plan
+from runtime.launch.signals import Signals
+from runtime.launch.supervisor import (
+    RECEIVED,
+    CannotStart,
+    Supervisor,
+    say,
+)
+
+CANNOT_START = 127  # as in shells
+
+Connect = Callable[[Pod, int, Mapping[str, str]], Control]  # pod, its processes, environment
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """The program that replaces this process.
-
-    Attributes:
-        argv: the program and its arguments.
-        env: the environment variables of the program.
-    """
-
-    argv: list[str]
-    env: dict[str, str]
-
-
-def plan(arguments: Sequence[str], env: Mapping[str, str]) -> Start:
-    """Return the program to start.
+def main(connect: Connect = control_of) -> None:
+    """Run the training processes, and exit with their code; or replace this process by torchrun.
 
     Args:
-        arguments: the arguments of the command line.
-        env: the environment variables of this process.
+        connect: makes the control channel.
     """
-    options = flags.read(arguments, env)
-    kind = ["-m"] if options.module else []
-    is_one = options.nproc_per_node == "1" and options.nnodes.isdecimal()
-    if is_one and not options.torchrun:
-        python = [] if options.no_python else [sys.executable]
-        argv = [*python, *kind, options.script, *options.args]
-        return Start(argv, {**_ranks(options), **env, **options.settings})
-    kind += ["--no-python"] if options.no_python else []
-    argv = [*_torchrun(options), *kind, options.script, *options.args]
-    return Start(
-        [sys.executable, "-m", "torch.distributed.run", *argv], {**env, **options.settings}
-    )
+    found = plan(sys.argv[1:], os.environ)
+    if isinstance(found, Replacement):
+        os.execvpe(found.argv[0], found.argv, found.env)  # noqa: S606  # no shell is needed
+    sys.exit(_supervise(found, connect))
 
 
-def _torchrun(options: argparse.Namespace) -> list[str]:
-    """Return the flags of torchrun, which by default restarts no process: the operator does."""
-    places = [f"--{place.name}={getattr(options, place.dest)}" for place in flags.WORLD_FLAGS]
-    alone = options.standalone or options.master_port == "0"  # as in `accelerate launch`
-    return [*places, *(["--standalone"] if alone else []), *(options.torchrun or [])]
-
-
-def _ranks(options: argparse.Namespace) -> dict[str, str]:
-    """Return the variables that torchrun would set for the only process of a pod."""
-    return {
-        contract.RANK: options.node_rank,
-        contract.WORLD_SIZE: options.nnodes,
-        contract.LOCAL_RANK: "0",
-        contract.LOCAL_WORLD_SIZE: "1",
-        contract.GROUP_RANK: options.node_rank,
-        contract.GROUP_WORLD_SIZE: options.nnodes,
-        contract.MASTER_ADDR: options.master_addr,
-        contract.MASTER_PORT: options.master_port,
-    }
-
-
-def main() -> None:
-    """Replace this process by the script, or by torchrun."""
-    start = plan(sys.argv[1:], os.environ)
-    sys.stdout.flush()
-    os.execvpe(start.argv[0], start.argv, start.env)  # noqa: S606  # no shell is needed
+def _supervise(pod: Pod, connect: Connect) -> int:
+    signals = Signals(RECEIVED)
+    try:
+        number, grace = count(pod.processes, pod.env), LoopSettings.from_env(os.environ).grace
+        control = connect(pod, number, os.environ)
+    except ValueError as error:
+        flags.parser(os.environ).error(str(error))
+    supervisor = Supervisor(pod, host=control, notices=control, signals=signals, grace=grace)
+    try:
+        return supervisor.run(number)
+    except CannotStart as error:
+        say(str(error))
+        return CANNOT_START
 
 
 if __name__ == "__main__":

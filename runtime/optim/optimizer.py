@@ -8,6 +8,9 @@ from torch.optim import Optimizer
 
 from runtime.collectives.nested import send_to_device
 from runtime.world.gradient_state import GradientState
+from runtime.world.steps import Gradients
+
+_SAMPLE = 8  # parameters whose gradients tell whether something was added to them
 
 
 class AcceleratedOptimizer(Optimizer):
@@ -20,6 +23,7 @@ class AcceleratedOptimizer(Optimizer):
         scaler: the gradient scaler; None unless the precision is `fp16`.
         gradient_state: the state that says whether gradients are accumulated.
         device_placement: whether the optimizer's state was moved to its parameters' devices.
+        gradients: whether gradients wait for the next step.
     """
 
     def __init__(
@@ -40,6 +44,9 @@ class AcceleratedOptimizer(Optimizer):
         self.scaler = scaler
         self.gradient_state = GradientState()
         self.device_placement = device_placement
+        self.gradients = Gradients()
+        self._sampled: list[torch.Tensor] = []
+        self._sampled_groups = 0  # the number of parameter groups that `_sampled` is of
         self._is_overflow = False  # Accelerate's name
         if device_placement:
             for parameter, values in optimizer.state.items():
@@ -96,6 +103,8 @@ class AcceleratedOptimizer(Optimizer):
             set_to_none: the argument of the wrapped optimizer; None uses its default.
         """
         if self.gradient_state.sync_gradients:
+            if self.gradient_state.listener is not None:
+                self.gradients.clear(self._sample, self.gradient_state.steps)
             self.gradient_state.window.clear(self.parameters())
             self.optimizer.zero_grad(
                 **({} if set_to_none is None else {"set_to_none": set_to_none})
@@ -120,7 +129,21 @@ class AcceleratedOptimizer(Optimizer):
         window.complete(self.parameters())
         result = self._step(closure)
         window.take_back(self.parameters())  # as in Accelerate after a step
+        self.note_step()
         return result
+
+    def note_step(self) -> None:
+        """Note that the wrapped optimizer has stepped, with all gradients that exist."""
+        self.gradient_state.steps.step(in_pass=self.gradient_state.in_pass)
+        if self.gradient_state.listener is not None:
+            found = self._sampled[0].grad if self._sampled else None
+            if found is None:
+                found = next(iter(self._sample() or self._sample(anew=True)), None)
+            self.gradients.step(found)
+
+    def note_backward(self) -> None:
+        """Note that a backward pass begins, which may change the gradients of the last step."""
+        self.gradients.read(self._sample)
 
     def _step(self, closure: Callable[[], Any] | None) -> Any:
         if self.scaler is None:
@@ -132,6 +155,29 @@ class AcceleratedOptimizer(Optimizer):
         self._is_overflow = any(bool(one) for one in found.values())
         self.scaler.update()
         return result
+
+    def has_waiting_gradients(self) -> bool:
+        """Whether gradients wait for the next step; called at a boundary. Waits for the device."""
+        if not self.gradients.may_wait(self._sample, self.gradient_state.steps):
+            return False
+        found = (one.grad for one in self.parameters() if one.grad is not None)
+        return any(bool(gradient.any()) for gradient in found)
+
+    def _sample(self, *, anew: bool = False) -> list[torch.Tensor]:
+        """Return the gradients of some parameters: looking at all would prolong each step.
+
+        Args:
+            anew: whether to choose other parameters, because those have no gradients any more.
+        """
+        groups = self.optimizer.param_groups
+        if anew or len(groups) != self._sampled_groups:
+            trained = [one for one in self.parameters() if one.requires_grad]
+            parameters = [one for one in trained if one.grad is not None] or trained
+            spread = range(_SAMPLE if parameters else 0)  # from the first to the last
+            indices = {index * (len(parameters) - 1) // (_SAMPLE - 1) for index in spread}
+            self._sampled = [parameters[index] for index in sorted(indices)]
+            self._sampled_groups = len(groups)
+        return [one.grad for one in self._sampled if one.grad is not None]
 
     def train(self) -> Any:
         """Switch a schedule-free optimizer to training mode."""

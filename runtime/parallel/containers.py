@@ -13,6 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from runtime.config.enums import DistributedType
 from runtime.config.handlers import DistributedDataParallelKwargs
+from runtime.parallel import arrivals
+from runtime.parallel.reducer import replica_of
 from runtime.world import process_group
 from runtime.world.state import AcceleratorState
 
@@ -68,6 +70,7 @@ class Replicated(Plain):
             return model
         prepared = model if _is_replica(model) else self._replica(model)
         process_group.note_holder(prepared)
+        arrivals.record(prepared)
         return prepared
 
     def averaged(self, model: nn.Module) -> list[nn.Parameter]:
@@ -85,7 +88,7 @@ class Replicated(Plain):
 
 def _is_replica(model: nn.Module) -> bool:
     """Whether a model is in DistributedDataParallel, compiled or not."""
-    return isinstance(getattr(model, "_orig_mod", model), DistributedDataParallel)
+    return replica_of(model) is not None
 
 
 class Sharded(Plain):

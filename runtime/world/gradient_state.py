@@ -1,13 +1,36 @@
 """The state of gradient accumulation, which data loaders, optimizers and schedulers share."""
 
+import threading
 import weakref
-from typing import Any
+from typing import Any, Protocol
 
 from runtime.config.plugins import GradientAccumulationPlugin
 from runtime.world.shared import Shared
+from runtime.world.steps import Steps
 from runtime.world.window import Window
 
 UNKNOWN_REMAINDER = -1
+
+
+class Listener(Protocol):
+    """What is told of the boundaries between batches: the loop of `Accelerator.epochs`.
+
+    All methods are called by the main thread.
+    """
+
+    def enter(self, loader: Any) -> bool:
+        """Note that a pass over an outermost loader begins; return whether it is to be read."""
+
+    def boundary(self, loader: Any, batch: Any) -> None:
+        """Note that the outermost loader is asked for the batch after the first or a later one.
+
+        Args:
+            loader: the loader.
+            batch: the batch that it has given last.
+        """
+
+    def leave(self) -> None:
+        """Note that the pass over the outermost loader has ended; must do no more than note it."""
 
 
 class GradientState(Shared):
@@ -19,12 +42,24 @@ class GradientState(Shared):
         plugin_kwargs: the fields of the GradientAccumulationPlugin that differ from its defaults.
         window: the current accumulation, and how its gradients are scaled if the end of a data
             loader has cut it short.
+        steps: the number of optimizer steps.
+        listener: what is told of the boundaries between batches; None if there is none.
+        apart: objects within which ranks differ in their steps or weights, such as LocalSGD
+            between two averages; no checkpoint can be taken while there is one.
+        were_apart: whether there has been such an object: the states of optimizers may differ ever
+            since.
     """
 
     sync_gradients: bool
     plugin_kwargs: dict[str, Any]
     window: Window
+    steps: Steps
+    listener: Listener | None
+    apart: set[object]
+    were_apart: bool
+    _main: int | None  # the ident of the main thread
     _references: list[weakref.ref[Any]]  # the loaders that are being iterated, outermost first
+    _outermost: weakref.ref[Any] | None  # the loader whose batches the main thread trains on
 
     def __init__(
         self, gradient_accumulation_plugin: GradientAccumulationPlugin | None = None
@@ -39,10 +74,21 @@ class GradientState(Shared):
             self.sync_gradients = True
             self.plugin_kwargs = {}
             self.window = Window()
+            self.steps = Steps()
+            self.listener = None
+            self._main = threading.main_thread().ident
+            self.apart = set()
+            self.were_apart = False
             self.is_xla_gradients_synced = False
             self._references = []
+            self._outermost = None
         if gradient_accumulation_plugin is not None:
             self.plugin_kwargs = gradient_accumulation_plugin.to_kwargs()
+
+    def part(self, mark: object) -> None:
+        """Note that ranks differ in their steps or weights until `apart` has no mark any more."""
+        self.apart.add(mark)
+        self.were_apart = True
 
     @property
     def num_steps(self) -> int:
@@ -117,6 +163,62 @@ class GradientState(Shared):
             f"Gradient accumulation plugin: {self.plugin_kwargs}\n"
         )
 
+    def enter(self, loader: Any) -> bool:
+        """Note that a pass over a loader begins; return whether the pass is to be read.
+
+        Args:
+            loader: the loader, which is not yet among the loaders that are iterated.
+        """
+        if self._has_outermost():
+            self.steps.asked[id(loader)] = weakref.ref(loader)
+            return True
+        if threading.get_ident() != self._main:
+            return True
+        is_read = self.listener is None or self.listener.enter(loader)
+        self.steps.boundary()
+        if is_read:
+            self._outermost = weakref.ref(loader)
+        return is_read
+
+    def boundary(self, loader: Any, batch: Any) -> None:
+        """Note that a loader that is iterated is asked for another batch.
+
+        Args:
+            loader: the loader.
+            batch: the batch that it has given last.
+        """
+        if self._outermost is None:  # it began in another epoch of the loop
+            if not loader.end_of_dataloader:
+                self.enter(loader)
+        elif self._outermost() is not loader:
+            self.steps.asked[id(loader)] = weakref.ref(loader)
+        elif threading.get_ident() == self._main:
+            if self.listener is not None:
+                self.listener.boundary(loader, batch)
+            self.steps.boundary()
+
+    def _has_outermost(self) -> bool:
+        """Whether a pass over an outermost loader is under way; it may have failed to begin."""
+        found = None if self._outermost is None else self._outermost()
+        return found is not None and any(one is found for one in self.dataloader_references)
+
+    def begin_epoch(self) -> None:
+        """Let the next loader that is asked for a batch be the outermost one."""
+        self._outermost = None
+        self.steps.asked.clear()
+
+    @property
+    def in_pass(self) -> bool:
+        """Whether an outermost loader is being iterated."""
+        return self._outermost is not None
+
+    @property
+    def holds_inner_batch(self) -> bool:
+        """Whether an inner loader has given a batch for a step that has not been made yet."""
+        active = self.dataloader_references
+        found = (reference() for reference in self.steps.asked.values())
+        return any(one is not None and any(one is other for other in active) for one in found)
+
     def _add_dataloader(self, dataloader: Any) -> None:
         self._references.append(weakref.ref(dataloader))
 
@@ -124,6 +226,10 @@ class GradientState(Shared):
         """Remove a loader whose iteration has ended; the state may have been reset before."""
         if self.initialized:
             self._references = [one for one in self._references if one() is not dataloader]
+            if self._outermost is not None and self._outermost() in (dataloader, None):
+                self._outermost = None
+                if self.listener is not None:
+                    self.listener.leave()
             if not self.in_dataloader:
                 self.window.scale = 1.0
 

@@ -2,7 +2,9 @@
 
 The kubelet copies the message into the status of the pod, and the operator copies it from there to
 the job's `status.failures`. If several processes of a pod fail, the first exception is kept.
-Outside of a job nothing is installed.
+While the training hangs the file says so, whatever ends the pod then; what a process writes
+afterwards is written beside it. A training that has ended well leaves how far it came. Outside of a
+job nothing is written.
 """
 
 import contextlib
@@ -10,7 +12,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -21,6 +23,8 @@ DEFAULT_PATH = "/dev/termination-log"
 MAX_BYTES = 4096  # the kubelet truncates longer messages
 _MAX_MESSAGE = 512  # characters
 _MAX_TYPE = 128
+_HANG = "hang"  # the key of a verdict that stands
+_HANGS = "Hang"  # the exception in a message that says nothing but the verdict
 
 
 def install(env: Mapping[str, str]) -> None:
@@ -28,7 +32,21 @@ def install(env: Mapping[str, str]) -> None:
     if REPLICAS not in env or isinstance(sys.excepthook, _Hook):
         return
     rank = env.get(RANK, "")
-    sys.excepthook = _Hook(env.get(PATH), int(rank) if rank.isdecimal() else None)
+    sys.excepthook = hook = _Hook(env.get(PATH), int(rank) if rank.isdecimal() else None)
+    _hooks.append(hook)
+
+
+def report_step(read: Callable[[], int]) -> None:
+    """Report the step at which the training ends, from here on; nothing outside of a job.
+
+    `sys.excepthook` may be another one by now, which calls that of this module: torch wraps it when
+    it joins the processes.
+
+    Args:
+        read: returns the number of completed optimizer steps.
+    """
+    for hook in _hooks:
+        hook.read_step = read
 
 
 class _Hook:
@@ -37,6 +55,7 @@ class _Hook:
     def __init__(self, path: str | None, rank: int | None) -> None:
         self._path, self._rank = path, rank
         self._before = sys.excepthook
+        self.read_step: Callable[[], int] | None = None  # None before the training
 
     def __call__(
         self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
@@ -56,9 +75,41 @@ class _Hook:
             "message": _said(error)[:_MAX_MESSAGE],
             "rank": self._rank,
         }
+        if self.read_step is not None:
+            facts["step"] = self.read_step()
         # The file may be missing or the disk full; the traceback is on stderr anyway.
         with contextlib.suppress(OSError):
-            _write_first(self._path, fitted(facts, "".join(lines)))
+            _write_first(self._path, facts, "".join(lines))
+
+
+_hooks: list[_Hook] = []  # those that were installed
+
+
+def write_stopped(env: Mapping[str, str], step: int) -> None:
+    """Write that this process stops on request; nothing outside of a job.
+
+    The operator restarts such a process without counting a failure.
+
+    Args:
+        env: the environment variables.
+        step: the step of the checkpoint from which the job can go on.
+    """
+    if REPLICAS not in env:
+        return
+    with contextlib.suppress(OSError):  # as in `_tell`
+        _write_first(env.get(PATH), {"stopped": {"step": step}})
+
+
+def write_progress(env: Mapping[str, str], progress: Mapping[str, Any]) -> None:
+    """Write how far a training came that has ended well; nothing outside of a job.
+
+    The operator asks every few seconds, so it has not heard of the last steps.
+
+    Args:
+        env: the environment variables.
+        progress: what `/progress` would answer.
+    """
+    write(env, {"progress": progress})
 
 
 def _name(kind: type[BaseException]) -> str:
@@ -74,28 +125,118 @@ def _said(error: BaseException) -> str:
         return f"str() of this exception failed: {broken!r}"
 
 
+def write(env: Mapping[str, str], facts: Mapping[str, Any]) -> None:
+    """Write the termination message for a process that could not, unless there is a message.
+
+    Do nothing outside of a job.
+
+    Args:
+        env: the environment variables of the job.
+        facts: what is written, as JSON.
+    """
+    if REPLICAS in env:
+        with contextlib.suppress(OSError):  # as above
+            _write_first(env.get(PATH), facts)
+
+
+def write_hang(env: Mapping[str, str], hang: Mapping[str, Any] | None) -> None:
+    """Write the verdict that the training hangs, or take it back; nothing outside of a job.
+
+    It is written when it is known, because a process that is killed writes nothing any more.
+
+    Args:
+        env: the environment variables of the job.
+        hang: the verdict, with `message` and `rank` among others; None if it stands no longer.
+    """
+    if REPLICAS in env:
+        with contextlib.suppress(OSError):  # as above
+            _change(env.get(PATH), lambda before: _with_hang(before, hang))
+
+
+def write_hang_as_init(env: Mapping[str, str], hang: Mapping[str, Any] | None) -> None:
+    """Write the verdict that the training hangs, if this process is PID 1: no launcher does then.
+
+    Args:
+        env: the environment variables of the job.
+        hang: as in `write_hang`.
+    """
+    if os.getpid() == 1:
+        write_hang(env, hang)
+
+
+def _with_hang(before: bytes, hang: Mapping[str, Any] | None) -> bytes | None:
+    """Return what is written with this verdict, or without one; None to leave it as it is."""
+    found = _read(before)
+    if before and found is None:
+        return None
+    kept = {} if _is_only_hang(found) else {k: v for k, v in (found or {}).items() if k != _HANG}
+    if hang is None:
+        return _fitted(kept) if kept else b""
+    words = {"exception": _HANGS, "message": hang["message"][:_MAX_MESSAGE], "rank": hang["rank"]}
+    facts = {name: value for name, value in hang.items() if name != "message"}
+    return _fitted({**(kept or words), _HANG: facts})
+
+
+def _is_only_hang(found: Mapping[str, Any] | None) -> bool:
+    return found is not None and found.get("exception") == _HANGS and _HANG in found
+
+
+def _read(text: bytes) -> dict[str, Any] | None:
+    """Return the JSON object that was written before; None if it is something else."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _fitted(facts: Mapping[str, Any]) -> bytes:
+    rest = {name: value for name, value in facts.items() if name != "traceback"}
+    return fitted(rest, facts.get("traceback", ""))
+
+
 def fitted(facts: Mapping[str, Any], trace: str) -> bytes:
-    """Return the facts as JSON, with as much of the traceback's end as fits in `MAX_BYTES`."""
-    tail = trace[-MAX_BYTES:]
-    while len(written := _encoded(facts, tail)) > MAX_BYTES and tail:
-        tail = tail[len(written) - MAX_BYTES :]
+    """Return the facts as JSON, with as much of the traceback's end as fits in `MAX_BYTES`.
+
+    If the facts alone are too long, the end of their message is left out.
+    """
+    tail, kept = trace[-MAX_BYTES:], dict(facts)
+    while len(written := _encoded(kept, tail)) > MAX_BYTES and (tail or kept.get("message")):
+        over = len(written) - MAX_BYTES
+        if not tail:
+            kept["message"] = kept["message"][: -max(1, over // 4)]
+        tail = tail[over:]
     return written
 
 
 def _encoded(facts: Mapping[str, Any], tail: str) -> bytes:
-    told = json.dumps({**facts, "traceback": tail}, ensure_ascii=False)
+    told = json.dumps({**facts, **({"traceback": tail} if tail else {})}, ensure_ascii=False)
     return told.encode(errors="replace")
 
 
-def _write_first(path: str | None, text: bytes) -> None:
-    """Write to the file unless another process of this pod has written to it."""
+def _write_first(path: str | None, facts: Mapping[str, Any], trace: str = "") -> None:
+    """Write to the file unless another process of this pod has; a verdict stays beside it."""
+
+    def words(before: bytes) -> bytes | None:
+        found = _read(before)
+        if found is not None and _is_only_hang(found):
+            return fitted({**facts, _HANG: found[_HANG]}, trace)
+        return None if before else fitted(facts, trace)
+
+    _change(path, words)
+
+
+def _change(path: str | None, change: Callable[[bytes], bytes | None]) -> None:
+    """Replace what is in the file, while no other process of this pod does."""
     import fcntl  # noqa: PLC0415  # not available on Windows
 
     made = os.O_CREAT if path else 0  # the kubelet creates the default file
-    file = os.open(path or DEFAULT_PATH, os.O_WRONLY | made, 0o644)
+    file = os.open(path or DEFAULT_PATH, os.O_RDWR | made, 0o644)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
-        if os.fstat(file).st_size == 0:
-            os.write(file, text)
+        text = change(os.pread(file, MAX_BYTES + 1, 0))
+        if text is not None:
+            os.ftruncate(file, 0)
+            os.pwrite(file, text, 0)
     finally:
         os.close(file)

@@ -64,6 +64,7 @@ class Collective:
 
     Attributes:
         inside: the innermost collective that this process is in; None outside of collectives.
+        seconds: the time that this process has spent in collectives.
         sent: the numbers and structures of the last collectives that have sent tensors.
         operation: the name of the collective.
         structure: the structure of the tensors that this process sends.
@@ -73,6 +74,7 @@ class Collective:
     """
 
     inside: ClassVar["Collective | None"] = None
+    seconds: ClassVar[float] = 0.0
     sent: ClassVar[deque[tuple[int, Sequence[str]]]] = deque(maxlen=4)
     _count: ClassVar[int] = 0
     # Counts collectives with a structure only: the number of backwards may differ between ranks.
@@ -112,6 +114,8 @@ class Collective:
                 raise _explained(self, error) from error
         finally:
             Collective.inside = self._outer
+            if self._outer is None:
+                Collective.seconds += time.monotonic() - self.began
 
     def must_be_of_one_structure(self, is_alike: bool) -> None:
         """Check that all processes have sent the same structure.

@@ -56,6 +56,7 @@ def real_job(namespace: str, command: list[str], **spec: Any) -> dict[str, Any]:
         "imagePullPolicy": "Never",
         "command": command,
         "workingDir": str(DIGITS),
+        "env": [{"name": "OMP_NUM_THREADS", "value": "1"}],  # all pods share the cores
         "volumeMounts": [
             {"name": n, "mountPath": path, "readOnly": True} for n, path in folders.items()
         ],

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +20,7 @@ from acceleratedjob.errors import ClusterError
 from acceleratedjob.kube.client import Connection, connect, load_configuration
 from acceleratedjob.kube.cluster import KubernetesCluster, collection
 from tests.cluster.programs import Program, start
+from tests.cluster.testbed.node import Node
 
 Script = Callable[[int, int], int | None]  # (attempt, index) -> exit code, or None: runs on
 
@@ -37,6 +40,32 @@ def operator(kubeconfig: Path, log: Path, namespace: str) -> Iterator[Program]:
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0, log.read_text()[-3000:]
+
+
+@contextlib.contextmanager
+def operator_on_node(node: Node, log: Path, namespace: str) -> Iterator[None]:
+    """An operator that reaches the addresses of pods: it runs in the network of the node."""
+    folder = node.plane.place.node.folder
+    enter = ("nsenter", f"--target={_kubelet(folder)}", "--net", "--", sys.executable)
+    serve = ("-m", "acceleratedjob", "operator", f"--kubeconfig={folder}/admin.conf")
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [*enter, *serve, "--namespace", namespace], stdout=out, stderr=out
+        )
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0, log.read_text()[-3000:]
+
+
+def _kubelet(folder: Path) -> int:
+    """The process of the kubelet of a node, in whose network are the pods."""
+    flag = f"--kubeconfig={folder}/node.conf"
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal() and flag in (process / "cmdline").read_text().split("\0"):
+            return int(process.name)
+    raise AssertionError(flag)
 
 
 @contextlib.asynccontextmanager
@@ -94,7 +123,7 @@ def _gang(pod: Any) -> tuple[str, str]:
 
 def _size(pod: Any) -> int:
     """How many pods a pod's gang has."""
-    env = {e["name"]: e["value"] for e in pod["spec"]["containers"][0]["env"]}
+    env = {e["name"]: e.get("value") for e in pod["spec"]["containers"][0]["env"]}
     return int(env["ACCELERATEDJOB_REPLICAS"])
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from acceleratedjob.api import names
+from acceleratedjob.api.checkpoint import claim_name
 from acceleratedjob.kube.client import Connection
 from acceleratedjob.kube.cluster import collection
 from acceleratedjob.manifests.podgroup import SCHEDULERS
@@ -14,6 +15,7 @@ from tests.cluster.charts import Right
 from tests.cluster.jobs import fake_job
 from tests.cluster.members import SECONDS, Member
 from tests.cluster.operators import end_pod, list_objects
+from tests.contract.manifests import CLAIM, TEMPLATE
 
 GANGS = {scheduler.api_version.split("/")[0]: gang for gang, scheduler in SCHEDULERS.items()}
 KINDS = {
@@ -23,12 +25,14 @@ KINDS = {
     "pods": "Pod",
     "services": "Service",
     "networkpolicies": "NetworkPolicy",
+    "persistentvolumeclaims": "PersistentVolumeClaim",
     "events": "Event",
 }
 FOREIGN: dict[str, Any] = {  # the specs of another's objects
     "Pod": {"containers": [{"name": "x", "image": "x"}]},
     "Service": {"clusterIP": "None"},
     "NetworkPolicy": {"podSelector": {}},
+    "PersistentVolumeClaim": CLAIM["spec"],
 }
 REFUSED = {"spec": {"containers": [{"name": "trainer", "image": "x", "volumeMount": []}]}}
 
@@ -67,6 +71,8 @@ class Place:
         spec["template"]["spec"]["schedulerName"] = "default-scheduler"  # a gang's too
         if self.kind == "NetworkPolicy":
             spec["network"] = {"isolate": True}
+        if self.kind == "PersistentVolumeClaim":
+            spec["checkpoint"] = TEMPLATE
         if self.right[0] in GANGS:
             spec["scheduling"] = {"gang": GANGS[self.right[0]]}
         await self.make(names.KIND, self.job, spec | fields)
@@ -138,7 +144,8 @@ async def has_an_event(at: Place) -> bool:
 
 async def is_refused(at: Place) -> bool:
     group, resource, verb = at.right
-    told = at.operator.log.read_text()
+    log = at.operator.log
+    told = log.read_text() if log.exists() else ""  # a process that starts has written none yet
     if resource.endswith(
         "/finalizers"
     ):  # of which an admission plug-in tells, of the pod's creation
@@ -166,7 +173,8 @@ async def invalid(at: Place) -> None:
 
 
 async def beside_another(at: Place) -> None:
-    name = f"{at.job}-0-0" if at.kind == "Pod" else at.job
+    others = {"Pod": f"{at.job}-0-0", "PersistentVolumeClaim": claim_name(at.job)}
+    name = others.get(at.kind, at.job)
     await at.make(at.kind, name, FOREIGN.get(at.kind, {}))
     await at.create()
 
@@ -197,6 +205,7 @@ STORIES: dict[str, tuple[Story, *tuple[Goal, ...]]] = {
     "no job gets a status, so none starts": (created, has_a_status, runs),
     "no job starts": (created, runs),
     "no job with `network.isolate` starts": (created, runs),
+    "no job with a `volumeClaimTemplate` starts": (created, is_there),
     "no job with this gang scheduler starts": (created, runs),
     "the operator does not see that pods run": (created, runs),
     "`ttlSecondsAfterFinished` has no effect": (finished, is_gone),
@@ -209,6 +218,7 @@ STORIES: dict[str, tuple[Story, *tuple[Goal, ...]]] = {
     "a deleted NetworkPolicy is not re-created": (deprived, is_there),
     "a foreign pod of the same name is not reported": (beside_another, tells_of_another),
     "a foreign Service of the same name is not reported": (beside_another, tells_of_another),
+    "a foreign claim of the same name is not reported": (beside_another, tells_of_another),
     "a foreign NetworkPolicy of the same name is not reported": (beside_another, tells_of_another),
     "a foreign PodGroup of the same name is not reported": (beside_another, tells_of_another),
 }

@@ -146,7 +146,7 @@ async def storm(plane: ControlPlane, folder: Path, seed: str) -> AsyncIterator[S
 
 def counted(failure: Failure) -> bool:
     """Whether a restart after a failure is counted, by the documentation."""
-    return failure.reason != TAKEN_AWAY and failure.exit_code != STOPPED
+    return failure.reason != TAKEN_AWAY and (failure.exit_code != STOPPED or failure.step is None)
 
 
 def check_accounts(statuses: dict[str, Status], *, calm: bool) -> None:

@@ -26,7 +26,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("crd"), pytest.mark.t
 COUNT = int(os.environ.get("ACCELERATEDJOB_SPECS", "400"))
 # What the CRD leaves to the operator: a schema cannot say which container trains, nor read amounts.
 OPERATORS = re.compile(
-    r"spec\.template\.spec\.containers\[\d+\]\.(env\[\d+\]\.name|resources\.limits.*)"
+    r"spec\.template\.spec\.containers\[\d+\]\.(env\[\d+\]\.name|resources\.limits.*"
+    r"|volumeMounts\[\d+\]\.mountPath)|spec\.template\.spec\.volumes\[\d+\]\.name"
 )
 
 

@@ -117,7 +117,11 @@ def test_defaults_are_shown(digits: Job) -> None:
         "replicas": 2,
         "processesPerReplica": "auto",
         "suspend": False,
-        "failurePolicy": {"maxRestarts": 3, "backoff": {"initialSeconds": 1, "maxSeconds": 300}},
+        "failurePolicy": {
+            "maxRestarts": 3,
+            "backoff": {"initialSeconds": 1, "maxSeconds": 300},
+            "countRestarts": "Total",
+        },
         "cleanPodPolicy": "Running",
         "scheduling": {"gang": "none"},
         "network": {"port": 29500, "progressPort": 29400, "isolate": False},

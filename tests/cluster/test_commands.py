@@ -108,7 +108,8 @@ def test_jobs_as_a_table(job: Job) -> None:
     job.wait("jsonpath={.status.phase}=Running")
     header, row = ask(job, "status")[1].splitlines()
     assert header.split() == [
-        *("NAME", "PHASE", "READY", "STEP", "PROGRESS", "ETA", "RESTARTS", "AGE")
+        *("NAME", "PHASE", "READY", "STEP", "PROGRESS"),
+        *("ETA", "GOODPUT", "RESTARTS", "AGE"),
     ]
     assert row.split()[:4] == ["digits", "Running", "2/2", "0"]
     assert ask(job, "status", "digits")[1].splitlines()[1].split()[:3] == row.split()[:3]
@@ -127,7 +128,9 @@ def test_a_job_is_followed_to_its_end(job: Job) -> None:
     end_fake_pod(job, "digits-0-0", 1)
     out, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (1, "")
-    assert out.splitlines()[-1].split()[:2] == ["digits", "Failed"]
+    row, note = out.splitlines()[-2:]
+    assert row.split()[:2] == ["digits", "Failed"]
+    assert note.startswith("  Failed: Replica 0 ")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from tests.cluster.jobs import PYTHON, Job, real_job
-from tests.cluster.testbed.places import PROJECT
+from tests.cluster.testbed.places import NODE_NAME, PROJECT
 from tests.cluster.testbed.processes import process_with
 
 pytestmark = [
@@ -43,18 +43,20 @@ def test_a_process_sees_exactly_the_contract(job: Job) -> None:
     uid = job.get(".metadata.uid")
     for index in range(2):
         seen = json.loads(job.kubectl("logs", f"digits-0-{index}"))
-        # What the kubelet adds for every container of every pod, and what the image says.
+        # What the kubelet adds for every container of every pod, and what image and template say.
         others = {name for name in seen if name.startswith("KUBERNETES_")}
-        others |= {"PATH", "HOME", "HOSTNAME"} | ({"LC_CTYPE"} & set(seen))
+        others |= {"PATH", "HOME", "HOSTNAME", "OMP_NUM_THREADS"} | ({"LC_CTYPE"} & set(seen))
         assert {name: seen[name] for name in seen.keys() - others} == {
             "ACCELERATEDJOB_NAME": "digits",
             "ACCELERATEDJOB_NAMESPACE": job.namespace,
             "ACCELERATEDJOB_UID": uid,
             "ACCELERATEDJOB_ATTEMPT": "0",
+            "ACCELERATEDJOB_NODE_NAME": NODE_NAME,
             "ACCELERATEDJOB_REPLICAS": "2",
             "ACCELERATEDJOB_REPLICA_INDEX": f"{index}",
             "ACCELERATEDJOB_PROCESSES_PER_REPLICA": "1",
             "ACCELERATEDJOB_PROGRESS_PORT": "29400",
+            "ACCELERATEDJOB_STOP_GRACE_SECONDS": "30",
             "RANK": f"{index}",
             "WORLD_SIZE": "2",
             "LOCAL_RANK": "0",
@@ -150,7 +152,11 @@ def test_what_can_never_start_fails_the_job_at_once(
 def test_a_process_that_stops_when_asked_to_is_not_to_blame(job: Job) -> None:
     script = (
         "import os, signal, sys, time\n"
-        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+        "def stop(*_):\n"
+        "    with open('/dev/termination-log', 'w') as file:\n"
+        '        file.write(\'{"stopped": {"step": 7}}\')  # as the runtime does\n'
+        "    sys.exit(143)\n"
+        "signal.signal(signal.SIGTERM, stop)\n"
         "open('/run/ready', 'w').close()\n"
         "os.environ['ACCELERATEDJOB_ATTEMPT'] == '0' and time.sleep(300)"
     )
@@ -164,7 +170,8 @@ def test_a_process_that_stops_when_asked_to_is_not_to_blame(job: Job) -> None:
     os.kill(process_in(job.namespace, "digits-0-1"), signal.SIGTERM)
     job.wait("condition=Complete", seconds=120)
     assert (job.get(".status.restarts"), job.get(".status.attempt")) == ("0", "1")
-    assert job.get(".status.failures[0].exitCode") == "143"
+    failure = json.loads(job.get(".status.failures[0]"))
+    assert (failure["exitCode"], failure["step"]) == (143, 7)
 
 
 def test_a_killed_process_brings_one_new_attempt_of_the_whole_gang(job: Job) -> None:

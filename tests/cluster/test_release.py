@@ -88,7 +88,11 @@ def trained(job: Job, command: list[str], library: Path) -> dict[str, Any]:
     mounts = [one for one in trainer["volumeMounts"] if one["name"] != project]
     mounts.append({"name": "digits", "mountPath": scripts, "readOnly": True})
     found = {"name": "PYTHONPATH", "value": str(library)}
-    trainer |= {"image": f"{RUNTIME}:{FIRST}", "volumeMounts": mounts, "env": [found]}
+    trainer |= {
+        "image": f"{RUNTIME}:{FIRST}",
+        "volumeMounts": mounts,
+        "env": [*trainer["env"], found],
+    }
     return manifest
 
 

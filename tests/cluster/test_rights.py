@@ -15,6 +15,7 @@ from tests.cluster.conftest import Kubectl
 from tests.cluster.jobs import CHART, CRD, Job, fake_job
 from tests.cluster.testbed.cluster import Cluster
 from tests.cluster.testbed.processes import TestbedFailed, wait_until
+from tests.contract.manifests import TEMPLATE
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("crd")]
 
@@ -45,9 +46,9 @@ def tried(job: Job, user: str, *arguments: str, stdin: Manifest | None = None) -
         return str(error)
 
 
-def created(job: Job, user: str, *flags: str) -> str:
+def created(job: Job, user: str, *flags: str, **spec: Manifest) -> str:
     """What a user is told who creates a job that makes nothing yet."""
-    manifest = fake_job(job.namespace, name=user, suspend=True)
+    manifest = fake_job(job.namespace, name=user, suspend=True, **spec)
     return tried(job, user, "create", "--filename=-", *flags, stdin=manifest)
 
 
@@ -94,6 +95,7 @@ def test_with_the_policy_only_who_may_create_pods_may_create_jobs(
 MADE_FROM: dict[str, Manifest] = {
     "template": {"template": {"spec": {"serviceAccountName": "another"}}},
     "runtime": {"runtime": {"seed": 1}},
+    "checkpoint": {"checkpoint": {"uri": "s3://bucket"}},
     "scheduling": {"scheduling": {"priorityClassName": "system-node-critical"}},
     "scheduling, in a place of nodes": {"scheduling": {"exclusiveTopologyKey": "rack"}},
     "network": {"network": {"port": 30000}},
@@ -108,6 +110,7 @@ OTHERS: dict[str, Manifest] = {
     "cleanPodPolicy": {"cleanPodPolicy": "All"},
     "activeDeadlineSeconds": {"activeDeadlineSeconds": 60},
     "startupDeadlineSeconds": {"startupDeadlineSeconds": 60},
+    "stallDeadlineSeconds": {"stallDeadlineSeconds": 60},
     "ttlSecondsAfterFinished": {"ttlSecondsAfterFinished": 60},
     "suspend": {"suspend": False},
 }
@@ -154,6 +157,15 @@ def test_with_the_policy_pods_are_not_changed_by_who_may_not_create_them(
             assert "patched" in changed(place, "trainer", "trainer", {"suspend": True} | change)
     assert SENTENCE in changed(place, "trainer", "author", {"runtime": None})
     assert SENTENCE in changed(place, "trainer", "author", {"sharedMemory": None})
+
+
+@pytest.mark.usefixtures("policy")
+def test_with_the_policy_claims_are_not_created_by_who_may_not_create_them(place: Job) -> None:
+    told = "and trainer may not create persistentvolumeclaims in namespace"
+    assert told in created(place, "trainer", checkpoint=TEMPLATE)
+    place.kubectl("create", "role", "claims", "--verb=create", "--resource=persistentvolumeclaims")
+    place.kubectl("create", "rolebinding", "claims", "--role=claims", "--user=trainer")
+    assert "created" in created(place, "trainer", checkpoint=TEMPLATE)
 
 
 def test_an_author_does_not_write_the_status(place: Job) -> None:

@@ -13,7 +13,8 @@ from acceleratedjob.api.names import KIND, Manifest
 PROJECT = Path(__file__).parents[2]
 DOCUMENTS = [
     str(path.relative_to(PROJECT))
-    for path in sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")])
+    for folder in (".", "charts/*", "docs/**", "examples")
+    for path in sorted(PROJECT.glob(f"{folder}/*.md"))
 ]
 
 

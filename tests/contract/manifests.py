@@ -41,6 +41,27 @@ LIMITS = f"{POD}.containers[0].resources.limits"
 RULE = "spec.failurePolicy.rules[0]"
 ENV = f"{POD}.containers[0].env[0].name"
 
+CLAIM: Manifest = {
+    "spec": {
+        "accessModes": ["ReadWriteMany"],
+        "resources": {"requests": {"storage": "1Gi"}},
+        "storageClassName": "nfs",
+    }
+}
+TEMPLATE: Manifest = {"volume": {"volumeClaimTemplate": CLAIM}}
+STORE: Manifest = {"uri": "s3://bucket/team"}
+CHECKPOINT = "spec.checkpoint"
+
+
+def _checkpoint(given: Manifest, /, **fields: Any) -> Manifest:
+    return job(checkpoint=given | fields)
+
+
+def _claim(**fields: Any) -> Manifest:
+    changed = {name: value for name, value in (CLAIM["spec"] | fields).items() if value is not None}
+    return job(checkpoint={"volume": {"volumeClaimTemplate": {"spec": changed}}})
+
+
 # (what is wrong, the manifest, the field, who refuses it)
 BAD: list[tuple[str, Manifest, str, str]] = [
     ("no replicas", job(replicas=0), "spec.replicas", API),
@@ -214,6 +235,81 @@ BAD: list[tuple[str, Manifest, str, str]] = [
         "spec.sharedMemory.sizeLimit",
         API,
     ),
+    ("checkpoints nowhere", job(checkpoint={}), CHECKPOINT, API),
+    ("checkpoints at two places", _checkpoint(STORE, **TEMPLATE), CHECKPOINT, API),
+    ("a volume of no kind", job(checkpoint={"volume": {}}), f"{CHECKPOINT}.volume", API),
+    (
+        "a volume of two kinds",
+        job(checkpoint={"volume": {"nfs": {}, "hostPath": {"path": "/srv"}}}),
+        f"{CHECKPOINT}.volume",
+        API,
+    ),
+    (
+        "a volume that ends with its pod",
+        job(checkpoint={"volume": {"emptyDir": {}}}),
+        f"{CHECKPOINT}.volume.emptyDir",
+        API,
+    ),
+    (
+        "a claim without a name",
+        job(checkpoint={"volume": {"persistentVolumeClaim": {}}}),
+        f"{CHECKPOINT}.volume.persistentVolumeClaim.claimName",
+        API,
+    ),
+    ("a claim without a mode", _claim(accessModes=None), "accessModes", API),
+    ("a claim of no mode", _claim(accessModes=[]), "accessModes", API),
+    ("a claim of an unknown mode", _claim(accessModes=["ReadWrite"]), "accessModes[0]", API),
+    ("a claim of no size", _claim(resources=None), "resources", API),
+    ("a store without a scheme", _checkpoint({"uri": "bucket"}), f"{CHECKPOINT}.uri", API),
+    ("a store without a bucket", _checkpoint({"uri": "s3:///x"}), f"{CHECKPOINT}.uri", API),
+    ("a directory as a store", _checkpoint({"uri": "file://x"}), f"{CHECKPOINT}.uri", API),
+    ("memory as a store", _checkpoint({"uri": "memory://x"}), f"{CHECKPOINT}.uri", API),
+    ("a long store", _checkpoint({"uri": "s3://" + "b" * 1020}), f"{CHECKPOINT}.uri", API),
+    ("a Secret for a volume", _checkpoint(TEMPLATE, secretName="s"), "secretName", API),
+    ("a Secret with a slash", _checkpoint(STORE, secretName="a/b"), "secretName", API),
+    ("a path from the root", _checkpoint(STORE, path="/a"), f"{CHECKPOINT}.path", API),
+    ("a path upwards", _checkpoint(STORE, path="a/../b"), f"{CHECKPOINT}.path", API),
+    ("a path with an empty part", _checkpoint(STORE, path="a//b"), f"{CHECKPOINT}.path", API),
+    ("a path with a variable", _checkpoint(STORE, path="$(RANK)"), f"{CHECKPOINT}.path", API),
+    (
+        "two cadences",
+        _checkpoint(STORE, everySteps=1, everySeconds=1),
+        CHECKPOINT,
+        API,
+    ),
+    ("a third cadence", _checkpoint(STORE, everySteps=1, continuous=True), CHECKPOINT, API),
+    ("never", _checkpoint(STORE, continuous=False), f"{CHECKPOINT}.continuous", API),
+    ("every 0 steps", _checkpoint(STORE, everySteps=0), f"{CHECKPOINT}.everySteps", API),
+    ("every half second", _checkpoint(STORE, everySeconds=0.5), "everySeconds", API),
+    ("none to keep", _checkpoint(STORE, keep=0), f"{CHECKPOINT}.keep", API),
+    ("an unknown end", _checkpoint(TEMPLATE, reclaimPolicy="Recycle"), "reclaimPolicy", API),
+    ("files to delete", _checkpoint(STORE, reclaimPolicy="Delete"), "reclaimPolicy", API),
+    (
+        "another's claim to delete",
+        job(
+            checkpoint={
+                "volume": {"persistentVolumeClaim": {"claimName": "shared"}},
+                "reclaimPolicy": "Delete",
+            }
+        ),
+        "reclaimPolicy",
+        API,
+    ),
+    (
+        "a volume with the name of ours",
+        job(checkpoint=TEMPLATE, **_pod(volumes=[{"name": "checkpoint", "emptyDir": {}}])),
+        f"{POD}.volumes[0].name",
+        OPERATOR,
+    ),
+    (
+        "a mount within ours",
+        job(
+            {"volumeMounts": [{"name": "data", "mountPath": "/checkpoints//data/"}]},
+            checkpoint=TEMPLATE,
+        ),
+        f"{POD}.containers[0].volumeMounts[0].mountPath",
+        OPERATOR,
+    ),
     ("a name too long", _named("a" * 51), "metadata.name", API),
     ("a name that begins with a digit", _named("7b"), "metadata.name", API),
     ("a name with a dot", _named("a.b"), "metadata.name", API),
@@ -234,6 +330,21 @@ GOOD: list[tuple[str, Manifest]] = [
         ),
     ),
     ("what torchrun reads besides", job(**_env("PET_LOG_DIR"))),
+    ("checkpoints in a claim of the job's", _checkpoint(TEMPLATE, everySeconds=60)),
+    (
+        "checkpoints in a claim that goes with the job",
+        _checkpoint(TEMPLATE, reclaimPolicy="Delete", continuous=True),
+    ),
+    (
+        "checkpoints in an existing claim, beside other volumes",
+        job(
+            {"volumeMounts": [{"name": "x", "mountPath": "/checkpoints-of-others"}]},
+            checkpoint={
+                "volume": {"persistentVolumeClaim": {"claimName": "shared"}},
+                "path": "team_a/bert.v2",
+            },
+        ),
+    ),
     (
         "devices by a claim",
         job(
@@ -270,6 +381,8 @@ GOOD: list[tuple[str, Manifest]] = [
                     }
                 ],
             },
+            checkpoint=STORE
+            | {"secretName": "s3.credentials", "path": "a/b", "everySteps": 100, "keep": 1},
             managedBy="kueue.x-k8s.io/multikueue",
             activeDeadlineSeconds=1,
             startupDeadlineSeconds=2**31 - 1,

@@ -1,5 +1,6 @@
 """What the documents show is run: a snippet that does not work is a failed test."""
 
+import json
 import os
 import re
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from acceleratedjob import cli
 from acceleratedjob.api.names import Manifest
 from acceleratedjob.api.spec import JobSpec
-from docs import reference
+from docs import chart, reference
 from tests.attempts import env_of
 from tests.contract.documents import DOCUMENTS, PROJECT, jobs, objects, read, snippets
 
@@ -102,11 +103,11 @@ def sides(diff: str) -> tuple[str, str]:
     return before, after
 
 
-def test_the_readmes_script_trains_the_same_before_and_after_its_five_changed_lines(
+def test_the_readmes_script_trains_the_same_before_and_after_its_seven_changed_lines(
     tmp_path: Path,
 ) -> None:
     diff = snippets(README, "diff")[0]
-    assert sum(line[0] in "+-" for line in diff.splitlines()) == 5
+    assert sum(line[0] in "+-" for line in diff.splitlines()) == 7
     before, after = (run(TRAINING.format(script=side), tmp_path) for side in sides(diff))
     assert before == after != []
 
@@ -130,6 +131,11 @@ def test_a_documents_python_runs(document: str, tmp_path: Path) -> None:
     run("\n".join(snippets(read(document), "python")), tmp_path)
 
 
+@pytest.mark.parametrize("document", [name for name in DOCUMENTS if snippets(read(name), "json")])
+def test_a_documents_json_can_be_read(document: str) -> None:
+    assert all(json.loads(one) for one in snippets(read(document), "json"))
+
+
 def test_what_is_not_run_is_known() -> None:
     """`py` is a signature, of generated pages only; pycon, doctests of the source, run there."""
     kinds = {
@@ -139,13 +145,23 @@ def test_what_is_not_run_is_known() -> None:
     }
     assert kinds <= {
         *(("py", True), ("pycon", True)),
-        *((kind, False) for kind in ("python", "diff", "yaml", "sh", "mermaid")),
+        *((kind, False) for kind in ("python", "diff", "json", "yaml", "sh", "mermaid")),
     }
 
 
 def test_the_reference_is_what_the_source_says() -> None:
     written = {path.name: path.read_text(encoding="utf-8") for path in REFERENCE.glob("*.md")}
     assert written == reference.pages(), "run `make docs`"
+
+
+def test_the_charts_readme_has_its_values_with_their_comments() -> None:
+    assert chart.README.read_text(encoding="utf-8") == chart.readme(), "run `make docs`"
+    text = "# A group\na:\n  # One.\n  # Two.\n  b: {c: 1}\n\n# A list\nd:\n  - 1\n"
+    assert list(chart.values(text)) == [
+        ("a", "", "A group"),
+        ("a.b", '{"c": 1}', "One. Two."),
+        ("d", "[1]", "A list"),
+    ]
 
 
 def test_everything_public_is_explained_and_no_argument_by_another_name() -> None:

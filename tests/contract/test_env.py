@@ -4,17 +4,19 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from acceleratedjob.manifests import env as operator_side
-from runtime.config.settings import Settings, env_name
+from runtime.config.settings import LoopSettings, Settings, env_name
 from runtime.errors import WorldError
-from runtime.launch.__main__ import plan
+from runtime.launch.plan import Pod, environments, plan
 from runtime.world.contract import Job, World
 from tests.attempts import env_of
-from tests.operator.builders import UID, spec
+from tests.operator.builders import CONTAINER, UID, spec
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {
@@ -74,15 +76,29 @@ def test_the_jobs_identity_is_read_back() -> None:
 def test_the_launcher_gives_one_process_the_ranks_that_the_operator_would() -> None:
     env = env_of(spec(), attempt=0, index=1)
     bare = {name: value for name, value in env.items() if name.startswith(("PET_", "ACCELER"))}
-    assert World.from_env(plan(["train.py"], bare).env) == World.from_env(env)
+    (given,) = environments(pod(bare), processes=1, port=pod(bare).master_port)
+    assert World.from_env(given) == World.from_env(env)
 
 
 def test_several_processes_need_a_launcher_and_are_told_so() -> None:
     env = env_of(spec(processesPerReplica=2), attempt=0, index=1)
     with pytest.raises(WorldError, match=r"python -m runtime\.launch"):
         World.from_env(env)
-    flags = plan(["train.py"], env).argv
-    assert {"--nproc-per-node=2", "--nnodes=2", "--node-rank=1"} <= set(flags)
+    worlds = [
+        World.from_env(given)
+        for given in environments(pod(env), processes=int(pod(env).processes), port=29500)
+    ]
+    assert [(world.rank, world.size, world.local_rank) for world in worlds] == [
+        (2, 4, 0),
+        (3, 4, 1),
+    ]
+
+
+def pod(env: Mapping[str, str]) -> Pod:
+    """What the launcher starts."""
+    found = plan(["train.py"], env)
+    assert isinstance(found, Pod)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -135,6 +151,33 @@ def test_an_accelerator_is_as_the_spec_says(arguments: str, changed: dict[str, o
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == EXPECTED | changed
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        pytest.param({}, {}, id="no cadence: continuous"),
+        pytest.param({"continuous": True}, {}, id="continuous"),
+        pytest.param({"everySteps": 7}, {"checkpoint_every_steps": 7}, id="by steps"),
+        pytest.param({"everySeconds": 7}, {"checkpoint_every_seconds": 7}, id="by seconds"),
+        pytest.param({"keep": 5}, {"checkpoint_keep": 5}, id="more are kept"),
+    ],
+)
+def test_checkpoints_are_as_the_spec_says(given: dict[str, object], read: dict[str, Any]) -> None:
+    checkpoint = {"uri": "s3://bucket", "path": "a"} | given
+    job = spec(checkpoint=checkpoint, template=waits_for(90))
+    expected = LoopSettings(
+        checkpoint_dir="s3://bucket/a",
+        stop_grace_seconds=90,
+        progress_port=29400,
+        **({"checkpoint_keep": 2} | read),
+    )
+    assert LoopSettings.from_env(env_of(job)) == expected
+
+
+def waits_for(seconds: int) -> dict[str, object]:
+    """A template with a grace period."""
+    return {"spec": {"containers": [CONTAINER], "terminationGracePeriodSeconds": seconds}}
 
 
 def test_no_setting_is_sent_that_nobody_reads() -> None:

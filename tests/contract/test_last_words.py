@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from acceleratedjob.observe.termination import MAX_BYTES, LastWords, read_last_words
+from acceleratedjob.observe.termination import (
+    MAX_BYTES,
+    LastWords,
+    read_final,
+    read_last_words,
+    read_stopped,
+)
 from runtime.world import last_words
 from tests.attempts import env_of
 from tests.operator.builders import spec
@@ -87,6 +93,52 @@ def test_of_several_processes_one_tells(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("script", "step"),
+    [
+        pytest.param("raise ValueError", None, id="before the training it is not known"),
+        pytest.param("last_words.report_step(lambda: 40); raise ValueError", 40, id="in a step"),
+        pytest.param(
+            "import torch\n"
+            "torch.distributed.init_process_group(\n"
+            "    'gloo', store=torch.distributed.HashStore(), rank=0, world_size=1)\n"
+            "last_words.report_step(lambda: 40); raise ValueError",
+            40,
+            id="of processes that torch has joined",
+        ),
+        pytest.param(
+            "from runtime import Accelerator; a = Accelerator(cpu=True); "
+            "p = torch.nn.Linear(1, 1); p, o = a.prepare(p, torch.optim.SGD(p.parameters()))\n"
+            "for _ in a.epochs(9):\n"
+            "  a.backward(p(torch.ones(1))); o.step(); o.zero_grad(); 1 / (2 - a.completed_steps)",
+            2,
+            id="a loop over epochs() tells it",
+        ),
+    ],
+)
+def test_the_step_at_which_the_training_ends_is_told(
+    tmp_path: Path, script: str, step: int | None
+) -> None:
+    file = tmp_path / "termination-log"
+    finish(start(f"import torch\n{SET_UP}\n{script}", environment(file, 0, replicas=1)))
+    words = read_last_words(file.read_text())
+    assert words is not None
+    assert words.step == step
+
+
+def test_outside_of_a_job_no_step_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "termination-log"
+    script = f"{SET_UP}last_words.report_step(lambda: 40); raise ValueError"
+    finish(start(script, {last_words.PATH: str(file)}))
+    assert not file.exists()
+
+
+def test_a_stop_is_read_back(tmp_path: Path) -> None:
+    file = tmp_path / "termination-log"
+    last_words.write_stopped(environment(file), 40)
+    assert read_stopped(file.read_text()) == 40
+
+
+@pytest.mark.parametrize(
     ("script", "job"),
     [
         pytest.param("raise ValueError", False, id="outside of a job"),
@@ -130,3 +182,45 @@ def test_a_script_that_uses_the_runtime_tells(
     words = read_last_words(file.read_text())
     assert isinstance(words, LastWords)
     assert words.exception == exception
+
+
+TRAINING = """
+import sys, torch
+from torch.utils.data import DataLoader, TensorDataset
+from runtime import Accelerator
+a = Accelerator(cpu=True)
+model = torch.nn.Linear(1, 1)
+model, optimizer, loader = a.prepare(
+    model, torch.optim.SGD(model.parameters()), DataLoader(TensorDataset(torch.ones(8, 1)), 2)
+)
+for epoch in a.epochs(3):
+    for (inputs,) in loader:
+        a.backward(model(inputs).sum())
+        optimizer.step()
+        optimizer.zero_grad()
+        {body}
+"""
+FAILS = "if a.completed_steps == 5: sys.exit(1)"
+
+
+@pytest.mark.parametrize(
+    ("launcher", "body", "reached"),
+    [
+        pytest.param((), "pass", (3, 12, 12), id="of a script that is PID 1"),
+        pytest.param((), FAILS, None, id="not of one that fails before its end"),
+        pytest.param(("-m", "runtime.launch"), "pass", (3, 12, 12), id="of a launcher"),
+        pytest.param(("-m", "runtime.launch"), FAILS, None, id="not if its process fails"),
+    ],
+)
+def test_how_far_a_training_came_is_told_at_its_end(
+    tmp_path: Path, launcher: tuple[str, ...], body: str, reached: tuple[int, int, int] | None
+) -> None:
+    file, script = tmp_path / "termination-log", tmp_path / "train.py"
+    script.write_text(TRAINING.format(body=body))
+    env = os.environ | {"PYTHONPATH": str(ROOT)} | environment(file, 0, replicas=1)
+    command = [sys.executable, *launcher, str(script)]
+    done = subprocess.run(command, env=env, timeout=600, check=False)
+    assert done.returncode == (0 if reached else 1)
+    told = read_final(file.read_text()) if file.exists() else None
+    assert reached == (None if told is None else (told.epoch, told.step, told.total_steps))
+    assert told is None or told.attempt == 0

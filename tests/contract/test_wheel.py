@@ -104,6 +104,14 @@ def test_a_job_runs_without_an_extra(bare: Path, tmp_path: Path) -> None:
     assert "[0] hello" in done.stdout
 
 
+def test_the_page_of_the_progress_is_in_the_wheel(bare: Path) -> None:
+    code = "from runtime.control.progress.page import to_html; "
+    code += "from runtime.control.progress.snapshot import Snapshot; print(to_html(Snapshot()))"
+    command = [str(bare / "python"), "-I", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert "<!doctype html>" in done.stdout, done.stderr
+
+
 @pytest.mark.parametrize("command", ["operator", "why digits", "status", "logs digits"])
 def test_a_command_that_needs_an_extra_says_which_in_one_sentence(bare: Path, command: str) -> None:
     done = run(bare, *command.split())

@@ -476,11 +476,19 @@ def cases(library_name: str, size: int) -> dict[str, Any]:
     return found
 
 
-def main(library_name: str, size: str, file: str) -> None:
-    """Run a world of forks, which need not import what is imported here."""
+def main(library_name: str, folder: str, *sizes: str) -> None:
+    """Run worlds of forks, which need not import what is imported here; write a file for each."""
     importlib.import_module(library_name).Accelerator  # noqa: B018  # it is imported when used
     importlib.import_module("torch._dynamo")  # which the first optimizer imports
-    Path(file).write_text(json.dumps(world(int(size), cases, library_name, env=on_machines_of_two)))
+    failed = []
+    for size in sizes:
+        try:
+            found = world(int(size), cases, library_name, env=on_machines_of_two)
+            Path(folder, size).write_text(json.dumps(found))
+        except AssertionError as error:  # what each rank has said is above
+            failed.append(str(error))
+    if failed:
+        sys.exit("; ".join(failed))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from acceleratedjob.api import names
 from acceleratedjob.api.names import Manifest
 from acceleratedjob.cluster import WATCHED, Change, Cluster, Ref, Rendered
 from acceleratedjob.controller.controller import Controller
+from acceleratedjob.controller.polling.hearing import Target
+from acceleratedjob.controller.polling.poller import Ask, Poller
 from acceleratedjob.errors import Refused, Unavailable
 from acceleratedjob.local.cluster import LocalCluster
 from tests.operator.builders import NOW
@@ -89,9 +91,12 @@ class Fated:
 class Operator:
     """A controller that hears of changes when it is told to, and may be killed between any two."""
 
-    def __init__(self, clock: Clock, cluster: Fated) -> None:
+    def __init__(self, clock: Clock, cluster: Fated, ask: Ask | None = None) -> None:
+        """Start; without `ask` no job is asked for its progress."""
         self.clock = clock
         self.cluster = cluster
+        self.answers: deque[int] = deque()  # of the next coordinators that are told to stop
+        self.ask = ask
         self._news: defaultdict[str, deque[Change]] = defaultdict(deque)
         self._listening = [clock.create_task(self._listen(kind)) for kind in KINDS]
         self.start()
@@ -103,16 +108,27 @@ class Operator:
     def start(self) -> None:
         """Begin with an empty memory, and list all there is."""
         cluster: Cluster = self.cluster  # type: ignore[assignment]  # the rest is the store's own
-        self.controller = Controller(cluster, workers=2, now=self.clock.operators)
-        self._work = self.clock.create_task(self.controller.work())
+        self.controller = Controller(cluster, workers=2, tell=self._told, now=self.clock.operators)
+        self._work = [self.clock.create_task(self.controller.work())]
+        if self.ask is not None:
+            poller = Poller([self.controller], ask=self.ask)
+            self._work.append(self.clock.create_task(poller.run()))
         for kind in KINDS:
             self.miss(kind)
         self.clock.tick(5)
 
+    async def _told(self, _target: Target, _request: bytes) -> int:
+        """A coordinator answers, or nobody does."""
+        await asyncio.sleep(0)
+        if not self.answers:
+            raise ConnectionRefusedError
+        return self.answers.popleft()
+
     def kill(self) -> None:
         """End in the middle of whatever is under way."""
-        self._work.cancel()
-        self.clock.run_until_complete(asyncio.gather(self._work, return_exceptions=True))
+        for task in self._work:
+            task.cancel()
+        self.clock.run_until_complete(asyncio.gather(*self._work, return_exceptions=True))
 
     def close(self) -> None:
         """End for good."""

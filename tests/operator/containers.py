@@ -3,12 +3,14 @@
 import contextlib
 
 from acceleratedjob.api import names
-from acceleratedjob.api.names import Manifest
+from acceleratedjob.api.names import STOPPED_EXIT_CODE, Manifest
 from acceleratedjob.api.times import format_time
 from acceleratedjob.cluster import Ref
 from acceleratedjob.errors import NotFound
 from acceleratedjob.local.cluster import LocalCluster
 from tests.operator.clockwork import Clock
+
+ADDRESS = "10.0.0.1"  # of every pod; nothing connects to it
 
 
 class Containers:
@@ -33,7 +35,9 @@ class Containers:
     def report(self, pod: Manifest, state: Manifest, **conditions: str) -> None:
         def alter(stored: Manifest) -> None:
             stored["spec"]["nodeName"] = "n0"
+            stored["status"]["podIP"] = "192.0.2.1"
             stored["status"]["containerStatuses"] = [{"name": "trainer", "state": state}]
+            stored["status"]["podIP"] = ADDRESS
             known = {each["type"]: each for each in stored["status"].get("conditions", ())}
             known |= {kind: {"type": kind, "status": status} for kind, status in conditions.items()}
             stored["status"]["conditions"] = list(known.values())
@@ -55,6 +59,8 @@ class Containers:
         if code == 0 and not self.was_asked_to_stop(pod):
             self.done.add(place)
         ended = {"exitCode": code, "finishedAt": format_time(self.clock.now())}
+        if code == STOPPED_EXIT_CODE:
+            ended["message"] = '{"stopped": {"step": 1}}'
         self.report(pod, {"terminated": ended}, Ready="False")
 
     def was_asked_to_stop(self, pod: Manifest) -> bool:

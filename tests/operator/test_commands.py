@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from acceleratedjob.api.status import Status
+from acceleratedjob.api.times import age
 from acceleratedjob.commands import table
 from acceleratedjob.commands.log_choice import choose, mixed
 from acceleratedjob.commands.log_reader import wants_colour
-from acceleratedjob.commands.text import age, aligned, ending
+from acceleratedjob.commands.text import aligned, ending
 from acceleratedjob.observe.observed import Observed
 from acceleratedjob.planner.report import progress, restarting
 from acceleratedjob.terminal import plain
@@ -25,17 +26,23 @@ PROGRESS = {"step": 120, "totalSteps": 1000, "percent": 12, "etaSeconds": 3700}
 @pytest.mark.parametrize(
     ("more", "cells"),
     [
-        pytest.param({}, ("Running", "4/4", "", "", "", "0", "1h6m"), id="it tells no progress"),
         pytest.param(
-            {"progress": PROGRESS},
-            ("Running", "4/4", "120/1000", "12%", "1h1m", "0", "1h6m"),
+            {}, ("Running", "4/4", "", "", "", "", "0", "1h6m"), id="it tells no progress"
+        ),
+        pytest.param(
+            {"progress": PROGRESS, "shown": {"goodput": "87%"}},
+            ("Running", "4/4", "120/1000", "12%", "1h1m", "87%", "0", "1h6m"),
             id="it does",
         ),
         pytest.param(
-            {"progress": {"step": 120}}, ("Running", "4/4", "120", "", "", "0", "1h6m"), id="no end"
+            {"progress": {"step": 120}},
+            ("Running", "4/4", "120", "", "", "", "0", "1h6m"),
+            id="no end",
         ),
         pytest.param(
-            {"progress": "x", "phase": "a\x1b"}, ("a?", "4/4", "", "", "", "0", "1h6m"), id="odd"
+            {"progress": "x", "phase": "a\x1b"},
+            ("a?", "4/4", "", "", "", "", "0", "1h6m"),
+            id="odd",
         ),
     ],
 )
@@ -47,16 +54,16 @@ def test_a_row_of_the_table(more: dict[str, Any], cells: tuple[str, ...]) -> Non
 
 
 def test_a_jobs_row_before_any_operator_has_seen_it_and_after_it_is_gone() -> None:
-    assert table.row(stored(None), NOW) == ("digits", "", "", "", "", "", "0", "1h6m")
+    assert table.row(stored(None), NOW) == ("digits", "", "", "", "", "", "", "0", "1h6m")
     assert table.row(stored(RUNNING), NOW, gone=True)[1] == "Deleted"
 
 
 def test_the_tables_columns_are_aligned_and_no_line_ends_in_blanks() -> None:
     lines = table.table([table.row(stored(status), NOW) for status in (RUNNING, None)])
     assert lines == [
-        "NAME     PHASE     READY   STEP   PROGRESS   ETA   RESTARTS   AGE",
-        "digits   Running   4/4                             0          1h6m",
-        "digits                                             0          1h6m",
+        "NAME     PHASE     READY   STEP   PROGRESS   ETA   GOODPUT   RESTARTS   AGE",
+        "digits   Running   4/4                                       0          1h6m",
+        "digits                                                       0          1h6m",
     ]
     assert aligned([("a", "b")], (3, 1)) == ["a     b"]
 

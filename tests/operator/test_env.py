@@ -5,7 +5,7 @@ import pytest
 from acceleratedjob.api import devices
 from acceleratedjob.api.attempt import Attempt
 from acceleratedjob.api.names import Manifest
-from acceleratedjob.manifests.env import merged
+from acceleratedjob.manifests.env import NODE_NAME, merged
 from acceleratedjob.observe.observed import Observed
 from acceleratedjob.planner.actions import Announce
 from acceleratedjob.planner.planner import plan
@@ -20,6 +20,7 @@ IDENTITY = {
     "ACCELERATEDJOB_REPLICAS": "2",
     "ACCELERATEDJOB_REPLICA_INDEX": "1",
     "ACCELERATEDJOB_PROGRESS_PORT": "29400",
+    "ACCELERATEDJOB_STOP_GRACE_SECONDS": "30",
 }
 ADDRESS = "digits-3-0.digits.research.svc"
 
@@ -253,5 +254,9 @@ def test_the_authors_variables_come_last_and_may_refer_to_ours() -> None:
     given = [{"name": "LOG", "value": "rank-$(RANK)"}, {"name": "ACCELERATE_SEED", "value": "7"}]
     assert merged({"RANK": "1", "ACCELERATE_SEED": "0"}, given) == [
         {"name": "RANK", "value": "1"},
+        {
+            "name": NODE_NAME,
+            "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "spec.nodeName"}},
+        },
         *given,
     ]

@@ -42,10 +42,19 @@ FAMILY = """
 """
 
 
-def write(folder: Path, *parts: str, command: list[str] | None = None, **spec: object) -> Path:
+def write(
+    folder: Path,
+    *parts: str,
+    command: list[str] | None = None,
+    grace: int | None = None,
+    **spec: object,
+) -> Path:
     (folder / "train.py").write_text("".join(map(textwrap.dedent, (PRELUDE, *parts))))
     container = CONTAINER | {"command": command or ["python", "train.py"]}
-    manifest = job(template={"spec": {"containers": [container]}}, **spec)
+    template: dict[str, object] = {"containers": [container]}
+    if grace is not None:
+        template["terminationGracePeriodSeconds"] = grace
+    manifest = job(template={"spec": template}, **spec)
     path = folder / "job.yaml"
     path.write_text(yaml.safe_dump(manifest))
     return path
@@ -135,7 +144,8 @@ def test_whatever_a_replica_writes_is_shown_and_the_run_ends(
     "command",
     [
         pytest.param(["python", "train.py"], id="the container's first process"),
-        pytest.param(["sh", "-c", "python train.py; true"], id="what a shell has started"),
+        pytest.param(["sh", "-c", "exec python train.py"], id="a shell that is replaced"),
+        pytest.param(["python", "-m", "runtime.launch", "train.py"], id="what our launcher starts"),
     ],
 )
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -144,11 +154,58 @@ def test_a_run_that_is_interrupted_lets_replicas_save(
 ) -> None:
     with start(write(folder, FAMILY, SAVES, command=command)) as process:
         until(lambda: len(list(folder.glob("*.up"))) == 2)
+        began = time.monotonic()
         process.send_signal(number)
         output, _ = process.communicate(timeout=SECONDS)
+    assert time.monotonic() - began < 20  # of a grace period of 30 s
     assert process.returncode == 130
     assert len(list(folder.glob("*.saved"))) == 2
     assert output.count(b"x" * 300_000) == 2
+
+
+SHELL = ["sh", "-c", "python train.py; true"]
+
+
+@pytest.mark.parametrize("last", ["until('never')", "until('0.asked', '1.asked')"])
+def test_what_a_shell_has_started_is_not_asked_and_goes_on_until_the_end(
+    folder: Path, last: str
+) -> None:
+    """As in a container, whose first process, a shell, does not die of SIGTERM."""
+    script = f"signal.signal(15, lambda *_: say('asked'))\nsay('up')\n{last}"
+    with start(write(folder, script, command=SHELL, grace=3)) as process:
+        until(lambda: len(list(folder.glob("*.up"))) == 2)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        if "never" not in last:
+            for rank in range(2):
+                (folder / f"{rank}.asked").touch()  # here by other means than a signal
+        process.communicate(timeout=SECONDS)
+    assert process.returncode == 130
+    assert (time.monotonic() - began > 2) == ("never" in last)
+    assert [path.name for path in folder.glob("*.asked") if path.read_text()] == []
+
+
+def test_two_runs_have_ports_of_their_own_that_all_replicas_share(folder: Path) -> None:
+    """Two jobs of one name and manifest, which would both listen at the ports of the manifest."""
+    names = ("MASTER_PORT", "PET_MASTER_PORT", "ACCELERATEDJOB_PROGRESS_PORT")
+    script = f"""
+        path = here / f"{{rank}}.ports.{{os.environ['WHICH']}}"
+        path.write_text(" ".join(os.environ[name] for name in {names}))
+        until(*(f"{{rank}}.ports.{{run}}" for rank in (0, 1) for run in "ab"))
+    """
+    path = write(folder, script)
+    runs = [start(path, env=os.environ | {"WHICH": which}) for which in "ab"]
+    for process in runs:
+        process.communicate(timeout=SECONDS)
+        assert process.returncode == 0
+    found = {file.name: file.read_text().split() for file in folder.glob("*.ports.*")}
+    assert found.pop("1.ports.a") == found["0.ports.a"]
+    assert found.pop("1.ports.b") == found["0.ports.b"]
+    for file in folder.glob("*.ports.*"):
+        file.unlink()  # it holds no process IDs
+    for master, torchruns, progress in found.values():
+        assert master == torchruns != progress
+    assert not set(found["0.ports.a"]) & set(found["0.ports.b"])
 
 
 def test_a_second_interrupt_kills_at_once(folder: Path) -> None:
@@ -194,3 +251,15 @@ def test_replicas_save_when_nobody_reads_their_output_any_more(folder: Path) -> 
         assert process.wait(SECONDS) == 0, said
     assert len(list(folder.glob("*.saved"))) == 2
     assert b"Traceback" not in said
+
+
+def test_replicas_have_the_same_free_ports(folder: Path) -> None:
+    script = (
+        "print(*(os.environ[f'{name}_PORT'] for name in ('MASTER', 'ACCELERATEDJOB_PROGRESS')))"
+    )
+    code, lines = run(write(folder, script))
+    assert code == 0, lines
+    (told,) = {line[len("[0] ") :] for line in lines if line.startswith("[")}
+    master, progress = told.split()
+    assert master != progress
+    assert not {master, progress} & {"29400", "29500"}

@@ -11,12 +11,14 @@ from hypothesis import settings
 from hypothesis.stateful import invariant
 
 from acceleratedjob.api import names
-from acceleratedjob.api.names import Manifest
+from acceleratedjob.api.names import Manifest, Reason
 from acceleratedjob.api.status import Failure, Status
+from acceleratedjob.api.training import Progress
 from acceleratedjob.cluster import WATCHED
 from acceleratedjob.observe.observed import Observed
 from acceleratedjob.observe.pod import read_pod
 from acceleratedjob.planner.planner import decide
+from tests.operator.telling import STALLS_AFTER
 from tests.operator.world import REF, STOPPED, World
 
 TAKEN_AWAY = {"PodDeleted", "EvictionByEvictionAPI"}
@@ -24,7 +26,9 @@ TAKEN_AWAY = {"PodDeleted", "EvictionByEvictionAPI"}
 
 def counts(failure: Failure) -> bool:
     """Whether a restart after a failure is counted, by the documentation."""
-    return failure.reason not in TAKEN_AWAY and failure.exit_code != STOPPED
+    return failure.reason not in TAKEN_AWAY and (
+        failure.exit_code != STOPPED or failure.step is None
+    )
 
 
 class Life(World):
@@ -60,7 +64,7 @@ class Life(World):
         made_from: dict[int, object] = {}
         for pod in self.pods():
             attempt, _ = names.parse_pod_name(pod["metadata"]["name"]) or (0, 0)
-            env = {e["name"]: e["value"] for e in pod["spec"]["containers"][0]["env"]}
+            env = {e["name"]: e.get("value") for e in pod["spec"]["containers"][0]["env"]}
             seed = env.get("ACCELERATE_SEED")
             assert made_from.setdefault(attempt, seed) == seed
 
@@ -87,9 +91,34 @@ class Life(World):
             self.counted |= {new.attempt} if new.created == new.size else set()
             assert new.replicas <= new.size
         assert {(new.attempt, index) for index in new.completed} <= self.done
+        self.follows_from_what_was_told(old, new)
         if new.phase == names.Phase.SUCCEEDED:
             wanted = {(new.attempt, index) for index in range(new.size or 0)}
             assert wanted <= self.done
+
+    def follows_from_what_was_told(self, old: Status, new: Status) -> None:
+        """Within an attempt no step falls, and nothing is said that its training did not reach."""
+        before, after = old.progress or Progress(step=0), new.progress or Progress(step=0)
+        assert before.attempt <= after.attempt <= new.attempt
+        assert before.attempt < after.attempt or (before.step or 0) <= (after.step or 0)
+        assert (after.step or 0) <= max(self.reached.get(after.attempt, 0), 1)  # 1: of a stop
+        if new.checkpoint is not None:
+            saved = max(one.saved for one in self.trainings.values())
+            assert new.checkpoint.step <= saved
+            assert old.checkpoint is None or old.checkpoint.step <= new.checkpoint.step
+        if new.failures[:1] != old.failures[:1] and new.failures[0].reason == Reason.STALLED:
+            self.was_judged_rightly(new.failures[0])
+
+    def was_judged_rightly(self, failure: Failure) -> None:
+        """By the newest life of its own attempt, and not before the deadline."""
+        text = failure.message.removeprefix("has stalled: ")
+        if not text.startswith("hang of "):
+            return  # it was silent
+        attempt, life, _ = map(int, text.removeprefix("hang of ").split("/"))
+        assert attempt == failure.attempt
+        assert life >= self.heard_life[attempt]
+        lasted = self.clock.elapsed - self.first_told[text]
+        assert lasted >= STALLS_AFTER or self.was_wrong
 
     def status(self) -> Status:
         return Status.from_manifest(self.store.objects(names.KIND)[0])

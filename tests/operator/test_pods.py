@@ -154,3 +154,29 @@ def test_a_pod_is_read_back_as_it_was_named() -> None:
     seen = read_pod(made)
     assert seen is not None
     assert (seen.attempt, seen.index, seen.node, seen.ending) == (12, 345, None, None)
+
+
+NAMED = {"name": "progress", "containerPort": 29400}
+
+
+@pytest.mark.parametrize(
+    ("given", "network", "ports"),
+    [
+        pytest.param([], {}, [NAMED], id="none"),
+        pytest.param([], {"progressPort": 3001}, [NAMED | {"containerPort": 3001}], id="another"),
+        pytest.param([{"containerPort": 80}], {}, [{"containerPort": 80}, NAMED], id="another's"),
+        pytest.param([{"containerPort": 29400}], {}, None, id="the template's own, of this number"),
+        pytest.param([NAMED | {"containerPort": 80}], {}, None, id="of this name"),
+        pytest.param([{}], {}, [{}, NAMED], id="no port: the API server says so"),
+    ],
+)
+def test_the_progress_port_has_a_name(
+    given: list[Manifest], network: Manifest, ports: list[Manifest] | None
+) -> None:
+    made = pod_of(spec({"ports": given}, network=network), attempt=0, index=1)
+    assert made["spec"]["containers"][0]["ports"] == (given if ports is None else ports)
+
+
+def test_no_port_is_reserved_on_a_node() -> None:
+    made = pod_of(spec(template=template(hostNetwork=True)), attempt=0, index=0)
+    assert "ports" not in made["spec"]["containers"][0]

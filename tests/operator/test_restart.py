@@ -25,6 +25,14 @@ def rule(action: str, **fields: object) -> dict[str, object]:
     return {"action": action, **fields}
 
 
+def stopped(reason: str = "Error", *, pods: bool = False) -> Pod:
+    """A pod whose training has ended because it was asked to."""
+    one = ended(1, 143, reason=reason)
+    assert one.ending is not None
+    why = {"container_reason": "Error"} if pods else {"stopped_at": 40}
+    return replace(one, ending=replace(one.ending, **why))
+
+
 def outcome(status: Status) -> tuple[str | None, int]:
     return status.phase, status.restarts
 
@@ -33,7 +41,11 @@ def outcome(status: Status) -> tuple[str | None, int]:
     ("rules", "failed", "expected"),
     [
         pytest.param([], ended(1, 1), COUNTED, id="a failure counts"),
-        pytest.param([], ended(1, 143), FREE, id="what was asked to stop does not"),
+        pytest.param([], stopped(), FREE, id="what has stopped on request, and says so, does not"),
+        pytest.param([], ended(1, 143), COUNTED, id="what SIGTERM has ended, for no known reason"),
+        pytest.param(
+            [], stopped(reason="Evicted", pods=True), FREE, id="nor what ended with its pod"
+        ),
         pytest.param([], deleting(1), FREE, id="what was deleted does not"),
         pytest.param([], ended(1, 1, disrupted="DeletionByTaint"), FREE, id="nor what is drained"),
         pytest.param([], ended(1, 128, reason="StartError"), FAIL, id="no such program"),

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from acceleratedjob import cli
-from acceleratedjob.commands.run import Console
+from acceleratedjob.commands.console import Console
 from acceleratedjob.manager.logformat import TextFormatter
 from tests.operator.builders import job
 

@@ -5,14 +5,19 @@ from typing import Any
 import pytest
 
 from acceleratedjob.api.status import Status
+from acceleratedjob.observe.endings import read_ending
 from acceleratedjob.observe.observed import Observed
 from acceleratedjob.observe.pod import Pod
+from acceleratedjob.observe.progress import Progress
 from acceleratedjob.observe.termination import (
     MAX_BYTES,
     MAX_MESSAGE,
     MAX_TRACEBACK,
     LastWords,
+    read_final,
+    read_hang,
     read_last_words,
+    read_stopped,
 )
 from acceleratedjob.planner.failure_policy import failure
 from acceleratedjob.planner.failures import Cause, causes
@@ -22,6 +27,27 @@ from tests.operator.builders import NOW, ended, pod, spec
 
 def told(**fields: Any) -> str:
     return json.dumps({"exception": "ValueError"} | fields)
+
+
+@pytest.mark.parametrize(
+    ("text", "step"),
+    [
+        pytest.param('{"stopped": {"step": 40}}', 40, id="as the runtime writes it"),
+        pytest.param('{"stopped": {"step": 0}}', 0, id="before the first step"),
+        pytest.param('{"stopped": {}}', None, id="no step"),
+        pytest.param('{"stopped": {"step": -1}}', None, id="a step below 0"),
+        pytest.param('{"stopped": {"step": "40"}}', None, id="a step in words"),
+        pytest.param('{"stopped": {"step": true}}', None, id="true is no step"),
+        pytest.param('{"stopped": [40]}', None, id="another type"),
+        pytest.param(told(), None, id="an exception"),
+        pytest.param("stopped", None, id="a sentence"),
+        pytest.param('{"stopped": {"step": 4', None, id="cut off"),
+        pytest.param('{"stopped": {"step": 1}}' + " " * MAX_BYTES, None, id="too long"),
+        pytest.param('{"a":' * 700, None, id="deep"),
+    ],
+)
+def test_the_step_of_a_stop(text: str, step: int | None) -> None:
+    assert read_stopped(text) == step
 
 
 @pytest.mark.parametrize(
@@ -65,6 +91,27 @@ def told(**fields: Any) -> str:
 )
 def test_what_is_read_from_a_termination_message(text: str, words: LastWords | None) -> None:
     assert read_last_words(text) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        pytest.param(
+            '{"progress": {"attempt": 1, "step": 12, "more": 1}}',
+            Progress(attempt=1, step=12),
+            id="as the runtime writes it",
+        ),
+        pytest.param('{"progress": {"step": -1}}', None, id="a step below 0"),
+        pytest.param('{"progress": {"stepSeconds": NaN}}', None, id="no number"),
+        pytest.param('{"progress": {"goodput": 7}}', None, id="another type"),
+        pytest.param('{"progress": [12]}', None, id="a list"),
+        pytest.param('{"progress": null}', None, id="nothing"),
+        pytest.param(told(), None, id="an exception"),
+        pytest.param('{"progress": {"step": 1}}' + " " * MAX_BYTES, None, id="too long"),
+    ],
+)
+def test_how_far_a_training_came(text: str, found: Progress | None) -> None:
+    assert read_final(text) == found
 
 
 def failed(index: int, words: LastWords | None, seconds_ago: float = 0) -> Pod:
@@ -115,3 +162,76 @@ def test_a_failure_has_what_the_process_told_and_counts_its_victims() -> None:
     (entry,) = found
     assert (entry.replica, entry.exit_code, entry.victims) == (1, 1, 1)
     assert (entry.exception, entry.traceback, entry.step) == ("KeyError", "at y", 7)
+
+
+VERDICT = {
+    "rank": 3,
+    "replica": 3,
+    "node": "n7",
+    "file": "/app/data.py",
+    "line": 88,
+    "function": "read_shard",
+    "since": "2026-01-01T13:21:38+02:00",
+    "waitsIn": "all_reduce, collective 1812",
+}
+SAID = (
+    "the training hung at rank 3 on node n7 in /app/data.py:88 since 2026-01-01T11:21:38Z; the "
+    "others waited in all_reduce, collective 1812"
+)
+
+
+@pytest.mark.parametrize(
+    ("hang", "sentence"),
+    [
+        pytest.param(VERDICT, SAID, id="all of it"),
+        pytest.param({"rank": 3}, "the training hung at rank 3", id="the rank alone"),
+        pytest.param(
+            {"rank": 3, "node": 7, "line": -1, "since": "now", "file": ["a"], "waitsIn": None},
+            "the training hung at rank 3",
+            id="fields of other types are left out",
+        ),
+        pytest.param(
+            {"rank": 3, "since": "2026-01-01T13:21:38"},
+            "the training hung at rank 3",
+            id="a time without a zone",
+        ),
+        pytest.param(
+            {"rank": 3, "file": "a\n\x1b[2J" + "b" * 1000},
+            "the training hung at rank 3 in a ?[2J" + "b" * 294,
+            id="a file without end, in several lines",
+        ),
+        pytest.param({}, None, id="no rank"),
+        pytest.param({"rank": True}, None, id="true is no rank"),
+        pytest.param([3], None, id="no object"),
+    ],
+)
+def test_the_verdict_that_the_training_hung(hang: object, sentence: str | None) -> None:
+    found = read_hang(json.dumps({"hang": hang}))
+    assert (found.sentence if found else None) == sentence
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        pytest.param(
+            {"exception": "Hang", "message": "rank 3 ...", "rank": 3, "hang": VERDICT},
+            f"was terminated by signal 9: {SAID}",
+            id="it was killed meanwhile",
+        ),
+        pytest.param(
+            {"exception": "KeyError", "message": "'x'", "hang": VERDICT},
+            f"was terminated by signal 9: KeyError: 'x'; {SAID}",
+            id="it failed meanwhile",
+        ),
+    ],
+)
+def test_a_failure_tells_where_the_training_hung_before(
+    message: dict[str, object], told: str
+) -> None:
+    terminated = {"exitCode": 137, "finishedAt": "2026-01-01T12:00:00Z"}
+    terminated["message"] = json.dumps(message)
+    made = ended(1, 137)
+    read = read_ending({"phase": "Failed"}, {"state": {"terminated": terminated}})
+    entry = failure(first(replace(made, ending=read)), 1)
+    assert entry.message == told
+    assert entry.since == "2026-01-01T11:21:38Z"

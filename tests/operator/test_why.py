@@ -5,6 +5,7 @@ import pytest
 from acceleratedjob.api.names import Manifest, Reason
 from acceleratedjob.api.status import Failure, Pending, Status
 from acceleratedjob.api.times import format_time
+from acceleratedjob.api.training import Checkpoint, Progress
 from acceleratedjob.commands.advice import ADVICE
 from acceleratedjob.commands.text import ending
 from acceleratedjob.commands.why import why
@@ -49,6 +50,10 @@ AGAIN = replace(RUNNING.with_failure(FAILURE), failures_in_a_row=5, terminating=
 RESTARTING = restarting(JOB, AGAIN, "", counted=True, now=ago(4))
 
 
+NO_CHECKPOINT = (
+    "  no spec.checkpoint: unless the script saves and loads checkpoints by itself, a restart "
+    "repeats the whole training of this attempt"
+)
 FAILURE_TOLD = [
     "Failures",
     "  attempt 0, 4s ago: replica 1, rank 1 (pod digits-0-1 on node n0), at step 40",
@@ -83,8 +88,13 @@ FAILURE_TOLD = [
         ),
         pytest.param(
             RUNNING,
-            ["digits in research: Running, for 1h1m; attempt 0, 4/4 replicas up"],
-            id="all is well: one line",
+            [
+                "digits in research: Running, for 1h1m; attempt 0, 4/4 replicas up",
+                "",
+                "Decided",
+                f"{NO_CHECKPOINT}, which is up for 1h1m",
+            ],
+            id="all is well: only what a restart would cost",
         ),
         pytest.param(
             PENDING,
@@ -109,6 +119,7 @@ FAILURE_TOLD = [
                 "",
                 "Decided",
                 "  pods that are still terminating: 3",
+                NO_CHECKPOINT,
                 "  counted restarts: 1 of 3",
                 "  the next attempt starts in 12s (backoff)",
                 "",
@@ -215,6 +226,61 @@ def test_no_text_of_a_pods_moves_a_cursor_or_passes_for_a_line_of_ours() -> None
     assert [line for line in lines if line.endswith("run this") and "|" not in line[:7]] == [
         "      - run this"  # below the failure's own message, indented
     ]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        pytest.param(
+            {"uri": "s3://b", "path": "x", "everySteps": 9}, "every 9 steps, in s3://b/x", id="9"
+        ),
+        pytest.param(
+            {"uri": "s3://b", "path": "x", "everySeconds": 9}, "every 9 s, in s3://b/x", id="9 s"
+        ),
+        pytest.param({"uri": "s3://b", "path": "x"}, "continuously, in s3://b/x", id="usual"),
+    ],
+)
+def test_why_says_where_checkpoints_are(given: Manifest, told: str) -> None:
+    shown = why(stored(RUNNING, checkpoint=given), NOW)
+    assert any(line.startswith(f"  checkpoints: {told}; a restart") for line in shown)
+    assert not any("no spec.checkpoint" in line for line in shown)
+
+
+@pytest.mark.parametrize(
+    ("step", "saved", "told"),
+    [
+        pytest.param(None, None, "the steps since the newest one", id="nothing is known"),
+        pytest.param(540, (500, "storage"), "40 of 540 steps, those since the newest one", id="40"),
+        pytest.param(
+            499, (500, "storage"), "0 of 500 steps, those since the newest one", id="none"
+        ),
+        pytest.param(
+            540, None, "all 540 steps, because none is complete on storage", id="there is none yet"
+        ),
+        pytest.param(
+            540,
+            (530, "memory"),
+            "all 540 steps, because none is complete on storage",
+            id="one in memory is lost with the pods",
+        ),
+    ],
+)
+def test_why_says_how_many_steps_a_restart_repeats(
+    step: int | None, saved: tuple[int, str] | None, told: str
+) -> None:
+    known = replace(
+        RUNNING,
+        progress=Progress(step=step),
+        checkpoint=saved and Checkpoint(step=saved[0], tier=saved[1], time=format_time(NOW)),
+    )
+    shown = why(stored(known, checkpoint={"uri": "s3://b", "path": "x"}), NOW)
+    assert any(f"; a restart repeats {told}, if the script uses epochs()" in line for line in shown)
+
+
+def test_why_warns_of_a_claim_for_one_node() -> None:
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {}}
+    given = {"volume": {"volumeClaimTemplate": {"spec": claim}}}
+    assert any("use ReadWriteMany" in line for line in why(stored(RUNNING, checkpoint=given), NOW))
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from acceleratedjob.local.cluster import LocalCluster
 from tests.operator.builders import job
 from tests.operator.clockwork import FATES, KINDS, Clock, Fated, Operator
 from tests.operator.containers import Containers
+from tests.operator.telling import STALLS_AFTER, Telling
 
 REF = Ref(names.KIND, "research", "digits")
 MIN, MAX = 1, 4  # replicas
@@ -44,6 +45,7 @@ SPECS = st.fixed_dictionaries(
         "activeDeadlineSeconds": st.sampled_from([600, 3600, 20]),
         "startupDeadlineSeconds": st.sampled_from([600, 3600, 20]),
         "network": st.just({"isolate": True}),
+        "stallDeadlineSeconds": st.just(STALLS_AFTER),
     },
 )
 
@@ -52,7 +54,7 @@ CHANGES = st.fixed_dictionaries(
 )
 
 
-class World(Containers, RuleBasedStateMachine):
+class World(Containers, Telling, RuleBasedStateMachine):
     """What happens, and a note of what can be seen of it from outside."""
 
     @initialize(spec=SPECS)
@@ -66,7 +68,9 @@ class World(Containers, RuleBasedStateMachine):
         self.sizes: dict[int, int] = {}  # of each attempt
         self.counted: set[int] = set()  # attempts that a status has told to be whole
         self.fated = Fated(self.store, REF)
-        self.operator = Operator(self.clock, self.fated)
+        self.nothing_is_told()
+        self.was_wrong = False  # the operator's clock, at any time
+        self.operator = Operator(self.clock, self.fated, self.ask)
         self.made: list[tuple[int, int, str]] = []  # attempt, index and uid of each pod, in order
         watches = (self._note_statuses(), self._note_pods())
         self.listeners = [self.clock.create_task(watch) for watch in watches]
@@ -218,6 +222,10 @@ class World(Containers, RuleBasedStateMachine):
     def writes_will_fail(self, fates: list[str]) -> None:
         self.fated.fates.extend(fates)
 
+    @rule(answers=st.lists(st.sampled_from([202, 202, 503]), max_size=4))
+    def coordinators_will_answer(self, answers: list[int]) -> None:
+        self.operator.answers.extend(answers)
+
     @rule(ticks=st.integers(0, 30))
     def the_operator_is_killed(self, ticks: int) -> None:
         self.clock.tick(ticks)
@@ -228,3 +236,4 @@ class World(Containers, RuleBasedStateMachine):
     def the_operators_clock_is_set(self, hours: int) -> None:
         """Back, ahead, or right."""
         self.clock.wrong = timedelta(hours=hours)
+        self.was_wrong |= hours != 0

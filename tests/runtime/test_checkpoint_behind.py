@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from runtime import Accelerator
 from runtime.checkpoint import manifest
 from runtime.checkpoint.snapshot import Snapshots
+from runtime.checkpoint.stores.opening import open_store
 from runtime.config.plugins import ProjectConfiguration
 from runtime.errors import CheckpointError
 from runtime.state import AcceleratorState
@@ -161,6 +162,37 @@ def test_an_error_is_raised_by_the_next_of_these_once(tmp_path: Path, then: str)
     assert manifest.damage(saved) is None
 
 
+def test_a_checkpoint_is_uploaded_behind_the_training_and_an_error_is_told(tmp_path: Path) -> None:
+    accelerator, *_ = behind(tmp_path)
+    accelerator.project_configuration.automatic_checkpoint_naming = False
+    store, may_go_on = (
+        open_store("memory://behind", staging=tmp_path / "staging"),
+        threading.Event(),
+    )
+
+    def save(number: int, local: Path) -> None:
+        def publish() -> None:
+            assert may_go_on.wait(60)
+            store.publish(local, number)
+
+        accelerator._checkpointer.save(
+            store.stage(number), scaler=None, safe_serialization=True, then=publish
+        )
+
+    staged = store.stage(3)
+    save(3, staged)
+    assert store.newest().number is None
+    may_go_on.set()
+    accelerator.wait_for_checkpoint()
+    assert store.newest().number == 3
+    assert not staged.exists()
+    accelerator.load_state(store.fetch(3, tmp_path / "into"))
+    save(4, tmp_path / "nothing")
+    with pytest.raises(CheckpointError, match=r"checkpoint_4 could not be written: .*nothing"):
+        accelerator.wait_for_checkpoint()
+    assert store.newest().number == 3
+
+
 def test_without_write_behind_the_error_is_save_states(tmp_path: Path) -> None:
     accelerator = Accelerator()
     accelerator.register_for_checkpointing(Full())
@@ -202,8 +234,9 @@ def test_the_interpreters_end_waits_and_shows_an_error(tmp_path: Path, *, fails:
         "a.save_state()\n"
     )
     done = run(program)
-    assert ("CheckpointError" in done.stderr) == fails
+    assert ("runtime: the last checkpoint is missing" in done.stderr) == fails
     assert ("No space left" in done.stderr) == fails
+    assert "Traceback" not in done.stderr
     found = manifest.checkpoints_in(tmp_path / "checkpoints")
     assert [manifest.damage(one) for one in found] == ([] if fails else [None])
 

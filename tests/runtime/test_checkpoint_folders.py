@@ -80,10 +80,9 @@ def of_two_ranks(folder: Path, value: float) -> None:
     """As if there had been another process."""
     state(folder, value, objects=3)
     shutil.copy(folder / "random_states_0.pkl", folder / "random_states_1.pkl")
-    entry = manifest.checked(folder / "random_states_1.pkl")
-    text = (folder / "manifest.json").read_text()
-    added = text.replace('"files": {', f'"files": {{"random_states_1.pkl": {entry},', 1)
-    (folder / "manifest.json").write_text(added.replace("'", '"'))
+    facts = manifest.read(folder) or {}
+    facts["files"]["random_states_1.pkl"] = manifest.checked(folder / "random_states_1.pkl")
+    (folder / "manifest.json").write_bytes(manifest.text(facts))
 
 
 Save = Callable[[Path, float], None]

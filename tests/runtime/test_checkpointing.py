@@ -11,6 +11,8 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from runtime import Accelerator
 from runtime.checkpoint import manifest
+from runtime.checkpoint.stores.store import Store
+from runtime.checkpoint.stores.volume import Volume
 from runtime.config.plugins import DataLoaderConfiguration, ProjectConfiguration
 
 
@@ -150,7 +152,7 @@ def test_the_last_valid_checkpoint_is_never_removed(tmp_path: Path) -> None:
     training = Training(tmp_path)
     saved = [training.accelerator.save_state() for _ in range(2)]
     (saved[1] / "manifest.json").unlink()
-    assert manifest.retain(saved[0].parent, 1) == []
+    assert Store(Volume(saved[0].parent), keep=1).retain() == []
     assert saved[0].is_dir()
 
 

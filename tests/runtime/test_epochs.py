@@ -1,9 +1,9 @@
 """What an epoch takes does not grow: neither with the samples of a keyed order, nor with epochs."""
 
 import gc
+import json
 import subprocess
 import sys
-import tracemalloc
 import weakref
 from pathlib import Path
 from typing import Any
@@ -54,45 +54,62 @@ peak(100_000)
 print(peak(10**9, shuffle="keyed", data_seed=1), peak(2 * 10**7))
 """
 
+GROWTH = """
+import gc
+import json
+import sys
+import tracemalloc
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+from runtime.data_loader import prepare_data_loader
+from runtime.state import GradientState
 
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the peak")
-def test_a_keyed_epoch_of_a_billion_samples_begins_in_50_megabytes() -> None:
-    """Torch's order of a fiftieth of them takes more."""
-    program = [sys.executable, "-c", PEAKS]
-    done = subprocess.run(
-        program, cwd=Path(__file__).parents[2], check=True, capture_output=True, text=True
-    )
-    keyed, drawn = map(int, done.stdout.split())
-    assert keyed < 50 * 2**20 < drawn
 
-
-def epochs(loader: Any, n: int) -> None:
-    """So many, every third of them left early."""
+def epochs(loader, n):
     for epoch in range(n):
         for batch in loader:
             assert len(batch)
             if epoch % 3 == 0:
-                break
+                break  # every third is left early
+
+
+data = DataLoader(TensorDataset(torch.arange(6.0)), batch_size=2, shuffle=True)
+loader = prepare_data_loader(data, **json.loads(sys.argv[1]))
+epochs(loader, 100)
+gc.collect()
+tracemalloc.start()
+before, objects = tracemalloc.get_traced_memory()[0], len(gc.get_objects())
+epochs(loader, 1000)
+gc.collect()
+grown = tracemalloc.get_traced_memory()[0] - before
+more = len(gc.get_objects()) - objects
+state = GradientState()
+held = [one for one in state.dataloader_references if one is not None]
+print(json.dumps([grown, more, state.in_dataloader, len(held)]))
+"""
+
+
+def run(program: str, *arguments: str) -> str:
+    """What a program prints."""
+    command = [sys.executable, "-c", program, *arguments]
+    root = Path(__file__).parents[2]
+    return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the peak")
+def test_a_keyed_epoch_of_a_billion_samples_begins_in_50_megabytes() -> None:
+    """Torch's order of a fiftieth of them takes more."""
+    keyed, drawn = map(int, run(PEAKS).split())
+    assert keyed < 50 * 2**20 < drawn
 
 
 @pytest.mark.parametrize("options", [{}, {"use_seedable_sampler": True}, {"shuffle": "keyed"}])
 def test_a_thousand_epochs_leave_nothing_behind(options: dict[str, Any]) -> None:
-    data = TensorDataset(torch.arange(6.0))
-    loader = prepare_data_loader(DataLoader(data, batch_size=2, shuffle=True), **options)
-    epochs(loader, 100)
-    gc.collect()
-    tracemalloc.start()
-    before, objects = tracemalloc.get_traced_memory()[0], len(gc.get_objects())
-    epochs(loader, 1000)
-    gc.collect()
-    grown = tracemalloc.get_traced_memory()[0] - before
-    more = len(gc.get_objects()) - objects
-    tracemalloc.stop()
+    """Measured in a process of its own, where no other thread allocates."""
+    grown, more, in_dataloader, held = json.loads(run(GROWTH, json.dumps(options)))
     assert grown < 20_000  # bytes: 20 for each epoch would be a leak
     assert more < 100
-    state = GradientState()
-    assert not state.in_dataloader
-    assert [one for one in state.dataloader_references if one is not None] == []
+    assert (in_dataloader, held) == (False, 0)
 
 
 def test_a_loader_that_was_left_early_is_freed() -> None:

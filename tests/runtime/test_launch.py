@@ -1,4 +1,5 @@
 import inspect
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,32 +8,114 @@ import accelerate
 import pytest
 from accelerate.commands.launch import launch_command_parser
 from accelerate.utils.launch import prepare_multi_gpu_env, prepare_simple_launcher_cmd_env
-from torch.distributed.run import get_args_parser
+from torch.distributed.run import determine_local_world_size, get_args_parser
 
 import runtime
 from runtime.config.settings import Settings
 from runtime.launch import flags
-from runtime.launch.__main__ import plan
+from runtime.launch.counting import count
+from runtime.launch.plan import Pod, Replacement, arguments, environments, plan
+
+
+def pod(typed: list[str], env: dict[str, str]) -> Pod:
+    """What is to be started, if torchrun has no part in it."""
+    found = plan(typed, env)
+    assert isinstance(found, Pod)
+    return found
+
 
 RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "script"),
+    ("typed", "script"),
     [
         pytest.param(["train.py", "--lr", "1"], ["train.py", "--lr", "1"], id="a script"),
         pytest.param(["-m", "my.train", "-x"], ["-m", "my.train", "-x"], id="a module"),
     ],
 )
-def test_one_process_is_the_script_itself(arguments: list[str], script: list[str]) -> None:
-    start = plan(arguments, {"PET_NNODES": "3", "PET_NODE_RANK": "2", "PET_MASTER_ADDR": "a"})
+def test_one_process_is_the_script_itself(typed: list[str], script: list[str]) -> None:
+    start = pod(typed, {"PET_NNODES": "3", "PET_NODE_RANK": "2", "PET_MASTER_ADDR": "a"})
+    (env,) = environments(start, processes=1, port=start.master_port)
     assert start.argv == [sys.executable, *script]
-    assert [start.env[name] for name in RANKS] == ["2", "3", "0", "1", "2", "3"]
-    assert start.env["MASTER_ADDR"] == "a"
+    assert start.processes == "1"
+    assert [env[name] for name in RANKS] == ["2", "3", "0", "1", "2", "3"]
+    assert (env["MASTER_ADDR"], env["MASTER_PORT"]) == ("a", "29500")
 
 
 def test_what_is_set_already_stays() -> None:
-    assert plan(["t.py"], {"RANK": "1", "WORLD_SIZE": "4"}).env["WORLD_SIZE"] == "4"
+    start = pod(["t.py"], {"RANK": "1", "WORLD_SIZE": "4", "MASTER_PORT": "7"})
+    (env,) = environments(start, processes=1, port=start.master_port)
+    assert (env["RANK"], env["WORLD_SIZE"], env["MASTER_PORT"]) == ("1", "4", "7")
+
+
+def test_several_processes_get_the_ranks_that_torchrun_would_give_them() -> None:
+    env = {"PET_NNODES": "3", "PET_NODE_RANK": "2", "RANK": "9", "MASTER_PORT": "7"}
+    start = pod(["--nproc-per-node", "2", "--master-port", "8", "t.py"], env)
+    found = environments(start, processes=2, port=start.master_port)
+    assert [[env[name] for name in RANKS] for env in found] == [
+        ["4", "6", "0", "2", "2", "3"],
+        ["5", "6", "1", "2", "2", "3"],
+    ]
+    assert {env["MASTER_PORT"] for env in found} == {"8"}
+
+
+@pytest.mark.parametrize(
+    ("processes", "given", "threads"),
+    [
+        pytest.param(1, {}, None, id="one process may use all cores"),
+        pytest.param(2, {}, "1", id="several share them"),
+        pytest.param(2, {"OMP_NUM_THREADS": "3"}, "3", id="a number that is set stays"),
+    ],
+)
+def test_threads_of_openmp(processes: int, given: dict[str, str], threads: str | None) -> None:
+    for env in environments(pod(["t.py"], given), processes=processes, port=1):
+        assert env.get("OMP_NUM_THREADS") == threads
+
+
+@pytest.mark.parametrize(
+    ("typed", "processes", "port"),
+    [
+        pytest.param("", "1", 29500, id="the default"),
+        pytest.param("--nproc-per-node 4", "4", 29500, id="several"),
+        pytest.param("--nproc_per_node=4", "4", 29500, id="torchrun's old names"),
+        pytest.param("--multi_gpu", "gpu", 29500, id="one for each GPU"),
+        pytest.param("--nproc-per-node auto", "auto", 29500, id="what torchrun would choose"),
+        pytest.param("--multi_gpu --num_processes 2", "2", 29500, id="on two of the GPUs"),
+        pytest.param("--standalone --nproc-per-node 2", "2", 0, id="standalone: any free port"),
+        pytest.param("--num_processes 2 --main_process_port 0", "2", 0, id="port 0: any free port"),
+        pytest.param("--nproc-per-node 1 --standalone", "1", 0, id="one process, standalone"),
+    ],
+)
+def test_the_launcher_starts_the_processes_itself(typed: str, processes: str, port: int) -> None:
+    start = pod([*typed.split(), "t.py", "-v", "--lr=1"], {})
+    assert start.argv == [sys.executable, "t.py", "-v", "--lr=1"]
+    assert (start.processes, start.master_addr, start.master_port) == (
+        processes,
+        "127.0.0.1",
+        port,
+    )
+
+
+def test_accelerates_processes_are_those_of_all_machines() -> None:
+    typed = (
+        "--num_processes 8 --num_machines 2 --machine_rank 1 --main_process_ip a "
+        "--main-process-port 1"
+    )
+    start = pod([*typed.split(), "t.py"], {})
+    assert (start.processes, start.nodes, start.node_rank) == ("4", 2, 1)
+    assert (start.master_addr, start.master_port) == ("a", 1)
+
+
+def test_a_free_port_replaces_the_one_that_is_set() -> None:
+    start = pod(["--standalone", "t.py"], {"MASTER_ADDR": "a", "MASTER_PORT": "7"})
+    (env,) = environments(start, processes=1, port=8)
+    assert (env["MASTER_ADDR"], env["MASTER_PORT"]) == ("127.0.0.1", "8")
+
+
+def test_the_local_rank_may_be_an_argument() -> None:
+    start = pod(["--nproc-per-node", "2", "t.py", "--log=${local_rank}.txt", "$$"], {})
+    assert arguments(start, 1)[1:] == ["t.py", "--log=1.txt", "$$"]
 
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
@@ -51,31 +134,29 @@ def places(*others: str) -> list[str]:
 @pytest.mark.parametrize(
     ("typed", "handed_on"),
     [
-        pytest.param("--nproc-per-node 4", places("--nproc-per-node=4"), id="several"),
-        pytest.param("--nproc_per_node=4", places("--nproc-per-node=4"), id="torchrun's old names"),
         pytest.param(
             "--num_processes 8 --num_machines 2 --machine_rank 1 --main_process_ip a "
-            "--main-process-port 1",
-            places(
-                *("--nproc-per-node=4", "--nnodes=2", "--node-rank=1"),
-                *("--master-addr=a", "--master-port=1"),
-            ),
+            "--main-process-port 1 --role r",
+            [
+                *places(
+                    *("--nproc-per-node=4", "--nnodes=2", "--node-rank=1"),
+                    *("--master-addr=a", "--master-port=1"),
+                ),
+                "--role=r",
+            ],
             id="accelerate's names: its processes are those of all machines",
         ),
-        pytest.param("--multi_gpu", places("--nproc-per-node=gpu"), id="one for each GPU"),
         pytest.param(
-            "--multi_gpu --num_processes 2", places("--nproc-per-node=2"), id="on two of the GPUs"
+            "--multi_gpu --max-restarts 1",
+            [*places("--nproc-per-node=gpu"), "--max-restarts=1"],
+            id="one for each GPU",
         ),
         pytest.param(
-            "--standalone --nproc-per-node 2",
-            [*places("--nproc-per-node=2"), "--standalone"],
-            id="standalone",
-        ),
-        pytest.param(
-            "--num_processes 2 --main_process_port 0",
-            [*places("--nproc-per-node=2", "--master-port=0"), "--standalone"],
+            "--num_processes 2 --main_process_port 0 --tee 3",
+            [*places("--nproc-per-node=2", "--master-port=0"), "--standalone", "--tee=3"],
             id="port 0: any that is free",
         ),
+        pytest.param("--nnodes 1:2", places("--nnodes=1:2"), id="a number of pods, alone"),
         pytest.param(
             "--max-restarts 3 --tee=3 -r 1 --log_dir d --rdzv-id=x",
             [
@@ -94,14 +175,16 @@ def places(*others: str) -> list[str]:
             id="a number of pods that may change",
         ),
         pytest.param(
-            "--nproc-per-node 2 --no-python",
-            [*places("--nproc-per-node=2"), "--no-python"],
+            "--nproc-per-node 2 --role r --no-python",
+            [*places("--nproc-per-node=2"), "--role=r", "--no-python"],
             id="a program",
         ),
     ],
 )
 def test_torchrun_is_handed(typed: str, handed_on: list[str]) -> None:
-    start = plan([*typed.split(), "t.py", "-v", "--lr=1"], {})
+    start = plan([*typed.split(), "t.py", "-v", "--lr=1"], {"A": "b"})
+    assert isinstance(start, Replacement)
+    assert start.env == {"A": "b"}
     assert start.argv == [*TORCHRUN, *handed_on, "t.py", "-v", "--lr=1"]
     understood = get_args_parser().parse_args(start.argv[3:])
     assert understood.training_script_args == ["-v", "--lr=1"]
@@ -117,13 +200,14 @@ def test_what_is_handed_on_is_what_torchrun_knows() -> None:
 
 
 def test_pods_that_meet_without_torchrun() -> None:
-    start = plan(["--num_processes", "2", "t.py"], {"PET_NNODES": "2", "PET_NODE_RANK": "1"})
+    start = pod(["--num_processes", "2", "t.py"], {"PET_NNODES": "2", "PET_NODE_RANK": "1"})
     assert start.argv == [sys.executable, "t.py"]
-    assert (start.env["RANK"], start.env["WORLD_SIZE"]) == ("1", "2")
+    (env,) = environments(start, processes=int(start.processes), port=start.master_port)
+    assert (env["RANK"], env["WORLD_SIZE"]) == ("1", "2")
 
 
 def test_a_program_takes_over() -> None:
-    assert plan(["--no_python", "prog", "-x"], {}).argv == ["prog", "-x"]
+    assert pod(["--no_python", "prog", "-x"], {}).argv == ["prog", "-x"]
 
 
 def theirs() -> list[list[str]]:
@@ -176,12 +260,12 @@ NEEDED = [  # what accelerate takes from its config file else
 @pytest.mark.parametrize("typed", SETTINGS)
 def test_settings_reach_the_script_under_accelerates_names(typed: str) -> None:
     arguments = [*typed.split(), "t.py"]
-    start = plan(arguments, {})
+    start = pod(arguments, {})
     asked = launch_command_parser().parse_args([*NEEDED, *arguments])
     asked.use_cpu = False
     sharded = asked.use_fsdp or asked.use_parallelism_config
     env = prepare_multi_gpu_env(asked) if sharded else prepare_simple_launcher_cmd_env(asked)[1]
-    ours = {name: start.env[name] for name in start.env.keys() - plan(["t.py"], {}).env.keys()}
+    ours = start.env
     assert bool(ours) == (typed != "--gpu_ids all")
     assert {name: value.lower() for name, value in ours.items()} == {
         name: env[name].lower() for name in ours
@@ -196,6 +280,20 @@ def test_settings_reach_the_script_under_accelerates_names(typed: str) -> None:
         (
             "--num_processes 3 --num_machines 2",
             "--num-processes must be a multiple of --nnodes (--num-machines), got 3 and 2",
+        ),
+        ("--nnodes two", "--nnodes must be a whole number, got 'two'"),
+        ("--nnodes 0", "--nnodes (--num-machines) must be at least 1, got 0"),
+        (
+            "--machine_rank 2 --num_machines 2",
+            "--node-rank (--machine-rank) must be in [0, 1], got 2",
+        ),
+        (
+            "--master-port 70000",
+            "--master-port (--main-process-port) must be in [0, 65535], got 70000",
+        ),
+        (
+            "--standalone --nnodes 2",
+            "--standalone, or port 0, is for one pod or machine, got 2",
         ),
     ],
 )
@@ -222,6 +320,10 @@ def test_the_launcher_and_its_script_start_without_torch(tmp_path: Path) -> None
     command = [sys.executable, "-m", "runtime.launch", str(script)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split() == ["0", "False"]
+
+
+def test_the_launcher_counts_as_torchrun_does() -> None:
+    assert count("cpu", os.environ) == determine_local_world_size("cpu")
 
 
 def test_settings_are_read() -> None:

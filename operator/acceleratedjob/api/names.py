@@ -68,6 +68,11 @@ class ConditionType(StrEnum):
     COMPLETE = "Complete"
     FAILED = "Failed"
     STALLED = "Stalled"  # from kstatus: the job has failed, or its spec is invalid
+    HANGING = "Hanging"  # verdicts of the runtime about the training
+    STRAGGLING = "Straggling"
+    DIVERGED = "Diverged"
+    CHECKPOINT_FRESH = "CheckpointFresh"  # little is lost if the pods are taken away
+    GRACE_TOO_SHORT = "GraceTooShort"  # a stop needs more time than the pods have
 
 
 class Reason(StrEnum):
@@ -79,6 +84,7 @@ class Reason(StrEnum):
     WAITING_FOR_REPLICAS = "WaitingForReplicas"
     SUSPENDED = "Suspended"
     RESUMED = "Resumed"
+    WENT_ON = "WentOn"  # an attempt has begun to train, at the step of a checkpoint
     FINISHED = "Finished"
     SUCCEEDED = "Succeeded"
     RESTARTING = "Restarting"
@@ -101,6 +107,18 @@ class Reason(StrEnum):
     CONTAINER_CREATING = "ContainerCreating"  # from the kubelet; also before it reports anything
     INITIALIZING = "PodInitializing"  # from the kubelet: an init container has not finished
     REPAIRED = "Repaired"  # another client had changed an object of the job
+    CHECKPOINT_NOT_SHARED = "CheckpointNotShared"  # the claim can be mounted on one node only
+    NO_PROGRESS = "NoProgress"  # three attempts in a row ended at the same step, in the same way
+    HANG = "Hang"  # the verdicts of the runtime, see docs/hangs.md
+    STRAGGLER = "Straggler"
+    DIVERGENCE = "Divergence"
+    RECENT = "Recent"  # the newest checkpoint is as old as it may be
+    OVERDUE = "Overdue"  # it is older
+    NO_CHECKPOINT = "NoCheckpoint"
+    GRACE_TOO_SHORT = "GraceTooShort"
+    RECOVERED = "Recovered"  # a verdict no longer holds
+    ATTEMPT_ENDED = "AttemptEnded"  # a verdict was about processes that have ended
+    STALLED = "Stalled"  # the training has hung for stallDeadlineSeconds
     DEVICES_NOT_COUNTED = "DevicesNotCounted"  # processesPerReplica is auto
     TERMINATING = "Terminating"  # pods of an earlier attempt exceed their grace period
     NOT_READY = "NotReady"  # the container runs, but the kubelet reports that it is not ready

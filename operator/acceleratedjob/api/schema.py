@@ -10,16 +10,19 @@ import contextlib
 import dataclasses
 import difflib
 import functools
+import math
 import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from acceleratedjob.api.names import KIND
+from acceleratedjob.api.times import is_time
 from acceleratedjob.errors import InvalidSpec, shown
 
 MAX_KEY = 256  # characters of an unknown key that are shown
 MAX_ITEMS = 1024  # the default maximum length of a list
+MAX_COUNT = 2**53 - 1  # the largest whole number that every JSON decoder reads exactly
 T = TypeVar("T")
 Reader = Callable[[Any, str], Any]  # (value, path) -> value; raises InvalidSpec
 
@@ -174,6 +177,29 @@ def integer(minimum: int, maximum: int = 2**31 - 1) -> Reader:
         return value
 
     return reader
+
+
+def number(minimum: float, maximum: float = math.inf) -> Reader:
+    """Return a reader of a finite number in [minimum, maximum], which is read as a float.
+
+    A number above MAX_COUNT is read as MAX_COUNT.
+    """
+
+    def reader(value: object, path: str) -> float:
+        if not isinstance(value, int | float) or isinstance(value, bool) or value - value != 0:
+            raise InvalidSpec(path, f"must be a finite number, got {shown(value)}")
+        if not minimum <= value <= maximum:
+            raise InvalidSpec(path, f"must be between {minimum} and {maximum}, got {shown(value)}")
+        return float(min(value, MAX_COUNT))
+
+    return reader
+
+
+def time(value: object, path: str) -> str:
+    """Read a time in UTC with whole seconds, as the API writes it."""
+    if not isinstance(value, str) or not is_time(value):
+        raise InvalidSpec(path, f"must be a time such as 2026-01-02T03:04:05Z, got {shown(value)}")
+    return value
 
 
 def boolean(value: object, path: str) -> bool:

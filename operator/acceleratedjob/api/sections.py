@@ -131,17 +131,23 @@ def _rule(value: object, path: str) -> FailureRule:
     return rule
 
 
+TOTAL = "Total"  # all restarts that are not free count towards maxRestarts
+WITHOUT_PROGRESS = "WithoutProgress"  # only those of attempts that have written no newer checkpoint
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailurePolicy:
     """`spec.failurePolicy`: what follows a failure.
 
     Attributes:
         max_restarts: the maximum number of counted restarts.
+        count_restarts: which restarts are counted.
         backoff: the time between a failure and the next attempt.
         rules: the rules, which are tried in order before the default rules.
     """
 
     max_restarts: Annotated[int, integer(minimum=0)] = 3
+    count_restarts: Annotated[str, choice(TOTAL, WITHOUT_PROGRESS)] = TOTAL
     backoff: Annotated[Backoff, section(Backoff)] = Backoff()
     rules: Annotated[tuple[FailureRule, ...], list_of(_rule, at_most=MAX_RULES)] = ()
 

@@ -5,11 +5,13 @@ the CRD are also checked here, because `acceleratedjob run` has no API server.
 """
 
 import dataclasses
+import posixpath
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from acceleratedjob.api import devices, template
 from acceleratedjob.api.bounds import UNREADABLE, excess
+from acceleratedjob.api.checkpoint import MOUNT_PATH, VOLUME_NAME, Checkpoint, read_checkpoint
 from acceleratedjob.api.fingerprints import fingerprint
 from acceleratedjob.api.names import API_VERSION, CONTROLLER, KIND, MAX_NAME_LENGTH, View
 from acceleratedjob.api.schema import (
@@ -67,10 +69,12 @@ class _Spec:
     processes_per_replica: Annotated[int | str, _auto_or_count] = AUTO
     elastic: Annotated[Elastic | None, read_elastic] = None
     runtime: Annotated[RuntimeSettings, section(RuntimeSettings)] = RuntimeSettings()
+    checkpoint: Annotated[Checkpoint | None, read_checkpoint] = None
     suspend: Annotated[bool, boolean] = False
     managed_by: Annotated[str | None, _CONTROLLER] = None
     active_deadline_seconds: Annotated[int | None, integer(minimum=1)] = None
     startup_deadline_seconds: Annotated[int | None, integer(minimum=1)] = None
+    stall_deadline_seconds: Annotated[int | None, integer(minimum=1)] = None
     ttl_seconds_after_finished: Annotated[int | None, integer(minimum=0)] = None
     failure_policy: Annotated[FailurePolicy, read_failure_policy] = FailurePolicy()
     clean_pod_policy: Annotated[str, choice("Running", "All", "None")] = "Running"
@@ -111,6 +115,7 @@ class JobSpec(_Spec):
         _check_bounds(spec)
         _check_priority(spec)
         _check_devices(spec)
+        _check_checkpoint(spec)
         return cls(
             **{name: getattr(spec, name) for name in _Spec.__dataclass_fields__},
             name=_check_name(metadata.get("name")),
@@ -177,7 +182,8 @@ def _fingerprints(spec: _Spec) -> tuple[str, ...]:
     """
     given, counted = spec.processes_per_replica, _counted(spec)
     words = {given: None} | ({AUTO: None, counted: None} if given in (AUTO, counted) else {})
-    sections = (spec.runtime, spec.scheduling, spec.network, spec.shared_memory)
+    sections: tuple[Any, ...] = (spec.runtime, spec.scheduling, spec.network, spec.shared_memory)
+    sections += () if spec.checkpoint is None else (spec.checkpoint,)
     shared = fingerprint(spec.template, *map(_given, sections))
     return tuple(fingerprint(shared, word) for word in words)
 
@@ -214,6 +220,25 @@ def _check_devices(spec: _Spec) -> None:
         index = template.trainer_index(spec.template)
         path = f"spec.template.spec.containers[{index}].resources.limits"
         raise InvalidSpec(path, f"must have at most {MAX_PROCESSES} devices, got {asked}")
+
+
+def _check_checkpoint(spec: _Spec) -> None:
+    """Check that the template leaves the name and the mount path of the checkpoint volume free."""
+    if spec.checkpoint is None or spec.checkpoint.volume is None:
+        return
+    for i, volume in enumerate(spec.template["spec"].get("volumes") or ()):
+        if volume.get("name") == VOLUME_NAME:
+            sentence = f"must not be {VOLUME_NAME}, which is the volume of spec.checkpoint"
+            raise InvalidSpec(f"spec.template.spec.volumes[{i}].name", sentence)
+    index = template.trainer_index(spec.template)
+    for i, mount in enumerate(template.trainer(spec.template).get("volumeMounts") or ()):
+        place = posixpath.normpath(mount.get("mountPath") or "")
+        if f"{place}/".startswith(f"{MOUNT_PATH}/"):
+            path = f"spec.template.spec.containers[{index}].volumeMounts[{i}].mountPath"
+            sentence = (
+                f"must not be in {MOUNT_PATH}, where the volume of spec.checkpoint is mounted"
+            )
+            raise InvalidSpec(path, f"{sentence}, got {shown(mount['mountPath'])}")
 
 
 def _check_kind(manifest: View) -> None:

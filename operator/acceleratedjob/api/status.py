@@ -5,22 +5,34 @@ The next reconcile depends on its history: the attempt, the counted restarts, th
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from acceleratedjob.api.clocks import Clocks, Wait
 from acceleratedjob.api.indexes import indexes, parse_indexes
 from acceleratedjob.api.names import ConditionType, Manifest, Phase, Reason, View
 from acceleratedjob.api.reasons import alike
-from acceleratedjob.api.schema import Reader, choice, dump, integer, list_of, read, section, string
+from acceleratedjob.api.schema import (
+    MAX_COUNT,
+    Reader,
+    choice,
+    dump,
+    integer,
+    list_of,
+    read,
+    section,
+    string,
+)
 from acceleratedjob.api.sections import MAX_PROCESSES, MAX_REPLICAS
 from acceleratedjob.api.times import format_time, parse_time
+from acceleratedjob.api.training import Checkpoint, Goodput, Progress, Shown, Stall
 
 MAX_FAILURES = 10
 MAX_MESSAGE = 1024  # characters; a status with 10 failures stays far from etcd's limit
 _COUNT = integer(minimum=0)
+_STEPS = integer(minimum=0, maximum=MAX_COUNT)  # as the training tells them
 # The number of pods to create has an upper limit, because other clients may write the status.
 _SIZE = integer(minimum=0, maximum=MAX_REPLICAS)
 _PROCESSES = integer(minimum=0, maximum=MAX_PROCESSES)
@@ -94,7 +106,9 @@ class Failure:
         exception: the type of the exception, as the process reported it.
         traceback: the end of the traceback.
         step: the training step.
+        checkpoint: the step of the newest checkpoint on storage, from which the job can go on.
         victims: the number of other replicas that had also failed when this was recorded.
+        since: since when the training had stalled, if it had when the attempt ended.
     """
 
     attempt: Annotated[int, _COUNT]
@@ -109,8 +123,10 @@ class Failure:
     signal: Annotated[int | None, _COUNT] = None
     exception: Annotated[str | None, string] = None
     traceback: Annotated[str | None, string] = None
-    step: Annotated[int | None, _COUNT] = None
+    step: Annotated[int | None, _STEPS] = None
+    checkpoint: Annotated[int | None, _STEPS] = None
     victims: Annotated[int, _COUNT] = 0
+    since: Annotated[str | None, string] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +161,11 @@ class Status:
         pending: why pods do not run.
         waits: since when replicas wait, see `clocks`.
         failures: the last failures, the newest first.
+        progress: how far the training is.
+        checkpoint: the newest checkpoint on storage; in memory if none is on storage.
+        stall: since when the training has stalled, if stallDeadlineSeconds is set.
+        goodput: what the time of the job went into.
+        shown: texts for the columns of `kubectl get`.
     """
 
     phase: Annotated[str | None, string] = None
@@ -174,6 +195,11 @@ class Status:
     pending: Annotated[tuple[Pending, ...], _told(Pending)] = ()
     waits: Annotated[tuple[Wait, ...], _told(Wait)] = ()
     failures: Annotated[tuple[Failure, ...], _told(Failure)] = ()
+    progress: Annotated[Progress | None, section(Progress, whole=False)] = None
+    checkpoint: Annotated[Checkpoint | None, section(Checkpoint, whole=False)] = None
+    stall: Annotated[Stall | None, section(Stall, whole=False)] = None
+    goodput: Annotated[Goodput | None, section(Goodput, whole=False)] = None
+    shown: Annotated[Shown | None, section(Shown, whole=False)] = None
 
     @classmethod
     def from_manifest(cls, manifest: View) -> "Status":
@@ -258,6 +284,13 @@ _URGENT_CONDITIONS = (
     *(ConditionType.SUSPENDED, ConditionType.COMPLETE),
     *(ConditionType.FAILED, ConditionType.STALLED),
 )
+_VERDICTS = (
+    *(ConditionType.HANGING, ConditionType.STRAGGLING, ConditionType.DIVERGED),
+    ConditionType.GRACE_TOO_SHORT,
+)
+_TRAINED = (*_VERDICTS, ConditionType.CHECKPOINT_FRESH)
+# A verdict that comes and goes must not cost a write and an Event each time.
+NEWS_AFTER = timedelta(seconds=60)
 _URGENT_PHASES = frozenset(Phase) - {Phase.PENDING, Phase.STARTING}
 
 
@@ -274,4 +307,38 @@ def is_urgent(old: Status, new: Status) -> bool:
         or any(old.holds(type_) != new.holds(type_) for type_ in _URGENT_CONDITIONS)
         or (old.phase != new.phase and new.phase in _URGENT_PHASES)
         or (old.completed_indexes != new.completed_indexes and new.replicas < (new.size or 0))
+    )
+
+
+def news(old: Status, new: Status) -> Iterator[Condition]:
+    """Yield the verdicts that hold now, and have not held for some time."""
+    for type_ in _VERDICTS:
+        before, after = old.condition(type_), new.condition(type_)
+        if after is None or after.status != "True" or old.holds(type_):
+            continue
+        if before is None or _apart(before, after) >= NEWS_AFTER:
+            yield after
+
+
+def _apart(before: Condition, after: Condition) -> timedelta:
+    """Return the time between the last transitions of a condition."""
+    return parse_time(after.last_transition_time) - parse_time(before.last_transition_time)
+
+
+def has_only_trained(old: Status, new: Status) -> bool:
+    """Whether nothing but what the training says has changed, which is written in turn."""
+    return _untrained(old) == _untrained(new)
+
+
+def _untrained(status: Status) -> Status:
+    """Return a status without what the training says: its numbers, and its verdicts."""
+    others = tuple(one for one in status.conditions if one.type not in _TRAINED)
+    return dataclasses.replace(
+        status,
+        conditions=others,
+        progress=None,
+        checkpoint=None,
+        stall=None,
+        goodput=None,
+        shown=None,
     )

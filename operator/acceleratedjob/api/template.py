@@ -68,6 +68,7 @@ _CONTAINER = partly(
         "args": _WORDS,
         "env": list_of(_VARIABLE, at_most=_MANY),
         "volumeMounts": list_of(partly({"mountPath": string}), at_most=_MANY),
+        "ports": _MAPPINGS,
         "resources": partly({"limits": mapping_of(read_quantity), "claims": _NAMED}),
         "securityContext": mapping,
     },

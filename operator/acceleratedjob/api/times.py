@@ -1,6 +1,10 @@
 """Parses and formats times as the API writes them."""
 
+import re
 from datetime import UTC, datetime
+
+_FORM = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 
 def parse_time(text: str) -> datetime:
@@ -21,3 +25,32 @@ def format_time(time: datetime) -> str:
 def utc_now() -> datetime:
     """Return the current time, aware, in UTC."""
     return datetime.now(UTC)
+
+
+def is_time(text: str) -> bool:
+    """Whether a text is a time in the format of `format_time`.
+
+    >>> is_time("2026-01-02T03:04:05Z"), is_time("2026-02-31T03:04:05Z"), is_time("now")
+    (True, False, False)
+    """
+    if not _FORM.fullmatch(text):
+        return False
+    try:
+        parse_time(text)
+    except ValueError:
+        return False
+    return True
+
+
+def age(seconds: float) -> str:
+    """Format a duration in its two largest units.
+
+    >>> [age(n) for n in (0, 59.9, 60, 3700, 90061)]
+    ['0s', '59s', '1m', '1h1m', '1d1h']
+    """
+    left, parts = max(0, int(seconds)), []
+    for unit, size in _UNITS:
+        number, left = divmod(left, size)
+        parts.append((number, unit))
+    first = next((i for i, (number, _) in enumerate(parts) if number), 0)
+    return "".join(f"{number}{unit}" for number, unit in parts[first : first + 2] if number) or "0s"

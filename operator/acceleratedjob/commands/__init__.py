@@ -1,1 +1,1 @@
-"""The commands of the program: `run`, `render`, `why`, `status`, `logs`."""
+"""The commands for people: `run`, `render`, `why`, `status`, `logs`, `stop`, `dump` and others."""

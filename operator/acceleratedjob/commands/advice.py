@@ -27,6 +27,23 @@ ADVICE: dict[str, tuple[str, str]] = {
         "Set `spec.suspend` to false, or wait until the queue admits the job.",
     ),
     Reason.RESUMED: ("`spec.suspend` is no longer true.", NOTHING),
+    Reason.WENT_ON: (
+        "A later attempt has begun to train, at the step of the newest checkpoint.",
+        NOTHING,
+    ),
+    Reason.RECENT: ("The newest checkpoint on storage is not older than two intervals.", NOTHING),
+    Reason.OVERDUE: (
+        "The newest checkpoint on storage is older than two intervals of `spec.checkpoint`.",
+        "Read the log of rank 0: it says why a checkpoint cannot be written, or is not due.",
+    ),
+    Reason.NO_CHECKPOINT: (
+        "No checkpoint is on storage yet.",
+        "If the training runs: use a loop over `accelerator.epochs`, and read the log of rank 0.",
+    ),
+    Reason.GRACE_TOO_SHORT: (
+        "A stop needs more time for its checkpoint than the grace period of the pods.",
+        "Set `terminationGracePeriodSeconds` in `spec.template.spec` as the message says.",
+    ),
     Reason.FINISHED: ("The job has finished.", NOTHING),
     Reason.SUCCEEDED: ("All replicas have exited with code 0.", NOTHING),
     Reason.RESTARTING: ("An attempt has failed, and the next one starts.", _RULE),
@@ -76,6 +93,36 @@ ADVICE: dict[str, tuple[str, str]] = {
         "More attempts have failed than `spec.failurePolicy.maxRestarts` allows.",
         "Correct the common cause of the failures, then delete and re-create the job.",
     ),
+    Reason.HANG: (
+        ("The runtime has found that no rank comes forward; the message names the rank to blame."),
+        (
+            "Look at the stacks in the log of that rank. `spec.stallDeadlineSeconds` "
+            "restarts such attempts."
+        ),
+    ),
+    Reason.STRAGGLER: (
+        "The runtime has found a rank that is slower than the others.",
+        "Compare the node of the rank that the message names with the others.",
+    ),
+    Reason.DIVERGENCE: (
+        "The runtime has found ranks whose states differ.",
+        ("Check the device of the rank that the message names, and go back to a checkpoint."),
+    ),
+    Reason.RECOVERED: ("What the runtime had found no longer holds.", NOTHING),
+    Reason.ATTEMPT_ENDED: (
+        "What the runtime had found was about an attempt that has ended.",
+        NOTHING,
+    ),
+    Reason.STALLED: (
+        (
+            "The training has hung, or its progress port was silent, for "
+            "`spec.stallDeadlineSeconds`."
+        ),
+        (
+            "The message has the rank and the line. If the port was silent, check that the "
+            "script uses the runtime and that NetworkPolicies let the operator connect."
+        ),
+    ),
     Reason.REPAIRED: (
         (
             "The job's Service or NetworkPolicy had been changed, or lacked its port; the operator "
@@ -107,11 +154,22 @@ ADVICE: dict[str, tuple[str, str]] = {
         "Wait, or check the quota of the queue: `kubectl get workloads,localqueues`.",
     ),
     Reason.REFUSED: (
-        "The API server rejects an object because of a quota, or because a webhook is down.",
         (
-            "Check the quota (`kubectl describe resourcequota`) or the webhook that the message "
-            "names. The operator retries by itself."
+            "The API server rejects an object: because of a quota, a webhook, a permission that "
+            "the operator lacks, or a name that another object has."
         ),
+        (
+            "Correct what the message names, such as the quota (`kubectl describe resourcequota`). "
+            "The operator retries by itself."
+        ),
+    ),
+    Reason.CHECKPOINT_NOT_SHARED: (
+        "The volume of `spec.checkpoint` can be mounted on one node only.",
+        "Use a storage class with `ReadWriteMany`, an object store, or one replica.",
+    ),
+    Reason.NO_PROGRESS: (
+        "Three attempts in a row have ended at the same step with the same exception.",
+        "See the traceback: a restart repeats the error. Correct the script or its data.",
     ),
     Reason.TERMINATING: (
         "A pod of an earlier attempt has not stopped within its grace period.",

@@ -1,7 +1,6 @@
 """Reads the logs of the pods of a job, once or continuously."""
 
 import asyncio
-import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import aiohttp
 from acceleratedjob.api import names
 from acceleratedjob.api.names import View
 from acceleratedjob.cluster import Change, Gone, Listed
+from acceleratedjob.commands.console import has_colour
 from acceleratedjob.commands.log_choice import Choice, container, has_begun
 from acceleratedjob.errors import ClusterError, NotFound
 from acceleratedjob.kube.client import Connection
@@ -25,7 +25,7 @@ def wants_colour(wish: str, out: TextIO) -> bool:
     """Whether lines are colored: as the flag says; with `auto`, if the output is a terminal."""
     if wish != "auto":
         return wish == "always"
-    return out.isatty() and not os.environ.get("NO_COLOR")
+    return has_colour(out)
 
 
 @dataclass(slots=True, kw_only=True)

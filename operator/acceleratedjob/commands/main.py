@@ -1,37 +1,44 @@
-"""Runs `why`, `status` and `logs`: reads from a cluster, and prints the result."""
+"""Runs the commands about jobs of a cluster: connects, and hands on what the user has given."""
 
 import argparse
 import sys
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from dataclasses import replace
 
-from acceleratedjob.api import names
-from acceleratedjob.api.names import ConditionType, View
-from acceleratedjob.api.status import Status
-from acceleratedjob.cluster import Changed, Gone, Listed, Ref
+from acceleratedjob.api.times import utc_now
 from acceleratedjob.commands import log_reader, table
+from acceleratedjob.commands.checkpoints import checkpoints
+from acceleratedjob.commands.dump import dump
 from acceleratedjob.commands.log_choice import choose, mixed
-from acceleratedjob.commands.text import aligned
+from acceleratedjob.commands.session import Session, exit_code
+from acceleratedjob.commands.stopping import resume, stop
+from acceleratedjob.commands.watching import display, watch
 from acceleratedjob.commands.why import why
 from acceleratedjob.errors import ClusterError, NotFound
-from acceleratedjob.exits import EXIT_FAILED, EXIT_NOT_FOUND, EXIT_UNAVAILABLE, EXIT_USAGE
+from acceleratedjob.exits import EXIT_NOT_FOUND, EXIT_UNAVAILABLE, EXIT_USAGE
 from acceleratedjob.kube.client import connect, load_configuration
 from acceleratedjob.kube.cluster import KubernetesCluster
 from acceleratedjob.kube.in_cluster import OWN_NAMESPACE, own_namespace
 from acceleratedjob.kube.kubeconfig import find
 from acceleratedjob.terminal import plain
 
-_WIDTHS = (24, 10, 7, 12, 8, 6, 8, 6)  # minimum widths of the columns with --watch
-
 
 async def run(name: str, options: argparse.Namespace) -> int:
     """Run a command, and return its exit code; errors are printed."""
-    commands = {"why": _why, "status": _status, "logs": _logs}
+    commands = {
+        "why": _why,
+        "status": _status,
+        "logs": _logs,
+        "stop": _stop,
+        "resume": _resume,
+        "dump": _dump,
+        "checkpoints": _checkpoints,
+    }
     try:
         configuration = await load_configuration(options.kubeconfig, options.context)
         options.namespace = options.namespace or _usual_namespace(options)
         async with connect(configuration) as connection:
-            return await commands[name](options, KubernetesCluster(connection, options.namespace))
+            cluster = KubernetesCluster(connection, options.namespace)
+            return await commands[name](options, Session(cluster, options.namespace, options.job))
     except ValueError as error:
         return _fail(name, error, EXIT_USAGE)
     except NotFound as error:
@@ -52,78 +59,28 @@ def _usual_namespace(options: argparse.Namespace) -> str:
     return find(options.kubeconfig, options.context).namespace
 
 
-async def _read(options: argparse.Namespace, cluster: KubernetesCluster) -> View:
-    return await cluster.read(Ref(names.KIND, options.namespace, options.job))
+async def _why(_: argparse.Namespace, session: Session) -> int:
+    job = await session.read()
+    print("\n".join(why(job, utc_now())))
+    return exit_code(job)
 
 
-async def _list(cluster: KubernetesCluster) -> list[View]:
-    return [job async for page in cluster.list(names.KIND) for job in page.objects]
-
-
-def _exit_code(job: View) -> int:
-    return EXIT_FAILED if Status.from_manifest(job).holds(ConditionType.FAILED) else 0
-
-
-async def _why(options: argparse.Namespace, cluster: KubernetesCluster) -> int:
-    job = await _read(options, cluster)
-    print("\n".join(why(job, datetime.now(UTC))))
-    return _exit_code(job)
-
-
-async def _status(options: argparse.Namespace, cluster: KubernetesCluster) -> int:
-    if options.job is not None and options.all_namespaces:
-        raise ValueError("a job is in one namespace: do not use -A with JOB")
-    if options.all_namespaces:
-        cluster = KubernetesCluster(cluster.connection, None)
-    if options.watch:
-        await (_read(options, cluster) if options.job else _list(cluster))
-        return await _watch(options, cluster)
-    if options.job is not None:
-        jobs: list[View] = [await _read(options, cluster)]
-    else:
-        jobs = await _list(cluster)
-    every, now = options.all_namespaces, datetime.now(UTC)
-    rows = [table.row(job, now, namespaces=every) for job in jobs]
-    print("\n".join(table.table(rows, namespaces=every)) if rows else "No jobs found.")
-    return _exit_code(jobs[0]) if options.job is not None else 0
-
-
-async def _watch(options: argparse.Namespace, cluster: KubernetesCluster) -> int:
-    """Print a line for each change; a single job is followed until it has finished."""
+async def _status(options: argparse.Namespace, session: Session) -> int:
     every = options.all_namespaces
-    widths = (16, *_WIDTHS) if every else _WIDTHS
-    print(*aligned([table.header(namespaces=every)], widths), flush=True)
-    shown: dict[str, table.Row] = {}
-    async for job, gone in _changes(cluster):
-        if options.job not in (None, job["metadata"]["name"]):
-            continue
-        row = table.row(job, datetime.now(UTC), namespaces=every, gone=gone)
-        uid = job["metadata"]["uid"]
-        if shown.get(uid) != row[:-1]:  # without the age, which always changes
-            shown[uid] = row[:-1]
-            print(*aligned([row], widths), flush=True)
-        if options.job is not None and gone:
-            raise NotFound(f"{options.job} was deleted")
-        if options.job is not None and Status.from_manifest(job).finished:
-            return _exit_code(job)
-    raise AssertionError  # a watch does not end
+    if session.name is not None and every:
+        raise ValueError("a job is in one namespace: do not use -A with JOB")
+    if every:
+        session = replace(session, cluster=KubernetesCluster(session.cluster.connection, None))
+    jobs = [await session.read()] if session.name is not None else await session.list()
+    if options.watch:
+        return await watch(session, display(sys.stdout, namespaces=every))
+    rows = [table.row(job, utc_now(), namespaces=every) for job in jobs]
+    print("\n".join(table.table(rows, namespaces=every)) if rows else "No jobs found.")
+    return exit_code(jobs[0]) if session.name is not None else 0
 
 
-async def _changes(cluster: KubernetesCluster) -> AsyncIterator[tuple[View, bool]]:
-    """Yield every job, and then each change, with whether the job was deleted."""
-    async for change in cluster.watch(names.KIND):
-        match change:
-            case Listed(objects):
-                for job in objects:
-                    yield job, False
-            case Changed(job):
-                yield job, False
-            case Gone(job):
-                yield job, True
-
-
-async def _logs(options: argparse.Namespace, cluster: KubernetesCluster) -> int:
-    job = await _read(options, cluster)
+async def _logs(options: argparse.Namespace, session: Session) -> int:
+    job = await session.read()
     choice = choose(
         job, rank=options.rank, replica=options.replica, previous=options.previous_attempt
     )
@@ -131,11 +88,27 @@ async def _logs(options: argparse.Namespace, cluster: KubernetesCluster) -> int:
     if sentence:
         print(f"acceleratedjob logs: {sentence}", file=sys.stderr)
     reader = log_reader.Reader(
-        connection=cluster.connection,
-        namespace=options.namespace,
+        connection=session.cluster.connection,
+        namespace=session.namespace,
         choice=choice,
         uid=job["metadata"]["uid"],
         colour=log_reader.wants_colour(options.color, sys.stdout),
     )
     await (reader.follow() if options.follow else reader.show())
     return 0
+
+
+async def _stop(options: argparse.Namespace, session: Session) -> int:
+    return await stop(session, within=options.timeout, force=options.force)
+
+
+async def _resume(options: argparse.Namespace, session: Session) -> int:
+    return await resume(session, wait=options.wait, within=options.timeout)
+
+
+async def _dump(_: argparse.Namespace, session: Session) -> int:
+    return await dump(session)
+
+
+async def _checkpoints(_: argparse.Namespace, session: Session) -> int:
+    return await checkpoints(session)

@@ -3,100 +3,82 @@
 import asyncio
 import contextlib
 import copy
-import shutil
 import signal
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
 
 from acceleratedjob.api import names
-from acceleratedjob.api.names import ConditionType, Manifest, View
+from acceleratedjob.api.checkpoint import claim_name
+from acceleratedjob.api.names import ConditionType, Manifest
 from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.api.status import Status
 from acceleratedjob.cluster import Changed
+from acceleratedjob.commands.console import Console, has_live_lines
+from acceleratedjob.commands.status_line import PERIOD_SECONDS, StatusLine
 from acceleratedjob.controller.controller import Controller
+from acceleratedjob.controller.polling.cadence import POLLS
+from acceleratedjob.controller.polling.poller import Poller
 from acceleratedjob.exits import EXIT_FAILED, EXIT_INTERRUPTED
 from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.local.kubelet import Kubelet, replica_index
-from acceleratedjob.local.lines import Line
-from acceleratedjob.local.process import check_runnable, ignored
+from acceleratedjob.local.kubelet import Kubelet
+from acceleratedjob.local.process import check_runnable, ignored, on_this_machine
 from acceleratedjob.planner.state import FAILED_GANG_GRACE_SECONDS
-from acceleratedjob.terminal import lines
 
-_COLOURS = (36, 33, 35, 32, 34, 31)  # ANSI color codes, which the replicas use in turn
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_CLEAR = "\r\x1b[K"
 
 
-@dataclass(slots=True)
-class Console:
-    """Prints lines above a live status line; without a terminal, prints lines only.
-
-    Attributes:
-        out: where the lines are printed.
-    """
-
-    out: TextIO = field(default_factory=lambda: sys.stdout)
-    _live: str = ""
-
-    def pod(self, pod: View, line: Line) -> None:
-        """Print a line of the output of a replica; a progress bar replaces the live line."""
-        index = replica_index(pod)
-        prefix = f"[{index}]"
-        if self.out.isatty():
-            prefix = f"\x1b[{_COLOURS[index % len(_COLOURS)]}m{prefix}\x1b[0m"
-        if line.is_overwritten and self.out.isatty():
-            self.live(f"{prefix} {line.text}")
-        else:
-            self._write(f"{prefix} {line.text}")
-
-    def tell(self, text: str) -> None:
-        """Print a line of our own, with control characters escaped."""
-        for line in lines(f"-- {text}", "   | "):
-            self._write(line)
-
-    def live(self, text: str) -> None:
-        """Replace the live line."""
-        if self.out.isatty():
-            width = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be cleared
-            self._live = text[:width]
-            self.out.write(f"{_CLEAR}{self._live}")
-            self.out.flush()
-
-    def _write(self, line: str) -> None:
-        clear = _CLEAR if self._live else ""
-        self.out.write(f"{clear}{line}\n{self._live}")
-        self.out.flush()
-
-
-async def run_job(manifest: Manifest, *, workdir: Path) -> int:
+async def run_job(
+    manifest: Manifest, *, workdir: Path, folder: Path, cluster: LocalCluster | None = None
+) -> int:
     """Run a job until it has finished, and return the exit code of the command.
 
     Args:
         manifest: an AcceleratedJob; its namespace may be absent.
         workdir: the working directory of the processes.
+        folder: the directory of the manifest, beside which checkpoints are kept.
+        cluster: where the job is created; one of its own by default.
 
     Raises:
         InvalidSpec: the job is invalid, or cannot run on this machine.
     """
     spec = JobSpec.from_manifest(manifest)
     check_runnable(spec)
-    console, cluster = Console(), LocalCluster()
+    console, cluster = Console(), cluster or LocalCluster()
     for sentence in ignored(spec):
         console.tell(sentence)
     given = copy.deepcopy(manifest)
     given["metadata"].setdefault("namespace", "default")
     job = await cluster.create(given)
-    controller = Controller(cluster)
+    uid, checkpoints = job["metadata"]["uid"], folder / claim_name(spec.name)
+    for sentence in _places(spec, uid, checkpoints):
+        console.tell(sentence)
+    kubelet = Kubelet(cluster, workdir=workdir, checkpoints=checkpoints, show=console.pod)
+    controller = Controller(cluster, tell=kubelet.tell)
     controller.see(job)
-    kubelet = Kubelet(cluster, workdir=workdir, show=console.pod)
+    line = StatusLine(console, spec.name, lambda: controller.hearing.last(uid))
     try:
-        status = await _serve(cluster, controller, kubelet, console, grace=spec.grace_seconds)
+        status = await _serve(cluster, controller, kubelet, line, grace=spec.grace_seconds)
     except BaseExceptionGroup as group:
         raise _first(group) from group
+    finally:
+        console.close()
     return EXIT_INTERRUPTED if status is None else _conclude(status, console)
+
+
+def _places(spec: JobSpec, uid: str, checkpoints: Path) -> Iterator[str]:
+    """Yield a sentence about the place of the checkpoints, if the job has any."""
+    if spec.checkpoint is None:
+        return
+    place = on_this_machine(spec.checkpoint.address(spec.name, uid), checkpoints)
+    again = (
+        ""
+        if spec.checkpoint.path
+        else (
+            f"; to go on from them in another run, set spec.checkpoint.path to {Path(place).name}"
+        )
+    )
+    yield f"checkpoints are written to {place}{again}"
 
 
 def _first(error: BaseException) -> BaseException:
@@ -105,17 +87,23 @@ def _first(error: BaseException) -> BaseException:
 
 
 async def _serve(
-    cluster: LocalCluster, controller: Controller, kubelet: Kubelet, console: Console, *, grace: int
+    cluster: LocalCluster, controller: Controller, kubelet: Kubelet, line: StatusLine, *, grace: int
 ) -> Status | None:
     """Run a job until it has finished, and return its status; None if it was interrupted."""
-    interrupted = asyncio.Event()
+    interrupted, console = asyncio.Event(), line.console
     with _signals(interrupted, kubelet.kill):
         async with asyncio.TaskGroup() as tasks:  # an error in one task cancels the others
-            ended = tasks.create_task(_follow(cluster, controller, console))
+            ended = tasks.create_task(_follow(cluster, controller, line))
             asked = tasks.create_task(interrupted.wait())
-            works = (_tell_events(cluster, console), controller.run(), kubelet.run())
+            works = [_tell_events(cluster, console), controller.run(), kubelet.run()]
+            is_live = has_live_lines(console.out)
+            budget = replace(POLLS, at_least=PERIOD_SECONDS) if is_live else POLLS
+            works.append(Poller([controller], ask=kubelet.ask, budget=budget).run())
+            if is_live:
+                works.append(line.follow())
             background = [tasks.create_task(work) for work in works]
             await asyncio.wait((ended, asked), return_when=asyncio.FIRST_COMPLETED)
+            console.close()
             if not ended.done():
                 console.tell(f"interrupted; stopping all replicas within {grace} s (again: now)")
             kubelet.stop(FAILED_GANG_GRACE_SECONDS if ended.done() else grace)
@@ -143,13 +131,13 @@ def _signals(interrupted: asyncio.Event, again: Callable[[], None]) -> Iterator[
             loop.remove_signal_handler(number)
 
 
-async def _follow(cluster: LocalCluster, controller: Controller, console: Console) -> Status:
-    """Show the progress of a job until it has finished."""
+async def _follow(cluster: LocalCluster, controller: Controller, line: StatusLine) -> Status:
+    """Show the status of a job until it has finished."""
     async for change in cluster.watch(names.KIND):
         if isinstance(change, Changed):
             controller.see(change.object)
             status = Status.from_manifest(change.object)
-            console.live(_summary(change.object, status))
+            line.see(change.object)
             if status.finished:
                 return status
     raise AssertionError  # a watch does not end
@@ -161,13 +149,7 @@ async def _tell_events(cluster: LocalCluster, console: Console) -> None:
             console.tell(f"{change.object['reason']}: {change.object['message']}")
 
 
-def _summary(job: View, status: Status) -> str:
-    name = job["metadata"]["name"]
-    return f"{name}  {status.phase}  {status.ready_ratio or ''}  restarts {status.restarts}"
-
-
 def _conclude(status: Status, console: Console) -> int:
-    console.live("")
     if status.holds(ConditionType.COMPLETE):
         console.tell("Succeeded")
         return 0

@@ -3,42 +3,79 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from acceleratedjob.api.names import View
-from acceleratedjob.api.times import parse_time
-from acceleratedjob.commands.text import age, aligned
+from acceleratedjob.api.names import ConditionType, View
+from acceleratedjob.api.times import age, is_time, parse_time
+from acceleratedjob.commands.text import aligned
 from acceleratedjob.terminal import plain
 
-HEADER = ("NAME", "PHASE", "READY", "STEP", "PROGRESS", "ETA", "RESTARTS", "AGE")
+# The columns of the table, and of the lines that --watch prints.
+HEADER = ("NAME", "PHASE", "READY", "STEP", "PROGRESS", "ETA", "GOODPUT", "RESTARTS", "AGE")
+WATCHED = (*HEADER[:-2], "SAMPLES/S", "CHECKPOINT", "RESTARTS", "VERDICTS")
+VERDICTS = (ConditionType.HANGING, ConditionType.STRAGGLING, ConditionType.DIVERGED)
+_SMALL = 10  # a smaller rate has decimal places
 Row = tuple[str, ...]
 
 
-def row(job: View, now: datetime, *, namespaces: bool = False, gone: bool = False) -> Row:
+def row(
+    job: View,
+    now: datetime,
+    *,
+    namespaces: bool = False,
+    gone: bool = False,
+    columns: Row = HEADER,
+) -> Row:
     """Return the cells of a job; unknown values are empty."""
-    metadata, status = job["metadata"], job.get("status") or {}
-    found = status.get("progress")
-    progress = found if isinstance(found, Mapping) else {}
-    old = age((now - parse_time(metadata["creationTimestamp"])).total_seconds())
-    cells = (
-        metadata["name"],
-        "Deleted" if gone else status.get("phase") or "",
-        status.get("readyRatio") or "",
-        _step(progress),
-        _with(progress.get("percent"), "{}%"),
-        _eta(progress.get("etaSeconds")),
-        str(status.get("restarts", 0)),
-        old,
-    )
-    return tuple(map(plain, (metadata["namespace"], *cells) if namespaces else cells))
+    known = cells(job, now, gone=gone)
+    return tuple(known[name] for name in header(namespaces=namespaces, columns=columns))
 
 
-def header(*, namespaces: bool = False) -> Row:
+def header(*, namespaces: bool = False, columns: Row = HEADER) -> Row:
     """Return the names of the columns."""
-    return ("NAMESPACE", *HEADER) if namespaces else HEADER
+    return ("NAMESPACE", *columns) if namespaces else columns
 
 
 def table(rows: list[Row], *, namespaces: bool = False) -> list[str]:
     """Return the lines of a table of all jobs."""
     return aligned([header(namespaces=namespaces), *rows])
+
+
+def cells(job: View, now: datetime, *, gone: bool = False) -> dict[str, str]:
+    """Return what can be said of a job, by the names of the columns; unknown values are empty."""
+    metadata, status = job["metadata"], job.get("status") or {}
+    progress, saved = _section(status, "progress"), _section(status, "checkpoint")
+    found = {
+        "NAMESPACE": metadata["namespace"],
+        "NAME": metadata["name"],
+        "PHASE": "Deleted" if gone else status.get("phase") or "",
+        "READY": status.get("readyRatio") or "",
+        "STEP": _step(progress),
+        "PROGRESS": _with(progress.get("percent"), "{}%"),
+        "ETA": _eta(progress.get("etaSeconds")),
+        "SAMPLES/S": _rate(progress.get("samplesPerSecond")),
+        "GOODPUT": _with(_section(status, "shown").get("goodput"), "{}"),
+        "CHECKPOINT": _with(saved.get("step"), "{}"),
+        "SAVED": _since(saved.get("time"), now),
+        "RESTARTS": str(status.get("restarts", 0)),
+        "VERDICTS": ",".join(type_ for type_, _ in notes(job) if type_ in VERDICTS),
+        "AGE": _since(metadata["creationTimestamp"], now),
+    }
+    return {name: plain(str(value)) for name, value in found.items()}
+
+
+def notes(job: View) -> list[tuple[str, str]]:
+    """Return the conditions that a person must see, with their messages."""
+    conditions = (job.get("status") or {}).get("conditions") or ()
+    shown = (*VERDICTS, ConditionType.FAILED)
+    return [
+        (str(one["type"]), " ".join(plain(str(one.get("message") or "")).split()))
+        for one in conditions
+        if one.get("type") in shown and one.get("status") == "True"
+    ]
+
+
+def _section(status: View, name: str) -> View:
+    found = status.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _step(progress: View) -> str:
@@ -52,3 +89,15 @@ def _with(value: object, form: str) -> str:
 
 def _eta(seconds: object) -> str:
     return age(seconds) if isinstance(seconds, int | float) else ""
+
+
+def _rate(value: object) -> str:
+    if not isinstance(value, int | float):
+        return ""
+    return f"{value:.2g}" if value < _SMALL else f"{value:.0f}"
+
+
+def _since(time: object, now: datetime) -> str:
+    if not isinstance(time, str) or not is_time(time):
+        return ""
+    return age((now - parse_time(time)).total_seconds())

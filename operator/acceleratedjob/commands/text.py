@@ -1,11 +1,11 @@
-"""Formats durations, exit codes and columns for a terminal."""
+"""Formats exit codes and columns for a terminal."""
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from acceleratedjob.observe.endings import SIGNAL_BASE
 
-_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
+_SEPARATOR = "  "  # between the parts of a line
 _EXIT_CODES = {  # meanings by the convention of shells and container runtimes
     126: "the command cannot be executed",
     127: "the command was not found",
@@ -17,20 +17,6 @@ _SIGNALS = {
     signal.SIGBUS: "often a full /dev/shm",
     signal.SIGTERM: "asked to stop",
 }
-
-
-def age(seconds: float) -> str:
-    """Format a duration in its two largest units.
-
-    >>> [age(n) for n in (0, 59.9, 60, 3700, 90061)]
-    ['0s', '59s', '1m', '1h1m', '1d1h']
-    """
-    left, parts = max(0, int(seconds)), []
-    for unit, size in _UNITS:
-        number, left = divmod(left, size)
-        parts.append((number, unit))
-    first = next((i for i, (number, _) in enumerate(parts) if number), 0)
-    return "".join(f"{number}{unit}" for number, unit in parts[first : first + 2] if number) or "0s"
 
 
 def ending(exit_code: int | None, number: int | None) -> str:
@@ -48,6 +34,19 @@ def ending(exit_code: int | None, number: int | None) -> str:
     elif number is not None:
         why = f"{SIGNAL_BASE} + signal {number}"
     return f"exit code {exit_code} ({why})" if why else f"exit code {exit_code}"
+
+
+def fitted(parts: Mapping[str, str], optional: Iterable[str], width: int) -> str:
+    """Join the parts of a line; as many are left out, in a given order, as it would be too long.
+
+    >>> fitted({"name": "digits", "step": "step 3", "eta": "ETA 0:12"}, ["eta", "step"], 15)
+    'digits  step 3'
+    """
+    kept = dict(parts)
+    for least in optional:
+        if len(_SEPARATOR.join(kept.values())) > width:
+            kept.pop(least, None)
+    return _SEPARATOR.join(kept.values())[:width]
 
 
 def aligned(rows: Iterable[tuple[str, ...]], widths: Iterable[int] = ()) -> list[str]:

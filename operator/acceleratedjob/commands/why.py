@@ -7,9 +7,11 @@ from acceleratedjob.api import devices
 from acceleratedjob.api.names import ConditionType, Phase, View
 from acceleratedjob.api.spec import AUTO, JobSpec
 from acceleratedjob.api.status import Condition, Failure, Pending, Status
-from acceleratedjob.api.times import parse_time
+from acceleratedjob.api.times import age, parse_time
+from acceleratedjob.api.training import STORAGE
 from acceleratedjob.commands.advice import advise
-from acceleratedjob.commands.text import age, ending
+from acceleratedjob.commands.lost_time import lost_time
+from acceleratedjob.commands.text import ending
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.planner.failure_policy import backoff_end
 from acceleratedjob.terminal import lines
@@ -43,6 +45,7 @@ def why(job: View, now: datetime) -> list[str]:
         ("", [_headline(job, status, now)]),
         ("Waits", [line for entry in status.pending for line in _waits(entry, now)]),
         ("Failures", list(_failures(status, now))),
+        ("Time", list(lost_time(status, now))),
         ("Decided", list(_decided(job, status, now))),
         ("Next", [f"  - {one}" for one in _next(status)]),
     )
@@ -130,12 +133,46 @@ def _decided(job: View, status: Status, now: datetime) -> Iterator[str]:
 def _going_on(spec: JobSpec, status: Status, now: datetime) -> Iterator[str]:
     if spec.processes_per_replica == AUTO and devices.may_be(spec.template):
         yield f"  processesPerReplica auto is {spec.processes}: {devices.found(spec.template)}"
+    if status.ready_time is not None or status.failures:
+        yield from _cost(spec, status, now)
     if status.failures:
         limit = spec.failure_policy.max_restarts
         yield f"  counted restarts: {status.restarts} of {limit}"
     end = backoff_end(spec, status)
     if end is not None and end > now and not status.replicas:
         yield f"  the next attempt starts in {age((end - now).total_seconds())} (backoff)"
+
+
+def _cost(spec: JobSpec, status: Status, now: datetime) -> Iterator[str]:
+    """Yield what a restart costs."""
+    given = spec.checkpoint
+    if given is None:
+        up = (
+            "" if status.ready_time is None else f", which is up for {_ago(status.ready_time, now)}"
+        )
+        yield (
+            "  no spec.checkpoint: unless the script saves and loads checkpoints by itself, a "
+            f"restart repeats the whole training of this attempt{up}"
+        )
+        return
+    yield (
+        f"  checkpoints: {given.cadence}, in {given.address(spec.name, spec.uid)}; a restart "
+        f"repeats {_repeated(status)}, if the script uses epochs()"
+    )
+    told = given.unshared(spec.replicas)
+    if told is not None:
+        yield f"  {told}"
+
+
+def _repeated(status: Status) -> str:
+    """Return what a restart repeats: the steps since the newest checkpoint on storage."""
+    saved, told = status.checkpoint, status.progress
+    if told is None or told.step is None:
+        return "the steps since the newest one"
+    if saved is None or saved.tier != STORAGE:
+        return f"all {told.step} steps, because none is complete on storage"
+    done = max(told.step, saved.step)  # what is told is the newest of each, not of one time
+    return f"{done - saved.step} of {done} steps, those since the newest one"
 
 
 def _next(status: Status) -> list[str]:

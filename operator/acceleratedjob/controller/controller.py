@@ -15,7 +15,10 @@ from acceleratedjob.api.times import utc_now
 from acceleratedjob.cluster import WATCHED, Change, Changed, Cluster, Listed
 from acceleratedjob.controller.backoff import Backoff, Refusals
 from acceleratedjob.controller.cache import Cache
-from acceleratedjob.controller.reconciler import Reconciler, elapsed
+from acceleratedjob.controller.polling.cadence import Turns as WriteTurns
+from acceleratedjob.controller.polling.hearing import Hearing
+from acceleratedjob.controller.polling.notices import Tell, tell_pod
+from acceleratedjob.controller.reconciler import Reconciler, Training, elapsed
 from acceleratedjob.controller.reporting import log_failed_reconcile
 from acceleratedjob.controller.workqueue import Turns, WorkQueue
 
@@ -29,6 +32,8 @@ class Controller:
         *,
         workers: int = 128,
         retry_seconds: float = 1.0,
+        turns: WriteTurns | None = None,
+        tell: Tell = tell_pod,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         """Create a controller that knows no job yet.
@@ -37,6 +42,8 @@ class Controller:
             cluster: the cluster of the jobs.
             workers: the number of jobs that are reconciled concurrently.
             retry_seconds: the wait after a first error; it doubles with each consecutive error.
+            turns: when jobs may write what their training says; shared by all controllers.
+            tell: sends a request to stop to a pod.
             now: the clock.
         """
         self._cluster = cluster
@@ -44,9 +51,18 @@ class Controller:
         self.cache = Cache()
         self.queue = WorkQueue()
         self._turns = Turns()
+        self.turns = turns or WriteTurns()
+        self.hearing = Hearing()
         self._backoff = Backoff(retry_seconds)
         self._refusals = Refusals(Backoff(retry_seconds))
-        self._reconciler = Reconciler(cluster, self.cache, self.queue, self._refusals, now)
+        self._reconciler = Reconciler(
+            cluster,
+            self.cache,
+            self.queue,
+            self._refusals,
+            training=Training(self.hearing, self.turns, tell),
+            now=now,
+        )
         self._listed = {kind: asyncio.Event() for kind in WATCHED}
         self._is_working = False
 

@@ -13,12 +13,13 @@ from acceleratedjob.api.spec import USUAL_GRACE_SECONDS, JobSpec
 from acceleratedjob.api.status import shortened
 from acceleratedjob.cluster import Cluster, Ref
 from acceleratedjob.errors import AlreadyExists, Held, NotFound, Refused
+from acceleratedjob.manifests.claims import claim, may_use
 from acceleratedjob.manifests.network import network_policy, repaired, service
 from acceleratedjob.manifests.pod_bytes import Gang
 from acceleratedjob.manifests.podgroup import SCHEDULERS, is_same_group, pod_group
 from acceleratedjob.planner.actions import (
-    Action,
     Announce,
+    CreateClaim,
     CreatePod,
     CreatePodGroup,
     CreatePolicy,
@@ -29,10 +30,11 @@ from acceleratedjob.planner.actions import (
     DeletePolicy,
     DeleteService,
     Deletion,
+    Write,
 )
 
 
-async def execute(cluster: Cluster, gang: Gang, action: Action, *, time: str) -> Manifest | None:
+async def execute(cluster: Cluster, gang: Gang, action: Write, *, time: str) -> Manifest | None:
     """Execute an action for a job.
 
     Args:
@@ -58,12 +60,13 @@ async def execute(cluster: Cluster, gang: Gang, action: Action, *, time: str) ->
             rendered = gang.pod(index)
             create = partial(cluster.create_pod, rendered)
             return await _ours(cluster, spec, rendered.ref, create)
-        case CreateService(times):
-            return await _create(cluster, spec, repaired(service(spec), times))
-        case CreatePolicy(times):
-            return await _create(cluster, spec, repaired(network_policy(spec), times))
+        case CreateService(times) | CreatePolicy(times):
+            made = service(spec) if isinstance(action, CreateService) else network_policy(spec)
+            return await _create(cluster, spec, repaired(made, times))
         case CreatePodGroup():
             return await _group(cluster, spec)
+        case CreateClaim():
+            return await _claim(cluster, spec)
         case _:
             return await _remove(cluster, spec, action)
 
@@ -73,16 +76,29 @@ async def _create(cluster: Cluster, spec: JobSpec, manifest: Manifest) -> Manife
 
 
 async def _ours(
-    cluster: Cluster, spec: JobSpec, ref: Ref, create: Callable[[], Awaitable[Manifest]]
+    cluster: Cluster,
+    spec: JobSpec,
+    ref: Ref,
+    create: Callable[[], Awaitable[Manifest]],
+    *,
+    may_use: Callable[[Manifest], bool] | None = None,
 ) -> Manifest:
-    """Create an object, or return the existing one if the job owns it."""
+    """Create an object, or return the existing one if the job may use it: if it owns the object."""
     try:
         return await create()
     except AlreadyExists:
         found = await cluster.read(ref)
-    if names.owner_uid(found) != spec.uid:
+    is_ours = names.owner_uid(found) == spec.uid if may_use is None else may_use(found)
+    if not is_ours:
         raise _taken(spec, ref, found)
     return found
+
+
+_INSTEAD = {
+    "PersistentVolumeClaim": (
+        "name it in spec.checkpoint.volume.persistentVolumeClaim to use it, or delete it"
+    )
+}
 
 
 def _taken(spec: JobSpec, ref: Ref, found: Manifest) -> Refused:
@@ -91,7 +107,8 @@ def _taken(spec: JobSpec, ref: Ref, found: Manifest) -> Refused:
     # The owner has the name of this job, but not its uid.
     is_predecessors = names.job_reference(found, spec.name) is not None
     if not is_predecessors and "deletionTimestamp" not in metadata:
-        return Refused(f"{named} exists and is not this job's; delete or rename it", final=False)
+        instead = _INSTEAD.get(ref.kind, "delete or rename it")
+        return Refused(f"{named} exists and is not this job's; {instead}", final=False)
     whose = " of a deleted job with the same name" if is_predecessors else ""
     place = found.get("spec") or {}
     node = f" on node {place['nodeName']}" if place.get("nodeName") else ""
@@ -99,6 +116,16 @@ def _taken(spec: JobSpec, ref: Ref, found: Manifest) -> Refused:
     given = metadata.get("deletionGracePeriodSeconds", place.get("terminationGracePeriodSeconds"))
     grace = USUAL_GRACE_SECONDS if given is None else min(int(given), names.LONGEST_GRACE)
     return Held(sentence, holder=ref.name, grace_seconds=grace)
+
+
+async def _claim(cluster: Cluster, spec: JobSpec) -> Manifest | None:
+    """Create the claim of the checkpoints, or return the existing one if the job may use it."""
+    wanted = claim(spec)
+    if wanted is None:
+        return None
+    create = partial(cluster.create, wanted)
+    usable = partial(may_use, wanted=wanted)
+    return await _ours(cluster, spec, Ref.of(wanted), create, may_use=usable)
 
 
 async def _group(cluster: Cluster, spec: JobSpec) -> Manifest | None:

@@ -1,5 +1,6 @@
 """Executes the steps of a plan, and records the results: objects in the cache, and refusals."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -14,11 +15,22 @@ from acceleratedjob.controller.batches import slow_start, together
 from acceleratedjob.controller.cache import Cache
 from acceleratedjob.controller.execute import execute
 from acceleratedjob.controller.field_path import field_at_fault
+from acceleratedjob.controller.polling.hearing import Target
+from acceleratedjob.controller.polling.notices import Notices, Tell, is_taken, request
 from acceleratedjob.controller.reporting import log_refused_event
 from acceleratedjob.errors import ClusterError, Held, Refused, is_answer
 from acceleratedjob.manifests.pod_bytes import Gang
 from acceleratedjob.observe.observed import Refusal
-from acceleratedjob.planner.actions import Action, Announce, CreatePod, Deletion, Removal
+from acceleratedjob.planner.actions import (
+    Action,
+    Announce,
+    CreatePod,
+    Deletion,
+    GiveNotice,
+    Removal,
+)
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +42,8 @@ class Executor:
         cache: the cache that stores the responses to writes.
         refusals: the writes that the API server refused.
         ask: requests another reconcile of a job, by its uid.
+        tell: sends a request to a pod.
+        notices: what coordinators have answered.
         elapsed: a monotonic clock, in seconds.
     """
 
@@ -37,6 +51,8 @@ class Executor:
     cache: Cache
     refusals: Refusals
     ask: Callable[[str], None]
+    tell: Tell
+    notices: Notices
     elapsed: Callable[[], float]
 
     async def take(self, gang: Gang, step: tuple[Action, ...], *, time: str) -> None:
@@ -52,6 +68,9 @@ class Executor:
 
     async def _act(self, gang: Gang, action: Action, time: str) -> None:
         spec = gang.spec
+        if isinstance(action, GiveNotice):
+            await self._give(spec.uid, action)
+            return
         try:
             result = await execute(self.cluster, gang, action, time=time)
         except ClusterError as error:
@@ -63,6 +82,18 @@ class Executor:
             raise
         if spec.uid in self.cache.jobs:  # else the job was deleted during the request
             self._keep(spec, action, result)
+
+    async def _give(self, job: str, action: GiveNotice) -> None:
+        """Tell the coordinator in a pod that the pods of its attempt are deleted."""
+        target = Target(
+            pod=action.pod, attempt=action.attempt, address=action.address, port=action.port
+        )
+        said = request(job, action.attempt, action.seconds)
+        taken = await is_taken(self.tell, target, said)
+        log.info("pod %s: told to stop, taken=%s", action.pod, taken)
+        if job in self.cache.jobs:
+            self.notices.note(job, action.pod, self.elapsed(), is_taken=taken)
+            self.ask(job)
 
     def _keep(self, spec: JobSpec, action: Action, result: Manifest | None) -> None:
         """Store the response to a write in the cache, before the watch delivers it."""

@@ -5,17 +5,40 @@ import re
 from acceleratedjob.api import template
 from acceleratedjob.manifests import env
 from acceleratedjob.manifests.pod_bytes import Gang
-from acceleratedjob.planner.actions import Action, CreatePod, CreatePodGroup, CreatePolicy
+from acceleratedjob.planner.actions import (
+    Action,
+    CreateClaim,
+    CreatePod,
+    CreatePodGroup,
+    CreatePolicy,
+)
 
 _OTHERS = {CreatePodGroup: "spec.scheduling", CreatePolicy: "spec.network.isolate"}
+_CLAIM = "spec.checkpoint.volume.volumeClaimTemplate"
+_VOLUME = re.compile(r"spec\.volumes\[(\d+)\]\.?(.*)")
 _ENV = re.compile(r"(spec\.containers\[(\d+)\]\.env)\[(\d+)\](.*)")
 
 
 def field_at_fault(gang: Gang, action: Action, field: str) -> str:
     """Return the path of the field of the job, given the path of the field of the object."""
+    if isinstance(action, CreateClaim):
+        return _joined(_CLAIM, field)
     if not isinstance(action, CreatePod):
         return _OTHERS.get(type(action), "spec")
-    return ".".join(part for part in ("spec.template", _in_template(gang, field)) if part)
+    volume = _VOLUME.fullmatch(field)
+    if volume is not None and _is_checkpoints(gang, int(volume[1])):
+        return _joined("spec.checkpoint.volume", volume[2])
+    return _joined("spec.template", _in_template(gang, field))
+
+
+def _joined(*parts: str) -> str:
+    return ".".join(part for part in parts if part)
+
+
+def _is_checkpoints(gang: Gang, index: int) -> bool:
+    """Whether a volume of the pod is that of the checkpoints, which follows the template's."""
+    given, volumes = gang.spec.checkpoint, gang.spec.template["spec"].get("volumes") or ()
+    return given is not None and given.volume is not None and index == len(volumes)
 
 
 def _in_template(gang: Gang, field: str) -> str:

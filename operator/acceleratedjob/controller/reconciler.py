@@ -2,24 +2,31 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from acceleratedjob.api.attempt import Attempt
 from acceleratedjob.api.names import Manifest
-from acceleratedjob.api.status import Status, is_urgent
+from acceleratedjob.api.spec import JobSpec
+from acceleratedjob.api.status import Status, has_only_trained, is_urgent, news
 from acceleratedjob.api.times import format_time
 from acceleratedjob.cluster import Cluster, Ref
 from acceleratedjob.controller.backoff import Refusals
 from acceleratedjob.controller.cache import Cache
 from acceleratedjob.controller.executor import Executor
 from acceleratedjob.controller.first_seen import Since
+from acceleratedjob.controller.polling.cadence import Turns
+from acceleratedjob.controller.polling.hearing import Hearing, target
+from acceleratedjob.controller.polling.notices import Notices, Tell
 from acceleratedjob.controller.reporting import about, count_restart
 from acceleratedjob.controller.specs import Specs
 from acceleratedjob.controller.workqueue import WorkQueue
 from acceleratedjob.errors import ClusterError, Conflict, NotFound, is_answer
 from acceleratedjob.manifests.pod_bytes import Gang
-from acceleratedjob.observe.observed import Observed
+from acceleratedjob.observe.observed import Observed, Told
+from acceleratedjob.observe.pod import Pod
+from acceleratedjob.planner.grace import raised
 from acceleratedjob.planner.planner import decide
 from acceleratedjob.planner.state import Plan
 
@@ -34,6 +41,44 @@ def elapsed() -> float:
     return asyncio.get_running_loop().time()
 
 
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What the processes of jobs tell, and who may write it.
+
+    Attributes:
+        hearing: whom to ask, and what was answered.
+        turns: who may write it now.
+        tell: sends a request to stop to a pod.
+        notices: which pods were told to stop.
+    """
+
+    hearing: Hearing
+    turns: Turns
+    tell: Tell
+    notices: Notices = field(default_factory=Notices)
+
+    def told(self, uid: str, attempt: int) -> Told:
+        """Return what an attempt has told, and when."""
+        told = self.hearing.told(uid, attempt)
+        return replace(told, age=self.hearing.age(uid, elapsed()))
+
+    def aim(self, uid: str, spec: JobSpec, status: Status, pods: Iterable[Pod]) -> None:
+        """Say where a job answers from now on; see `hearing.target`."""
+        told = status.progress
+        has_answered = told is not None and told.attempt == status.attempt
+        self.hearing.aim(uid, target(spec, status, pods), has_answered=has_answered)
+
+    def forget(self, uid: str) -> None:
+        """Drop all data about a job that is gone."""
+        self.hearing.forget(uid)
+        self.turns.forget(uid)
+        self.notices.forget(uid)
+
+
+def _gang(spec: JobSpec, status: Status) -> Gang:
+    return Gang(raised(spec, status), Attempt.current(spec, status))
+
+
 class Reconciler:
     """Reconciles jobs; it must not reconcile a job twice at the same time."""
 
@@ -43,6 +88,8 @@ class Reconciler:
         cache: Cache,
         queue: WorkQueue,
         refusals: Refusals,
+        *,
+        training: Training,
         now: Callable[[], datetime],
     ) -> None:
         """Create a reconciler.
@@ -52,23 +99,28 @@ class Reconciler:
             cache: the observed state of all jobs.
             queue: the work queue, for requests of another reconcile.
             refusals: the writes that the API server refused.
+            training: what the processes of jobs tell, and who may write it.
             now: the clock.
         """
         self._cluster = cluster
         self._cache = cache
         self._queue = queue
         self._refusals = refusals
+        self._training = training
         self._now = now
         self._specs = Specs()
         self._since = Since()
         self._unwritten: dict[str, float] = {}  # since when counters wait to be written
-        self._executor = Executor(cluster, cache, refusals, queue.add, elapsed)
+        self._executor = Executor(
+            cluster, cache, refusals, queue.add, training.tell, training.notices, elapsed
+        )
 
     def forget(self, uid: str) -> None:
         """Drop all data about a job that is gone."""
         self._specs.forget(uid)
         self._since.forget(uid)
         self._refusals.forget(uid)
+        self._training.forget(uid)
         self._unwritten.pop(uid, None)
 
     async def reconcile(self, job: Manifest) -> None:
@@ -80,7 +132,8 @@ class Reconciler:
         uid, now = job["metadata"]["uid"], self._now()
         observed = self._observe(job)
         spec, plan = decide(job, observed, now, self._specs.read)
-        gang, old = Gang(spec, Attempt.current(spec, plan.status)), observed.status
+        self._training.aim(uid, spec, plan.status, observed.pods)
+        gang, old = _gang(spec, plan.status), observed.status
         if self._is_due(uid, old, plan) and not await self._write(job, gang, old, plan.status, now):
             return
         self._cache.forget_lost(uid, attempt=plan.status.attempt)
@@ -110,6 +163,8 @@ class Reconciler:
             policy_uid=self._cache.single("NetworkPolicy", uid),
             singles=self._cache.singles(uid),
             refusal=self._refusals.get(uid, elapsed()),
+            told=self._training.told(uid, status.attempt),
+            notices=self._training.notices.of(uid, (pod.uid for pod in pods), elapsed()),
         )
 
     def _is_due(self, uid: str, old: Status, plan: Plan) -> bool:
@@ -118,6 +173,13 @@ class Reconciler:
             self._unwritten.pop(uid, None)
             return False
         now = elapsed()
+        if has_only_trained(old, plan.status):
+            self._unwritten.pop(uid, None)
+            at_once = any(True for _ in news(old, plan.status))
+            wait = self._training.turns.take(uid, now, at_once=at_once)
+            if wait:
+                self._queue.add_after(uid, wait)
+            return not wait
         due = self._unwritten.setdefault(uid, now) + COALESCE_SECONDS
         if is_urgent(old, plan.status) or now >= due:
             return True
@@ -138,6 +200,7 @@ class Reconciler:
         if written is None or uid not in self._cache.jobs:  # deleted during the request
             return False
         self._unwritten.pop(uid, None)
+        self._training.turns.wrote(uid, elapsed())
         self._cache.keep_job(written)
         count_restart(old, new)
         log.info("phase=%s", new.phase, extra=about(job, new.attempt))

@@ -17,6 +17,7 @@ _PREFIX = {  # kind -> the part of its path before the namespace, and its plural
     names.KIND: (f"/apis/{names.API_VERSION}", names.PLURAL),
     "Pod": ("/api/v1", "pods"),
     "Service": ("/api/v1", "services"),
+    "PersistentVolumeClaim": ("/api/v1", "persistentvolumeclaims"),
     "Event": ("/api/v1", "events"),
     "NetworkPolicy": ("/apis/networking.k8s.io/v1", "networkpolicies"),
     "PodGroup.scheduling.volcano.sh": ("/apis/scheduling.volcano.sh/v1beta1", "podgroups"),
@@ -46,6 +47,10 @@ def _stays(deleted: Manifest) -> bool:
     return bool(metadata.get("deletionGracePeriodSeconds") or metadata.get("finalizers"))
 
 
+# The user writes their spec, so a misspelled field must not be dropped without a word.
+_USERS = frozenset({"PersistentVolumeClaim"})
+
+
 def _path(ref: Ref) -> str:
     return f"{collection(ref.kind, ref.namespace)}/{ref.name}"
 
@@ -70,7 +75,10 @@ class KubernetesCluster:
         """See `Cluster.create`."""
         ref = Ref.of(manifest)
         path, begin = collection(ref.kind, ref.namespace), self._begin("create", manifest["kind"])
-        made: Manifest = await self.connection.request("POST", path, manifest, begin=begin)
+        params = {"fieldValidation": "Strict"} if ref.kind in _USERS else None
+        made: Manifest = await self.connection.request(
+            "POST", path, manifest, params=params, begin=begin
+        )
         return made
 
     async def create_pod(self, pod: Rendered) -> Manifest:

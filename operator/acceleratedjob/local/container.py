@@ -130,7 +130,7 @@ class Container:
             if not exited.done():
                 self.stop(self.grace_seconds)
                 await asyncio.wait({exited})
-            await self._give_time_to_the_rest()
+            await self._wait_as_a_container_would(exited)
         finally:
             if self._kill_timer is not None:
                 self._kill_timer.cancel()
@@ -140,15 +140,15 @@ class Container:
             if self.failed.done():
                 self.failed.exception()  # else asyncio logs it as never retrieved
 
-    async def _give_time_to_the_rest(self) -> None:
-        """If the container is being stopped, give the other processes the rest of the time, too.
+    async def _wait_as_a_container_would(self, exited: "asyncio.Task[int]") -> None:
+        """If SIGTERM has ended the first process by default action, let the others go on.
 
-        In a real container, a shell that is the first process ignores SIGTERM, and waits for the
-        process that it has started. Here, the shell ends.
+        The first process of a real container has no default action: without a handler, it outlives
+        SIGTERM. A shell, for example, then waits for the program that it has started, which is not
+        told to stop, and the kernel kills both when the grace period ends.
         """
-        if self._kill_timer is None or self.reading.done():
+        if self._kill_timer is None or exited.result() != -signal.SIGTERM or self.reading.done():
             return
-        self._signal_all(signal.SIGTERM)
         seconds = self._kill_timer.when() - asyncio.get_running_loop().time()
         await asyncio.wait({self.reading}, timeout=max(0.0, seconds))
 

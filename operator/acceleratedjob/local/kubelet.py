@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -13,10 +14,13 @@ from acceleratedjob.api.names import Manifest, View
 from acceleratedjob.api.template import trainer
 from acceleratedjob.api.times import format_time, parse_time, utc_now
 from acceleratedjob.cluster import Changed, Listed, Ref
+from acceleratedjob.controller.polling.asking import ask
+from acceleratedjob.controller.polling.hearing import Target
+from acceleratedjob.controller.polling.notices import tell_pod
 from acceleratedjob.local.cluster import LocalCluster, grace_period
 from acceleratedjob.local.container import Container
 from acceleratedjob.local.lines import Line
-from acceleratedjob.local.process import Command, command, free_port, missing_script
+from acceleratedjob.local.process import LOOPBACK, Command, Ports, command, missing_script
 from acceleratedjob.observe.endings import SIGNAL_BASE
 from acceleratedjob.observe.termination import MAX_BYTES
 
@@ -33,21 +37,25 @@ Show = Callable[[View, Line], None]  # a pod and a line of its output
 class Kubelet:
     """Runs a container for each pod."""
 
-    def __init__(self, cluster: LocalCluster, *, workdir: Path, show: Show) -> None:
+    def __init__(
+        self, cluster: LocalCluster, *, workdir: Path, checkpoints: Path, show: Show
+    ) -> None:
         """Create a kubelet.
 
         Args:
             cluster: the cluster whose pods it runs.
             workdir: the working directory of the containers.
+            checkpoints: the folder that takes the place of the volume of the checkpoints.
             show: called with their output.
         """
         self._cluster = cluster
-        self._workdir = workdir
+        self._workdir, self._checkpoints = workdir, checkpoints
         self._show = show
-        self._ports: dict[str, int] = {}  # by MASTER_ADDR, which differs between attempts
+        self._ports: dict[str, Ports] = {}  # by MASTER_ADDR, which differs between attempts
         self._lives: dict[str, asyncio.Task[None]] = {}  # by pod uid, like the following two
         self._containers: dict[str, Container] = {}
         self._stop_by: dict[str, datetime] = {}
+        self._progress_ports: dict[str, int] = {}  # of pods that are replica 0
 
     async def run(self) -> None:
         """Start and stop processes as pods are created and deleted; when cancelled, stop them all.
@@ -60,6 +68,29 @@ class Kubelet:
                 pods = change.objects if isinstance(change, Listed) else (change.object,)
                 for pod in pods if isinstance(change, Listed | Changed) else ():
                     self._see(pod, tasks)
+
+    async def ask(self, target: Target) -> bytes:
+        """Ask replica 0 for its progress, at the port that its process listens at.
+
+        Raises:
+            OSError: it does not run.
+        """
+        return await ask(target.address, self._port_of(target))
+
+    async def tell(self, target: Target, request: bytes) -> int:
+        """Send a request to stop to replica 0, as `ask` asks it; return the answer's status.
+
+        Raises:
+            OSError: it does not run.
+        """
+        return await tell_pod(replace(target, port=self._port_of(target)), request)
+
+    def _port_of(self, target: Target) -> int:
+        port = self._progress_ports.get(target.pod)
+        if port is None:
+            sentence = f"pod {target.pod} does not run"
+            raise OSError(sentence)
+        return port
 
     def stop(self, seconds: float) -> None:
         """Send SIGTERM to all containers, and kill them after a number of seconds."""
@@ -89,7 +120,14 @@ class Kubelet:
 
     async def _run(self, pod: Manifest, words: Path) -> Manifest:
         """Run the container of a pod, and return its terminated state."""
-        ready = command(pod, port=self._port(pod), workdir=self._workdir, inherited=os.environ)
+        ports = self._ports_of(pod)
+        ready = command(
+            pod,
+            ports=ports,
+            workdir=self._workdir,
+            checkpoints=self._checkpoints,
+            inherited=os.environ,
+        )
         ready.env[TERMINATION_LOG] = str(words)
         tail: deque[str] = deque(maxlen=TAIL_LINES)
         try:
@@ -98,12 +136,15 @@ class Kubelet:
             return _cannot_start(f"{ready.argv[0]!r} cannot be started: {error}")
         uid = pod["metadata"]["uid"]
         self._containers[uid] = container
+        if replica_index(pod) == 0:
+            self._progress_ports[uid] = ports.progress
         try:
             if uid in self._stop_by:
                 container.stop(_seconds_until(self._stop_by[uid]))
             code = await container.run()
         finally:
             del self._containers[uid]
+            self._progress_ports.pop(uid, None)
         return _ended(code, ready, _said(words) or "\n".join(tail) * (code != 0))
 
     async def _start(self, pod: Manifest, ready: Command, tail: deque[str]) -> Container:
@@ -116,9 +157,9 @@ class Kubelet:
             ready, mark=TERMINATION_LOG, grace_seconds=grace_period(pod), show=show
         )
 
-    def _port(self, pod: Manifest) -> int:
+    def _ports_of(self, pod: Manifest) -> Ports:
         env = {entry["name"]: entry.get("value") for entry in trainer(pod)["env"]}
-        return self._ports.setdefault(str(env["MASTER_ADDR"]), free_port())
+        return self._ports.setdefault(str(env["MASTER_ADDR"]), Ports.free())
 
     def _report(self, pod: Manifest, state: Manifest, phase: str) -> None:
         ready = "True" if phase == "Running" else "False"
@@ -127,6 +168,7 @@ class Kubelet:
             stored["spec"]["nodeName"] = NODE
             stored["status"] = {
                 "phase": phase,
+                "podIP": LOOPBACK,
                 "conditions": [
                     {"type": "PodScheduled", "status": "True"},
                     {"type": "Ready", "status": ready},

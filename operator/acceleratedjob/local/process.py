@@ -1,8 +1,8 @@
 """Translates the training container of a pod into a process on this machine.
 
 Host names that only a cluster resolves become the loopback address, and ports become free ports.
-All other environment variables are the same as in a cluster. Volumes, secrets, resources and other
-containers are ignored.
+All other environment variables are the same as in a cluster, except that the ranks share the cores.
+Volumes, secrets, resources and other containers are ignored.
 """
 
 import ctypes
@@ -13,17 +13,18 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from acceleratedjob.api.checkpoint import DELETE, MOUNT_PATH
 from acceleratedjob.api.names import CONTROLLER, View
 from acceleratedjob.api.sections import Scheduling
 from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.api.template import reserved_env, trainer, trainer_index
 from acceleratedjob.errors import InvalidSpec
+from acceleratedjob.manifests.env import CHECKPOINT_DIR
 
 LOOPBACK = "127.0.0.1"
 _ADDRESSES = ("MASTER_ADDR", "PET_MASTER_ADDR")
-_PORTS = ("MASTER_PORT", "PET_MASTER_PORT")
 _RUNS_SCRIPTS = re.compile(r"python[\d.]*|torchrun|accelerate|(ba|da|z|k)?sh")
 _SCRIPT = re.compile(r"[^-\s]\S*\.(py|sh)")
 _COMMAND = re.compile(r"-[A-Za-z]*c.*")  # -c, -lc: the next word is the program itself
@@ -50,6 +51,36 @@ class Command:
     cwd: Path
 
 
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Ports of this machine, the same for all pods of an attempt.
+
+    All pods share the loopback address, and only replica 0 listens at these ports.
+
+    Attributes:
+        master: the port of rank 0.
+        progress: the port of the control channel.
+    """
+
+    master: int
+    progress: int
+
+    @classmethod
+    def free(cls) -> "Ports":
+        """Return free ports, which differ."""
+        with _bound() as master, _bound() as progress:
+            return cls(_port(master), _port(progress))
+
+    def env(self) -> dict[str, str]:
+        """Return the environment variables whose values the ports replace."""
+        master, progress = str(self.master), str(self.progress)
+        return {
+            "MASTER_PORT": master,
+            "PET_MASTER_PORT": master,
+            "ACCELERATEDJOB_PROGRESS_PORT": progress,
+        }
+
+
 def check_runnable(spec: JobSpec) -> None:
     """Check that a job can run on this machine.
 
@@ -74,17 +105,28 @@ def ignored(spec: JobSpec) -> Iterator[str]:
     """Yield a sentence for each field of a job that has no effect on this machine."""
     if spec.scheduling != Scheduling():
         yield "spec.scheduling is ignored: on this machine all processes start at once"
+    given = spec.checkpoint
+    if given is not None and given.secret_name is not None:
+        yield (
+            "spec.checkpoint.secretName is ignored: set the variables of the object store in this "
+            "environment"
+        )
+    if given is not None and given.reclaim_policy == DELETE:
+        yield "spec.checkpoint.reclaimPolicy Delete is ignored: nothing is deleted"
     if spec.network.isolate:
         yield "spec.network.isolate is ignored: the processes use the loopback interface"
 
 
-def command(pod: View, *, port: int, workdir: Path, inherited: Mapping[str, str]) -> Command:
+def command(
+    pod: View, *, ports: Ports, workdir: Path, checkpoints: Path, inherited: Mapping[str, str]
+) -> Command:
     """Return the command of the training container of a pod.
 
     Args:
         pod: the manifest of the pod.
-        port: a free port of this machine, the same for all pods of an attempt.
+        ports: the ports of the attempt.
         workdir: the working directory; that of the container is a path in its image.
+        checkpoints: the folder that takes the place of the volume of the checkpoints.
         inherited: the environment of this program; it may set variables that the container takes
             from a Secret or a ConfigMap.
     """
@@ -92,12 +134,37 @@ def command(pod: View, *, port: int, workdir: Path, inherited: Mapping[str, str]
     given = {entry["name"]: entry.get("value") for entry in container.get("env") or ()}
     contract = {name: value for name, value in given.items() if value is not None}
     contract |= {name: LOOPBACK for name in _ADDRESSES if name in contract}
-    contract |= {name: str(port) for name in _PORTS if name in contract}
+    contract |= {name: port for name, port in ports.env().items() if name in contract}
+    if CHECKPOINT_DIR in contract:
+        contract[CHECKPOINT_DIR] = on_this_machine(contract[CHECKPOINT_DIR], checkpoints)
     kept = {name: value for name, value in inherited.items() if reserved_env(name) is None}
     path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
-    env = kept | {"PATH": path, "PYTHONUNBUFFERED": "1"} | expand_all(contract)
+    ours = {"PATH": path, "PYTHONUNBUFFERED": "1"}
+    env = _threads(contract) | kept | ours | expand_all(contract)
     words = [*container["command"], *(container.get("args") or ())]
     return Command([expand(word, env) for word in words], env, workdir)
+
+
+def _threads(contract: Mapping[str, str]) -> dict[str, str]:
+    """Return how many threads a rank has beside the others: with all cores each, they would wait.
+
+    A rank that is alone has those that torch chooses.
+    """
+    world = int(contract.get("WORLD_SIZE", 1))
+    cores = os.cpu_count() or 1
+    return {"OMP_NUM_THREADS": str(max(1, cores // world))} if world > 1 else {}
+
+
+def on_this_machine(address: str, checkpoints: Path) -> str:
+    """Return the place of checkpoints on this machine; an object store is the same everywhere.
+
+    >>> on_this_machine("/checkpoints/digits-1", Path("/home/me/digits-checkpoint"))
+    '/home/me/digits-checkpoint/digits-1'
+    """
+    path = PurePosixPath(address)
+    if not path.is_relative_to(MOUNT_PATH):
+        return address
+    return str(checkpoints.absolute() / path.relative_to(MOUNT_PATH))
 
 
 def missing_script(command: Command) -> str | None:
@@ -145,10 +212,19 @@ def expand(text: str, values: Mapping[str, str]) -> str:
 
 def free_port() -> int:
     """Return a free TCP port."""
-    with socket.socket() as sock:
-        sock.bind((LOOPBACK, 0))
-        port: int = sock.getsockname()[1]
-        return port
+    with _bound() as sock:
+        return _port(sock)
+
+
+def _bound() -> socket.socket:
+    sock = socket.socket()
+    sock.bind((LOOPBACK, 0))
+    return sock
+
+
+def _port(sock: socket.socket) -> int:
+    port: int = sock.getsockname()[1]
+    return port
 
 
 def end_with_parent() -> None:

@@ -18,6 +18,8 @@ from typing import Any
 from acceleratedjob.api import names
 from acceleratedjob.cluster import WATCHED
 from acceleratedjob.controller.controller import Controller
+from acceleratedjob.controller.polling.cadence import Turns
+from acceleratedjob.controller.polling.poller import Poller
 from acceleratedjob.errors import Unreachable
 from acceleratedjob.exits import EXIT_LEASE_LOST, EXIT_UNAVAILABLE, EXIT_USAGE
 from acceleratedjob.kube.client import Connection, connect, load_configuration
@@ -129,12 +131,13 @@ def assemble(options: Options, connection: Connection) -> Parts:
         )
         for namespace in served
     }
+    turns = Turns()
     return Parts(
         connection=connection,
         election=election,
         pulse=pulse,
         clusters=clusters,
-        controllers={name: Controller(cluster) for name, cluster in clusters.items()},
+        controllers={name: Controller(cluster, turns=turns) for name, cluster in clusters.items()},
     )
 
 
@@ -183,13 +186,14 @@ async def _take_part(election: Election | Unopposed) -> None:
 
 
 async def _work(parts: Parts) -> None:
-    """Reconcile all jobs, once this process may write."""
+    """Reconcile all jobs, and ask them for their progress, once this process may write."""
     await parts.election.won.wait()
     async with asyncio.TaskGroup() as tasks:
         for namespace, controller in parts.controllers.items():
             if isinstance(parts.election, Election):
                 await take_over(parts.clusters[namespace], controller)
             tasks.create_task(controller.work())
+        tasks.create_task(Poller(tuple(parts.controllers.values())).run())
 
 
 def _heed_signals(stop: asyncio.Event | None = None) -> None:

@@ -16,6 +16,17 @@ from acceleratedjob.api.spec import JobSpec
 
 Env = dict[str, str]
 
+NODE_NAME = "ACCELERATEDJOB_NODE_NAME"
+CHECKPOINT_DIR = "ACCELERATEDJOB_CHECKPOINT_DIR"  # a directory or the URL of an object store
+
+# What only the node knows: verdicts about the training name it.
+_FROM_NODE: list[Manifest] = [
+    {
+        "name": NODE_NAME,
+        "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "spec.nodeName"}},
+    }
+]
+
 # The variables of `spec.runtime`: Accelerate's names, or names of the same form if it has none.
 RUNTIME_ENV = {
     "mixed_precision": "ACCELERATE_MIXED_PRECISION",
@@ -47,6 +58,8 @@ def pod_env(spec: JobSpec, *, attempt: Attempt, index: int) -> Env:
         | _torchrun(spec, attempt, index, address)
         | _termination(spec)
         | {"ACCELERATEDJOB_PROGRESS_PORT": str(spec.network.progress_port)}
+        | {"ACCELERATEDJOB_STOP_GRACE_SECONDS": str(spec.grace_seconds)}
+        | _checkpoint(spec)
         | _runtime(spec.runtime)
         | _device(spec, attempt)
     )
@@ -92,6 +105,20 @@ def _termination(spec: JobSpec) -> Env:
     return {"ACCELERATEDJOB_TERMINATION_LOG": path} if isinstance(path, str) and path else {}
 
 
+def _checkpoint(spec: JobSpec) -> Env:
+    """Return the variables of the automatic checkpoints; continuous is the runtime's default."""
+    given = spec.checkpoint
+    if given is None:
+        return {}
+    values = {
+        CHECKPOINT_DIR: given.address(spec.name, spec.uid),
+        "ACCELERATEDJOB_CHECKPOINT_EVERY_STEPS": given.every_steps,
+        "ACCELERATEDJOB_CHECKPOINT_EVERY_SECONDS": given.every_seconds,
+        "ACCELERATEDJOB_CHECKPOINT_KEEP": given.keep,
+    }
+    return {name: str(value) for name, value in values.items() if value is not None}
+
+
 def _runtime(settings: RuntimeSettings) -> Env:
     values = ((name, getattr(settings, field)) for field, name in RUNTIME_ENV.items())
     env = {name: _text(value) for name, value in values if value is not None}
@@ -124,7 +151,6 @@ def merged(ours: Mapping[str, str], given: list[Manifest]) -> list[Manifest]:
     variable (`template.reserved_env`) is invalid.
     """
     taken = {variable["name"] for variable in given}
-    kept: list[Manifest] = [
-        {"name": name, "value": value} for name, value in ours.items() if name not in taken
-    ]
+    values: list[Manifest] = [{"name": name, "value": value} for name, value in ours.items()]
+    kept = [one for one in (*values, *_FROM_NODE) if one["name"] not in taken]
     return [*kept, *given]

@@ -1,4 +1,4 @@
-"""Builds the pods of a job: the template with identity, environment variables, shared memory."""
+"""Builds the pods of a job: the template with identity, environment variables, volumes."""
 
 import copy
 import itertools
@@ -10,9 +10,10 @@ from typing import Any
 from acceleratedjob.api import names, template
 from acceleratedjob.api.attempt import Attempt
 from acceleratedjob.api.spec import JobSpec
-from acceleratedjob.manifests import env, podgroup
+from acceleratedjob.manifests import claims, env, podgroup
 from acceleratedjob.manifests.network import owner_reference
 
+PROGRESS = "progress"  # the name of a port
 SHARED_MEMORY = "shared-memory"
 SHARED_MEMORY_PATH = "/dev/shm"  # noqa: S108  # a mount point in the pod
 # Defaults that the template may override. Service links would add environment variables for every
@@ -66,8 +67,18 @@ def _pod_spec(spec: JobSpec, *, attempt: Attempt, index: int) -> names.Manifest:
         )
     ours = env.pod_env(spec, attempt=attempt, index=index)
     container["env"] = env.merged(ours, container.get("env") or [])
+    claims.mount(spec, result, container)
+    if not result.get("hostNetwork"):  # there, a port would be reserved on the node
+        _name_port(spec, container)
     _add_shared_memory(spec, result, container)
     return result
+
+
+def _name_port(spec: JobSpec, container: names.Manifest) -> None:
+    """Name the progress port, by which monitors select it, unless the template does."""
+    ports, number = container.get("ports") or [], spec.network.progress_port
+    if not any(one.get("name") == PROGRESS or one.get("containerPort") == number for one in ports):
+        container["ports"] = [*ports, {"name": PROGRESS, "containerPort": number}]
 
 
 def _add_shared_memory(spec: JobSpec, pod_spec: names.Manifest, container: names.Manifest) -> None:

@@ -7,7 +7,16 @@ from acceleratedjob.api import names
 from acceleratedjob.api.names import View
 from acceleratedjob.api.times import parse_time
 from acceleratedjob.observe.containers import OVER
-from acceleratedjob.observe.termination import LastWords, last_part, read_last_words
+from acceleratedjob.observe.progress import Progress
+from acceleratedjob.observe.termination import (
+    Hang,
+    LastWords,
+    last_part,
+    read_final,
+    read_hang,
+    read_last_words,
+    read_stopped,
+)
 
 SIGNAL_BASE = 128  # shells and container runtimes report signal n as the exit code 128 + n
 _GENERIC = ("Error", "Completed", "ContainerStatusUnknown", names.Reason.CONTAINER_FAILED)
@@ -27,6 +36,10 @@ class Ending:
         time: when the container ended.
         last_words: the exception that ended the process, if the process reported it.
         container_reason: the reason of the container, if `reason` is that of the pod.
+        hang: the verdict that the training hung, if the process left one.
+        stopped_at: the step of the checkpoint with which it has stopped on request; None if it does
+            not say that it has.
+        progress: how far the training came, if it says so.
     """
 
     exit_code: int | None
@@ -35,6 +48,14 @@ class Ending:
     time: datetime
     last_words: LastWords | None = None
     container_reason: str | None = None
+    hang: Hang | None = None
+    stopped_at: int | None = None
+    progress: Progress | None = None
+
+    @property
+    def step(self) -> int | None:
+        """The number of completed steps at the end; None if it was not reported."""
+        return self.stopped_at if self.last_words is None else self.last_words.step
 
     @property
     def signal(self) -> int | None:
@@ -78,13 +99,18 @@ def _container_ending(status: View, ended: View) -> Ending:
     message, at = ended.get("message") or "", ended.get("finishedAt")
     own = ended.get("reason") or names.Reason.CONTAINER_FAILED
     pods = status.get("reason") if status.get("phase") == "Failed" else None
+    progress = read_final(message)
+    said = "" if progress is not None else last_part(message)
     return Ending(
         exit_code=ended["exitCode"],
         reason=pods or own,
-        message=(pods and status.get("message")) or last_part(message),
+        message=(pods and status.get("message")) or said,
         time=parse_time(at) if at else _last_change(status),
         last_words=read_last_words(message),
         container_reason=own if pods else None,
+        hang=read_hang(message),
+        stopped_at=read_stopped(message),
+        progress=progress,
     )
 
 

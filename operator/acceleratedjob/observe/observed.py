@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from acceleratedjob.api.status import Status
 from acceleratedjob.observe.pod import Pod, Single
+from acceleratedjob.observe.progress import Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,36 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What the processes of the current attempt have told; the other durations are between polls.
+
+    Attributes:
+        progress: the last valid answer; None if there was none.
+        age: the time since this answer.
+        hangs_for: for how long all answers have said that the same life hangs at the same step.
+        silent_for: for how long no poll was answered; zero if too few polls were not.
+    """
+
+    progress: Progress | None = None
+    age: timedelta = timedelta()
+    hangs_for: timedelta = timedelta()
+    silent_for: timedelta = timedelta()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """A notice to the coordinator in a pod that the pods of its attempt are deleted.
+
+    Attributes:
+        is_taken: whether it answered that all ranks stop by themselves.
+        ago: the time since then.
+    """
+
+    is_taken: bool
+    ago: timedelta = timedelta()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """The observed state of a job: the input of a plan, besides the spec and the clock.
 
@@ -47,6 +78,8 @@ class Observed:
         policy_uid: the uid of the NetworkPolicy; None if there is none.
         singles: the facts about the Service and the NetworkPolicy, by kind.
         refusal: the last write that the API server refused.
+        told: what the processes of the current attempt have told.
+        notices: the notices that were given, by the uid of the pod.
     """
 
     status: Status = field(default_factory=Status)
@@ -58,6 +91,8 @@ class Observed:
     policy_uid: str | None = None
     singles: Mapping[str, Single] = field(default_factory=dict)
     refusal: Refusal | None = None
+    told: Told = Told()
+    notices: Mapping[str, Notice] = field(default_factory=dict)
 
     def is_member(self, pod: Pod, size: int) -> bool:
         """Whether a pod is a replica of the current attempt.

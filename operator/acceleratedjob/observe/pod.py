@@ -37,9 +37,11 @@ class Pod:
         disrupted: why the cluster stops the pod: preemption, drain, node loss.
         disrupted_at: since when the cluster stops the pod; the epoch if that is unknown.
         reason: the reason of the pod, not of a container: Evicted, NodeLost, ...
+        grace_seconds: the grace period in its spec; None if it is not known.
         delete_by: the end of the grace period, if the pod is being deleted.
         deleted_at: when the deletion was requested.
         conditions: the types of the conditions that are True.
+        address: the IP address of replica 0, whose pod tells the progress; None for the others.
     """
 
     name: str
@@ -55,9 +57,11 @@ class Pod:
     disrupted: str | None = None
     disrupted_at: datetime = names.EPOCH
     reason: str | None = None
+    grace_seconds: int | None = None
     delete_by: datetime | None = None
     deleted_at: datetime | None = None
     conditions: frozenset[str] = frozenset()
+    address: str | None = None
 
     @property
     def asked_to_stop(self) -> bool:
@@ -127,9 +131,11 @@ def read_pod(manifest: View) -> Pod | None:
         disrupted=_disruption(disruption),
         disrupted_at=parse_time(disruption.get("lastTransitionTime") or _NEVER),
         reason=status.get("reason"),
+        grace_seconds=_grace(manifest),
         delete_by=parse_time(delete_by) if delete_by else None,
         deleted_at=_deleted_at(metadata) if delete_by else None,
         conditions=_true(conditions),
+        address=status.get("podIP") if place[1] == 0 else None,
     )
 
 
@@ -141,6 +147,11 @@ def _shared(types: frozenset[str]) -> frozenset[str]:
 
 def _true(conditions: View) -> frozenset[str]:
     return _shared(frozenset(t for t, entry in conditions.items() if entry.get("status") == "True"))
+
+
+def _grace(manifest: View) -> int | None:
+    given = manifest.get("spec", {}).get("terminationGracePeriodSeconds")
+    return None if given is None else min(given, names.LONGEST_GRACE)
 
 
 def _deleted_at(metadata: View) -> datetime:

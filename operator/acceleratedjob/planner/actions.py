@@ -69,6 +69,11 @@ class DeletePodGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class CreateClaim:
+    """Create the claim of the job's checkpoints; claims are not watched."""
+
+
+@dataclass(frozen=True, slots=True)
 class CreatePod:
     """Create the pod of a replica in an attempt.
 
@@ -99,6 +104,25 @@ class DeletePod:
 
 
 @dataclass(frozen=True, slots=True)
+class GiveNotice:
+    """Tell the coordinator of an attempt, in the pod of replica 0, that its pods are deleted.
+
+    Attributes:
+        pod: the uid of the pod.
+        attempt: the number of the attempt.
+        address: the IP address of the pod.
+        port: the progress port of the job.
+        seconds: the time until the first pod is killed.
+    """
+
+    pod: str
+    attempt: int
+    address: str
+    port: int
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Announce:
     """Create an Event, which `kubectl describe` shows.
 
@@ -118,7 +142,8 @@ class DeleteJob:
     """Delete the job itself; the garbage collector deletes its objects."""
 
 
-Creation = CreateService | CreatePolicy | CreatePodGroup | CreatePod
+Creation = CreateService | CreatePolicy | CreatePodGroup | CreateClaim | CreatePod
 Removal = DeleteService | DeletePolicy | DeletePod  # deletions of objects that are watched
 Deletion = Removal | DeletePodGroup | DeleteJob
-Action = Creation | Deletion | Announce
+Write = Creation | Deletion | Announce  # to the cluster
+Action = Write | GiveNotice

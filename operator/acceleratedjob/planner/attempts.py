@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from acceleratedjob.api.names import ConditionType, Reason, parse_pod_name
 from acceleratedjob.api.sections import Verdict
-from acceleratedjob.planner import failure_policy, report
+from acceleratedjob.planner import failure_policy, progress, report, training
 from acceleratedjob.planner.actions import Announce
 from acceleratedjob.planner.completion import remains
 from acceleratedjob.planner.state import (
@@ -12,10 +12,10 @@ from acceleratedjob.planner.state import (
     UNSCHEDULABLE_PATIENCE,
     Plan,
     Situation,
-    deletions,
     grace_after,
     steps,
 )
+from acceleratedjob.planner.stopping import endings
 
 
 def suspended(at: Situation) -> Plan | None:
@@ -24,14 +24,14 @@ def suspended(at: Situation) -> Plan | None:
         return None
     began = at.status.size is not None
     left = replace(
-        at.status,
+        training.ended(at.heard, at.now) if began else at.status,
         attempt=at.status.attempt + began,
         terminating=report.terminating(at.observed.pods),
     )
     status = report.suspended(at.spec, left, at.now)
     new = not at.status.holds(ConditionType.SUSPENDED)
     event = (Announce(Reason.SUSPENDED, "The job is suspended"),) if new and began else ()
-    return Plan(status=status, steps=steps(deletions(at.observed.pods, None), event))
+    return Plan(status=status, steps=(*endings(at, at.observed.pods, None), *steps(event)))
 
 
 def failed(at: Situation) -> Plan | None:
@@ -40,24 +40,30 @@ def failed(at: Situation) -> Plan | None:
     if not causes:
         return None
     first = min(causes)
-    decision = failure_policy.decide(first, at.status, at.spec)
+    seen = report.progress(at.spec, at.observed, at.now)  # may tell of a checkpoint not written yet
+    decision = failure_policy.decide(first, seen, at.spec)
     event = Announce(decision.reason, decision.message, warning=True)
-    seen = report.progress(at.spec, at.observed, at.now)
-    entry = failure_policy.failure(first, at.attempt.processes, victims=len(causes) - 1)
-    recorded = replace(
-        seen.with_failure(entry),
-        failures_in_a_row=failure_policy.in_a_row(
-            at.status, at.spec.failure_policy.backoff, at.now
-        ),
+    entry = failure_policy.failure(
+        first,
+        at.attempt.processes,
+        checkpoint=progress.newest_checkpoint(first, seen),
+        victims=len(causes) - 1,
     )
+    in_a_row = failure_policy.in_a_row(
+        seen,
+        at.spec.failure_policy.backoff,
+        at.now,
+        has_progressed=progress.has_newer_checkpoint(first, seen),
+    )
+    recorded = replace(seen.with_failure(entry), failures_in_a_row=in_a_row)
     if decision.verdict is Verdict.FAIL:
         status = report.failed(at.spec, recorded, decision.reason, decision.message, at.now)
         return Plan(status=status, steps=(*remains(at, status), (event,)))
     counted = decision.verdict is Verdict.RESTART
     recorded = replace(recorded, terminating=report.terminating(at.observed.pods))
     status = report.restarting(at.spec, recorded, decision.message, counted=counted, now=at.now)
-    gone = deletions(at.observed.pods, grace_after(recorded.failures[0]))
-    return Plan(status=status, steps=steps(gone, (event,)))
+    gone = endings(at, at.observed.pods, grace_after(recorded.failures[0]))
+    return Plan(status=status, steps=(*gone, (event,)))
 
 
 def changed(at: Situation) -> Plan | None:
@@ -65,10 +71,10 @@ def changed(at: Situation) -> Plan | None:
     if at.status.size is None or at.is_as_made:
         return None
     told = "The spec was changed while the job was suspended"
-    old = replace(at.status, terminating=report.terminating(at.observed.pods))
+    old = replace(at.heard, terminating=report.terminating(at.observed.pods))
     status = report.changing(at.spec, old, told, at.now)
     event = Announce(Reason.SPEC_CHANGED, told)
-    return Plan(status=status, steps=steps(deletions(at.observed.pods, None), (event,)))
+    return Plan(status=status, steps=(*endings(at, at.observed.pods, None), (event,)))
 
 
 def resized(at: Situation) -> Plan | None:
@@ -82,10 +88,10 @@ def resized(at: Situation) -> Plan | None:
     if size == at.attempt.size:
         return None
     told = f"From {at.attempt.size} to {size} replicas: {message}"
-    old = replace(at.status, terminating=report.terminating(at.observed.pods))
+    old = replace(at.heard, terminating=report.terminating(at.observed.pods))
     status = report.resizing(at.spec, old, size, told, at.now)
     event = Announce(Reason.RESIZING, told)
-    return Plan(status=status, steps=steps(deletions(at.observed.pods, None), (event,)))
+    return Plan(status=status, steps=(*endings(at, at.observed.pods, None), (event,)))
 
 
 def held(at: Situation) -> Plan | None:
@@ -100,10 +106,10 @@ def held(at: Situation) -> Plan | None:
         f"Pod {refusal.holder} of a deleted job has not stopped within its grace period; the pods "
         "of the next attempt have other names"
     )
-    old = replace(at.status, terminating=report.terminating(at.observed.pods))
+    old = replace(at.heard, terminating=report.terminating(at.observed.pods))
     status = report.renaming(at.spec, old, told, at.now)
     event = Announce(Reason.NAME_TAKEN, told, warning=True)
-    return Plan(status=status, steps=steps(deletions(at.observed.pods, None), (event,)))
+    return Plan(status=status, steps=(*endings(at, at.observed.pods, None), (event,)))
 
 
 def _placed(at: Situation) -> int:

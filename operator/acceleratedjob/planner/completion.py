@@ -21,10 +21,10 @@ from acceleratedjob.planner.state import (
     Plan,
     Situation,
     Steps,
-    deletions,
     grace_after,
     steps,
 )
+from acceleratedjob.planner.stopping import endings
 
 
 def refuse(at: Situation, error: InvalidSpec) -> Plan:
@@ -38,10 +38,10 @@ def _removal(at: Situation) -> Steps:
     """Deletions of all objects of a job; whether it has a PodGroup is not observed."""
     observed, gang = at.observed, at.spec.scheduling.gang
     group = (DeletePodGroup(gang),) if gang in WITH_POD_GROUP else ()
-    pods = deletions(observed.pods, FAILED_GANG_GRACE_SECONDS)
+    pods = endings(at, observed.pods, FAILED_GANG_GRACE_SECONDS)
     service = (DeleteService(observed.service_uid),) if observed.service_uid else ()
     wall = (DeletePolicy(observed.policy_uid),) if observed.policy_uid else ()
-    return steps(group, pods, service + wall)
+    return (*steps(group), *pods, *steps(service + wall))
 
 
 def finished(at: Situation) -> Plan | None:
@@ -61,14 +61,17 @@ def finished(at: Situation) -> Plan | None:
 
 
 def remains(at: Situation, status: Status) -> Steps:
-    """Deletions of the pods of a finished job that cleanPodPolicy does not keep."""
+    """Deletions of the pods of a finished job that cleanPodPolicy does not keep.
+
+    It keeps none of an earlier attempt that still run.
+    """
     unwanted = {
-        "None": (),
+        "None": tuple(pod for pod in at.old if not pod.over),  # these are of no use to anybody
         "Running": tuple(pod for pod in at.observed.pods if not pod.over),
         "All": at.observed.pods,
     }[at.spec.clean_pod_policy]
     ends = _last_failures(status)
-    return steps(deletions(unwanted, grace_after(ends[0]) if ends else None))
+    return endings(at, unwanted, grace_after(ends[0]) if ends else None)
 
 
 def _last_failures(status: Status) -> list[Failure]:

@@ -9,6 +9,7 @@ from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.api.status import Status
 from acceleratedjob.api.times import parse_time
 from acceleratedjob.planner import failure_policy
+from acceleratedjob.planner.freshness import becomes_stale
 from acceleratedjob.planner.state import UNSCHEDULABLE_PATIENCE
 
 
@@ -53,7 +54,7 @@ def due(spec: JobSpec, status: Status) -> Iterator[datetime]:
     if status.finished:
         yield from _known(deletion(spec, status))
         return
-    yield from _known(active(spec, status), startup(spec, status))
+    yield from _known(active(spec, status), startup(spec, status), becomes_stale(spec, status))
     for wait in status.waits:
         if wait.reason in CANNOT_START:
             yield parse_time(wait.since) + CANNOT_START[wait.reason]

@@ -6,18 +6,21 @@ decides what follows; the other replicas are its victims.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from acceleratedjob.api.clocks import Clocks
-from acceleratedjob.api.names import Reason, pod_name
+from acceleratedjob.api.names import EPOCH, Reason, pod_name
 from acceleratedjob.api.reasons import CANNOT_START, alike
 from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.api.status import Status
 from acceleratedjob.observe.observed import Observed
 from acceleratedjob.observe.pod import Pod
+from acceleratedjob.observe.termination import HANGS
 
 # Reasons of a pod that its node has stopped; not all of them come with a DisruptionTarget.
 _TAKEN_BY_NODE = ("NodeLost", "NodeShutdown", "Preempting", "Shutdown", "Terminated")
+
+CLOCKS_DIFFER = timedelta(seconds=2)  # those of two nodes, or of a node and the API server
 
 MISSING_PROCESSES = "MissingProcesses"  # the runtime's exception for a missing peer
 
@@ -32,6 +35,8 @@ class Cause:
         message: a sentence whose subject is the replica.
         time: when it failed.
         is_ours: whether the container failed by itself, rather than being stopped by the cluster.
+        rank: the rank that has stalled, if the training has and the rank is known.
+        since: since when it had stalled, if it has.
     """
 
     pod: Pod
@@ -39,6 +44,8 @@ class Cause:
     message: str
     time: datetime
     is_ours: bool
+    rank: int | None = None
+    since: str | None = None
 
     @property
     def reasons(self) -> frozenset[str]:
@@ -52,17 +59,31 @@ class Cause:
     def _order(self) -> tuple[bool, datetime, bool, bool, int]:
         """The sort key: by time; within a second, stopped by the cluster first, then by a signal.
 
-        A replica that reports missing peers comes last: the clocks of nodes may differ.
+        What stops a pod began before the pod ended, and the others may fail meanwhile. A replica
+        that reports missing peers comes last: the clocks of nodes may differ.
         """
         ending = self.pod.ending
         signalled = ending is not None and ending.signal is not None
         words = ending.last_words if ending else None
-        is_victim = words is not None and words.exception.endswith(MISSING_PROCESSES)
-        return (is_victim, self.time, self.is_ours, not signalled, self.pod.index)
+        is_victim = self.is_ours and words is not None and _misses_others(words.exception)
+        began = self.time if self.is_ours else min(self.time, self._asked_at - CLOCKS_DIFFER)
+        return (is_victim, began, self.is_ours, not signalled, self.pod.index)
+
+    @property
+    def _asked_at(self) -> datetime:
+        """When the cluster, or a user, began to stop the pod; when it ended if that is unknown."""
+        pod = self.pod
+        disrupted_at = None if pod.disrupted_at == EPOCH else pod.disrupted_at
+        known = (time for time in (pod.deleted_at, disrupted_at) if time is not None)
+        return min(known, default=self.time)
 
     def __lt__(self, other: "Cause") -> bool:
         """Whether this failure is more likely to be the first."""
         return self._order < other._order
+
+
+def _misses_others(exception: str) -> bool:
+    return exception.endswith(MISSING_PROCESSES)
 
 
 def causes(observed: Observed, now: datetime) -> Iterable[Cause]:
@@ -142,6 +163,13 @@ def _describe(pod: Pod) -> str:
     sentence = " ".join(words) or "failed"
     told = None if ending.is_pods else ending.last_words
     said = told.sentence if told else ending.message
+    if ending.stopped_at is not None and not ending.is_pods:
+        said = f"stopped on request, with a checkpoint of step {ending.stopped_at}"
+    if ending.hang is not None and not ending.is_pods:
+        only = told is not None and told.exception == HANGS
+        said = (
+            ending.hang.sentence if only else "; ".join(filter(None, (said, ending.hang.sentence)))
+        )
     return f"{sentence}: {said.strip()}" if said else sentence
 
 

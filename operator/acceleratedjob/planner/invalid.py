@@ -14,7 +14,7 @@ from acceleratedjob.planner.actions import Action, Announce
 from acceleratedjob.planner.completion import refuse, remains
 from acceleratedjob.planner.failures import subject
 from acceleratedjob.planner.startup import old_pods
-from acceleratedjob.planner.state import Plan, Situation, steps
+from acceleratedjob.planner.state import Plan, Situation
 
 
 def suspended(at: Situation) -> Plan | None:
@@ -45,7 +45,7 @@ def going_on(at: Situation) -> Plan | None:
         return None
     return Plan(
         status=report.progress(at.spec, at.observed, at.now),
-        steps=steps(old_pods(at)),
+        steps=old_pods(at),
     )
 
 

@@ -9,13 +9,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-from acceleratedjob.api.names import Manifest
+from acceleratedjob.api.names import Manifest, Reason
 from acceleratedjob.api.spec import JobSpec
-from acceleratedjob.api.status import Status
+from acceleratedjob.api.status import Status, news
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.observe.observed import Observed
-from acceleratedjob.planner import attempts, completion, deadlines, invalid, startup
-from acceleratedjob.planner.state import Plan, Situation, Stage
+from acceleratedjob.planner import (
+    attempts,
+    completion,
+    deadlines,
+    invalid,
+    startup,
+    stopping,
+    training,
+)
+from acceleratedjob.planner.actions import Announce
+from acceleratedjob.planner.state import Plan, Situation, Stage, steps
 
 # The first stage that applies makes the plan.
 STAGES: tuple[Stage, ...] = (
@@ -60,7 +69,15 @@ def plan(
     situation = Situation(spec, observed, now, refused)
     plans = (stage(situation) for stage in (INVALID_STAGES if refused else STAGES))
     made = invalid.told(situation, next(found for found in plans if found is not None))
+    verdicts = tuple(
+        Announce(one.reason, one.message, warning=True)
+        for one in news(observed.status, made.status)
+    )
+    told = training.went_on(observed.status, made.status)
+    begun = () if told is None else (Announce(Reason.WENT_ON, told),)
+    made = replace(made, steps=(*made.steps, *steps((*verdicts, *begun))))
     due = [made.requeue_after] if made.requeue_after is not None else []
+    due += stopping.due(situation)
     due += [time - now for time in deadlines.due(spec, made.status) if time > now]
     return replace(made, requeue_after=min(due, default=None))
 

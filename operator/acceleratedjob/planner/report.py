@@ -24,13 +24,17 @@ from acceleratedjob.api.times import format_time, parse_time
 from acceleratedjob.observe.observed import Observed
 from acceleratedjob.observe.pending import Waiting
 from acceleratedjob.observe.pod import Pod
+from acceleratedjob.planner import freshness, grace, stalls, training
 
 NEXT_TRY_PRECISION = timedelta(seconds=2)
 MAX_PENDING = 5
 
 
 def progress(spec: JobSpec, observed: Observed, now: datetime) -> Status:
-    """Return the status of a running job: counters, phase, conditions, and why pods do not run."""
+    """Return the status of a running job: counters, phase, conditions, why pods do not run.
+
+    And what its processes have told.
+    """
     old = observed.status
     attempt = Attempt.current(spec, old)
     members = observed.members(attempt.size)
@@ -54,11 +58,17 @@ def progress(spec: JobSpec, observed: Observed, now: datetime) -> Status:
         ready_time=old.ready_time or (format_time(now) if up >= attempt.size else None),
         pending=_pending(attempt, present, done, observed, now),
         waits=_waits(present, done, old, now),
+        stall=stalls.current(spec, old, observed.told, now),
     )
     conditions = [_scheduled(spec, attempt, present, done), _ready(spec, attempt, up)]
     if old.holds(ConditionType.SUSPENDED):
         conditions.append(_condition(ConditionType.SUSPENDED, False, Reason.RESUMED, "", spec))
-    return with_conditions(status, conditions, now)
+    # `started` reads since when the job has not been ready, so it comes before the new conditions.
+    known = with_conditions(training.started(status, old, now), conditions, now)
+    told = training.heard(known, observed.told, now)
+    told = training.with_endings(told, (*members.lost, *present))
+    saves = (freshness.freshness(spec, told, now), grace.too_short(spec, members, told))
+    return with_conditions(told, [one for one in saves if one is not None], now)
 
 
 def terminating(pods: Iterable[Pod]) -> int:
@@ -272,7 +282,7 @@ def _next_attempt(
     """The status at the beginning of an attempt; of the full size, unless another one is given."""
     phase, reason, message = why
     attempt = Attempt(status.attempt + 1, size or spec.replicas, spec.processes)
-    moved = replace(status, phase=str(phase))
+    moved = replace(training.ended(status, now), phase=str(phase))
     off = [
         _condition(ConditionType.SCHEDULED, False, reason, "", spec),
         _condition(ConditionType.READY, False, reason, message, spec),
@@ -282,7 +292,14 @@ def _next_attempt(
 
 def failed(spec: JobSpec, status: Status, reason: Reason, message: str, now: datetime) -> Status:
     """Return the status of a job that fails."""
-    ended = replace(status, phase=str(Phase.FAILED), ready=0, terminating=0, pending=(), waits=())
+    ended = replace(
+        training.ended(status, now),
+        phase=str(Phase.FAILED),
+        ready=0,
+        terminating=0,
+        pending=(),
+        waits=(),
+    )
     return with_conditions(ended, _failure(reason, message, spec.generation), now)
 
 
@@ -298,7 +315,11 @@ def _failure(reason: Reason, message: str, generation: int) -> list[Condition]:
 def invalid(status: Status, message: str, generation: int, now: datetime) -> Status:
     """Return the status of a job that fails because its spec is invalid."""
     ended = replace(
-        status, phase=str(Phase.FAILED), observed_generation=generation, pending=(), waits=()
+        training.ended(status, now),
+        phase=str(Phase.FAILED),
+        observed_generation=generation,
+        pending=(),
+        waits=(),
     )
     return with_conditions(ended, _failure(Reason.INVALID_SPEC, message, generation), now)
 
@@ -306,7 +327,7 @@ def invalid(status: Status, message: str, generation: int, now: datetime) -> Sta
 def succeeded(spec: JobSpec, status: Status, now: datetime) -> Status:
     """Return the status of a job that succeeds."""
     ended = replace(
-        status,
+        training.ended(status, now),
         phase=str(Phase.SUCCEEDED),
         completion_time=format_time(now),
         terminating=0,

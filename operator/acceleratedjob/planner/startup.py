@@ -1,5 +1,6 @@
 """Stages that start an attempt."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
@@ -12,6 +13,7 @@ from acceleratedjob.planner import failure_policy, repairs, report
 from acceleratedjob.planner.actions import (
     Action,
     Announce,
+    CreateClaim,
     CreatePod,
     CreatePodGroup,
     CreatePolicy,
@@ -24,10 +26,10 @@ from acceleratedjob.planner.state import (
     Plan,
     Situation,
     Steps,
-    deletions,
     grace_after,
     steps,
 )
+from acceleratedjob.planner.stopping import endings
 
 
 def waiting(at: Situation) -> Plan | None:
@@ -54,7 +56,8 @@ def waiting(at: Situation) -> Plan | None:
 
 def _stops_by(pod: Pod, at: Situation) -> datetime:
     """Return when the containers of a pod must have stopped, even if its node no longer reports."""
-    grace = timedelta(seconds=at.spec.grace_seconds) if pod.grace is None else pod.grace
+    own = at.spec.grace_seconds if pod.grace_seconds is None else pod.grace_seconds
+    grace = timedelta(seconds=own) if pod.grace is None else pod.grace
     return at.now + grace + KUBELET_MARGIN - at.observed.stopping.get(pod.uid, timedelta())
 
 
@@ -75,13 +78,16 @@ def _cleaning(at: Situation) -> Steps:
     """Return the steps that delete old pods and an unwanted NetworkPolicy, and repair objects."""
     uid = at.observed.policy_uid
     wall = (DeletePolicy(uid),) if uid is not None and not at.spec.network.isolate else ()
-    return steps(old_pods(at), wall, *repairs.repairs(at))
+    return (*old_pods(at), *steps(wall, *repairs.repairs(at)))
 
 
-def old_pods(at: Situation) -> tuple[Action, ...]:
-    """Return the deletions of pods that are no replicas of the current attempt."""
+def old_pods(at: Situation) -> Steps:
+    """Return the steps that end pods which are no replicas of the current attempt."""
     graces = {failure.attempt: grace_after(failure) for failure in at.status.failures}
-    return tuple(one for pod in at.old for one in deletions([pod], graces.get(pod.attempt)))
+    by_grace: defaultdict[int | None, list[Pod]] = defaultdict(list)
+    for pod in at.old:
+        by_grace[graces.get(pod.attempt)].append(pod)
+    return tuple(one for grace, pods in by_grace.items() for one in endings(at, pods, grace))
 
 
 def _objects(at: Situation) -> Iterator[Action]:
@@ -92,6 +98,8 @@ def _objects(at: Situation) -> Iterator[Action]:
         yield CreatePolicy()
     if not at.current:
         yield from _groups(at)
+        if at.spec.checkpoint is not None and at.spec.checkpoint.claim_template is not None:
+            yield CreateClaim()
 
 
 def _groups(at: Situation) -> Iterator[Action]:
@@ -122,15 +130,29 @@ def creating(at: Situation) -> Plan | None:
     last = creations[-1:] if missing[-1:] == [at.attempt.size - 1] else ()
     first = creations[: len(creations) - len(last)]
     resumed = at.status.holds(ConditionType.SUSPENDED) and at.status.attempt > 0
-    event = (Announce(Reason.RESUMED, "The job is resumed"),) if resumed else _uncertain(at)
+    event = (Announce(Reason.RESUMED, "The job is resumed"),) if resumed else _notices(at)
     status = report.progress(at.spec, at.observed, at.now)
     return Plan(status=status, steps=(*_cleaning(at), *steps(objects, first, last, event)))
 
 
+def _notices(at: Situation) -> tuple[Action, ...]:
+    """Return Events about what the spec says and may not mean, once per job."""
+    if at.status.attempt > 0 or at.current:
+        return ()
+    return (*_uncertain(at), *_unshared(at))
+
+
+def _unshared(at: Situation) -> tuple[Action, ...]:
+    """Return an Event about checkpoints that replicas on several nodes cannot share."""
+    given = at.spec.checkpoint
+    told = None if given is None else given.unshared(at.attempt.size)
+    return () if told is None else (Announce(Reason.CHECKPOINT_NOT_SHARED, told, warning=True),)
+
+
 def _uncertain(at: Situation) -> tuple[Action, ...]:
-    """Return an Event about devices that `processesPerReplica: auto` cannot count, once per job."""
-    spec, is_new = at.spec, at.status.attempt == 0 and not at.current
-    if not is_new or spec.processes_per_replica != AUTO or devices.count(spec.template):
+    """Return an Event about devices that `processesPerReplica: auto` cannot count."""
+    spec = at.spec
+    if spec.processes_per_replica != AUTO or devices.count(spec.template):
         return ()
     if not any(True for _ in devices.uncounted(spec.template)):
         return ()

@@ -1,6 +1,6 @@
 """The input and the output of a stage: the situation of a job, and a plan."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -12,8 +12,8 @@ from acceleratedjob.api.status import Failure, Status
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.observe.observed import Observed
 from acceleratedjob.observe.pod import Pod
-from acceleratedjob.planner import failures
-from acceleratedjob.planner.actions import Action, DeletePod
+from acceleratedjob.planner import failures, stalls, training
+from acceleratedjob.planner.actions import Action
 
 # After a failure, the other replicas hang in a collective and have nothing to save. If a replica
 # was asked to stop, all can save a checkpoint together, within the template's grace period.
@@ -68,6 +68,11 @@ class Situation:
         return self.observed.status
 
     @cached_property
+    def heard(self) -> Status:
+        """The status with what the training has told since: an attempt that ends is closed so."""
+        return training.heard(self.status, self.observed.told, self.now)
+
+    @cached_property
     def attempt(self) -> Attempt:
         """The current attempt."""
         return Attempt.current(self.spec, self.status)
@@ -111,11 +116,11 @@ class Situation:
     def causes(self) -> list[failures.Cause]:
         """The failures of the current attempt, including pods that disappeared unobserved."""
         found = list(failures.causes(self.members, self.now))
-        if found or not self.was_whole:
-            return found
-        return [
-            failures.vanished(self.spec, self.status, index, self.now) for index in self.missing
-        ]
+        if self.was_whole:
+            known = {cause.pod.index for cause in found}
+            gone = [index for index in self.missing if index not in known]
+            found += [failures.vanished(self.spec, self.status, i, self.now) for i in gone]
+        return found or stalls.causes(self.spec, self.members, self.attempt, self.now)
 
     @property
     def was_whole(self) -> bool:
@@ -137,8 +142,3 @@ def grace_after(failure: Failure) -> int | None:
     """Return the grace period of the other replicas after a failure; None for the template's."""
     stops = not failure.exit_code and failure.reason in ASKED_TO_STOP  # exit code None or 0
     return None if stops or failure.exit_code == STOPPED_EXIT_CODE else FAILED_GANG_GRACE_SECONDS
-
-
-def deletions(pods: Iterable[Pod], grace: int | None) -> tuple[Action, ...]:
-    """Deletions of the pods that are not being deleted yet."""
-    return tuple(DeletePod(pod.name, pod.uid, grace) for pod in pods if pod.delete_by is None)

@@ -85,10 +85,13 @@ class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
         return whole // self.width if self._drop_last else -(-whole // self.width)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch's own iterator class
+        if not self.gradient_state.enter(self):
+            return
         self.begin()
         try:
             self.set_epoch(self.iteration)
             for part in self._parts():
+                self._resume()
                 self._samples += self.total_batch_size
                 if self._read:  # on rank 0
                     self._progress = self._read.popleft()
@@ -96,7 +99,9 @@ class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
                     self.end_of_dataloader = True
                     self.remainder = UNKNOWN_REMAINDER if part.real is None else part.real
                     self.padding_ranks = part.padding_ranks
-                yield send_to_device(part.batch, self.state.device, self._non_blocking)
+                batch = send_to_device(part.batch, self.state.device, self._non_blocking)
+                yield batch
+                self.gradient_state.boundary(self, batch)
             self._end_epoch()
         finally:  # also when the loop was left early
             self.end()

@@ -11,17 +11,16 @@ Symbolic links at or below a checkpoint's directory are refused: whoever can cre
 could cause files elsewhere to be overwritten. Directories above it may be links.
 """
 
-import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
 from runtime.checkpoint import layout
-from runtime.checkpoint.manifest import MANIFEST, checked, flush, listed, read
+from runtime.checkpoint.manifest import MANIFEST, checked, flush, listed, read, text
 
-_UNFINISHED = ".unfinished"
+UNFINISHED = ".unfinished"
 _WHOLE = ".whole"
 
 
@@ -58,7 +57,7 @@ def unfinished(target: Path) -> Path:
     Args:
         target: the directory that the checkpoint will have.
     """
-    box = (target if target.is_dir() else target.parent) / _UNFINISHED
+    box = (target if target.is_dir() else target.parent) / UNFINISHED
     return box / (target.resolve().name or "checkpoint")  # the root has no name
 
 
@@ -66,6 +65,24 @@ def dropped(folder: Path) -> None:
     """Remove the directory from `begun` of a checkpoint that could not be completed."""
     shutil.rmtree(folder, ignore_errors=True)
     _remove_if_empty(folder.parent)
+
+
+def removed(target: Path) -> None:
+    """Remove a checkpoint. If the process dies meanwhile, the rest is in `.unfinished`.
+
+    Args:
+        target: the directory of the checkpoint.
+
+    Raises:
+        ValueError: `.unfinished` is a link or a file.
+    """
+    box = target.parent / UNFINISHED
+    _must_be_directory(box)
+    folder = box / target.name
+    shutil.rmtree(folder, ignore_errors=True)
+    box.mkdir(exist_ok=True)
+    target.rename(folder)
+    dropped(folder)
 
 
 def finished(
@@ -83,7 +100,8 @@ def finished(
         target: the final directory. Files of an older checkpoint there are replaced or removed;
             other files stay.
         facts: additional entries of the manifest.
-        known: name of a file -> its manifest entry, for files that `checked` has already read.
+        known: name of a file -> its manifest entry, for files that are on disk already if durable;
+            the others, which hooks and torch have written, are read.
         durable: whether to flush all files to disk before the checkpoint is complete.
 
     Raises:
@@ -91,7 +109,23 @@ def finished(
     """
     names = sorted(str(one.relative_to(folder)) for one in folder.rglob("*") if one.is_file())
     files = {name: (known or {}).get(name) or checked(folder / name, durable) for name in names}
-    (folder / MANIFEST).write_text(json.dumps(facts | {"files": files}, indent=1))
+    (folder / MANIFEST).write_bytes(text(facts | {"files": files}))
+    commit(folder, target, names, durable=durable)
+
+
+def commit(folder: Path, target: Path, names: Sequence[str], *, durable: bool = True) -> None:
+    """Move a complete checkpoint to its target.
+
+    Args:
+        folder: the directory from `begun`, with all files of the checkpoint and its manifest.
+        target: the final directory. Files of an older checkpoint there are replaced or removed;
+            other files stay.
+        names: the names of the checkpoint's files, which are on disk already if durable.
+        durable: whether to flush the manifest and the names to disk.
+
+    Raises:
+        ValueError: in the target, a link or a directory is in the place of a file.
+    """
     if durable:
         flush(folder / MANIFEST)
         _flush_directories(folder, names)

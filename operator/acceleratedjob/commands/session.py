@@ -1,0 +1,69 @@
+"""What the commands about a job of a cluster work with."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+
+from acceleratedjob.api import names
+from acceleratedjob.api.names import ConditionType, View
+from acceleratedjob.api.status import Status
+from acceleratedjob.cluster import Gone, Listed, Ref
+from acceleratedjob.errors import NotFound
+from acceleratedjob.exits import EXIT_FAILED
+from acceleratedjob.kube.cluster import KubernetesCluster, collection
+
+_MERGE = "application/merge-patch+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A job, or all jobs, of a cluster.
+
+    Attributes:
+        cluster: the cluster.
+        namespace: the namespace of the job.
+        name: the name of the job; None for all.
+    """
+
+    cluster: KubernetesCluster
+    namespace: str
+    name: str | None = None
+
+    async def read(self) -> View:
+        """Return the job."""
+        return await self.cluster.read(Ref(names.KIND, self.namespace, str(self.name)))
+
+    async def list(self) -> list[View]:
+        """Return all jobs."""
+        return [job async for page in self.cluster.list(names.KIND) for job in page.objects]
+
+    async def suspend(self, suspend: bool) -> View:
+        """Set `spec.suspend`, and return the job."""
+        path = f"{collection(names.KIND, self.namespace)}/{self.name}"
+        change = {"spec": {"suspend": suspend}}
+        connection = self.cluster.connection
+        job: View = await connection.request("PATCH", path, change, content_type=_MERGE)
+        return job
+
+    async def changes(self) -> AsyncIterator[tuple[View, bool]]:
+        """Yield the job, or every job, and then each change, with whether the job was deleted."""
+        async for change in self.cluster.watch(names.KIND):
+            jobs = change.objects if isinstance(change, Listed) else (change.object,)
+            for job in jobs:
+                if self.name in (None, job["metadata"]["name"]):
+                    yield job, isinstance(change, Gone)
+
+    async def states(self) -> AsyncGenerator[View]:
+        """Yield the job, and then after each change.
+
+        Raises:
+            NotFound: the job was deleted.
+        """
+        async for job, gone in self.changes():
+            if gone:
+                raise NotFound(f"{self.name} was deleted")
+            yield job
+
+
+def exit_code(job: View) -> int:
+    """Return the exit code of a command about a job: whether the job has failed."""
+    return EXIT_FAILED if Status.from_manifest(job).holds(ConditionType.FAILED) else 0

@@ -1,0 +1,169 @@
+"""`acceleratedjob stop` and `resume`: suspend a job with what it has saved, and let it go on."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import aclosing
+from datetime import datetime
+
+from acceleratedjob.api.names import Phase, View
+from acceleratedjob.api.status import Status
+from acceleratedjob.api.times import age, parse_time, utc_now
+from acceleratedjob.api.training import STORAGE
+from acceleratedjob.commands.session import Session, exit_code
+from acceleratedjob.exits import EXIT_TIMEOUT, EXIT_USAGE
+from acceleratedjob.terminal import complain, say
+
+
+async def stop(session: Session, *, within: float | None, force: bool) -> int:
+    """Suspend a job, wait until its pods are gone, and print what is kept; return the exit code.
+
+    Args:
+        session: the job.
+        within: how long to wait, in seconds; None for as long as it takes.
+        force: whether to stop a job that loses its training.
+    """
+    job = await session.read()
+    status, name = Status.from_manifest(job), session.name
+    if status.finished:
+        say(f"{name} has finished ({status.phase}): there is nothing to stop")
+        return 0
+    if not job["spec"].get("suspend"):
+        loss = None if force else loss_of_a_stop(job, utc_now())
+        if loss is not None:
+            complain(f"acceleratedjob stop: {loss}; to stop it nevertheless, use --force")
+            return EXIT_USAGE
+        await session.suspend(True)
+    late = (
+        f"acceleratedjob stop: the pods of {name} have not all ended in time; the job stays "
+        f"suspended, and `acceleratedjob why {name}` explains its state"
+    )
+    return await _once(session, is_at_rest, within, late=late, told=stopped)
+
+
+async def resume(session: Session, *, wait: bool, within: float | None) -> int:
+    """Let a suspended job go on, and wait for a step if asked; return the exit code.
+
+    Args:
+        session: the job.
+        wait: whether to wait until a step is done.
+        within: how long to wait, in seconds; None for as long as it takes.
+    """
+    job = await session.read()
+    status, name = Status.from_manifest(job), session.name
+    if status.finished:
+        say(f"{name} has finished ({status.phase}): it cannot go on")
+        return exit_code(job)
+    was_suspended = bool(job["spec"].get("suspend"))
+    if was_suspended:
+        await session.suspend(False)
+    if not wait:
+        told = "is resumed" if was_suspended else "is not suspended"
+        say(f"{name} {told}; `acceleratedjob status {name} --watch` follows it")
+        return 0
+    late = (
+        f"acceleratedjob resume: {name} has done no step in time; `acceleratedjob why {name}` "
+        "explains its state"
+    )
+    return await _once(session, has_trained, within, late=late, told=resumed)
+
+
+def loss_of_a_stop(job: View, now: datetime) -> str | None:
+    """Return what a stop loses; None if nothing."""
+    status, name = Status.from_manifest(job), job["metadata"]["name"]
+    if job["spec"].get("checkpoint") is not None or status.ready_time is None:
+        return None
+    up = age((now - parse_time(status.ready_time)).total_seconds())
+    step = None if status.progress is None else status.progress.step
+    steps = "" if step is None else f" and {step} steps"
+    return (
+        f"{name} has no spec.checkpoint: unless its script saves and loads checkpoints by itself, "
+        f"a stop loses the training so far, {up}{steps}"
+    )
+
+
+def is_at_rest(job: View) -> bool:
+    """Whether a suspended job has no pods any more, or the job has finished."""
+    status = Status.from_manifest(job)
+    is_seen = (status.observed_generation or 0) >= job["metadata"]["generation"]
+    is_idle = status.phase == Phase.SUSPENDED and not status.replicas and not status.terminating
+    return status.finished or (is_seen and is_idle)
+
+
+def has_trained(job: View) -> bool:
+    """Whether the attempt has done a step since its checkpoint, or the job has finished."""
+    status = Status.from_manifest(job)
+    progress, saved = status.progress, status.checkpoint
+    if progress is None or progress.step is None or progress.attempt != status.attempt:
+        return status.finished
+    is_seen = (status.observed_generation or 0) >= job["metadata"]["generation"]
+    first = 0 if saved is None else min(saved.step, progress.step - 1)
+    return status.finished or (is_seen and progress.step > first)
+
+
+def stopped(job: View, now: datetime) -> Iterator[str]:
+    """Yield what is kept of a job that has stopped."""
+    status, name = Status.from_manifest(job), job["metadata"]["name"]
+    if status.finished:
+        yield f"{name} has finished before it stopped ({status.phase})"
+        return
+    yield f"{name} is stopped{_at(status)}"
+    yield f"  {_kept(job, status, now)}"
+    yield f"  `acceleratedjob resume {name}` lets it go on"
+
+
+def resumed(job: View, _: datetime) -> Iterator[str]:
+    """Yield the sentence about a job that goes on."""
+    status, name = Status.from_manifest(job), job["metadata"]["name"]
+    if status.finished:
+        yield f"{name} has finished ({status.phase})"
+    else:
+        yield f"{name} goes on in attempt {status.attempt}{_at(status)}"
+
+
+def _at(status: Status) -> str:
+    progress = status.progress
+    if progress is None or progress.step is None:
+        return ""
+    total = "" if progress.total_steps is None else f" of {progress.total_steps}"
+    return f" at step {progress.step}{total}"
+
+
+def _kept(job: View, status: Status, now: datetime) -> str:
+    saved, progress = status.checkpoint, status.progress
+    if job["spec"].get("checkpoint") is None:
+        return "no spec.checkpoint: it begins anew, unless the script loads a checkpoint by itself"
+    if saved is None or saved.tier != STORAGE:
+        return "no checkpoint of it is known: it begins anew, unless there is one"
+    ago = age((now - parse_time(saved.time)).total_seconds())
+    kept = f"kept: the checkpoint of step {saved.step}, written {ago} ago"
+    repeated = 0 if progress is None or progress.step is None else progress.step - saved.step
+    return kept if repeated <= 0 else f"{kept}; at most {repeated} steps are executed again"
+
+
+async def _once(
+    session: Session,
+    holds: Callable[[View], bool],
+    within: float | None,
+    *,
+    late: str,
+    told: Callable[[View, datetime], Iterable[str]],
+) -> int:
+    """Wait until something holds for the job, print what is told of it, return the exit code.
+
+    Args:
+        session: the job.
+        holds: whether it holds.
+        within: how long to wait, in seconds.
+        late: what to print if it does not hold in time.
+        told: returns what to print if it does.
+    """
+    try:
+        async with asyncio.timeout(within), aclosing(session.states()) as states:
+            async for job in states:
+                if holds(job):
+                    say(*told(job, utc_now()))
+                    return exit_code(job)
+    except TimeoutError:
+        complain(late)
+        return EXIT_TIMEOUT
+    raise AssertionError  # a watch does not end

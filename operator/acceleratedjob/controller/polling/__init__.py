@@ -1,0 +1,1 @@
+"""Asks the processes of running jobs for their progress."""

@@ -1,0 +1,1 @@
+"""The control channel between the processes of a job: no torch, no collective."""

@@ -1,0 +1,132 @@
+"""A launcher's end of the control channel: it looks at its processes when they do not answer.
+
+It also hears the verdict on a hang, so that every pod can say it if it is ended because of it.
+"""
+
+import contextlib
+import logging
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from runtime.control.agreement.timers import Timeouts
+from runtime.control.connection import Connection
+from runtime.control.forks import call_in_children
+from runtime.control.lines import ProtocolError
+from runtime.control.verdicts.report import Report
+from runtime.control.verdicts.summary import Summary
+from runtime.control.wire import Alive, Attend, Judged, Look, Message, Seen
+
+log = logging.getLogger(__name__)
+_CONNECT_SECONDS = 5.0
+_RETRY_SECONDS = 2.0
+_SILENCE_SECONDS = Timeouts().silence
+
+
+class Attendant:
+    """Attends to the training processes of one pod, in a thread.
+
+    While there is no coordinator it tries again; the training never waits for it.
+    """
+
+    def __init__(
+        self,
+        own: Attend,
+        find: Callable[[], tuple[str, int]],
+        *,
+        look: Callable[[tuple[int, ...]], Mapping[int, Report]],
+        on_hang: Callable[[Summary | None], None],
+    ) -> None:
+        """Start the thread, which calls all functions.
+
+        Args:
+            own: which pod this is.
+            find: returns the host and the port of the coordinator.
+            look: returns where some of the ranks of this pod are.
+            on_hang: called with the verdict that the training hangs, and with None when none
+                stands any more. Losing the connection changes nothing.
+        """
+        self._own, self._find = own, find
+        self._look, self._on_hang = look, on_hang
+        self._hang: Summary | None = None
+        self._is_over = False
+        self._reads, self._wakes = socket.socketpair()
+        call_in_children(self._release)
+        self._thread = threading.Thread(target=self._run, name="attendant", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread; a verdict that stands is kept."""
+        self._is_over = True
+        self._wakes.send(b"\0")
+        self._thread.join()
+
+    def _release(self) -> None:
+        self._reads.close()
+        self._wakes.close()
+
+    def _run(self) -> None:
+        try:
+            while not self._is_over:
+                try:
+                    self._attend()
+                except (OSError, ProtocolError) as error:
+                    log.debug("no coordinator: %s", error)
+                    self._pause()
+        finally:
+            self._release()
+
+    def _pause(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._reads, selectors.EVENT_READ)
+            selector.select(_RETRY_SECONDS)
+
+    def _attend(self) -> None:
+        """Speak to the coordinator until the connection ends.
+
+        Raises:
+            OSError: there is no coordinator, or the connection has ended.
+            ProtocolError: it is no coordinator.
+        """
+        sock = socket.create_connection(self._find(), _CONNECT_SECONDS)
+        with contextlib.closing(Connection(sock)) as connection, _selector(sock) as selector:
+            selector.register(self._reads, selectors.EVENT_READ)
+            connection.send(self._own)
+            heard = time.monotonic()
+            while not self._is_over:
+                selector.modify(sock, _events(connection))
+                selector.select(max(0.0, heard + _SILENCE_SECONDS - time.monotonic()))
+                connection.flush()
+                for message in connection.receive():
+                    heard = time.monotonic()
+                    self._take(connection, message)
+                if time.monotonic() - heard > _SILENCE_SECONDS:
+                    raise ConnectionResetError("the coordinator says nothing any more")
+
+    def _take(self, connection: Connection, message: Message) -> None:
+        """Act on a message of the coordinator.
+
+        Raises:
+            ProtocolError: a coordinator does not say this to a launcher.
+        """
+        if isinstance(message, Look):
+            for rank, report in self._look(message.ranks).items():
+                connection.send(Seen(rank=rank, report=report))
+        elif isinstance(message, Judged):
+            if message.hang != self._hang:
+                self._hang = message.hang
+                self._on_hang(message.hang)
+        elif not isinstance(message, Alive):
+            raise ProtocolError(f"a coordinator must not say {type(message).__name__}")
+
+
+def _selector(sock: socket.socket) -> selectors.BaseSelector:
+    selector = selectors.DefaultSelector()
+    selector.register(sock, selectors.EVENT_READ)
+    return selector
+
+
+def _events(connection: Connection) -> int:
+    return selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.has_unsent else 0)

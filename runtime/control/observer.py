@@ -1,0 +1,147 @@
+"""What the coordinator knows of a training: its progress, and the verdicts on it."""
+
+import logging
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from runtime.control.agreement.messages import Bye
+from runtime.control.beat import Beat
+from runtime.control.identity import Identity
+from runtime.control.judge import SECONDS, Judge
+from runtime.control.progress.respond import Page, pages
+from runtime.control.progress.snapshot import CheckpointProgress, Snapshot, Totals
+from runtime.control.progress.tracker import Tracker
+from runtime.control.verdicts.life import Life
+from runtime.control.verdicts.track import Limits
+from runtime.control.wire import (
+    Alive,
+    Checkpointed,
+    Compare,
+    Compared,
+    Digested,
+    Judged,
+    Look,
+    Message,
+    Plan,
+    Seen,
+    Whereabouts,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Observer:
+    """Follows one life of a job, and says what all ranks and launchers are to hear.
+
+    Attributes:
+        pages: the pages that show the progress, by their paths.
+        judge_at: when to judge next, by the monotonic clock.
+    """
+
+    def __init__(self, identity: Identity, *, name: str, limits: Limits | None) -> None:
+        """Begin with nothing heard.
+
+        Args:
+            identity: which ranks there are.
+            name: the name of the job.
+            limits: how long a rank may stand.
+        """
+        now = time.monotonic()
+        self._tracker = Tracker(
+            attempt=identity.attempt, ranks=identity.size, now=now, name=name, uid=identity.uid
+        )
+        self._judge = Judge(Life(identity.attempt, 0), identity.homes, limits)
+        self.judge_at = now + SECONDS
+        self.pages: dict[str, Page] = dict(pages(self.snapshot))
+
+    @property
+    def hang(self) -> Judged:
+        """Which rank the others wait for now, if any."""
+        return self._judge.hang
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether rank 0 has ended its last epoch."""
+        return self._tracker.is_complete
+
+    def snapshot(self) -> Snapshot:
+        """Return what is known now."""
+        return self._tracker.snapshot(time.monotonic(), datetime.now(UTC))
+
+    def attend(self, replica: int, node: str) -> None:
+        """Note on which node the launcher of a pod runs."""
+        self._judge.settle(replica, node)
+
+    def see(self, seen: Seen) -> None:
+        """Take what a launcher has seen of a rank."""
+        self._judge.take(seen.rank, seen.report)
+
+    def lose(self, rank: int) -> None:
+        """Note that the connection of a rank has ended."""
+        self._judge.lose(rank)
+
+    def hear(self, rank: int, message: Message, now: float) -> Compare | None:
+        """Take what a rank says; return a question for all ranks.
+
+        Args:
+            rank: the rank.
+            message: what it says.
+            now: the monotonic time.
+        """
+        if isinstance(message, Beat):
+            self._tracker.hear(rank, message, now, life=0)
+            self._judge.hear(rank, message)
+        elif isinstance(message, Whereabouts):
+            self._judge.take(rank, message.report)
+        elif isinstance(message, Digested | Compared):
+            return self._judge.compare(rank, message)
+        elif isinstance(message, Bye):
+            self._judge.end(rank)
+        elif rank == 0:
+            self._hear_of_all(message)
+        return None
+
+    def _hear_of_all(self, message: Message) -> None:
+        """Take what rank 0 says for all ranks."""
+        if isinstance(message, Plan):
+            self._tracker.plan(
+                Totals(
+                    epochs=message.epochs,
+                    steps_per_epoch=message.steps_per_epoch,
+                    first_step=message.first_step,
+                )
+            )
+        elif isinstance(message, Checkpointed):
+            self._tracker.saved(
+                CheckpointProgress(
+                    step=message.step,
+                    tier=message.tier,
+                    time=datetime.now(UTC),
+                    seconds=message.seconds,
+                )
+            )
+
+    def judge(self, now: float) -> Iterator[Message]:
+        """Judge the training, and yield what all are to hear; `Look` is for launchers only."""
+        self.judge_at, before = now + SECONDS, self._judge.hang
+        yield self._judge.judge(now, datetime.now(UTC)) or Alive()
+        if self._judge.hang != before:
+            yield self._judge.hang
+        self._tracker.judge(self._judge.verdicts, now)
+        for sentence in self._judge.news:
+            log.warning("runtime: %s", sentence)
+        self._judge.news.clear()
+
+
+def for_launcher(message: Message, ranks: range) -> Message | None:
+    """Return what the launcher of a pod hears; None: nothing.
+
+    Args:
+        message: what all are to hear.
+        ranks: the ranks of the pod.
+    """
+    if isinstance(message, Look):
+        chosen = tuple(rank for rank in message.ranks if rank in ranks)
+        return Look(chosen) if chosen else None
+    return message if isinstance(message, Alive | Judged) else Alive()

@@ -1,0 +1,180 @@
+"""What is known of one rank: how long it stands, and how long it may stand where it is.
+
+All times are counted time: seconds in which some rank of the job was heard.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from runtime.control.beat import Beat, Phase
+from runtime.control.place import Place
+from runtime.control.verdicts.durations import Durations
+
+_STEPPING = frozenset({Phase.DATA, Phase.STEP})
+_NEVER_SHORT = frozenset({Phase.INIT, Phase.CHECKPOINT, Phase.AGREEMENT})
+_OPENING = "opening"  # the stage from the begin of a life or pass to the end of its first step
+_POSITIVE = ("floor", "ceiling", "factor", "first_steps", "silence", "answer", "patience")
+_NOWHERE = Place(0)
+_BUSY = 0.5  # a main thread that has run Python code in this part of the time works
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long a rank may stand; all values are in seconds unless they say otherwise.
+
+    Attributes:
+        floor: the least time after which a world may be said to hang.
+        ceiling: the time for the first entry of each phase, for the first steps, and for phases
+            whose length is nobody's fault: a checkpoint, an agreement, a compilation.
+        factor: how many times longer than the 99th percentile of its phase a rank may stand.
+        first_steps: the number of steps after each start that have the ceiling.
+        silence: the longest time between two beats of a job that counts; the rest of a longer one
+            was a pause of all ranks, or of the judge.
+        answer: the time to wait for the answers of ranks before their launchers look at them.
+        patience: the time to wait for the reports of ranks that are connected.
+
+    Raises:
+        ValueError: a value is not positive and finite, or the ceiling is below the floor.
+    """
+
+    floor: float = 10.0
+    ceiling: float = 600.0
+    factor: float = 5.0
+    first_steps: int = 5
+    silence: float = 3.0
+    answer: float = 1.0
+    patience: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Check the limits."""
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be positive and finite, got {value}")
+        if self.ceiling < self.floor:
+            sentence = f"ceiling must be at least floor, got {self.ceiling} and {self.floor}"
+            raise ValueError(sentence)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Track:
+    """What is known of a rank.
+
+    Attributes:
+        beat: its last beat.
+        began: its steps when this life began.
+        heard: the counted time of the job at its last beat, in seconds.
+        stood: the time from when it moved to its last beat, in seconds.
+        ticks: its ticks when it moved.
+        longest: the longest time that it stood in this entry of its phase, in seconds.
+        opened: its steps when it began the pass that it is in.
+        durations: stage -> how long it stood in it, for each stage that it has left once. A stage
+            is a phase, or `_OPENING`.
+        is_connected: whether its end of the control channel is connected.
+        is_excused: whether its stack has shown that it works, until it moves.
+    """
+
+    beat: Beat
+    began: int
+    heard: float
+    stood: float
+    ticks: int
+    longest: float = 0.0
+    opened: int = 0
+    durations: Mapping[str, Durations] = field(default_factory=dict)
+    is_connected: bool = True
+    is_excused: bool = False
+
+    def idle(self, clock: float) -> float:
+        """Return the time since it moved, in seconds.
+
+        Args:
+            clock: the counted time of the job, in seconds.
+        """
+        return self.stood + clock - self.heard
+
+    def stands(self, clock: float, limits: Limits, furthest: Place = _NOWHERE) -> bool:
+        """Return whether it stands for longer than it may.
+
+        If it is silent, and others have come further since, it is not known any more what it does:
+        it could not stay behind them, since they wait for each other in each step.
+
+        Args:
+            clock: the counted time of the job, in seconds.
+            limits: how long a rank may stand.
+            furthest: the furthest place of all ranks.
+        """
+        idle = self.idle(clock)
+        if clock - self.heard > limits.silence and self.beat.place < furthest:
+            return idle >= (limits.ceiling if self.is_excused else limits.floor)
+        is_busy = self.beat.ticks - self.ticks > _BUSY * idle  # its main thread runs Python code
+        return idle >= (limits.ceiling if is_busy else 0.0) and idle >= self.limit(limits)
+
+    @property
+    def stage(self) -> str:
+        """What its durations are compared with: loading and the first step of a pass are alike."""
+        phase, steps = self.beat.phase, self.beat.place.steps
+        is_opening = phase is Phase.INIT or (phase in _STEPPING and steps == self.opened)
+        return _OPENING if is_opening else str(phase)
+
+    def limit(self, limits: Limits) -> float:
+        """Return the time that it may stand where it is, in seconds."""
+        phase, durations = self.beat.phase, self.durations.get(self.stage)
+        is_early = phase in _STEPPING and self.beat.place.steps - self.began < limits.first_steps
+        is_first = durations is None and self.stage not in _STEPPING
+        has_ceiling = is_early or is_first or phase in _NEVER_SHORT
+        least = limits.ceiling if has_ceiling or self.is_excused else limits.floor
+        # The first step of a pass is slower by far than the others, and rarely the same.
+        factor = limits.factor if self.stage != _OPENING else 0.0
+        return max(least, durations.limit(factor) if durations is not None else 0.0)
+
+
+def begun(beat: Beat, clock: float) -> Track:
+    """Return the track of a rank that is heard for the first time.
+
+    Args:
+        beat: its beat.
+        clock: the counted time of the job, in seconds.
+    """
+    steps = beat.place.steps
+    return Track(beat=beat, began=steps, opened=steps, heard=clock, stood=0.0, ticks=beat.ticks)
+
+
+def followed(track: Track, beat: Beat, clock: float) -> Track:
+    """Return the track after another beat.
+
+    Args:
+        track: the track up to then.
+        beat: the beat.
+        clock: the counted time of the job, in seconds.
+    """
+    before, idle = track.beat, track.idle(clock)
+    is_elsewhere = (before.place, before.phase) != (beat.place, beat.phase)
+    if not is_elsewhere and beat.phase_seconds >= before.phase_seconds:
+        stood = min(idle, beat.phase_seconds)
+        return replace(track, beat=beat, heard=clock, stood=stood, is_connected=True)
+    since = min(clock - track.heard, beat.phase_seconds)
+    longest, durations = max(track.longest, idle - since), track.durations
+    if beat.phase != before.phase or before.phase in _STEPPING:
+        known = durations.get(track.stage, Durations())
+        durations = {**durations, track.stage: known.with_one(longest)}
+        longest = 0.0
+    return Track(
+        beat=beat,
+        began=track.began,
+        heard=clock,
+        stood=since,
+        ticks=beat.ticks,
+        longest=longest,
+        opened=_opened(track, beat),
+        durations=durations,
+    )
+
+
+def _opened(track: Track, beat: Beat) -> int:
+    """Return the steps at which the pass of a beat began, or more if that is unknown."""
+    before = track.beat
+    if before.phase not in _STEPPING:
+        return before.place.steps
+    return track.opened if beat.place.epochs == before.place.epochs else beat.place.steps

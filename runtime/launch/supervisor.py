@@ -1,0 +1,256 @@
+"""Supervises the training processes of a pod: starts them, passes signals on, and ends them all.
+
+The decisions are in `endings` and `deadlines`; what is here acts on them.
+"""
+
+import contextlib
+import dataclasses
+import math
+import os
+import signal
+import socket
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from runtime.launch import deadlines, endings, plan, processes
+from runtime.launch.deadlines import Deadlines
+from runtime.launch.endings import Ending
+from runtime.launch.hosting import Host, Notices
+from runtime.launch.signals import Signals
+from runtime.world import contract, last_words
+
+FOLLOWING_SECONDS = 6.0  # that the others have to stop by themselves when one has stopped
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+PASSED_ON = (signal.SIGUSR1, signal.SIGUSR2)  # they mean something to the script only
+RECEIVED = (*ENDING, *PASSED_ON)
+_STDERR = 2  # not `sys.stderr`, whose buffer keeps what cannot be written, and fails again at exit
+_POLL_SECONDS = 0.5  # how often to look for processes whose end is not reported to the launcher
+_OMP_WARNING = (  # torchrun's
+    "*****************************************\n"
+    "Setting OMP_NUM_THREADS environment variable for each process to be 1 in default, to avoid "
+    "your system being overloaded, please further tune the variable for optimal performance in "
+    "your application as needed.\n"
+    "*****************************************"
+)
+
+
+class CannotStart(Exception):
+    """The program of the processes cannot be started."""
+
+
+@dataclass(slots=True)
+class Life:
+    """The training processes of one start.
+
+    Attributes:
+        started: the ranks, by process ID.
+        ended: the ends, in order.
+    """
+
+    started: dict[int, str] = field(default_factory=dict)
+    ended: list[Ending] = field(default_factory=list)
+
+    @property
+    def running(self) -> list[int]:
+        """The process IDs of the training processes that have not ended."""
+        over = {ending.pid for ending in self.ended}
+        return [pid for pid in self.started if pid not in over]
+
+
+class Supervisor:
+    """Runs the processes of a pod until all have ended."""
+
+    def __init__(
+        self, pod: plan.Pod, *, host: Host, notices: Notices, signals: Signals, grace: float
+    ) -> None:
+        """Store the arguments.
+
+        Args:
+            pod: the processes to start.
+            host: lives as long as the processes.
+            notices: gets a notice when the pod has to stop.
+            signals: receives `RECEIVED`.
+            grace: the seconds from SIGTERM until the container is killed.
+        """
+        self._pod, self._grace = pod, grace
+        self._host, self._notices = host, notices
+        self._signals = signals
+        self._deadlines = Deadlines()
+        self._sent: signal.Signals | None = None  # the strongest signal that a deadline has sent
+        self._noticed = self._interrupted = False
+
+    def run(self, number: int) -> int:
+        """Run the pod, and return its exit code; nothing that it has started is left.
+
+        Args:
+            number: the number of processes.
+
+        Raises:
+            CannotStart: the program cannot be started.
+        """
+        processes.adopt_orphans()
+        life = Life()
+        with contextlib.ExitStack() as stack:
+            more = self._host.start()
+            stack.callback(self._host.close)
+            stack.callback(self._kill_all, life)
+            asked = [one for one in self._signals.wait(0) if one in ENDING]
+            if asked:
+                return endings.SIGNAL_BASE + asked[0]
+            self.start(life, number, more)
+            self.wait(life)
+            self.end(life)
+        code = endings.exit_code(life.ended)
+        if not code and (progress := self._host.last_words()):
+            last_words.write_progress(os.environ, progress)
+        return code
+
+    def start(self, life: Life, number: int, more: Mapping[str, str]) -> None:
+        """Start the processes of a life.
+
+        Args:
+            life: gets the processes.
+            number: the number of processes.
+            more: further environment variables.
+
+        Raises:
+            CannotStart: the program cannot be started.
+        """
+        port = self._pod.master_port or _free_port()
+        if number > 1 and plan.THREADS not in self._pod.env:
+            say(_OMP_WARNING)
+        for rank, env in enumerate(plan.environments(self._pod, processes=number, port=port)):
+            argv = plan.arguments(self._pod, rank) if number > 1 else self._pod.argv
+            try:
+                pid = processes.start(argv, {**env, **more}, reads_stdin=number == 1)
+            except OSError as error:
+                sentence = f"{argv[0]!r} cannot be started: {error.strerror}"
+                raise CannotStart(sentence) from error
+            life.started[pid] = env[contract.RANK]
+
+    def wait(self, life: Life) -> None:
+        """Wait until all training processes of a life have ended, and act on signals."""
+        while life.running and (now := time.monotonic()) < self._deadlines.give_up_at:
+            self._meet_deadlines(life, now, life.running)
+            self._reap(life, self._signals.wait(_seconds(self._deadlines.next_after(now) - now)))
+        for pid in life.running:
+            self._take_note(life, Ending(life.started[pid], pid, -signal.SIGKILL))
+
+    def end(self, life: Life) -> None:
+        """End all that the processes of a life have left behind."""
+        now = time.monotonic()
+        was_asked = any(ending.status == -signal.SIGTERM for ending in life.ended)
+        rest = deadlines.of_the_rest(now, is_training=self._noticed and was_asked)
+        self._deadlines, self._sent = self._deadlines.and_also(rest), None
+        while (left := processes.left_behind(life.started)) and now < self._deadlines.give_up_at:
+            self._meet_deadlines(life, now, left)
+            self._reap(life, self._signals.wait(_POLL_SECONDS))
+            now = time.monotonic()
+        if left:
+            say(f"processes {left} cannot be killed, and are left behind")
+
+    def _meet_deadlines(self, life: Life, now: float, targets: list[int]) -> None:
+        """Send the signal that is due: SIGTERM once, SIGKILL to everything until all is dead."""
+        due = self._deadlines.due(now)
+        if due == signal.SIGKILL:
+            if self._sent != due:
+                say(f"killing what still runs: {self._deadlines.why}")
+            processes.send(processes.left_behind(life.started), due)
+        elif due is not None and self._sent is None:
+            processes.send(targets, due)
+        self._sent = due or self._sent
+
+    def _reap(self, life: Life, received: list[signal.Signals]) -> None:
+        """Act on signals, then take note of the processes that have ended."""
+        for number in received:
+            self._receive(life, number)
+        found = [
+            Ending(life.started[pid], pid, status)
+            for pid, status in processes.reap()
+            if pid in life.started
+        ]
+        for ending in endings.in_order(found):
+            self._take_note(life, ending)
+
+    def _take_note(self, life: Life, ending: Ending) -> None:
+        is_first = ending.is_failure and endings.first_failure(life.ended) is None
+        life.ended.append(ending)
+        if ending.is_failure and (ending.signal or len(life.started) > 1):
+            say(ending.sentence)
+        if ending.code == endings.STOPPED and not self._noticed:
+            self._follow()
+        if not is_first:
+            return
+        was_killed = self._sent == signal.SIGKILL
+        words = endings.last_words(ending, killed_by_us=self._deadlines.why if was_killed else None)
+        if words:
+            last_words.write(os.environ, words)
+        self._deadlines = self._deadlines.and_also(deadlines.after_failure(time.monotonic()))
+
+    def _receive(self, life: Life, number: signal.Signals) -> None:
+        """Act on a signal."""
+        if number == signal.SIGTERM:
+            self._give_notice()
+        elif number == signal.SIGINT and self._interrupted:
+            self._deadlines = self._deadlines.and_also(deadlines.at_once(time.monotonic()))
+        elif number in (*ENDING, *PASSED_ON):
+            self._pass_on(life, number)
+
+    def _pass_on(self, life: Life, number: signal.Signals) -> None:
+        processes.send(life.running, number)
+        self._interrupted |= number == signal.SIGINT
+        if number in (signal.SIGHUP, signal.SIGQUIT):
+            limit = deadlines.after_passing_on(time.monotonic(), grace=self._grace)
+            self._deadlines = self._deadlines.and_also(limit)
+
+    def _give_notice(self) -> None:
+        """Turn the first SIGTERM into a notice; another one changes nothing."""
+        if self._noticed:
+            return
+        self._noticed, now = True, time.monotonic()
+        found = deadlines.after_notice(now, grace=self._grace)
+        if not self._is_attended(found.term_at - now):
+            found = dataclasses.replace(found, term_at=now)
+        self._deadlines = self._deadlines.and_also(found)
+
+    def _follow(self) -> None:
+        """Let the others stop when one has, which may have been asked behind the launcher's back.
+
+        They may wait for it, and hear of its end only after a timeout of half an hour.
+        """
+        now = time.monotonic()
+        found = deadlines.after_notice(now, grace=self._grace)
+        follow = dataclasses.replace(found, term_at=min(found.term_at, now + FOLLOWING_SECONDS))
+        self._deadlines = self._deadlines.and_also(follow)
+
+    def _is_attended(self, seconds_left: float) -> bool:
+        try:
+            return self._notices.notice(seconds_left, "the pod has got SIGTERM")
+        except Exception:  # noqa: BLE001  # whatever the channel does, the processes are to stop
+            traceback.print_exc()
+            return False
+
+    def _kill_all(self, life: Life) -> None:
+        """Kill what is left; nothing is, unless an error has ended `_run`."""
+        if processes.left_behind(life.started):
+            self._deadlines = Deadlines(0, time.monotonic(), "the launcher has failed")
+            self.end(life)
+
+
+def _seconds(left: float) -> float | None:
+    return None if left == math.inf else max(0.0, left)
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def say(text: str) -> None:
+    """Write a line to the log, even if nobody reads it any more."""
+    with contextlib.suppress(OSError):
+        os.write(_STDERR, f"runtime.launch: {text}\n".encode(errors="replace"))

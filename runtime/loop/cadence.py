@@ -1,0 +1,88 @@
+"""When the next automatic checkpoint is due."""
+
+import math
+import time
+from dataclasses import dataclass
+
+SHARE = 0.01  # of the time, that checkpoints may cost
+SHORTEST = 1.0  # seconds between two checkpoints of the continuous cadence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cadence:
+    """How often automatic checkpoints are written; continuously if no number is set.
+
+    Attributes:
+        every_steps: the number of optimizer steps between two checkpoints, >= 1; None if not set.
+        every_seconds: the time between two checkpoints, > 0; None if not set.
+
+    Raises:
+        ValueError: a number is too small.
+    """
+
+    every_steps: int | None = None
+    every_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if self.every_steps is not None and self.every_steps < 1:
+            sentence = f"every_steps must be at least 1, got {self.every_steps}"
+            raise ValueError(sentence)
+        if self.every_seconds is not None and not self.every_seconds > 0:
+            sentence = f"every_seconds must be more than 0, got {self.every_seconds}"
+            raise ValueError(sentence)
+
+    def next_step(self, last: int) -> float:
+        """Return the step at which the next checkpoint is due; infinity if steps do not matter.
+
+        Args:
+            last: the step of the last checkpoint.
+        """
+        if self.every_steps is None:
+            return math.inf
+        return last - last % self.every_steps + self.every_steps
+
+    def next_time(self, last: float, cost: float) -> float:
+        """Return the time at which the next checkpoint is due; infinity if time does not matter.
+
+        Args:
+            last: the time of the last checkpoint, or of the beginning; in seconds.
+            cost: the time that the training has lost by it, in seconds.
+        """
+        if self.every_seconds is not None:
+            return last + self.every_seconds
+        if self.every_steps is not None:
+            return math.inf
+        return last + max(cost / SHARE, SHORTEST)
+
+
+class Clock:
+    """Measures from the last checkpoint of a cadence when the next one is due.
+
+    Attributes:
+        next_step: the step at which it is due; infinity if steps do not matter.
+    """
+
+    def __init__(self, cadence: Cadence) -> None:
+        """Begin now."""
+        self._cadence = cadence
+        self.next_step = math.inf
+        self._last, self._pause = time.monotonic(), 0.0
+
+    def note(self, step: int, pause: float) -> None:
+        """Note that a checkpoint was taken a moment ago, or that the training begins at one.
+
+        Args:
+            step: its step.
+            pause: the seconds for which the training has waited.
+        """
+        self.next_step = self._cadence.next_step(step)
+        self._last, self._pause = time.monotonic(), pause
+
+    def next_time(self, cpu_seconds: float) -> float:
+        """Return the monotonic time at which it is due; infinity if time does not matter.
+
+        Args:
+            cpu_seconds: the CPU time that threads have spent on the last one.
+        """
+        return self._cadence.next_time(self._last, self._pause + cpu_seconds)

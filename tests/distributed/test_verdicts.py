@@ -1,0 +1,40 @@
+"""Verdicts of real launchers over the real channel, in /progress and termination messages."""
+
+import pytest
+
+from bench.hangs import TRAINING, world
+
+pytestmark = [pytest.mark.distributed, pytest.mark.slow, pytest.mark.xdist_group("gloo")]
+SECONDS = 120
+
+
+def test_all_pods_say_which_process_is_stopped_although_it_cannot_answer() -> None:
+    """Its own pod's launcher looks at it; the message stays when the pods are ended."""
+    with world(pods=2, processes=1, floor=1.0) as job:
+        job.start("is_stopped", "1")
+        [verdict] = job.until(lambda: job.verdicts("hang"), SECONDS)
+        assert (verdict["rank"], verdict["replica"], verdict["node"]) == (1, 1, "node-1")
+        assert "it is stopped by a signal (SIGSTOP" in verdict["text"]
+        job.until(lambda: all(job.message(pod) for pod in (0, 1)), SECONDS)
+        assert 0 not in job.stop()
+        for pod in (0, 1):
+            assert job.message(pod)["hang"].items() >= {"rank": 1, "replica": 1}.items()
+        assert job.message(1)["exception"] == "killed by SIGKILL"
+
+
+def test_a_loop_in_c_is_named_with_its_line_and_a_flipped_bit_with_its_tensor() -> None:
+    """A rank that holds the interpreter lock is looked at by its launcher."""
+    with world(
+        pods=1, processes=3, floor=1.0, env={"ACCELERATEDJOB_DIVERGENCE_EVERY_STEPS": "2"}
+    ) as job:
+        job.start("flips_a_bit_and_loops_in_c", "2")
+        [differs] = job.until(lambda: job.verdicts("divergence"), SECONDS)
+        assert differs["rank"] == 2
+        assert "rank 2 differs from the other ranks in optimizer 0: model 0: " in differs["text"]
+        assert "exp_avg, the first that differs" in differs["text"]
+        [hangs] = job.until(lambda: job.verdicts("hang"), SECONDS)
+        job.until(lambda: job.message(0), SECONDS)
+        found = job.message(0)["hang"]
+        assert (found["rank"], found["function"]) == (2, "loops_in_c")
+        assert found["file"] == str(TRAINING)
+        assert f"{TRAINING}:{found['line']} (loops_in_c)" in hangs["text"]

@@ -1,0 +1,47 @@
+"""No order of events makes the agreement fail; without any of its cures one does.
+
+`python -m tests.runtime.agreement.explore` explores more jobs and larger ones.
+"""
+
+import pytest
+
+from tests.runtime.agreement.cases import long, quick
+from tests.runtime.agreement.explore import main
+from tests.runtime.agreement.explorer import explore
+from tests.runtime.agreement.flaws import FLAWS, Flaw
+from tests.runtime.agreement.ranks import Mode
+
+QUICK = quick()
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_all_ranks_act_together_or_none_does_whatever_the_order_of_events(name: str) -> None:
+    found = explore(QUICK[name])
+    assert found.wrong == "", "\n".join(found.trace)
+
+
+def test_a_job_that_is_asked_to_stop_stops_in_some_order_and_ends_in_another() -> None:
+    ends = explore(QUICK["2 ranks: plain"]).ends
+    assert set(ends) == {Mode.STOPPED, Mode.ENDED}
+
+
+@pytest.mark.parametrize("flaw", FLAWS, ids=[flaw.says for flaw in FLAWS])
+def test_without_a_cure_there_is_an_order_of_events_that_fails(flaw: Flaw) -> None:
+    found = explore(QUICK[flaw.case], flaw.rules, only_ends=flaw.only_ends)
+    assert flaw.wrong in found.wrong
+    assert found.trace
+
+
+def test_every_flaw_of_the_first_design_has_its_job() -> None:
+    numbers = {flaw.says.split()[0].rstrip("bc") for flaw in FLAWS if flaw.says[0] == "F"}
+    assert numbers == {f"F{number}" for number in (*range(1, 14), 16)}
+
+
+def test_the_command_explores_what_it_is_told_and_says_what_it_found(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["2 ranks: little time"]) == 0
+    assert "holds" in capsys.readouterr().out
+    assert main(["2 ranks: little time", "--most", "10", "--trace"]) == 1
+    assert "more than 10 states" in capsys.readouterr().out
+    assert not QUICK.keys() & long().keys()

@@ -1,0 +1,231 @@
+"""Launchers at the control channel, with real sockets: they look at ranks, and hear the verdict."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from runtime.control import agent as agents
+from runtime.control import observer
+from runtime.control.agent import Agent
+from runtime.control.attendant import Attendant
+from runtime.control.beat import Beat, Phase
+from runtime.control.frames import Frame
+from runtime.control.identity import Identity
+from runtime.control.lines import MAX_LINE, written
+from runtime.control.place import Place
+from runtime.control.server import Server
+from runtime.control.verdicts.report import Report
+from runtime.control.verdicts.summary import Summary
+from runtime.control.verdicts.track import Limits
+from runtime.control.wire import Attend, Hello, Seen, Whereabouts, encode
+from tests.runtime.control.ranks import LOOPBACK, QUICK, direct, ended
+
+SECONDS = 30.0
+LINE = Report.of((Frame("/app/data.py", 88, "read_shard"),))
+LIMITS = Limits(floor=0.5, ceiling=0.5, silence=0.4, answer=0.1, patience=5.0)
+
+
+def until(holds: Callable[[], object]) -> None:
+    end = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beats and judgements follow each other faster than in a job."""
+    monkeypatch.setattr(agents, "_BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(observer, "SECONDS", 0.1)
+
+
+@dataclass
+class Pod:
+    """A pod with one rank: what its launcher has looked at, and the verdicts that it has heard."""
+
+    looked: list[tuple[int, ...]] = field(default_factory=list)
+    heard: list[Summary | None] = field(default_factory=list)
+
+
+class Heard(Agent):
+    """A rank that keeps the verdicts that it hears."""
+
+    def on_hang(self, hang: Summary | None) -> None:
+        self.__dict__.setdefault("heard", []).append(hang)
+
+
+@dataclass
+class Job:
+    """A job of pods with one rank each; ranks that answer nothing have no connection."""
+
+    server: Server
+    stack: ExitStack
+    pods: dict[int, Pod] = field(default_factory=dict)
+    steps: int = 9
+
+    def attend(self, replica: int, seen: Report = LINE) -> Pod:
+        pod = self.pods[replica] = Pod()
+
+        def look(ranks: tuple[int, ...]) -> Mapping[int, Report]:
+            pod.looked.append(ranks)
+            return dict.fromkeys(ranks, seen)
+
+        attendant = Attendant(
+            Attend(uid="uid", attempt=0, replica=replica, node=f"n{replica}"),
+            lambda: (LOOPBACK, self.server.port),
+            look=look,
+            on_hang=pod.heard.append,
+        )
+        self.stack.callback(attendant.close)
+        return pod
+
+    def rank(self, rank: int) -> Heard:
+        began = time.monotonic()
+
+        def beat(_: Place) -> Beat:
+            since = time.monotonic() - began
+            return Beat(place=Place(self.steps), phase=Phase.STEP, phase_seconds=since)
+
+        waits = Report(stack=(Frame("/usr/torch/distributed/c.py", 1, "all_reduce"),))
+        made = Heard(
+            direct(self.server),
+            beat,
+            lambda: waits,
+            own=self.server.identity,
+            rank=rank,
+            timeouts=QUICK,
+        )
+        self.stack.callback(made.close)
+        return made
+
+    def raw(self, *messages: Attend | Hello | Seen | Whereabouts) -> socket.socket:
+        """Return a connection that has said something."""
+        sock = socket.create_connection((LOOPBACK, self.server.port), SECONDS)
+        self.stack.callback(sock.close)
+        sock.sendall(b"".join(written(encode(one)) for one in messages))
+        return sock
+
+
+@contextmanager
+def job(size: int, processes: int = 1) -> Iterator[Job]:
+    identity = Identity(uid="uid", attempt=0, size=size, processes=processes)
+    server = Server(identity, host=LOOPBACK, timeouts=QUICK, limits=LIMITS)
+    with ExitStack() as stack:
+        stack.callback(server.close)
+        yield Job(server, stack)
+
+
+@contextmanager
+def hanging(size: int) -> Iterator[tuple[Job, Heard]]:
+    """A job in which all ranks wait but the last, which has beaten once and says nothing more."""
+    with job(size) as made:
+        for replica in range(size):
+            made.attend(replica)
+        others = [made.rank(rank) for rank in range(size - 1)]
+        silent = made.raw(made.server.identity.hello(size - 1))
+        silent.sendall(written(encode(Beat(place=Place(9), phase=Phase.STEP))))
+        yield made, others[0]
+
+
+def test_the_launcher_of_a_silent_rank_looks_at_it_and_all_pods_hear_the_verdict() -> None:
+    with hanging(3) as (made, other):
+        until(lambda: all(pod.heard for pod in made.pods.values()))
+        assert [pod.looked for pod in made.pods.values()] == [[], [], [(2,)]]
+        [verdict] = {pod.heard[-1] for pod in made.pods.values()}
+        assert verdict is not None
+        assert (verdict.rank, verdict.replica, verdict.node) == (2, 2, "n2")
+        assert (verdict.file, verdict.line) == ("/app/data.py", 88)
+        assert verdict.waits_in == "/usr/torch/distributed/c.py:1 (all_reduce)"
+        until(lambda: verdict in vars(other)["heard"])  # for a script that is PID 1
+
+
+def test_the_verdict_is_taken_back_when_the_rank_goes_on() -> None:
+    with hanging(2) as (made, _):
+        until(lambda: all(pod.heard for pod in made.pods.values()))
+        made.steps += 1
+        until(lambda: all(pod.heard[-1] is None for pod in made.pods.values()))
+
+
+def test_a_pod_that_comes_late_hears_the_verdict_that_stands() -> None:
+    with hanging(2) as (made, _):
+        until(lambda: all(pod.heard for pod in made.pods.values()))
+        late = made.attend(1)
+        until(lambda: late.heard)
+        assert late.heard == made.pods[0].heard
+
+
+def test_a_verdict_is_kept_when_the_coordinator_has_ended() -> None:
+    with hanging(2) as (made, _):
+        until(lambda: all(pod.heard for pod in made.pods.values()))
+        made.server.close()
+        made.stack.close()
+        assert [len(pod.heard) for pod in made.pods.values()] == [1, 1]
+
+
+OURS: dict[str, Any] = {"uid": "uid", "attempt": 0, "replica": 1}
+STRANGERS: dict[str, list[Attend | Seen]] = {
+    "a launcher of another job": [Attend(**OURS | {"uid": "other"})],
+    "a launcher of another attempt": [Attend(**OURS | {"attempt": 1})],
+    "a launcher of a pod that there is not": [Attend(**OURS | {"replica": 2})],
+    "a launcher that says what a rank of another pod does": [
+        Attend(**OURS),
+        Seen(rank=1, report=LINE),
+    ],
+    "a launcher that greets twice": [Attend(**OURS), Attend(**OURS)],
+    "somebody who has seen something before a greeting": [Seen(rank=2, report=LINE)],
+}
+
+
+@pytest.mark.parametrize("said", STRANGERS.values(), ids=STRANGERS)
+def test_it_is_dropped(said: list[Attend | Seen]) -> None:
+    with job(4, processes=2) as made:
+        sock = made.raw(*said)
+        while not ended(sock):
+            pass
+
+
+def test_a_flood_of_stacks_is_bounded_and_the_others_are_heard() -> None:
+    """What nobody asked for is dropped, and what was asked for is kept once for each rank."""
+    longest = Report.of((Frame("/" + "x" * 400, 1, "f" * 150),) * 99)
+    with job(34, processes=17) as made:
+        socks = [made.raw(made.server.identity.hello(rank)) for rank in range(32)]
+        socks += [made.raw(Attend(uid="uid", attempt=0, replica=one)) for one in (0, 1)]
+        floods = [encode(Whereabouts(longest))] * 32
+        floods += [encode(Seen(rank=rank, report=longest)) for rank in (0, 17)]
+        lines = [written(one) * 200 for one in floods]
+        senders = [
+            threading.Thread(target=sock.sendall, args=(line,))
+            for sock, line in zip(socks, lines, strict=True)
+        ]
+        for one in senders:
+            one.start()
+        quiet = made.rank(33)
+        until(lambda: "heard" in vars(quiet))
+        for one in senders:
+            one.join()
+        judge = made.server._observer._judge
+        assert judge._watch.reports == {}
+
+
+def test_the_longest_report_fits_into_a_line() -> None:
+    longest = Report.of((Frame("/" + "x" * 400, 2**31, '"' * 400),) * 99, inside='"' * 400)
+    assert len(written(encode(Seen(rank=2**31, report=longest)))) < MAX_LINE
+
+
+def test_a_launcher_leaves_somebody_who_says_what_no_coordinator_says() -> None:
+    with socket.create_server((LOOPBACK, 0)) as other, ExitStack() as stack:
+        attendant = Attendant(
+            Attend(**OURS), other.getsockname, look=lambda _: {}, on_hang=lambda _: None
+        )
+        stack.callback(attendant.close)
+        sock, _ = other.accept()
+        with sock:
+            assert sock.recv(4096) == written(encode(Attend(**OURS)))
+            sock.sendall(written(encode(Hello(uid="uid", attempt=0, life="", rank=0))))
+            assert ended(sock)

@@ -1,0 +1,64 @@
+"""A script that is asked to stop ends with a checkpoint and the code 143, whatever it catches."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.distributed.world import ROOT, SCRIPT
+from tests.runtime.stopping import ASKED_AT
+
+STOPPED = {"code": 143, "words": {"stopped": {"step": ASKED_AT}}, "checkpoint": ASKED_AT}
+
+
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What each script has left; one run for all tests."""
+    folder = tmp_path_factory.mktemp("stopping")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.runtime.stopping", str(folder)],
+        env=os.environ | SCRIPT,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    found: dict[str, dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param("plain", id="a script that expects nothing"),
+        pytest.param("caught_once", id="a script that catches SystemExit: it is raised again"),
+        pytest.param("caught_always", id="a script that always catches it: it is ended"),
+        pytest.param("with_a_thread", id="a script with a thread that never ends: it is ended"),
+        pytest.param("after_asyncio", id="a script whose event loop has left SIGTERM's default"),
+    ],
+)
+def test_a_stop_ends_the_process(script: str, ends: dict[str, dict[str, Any]]) -> None:
+    assert ends[script] == STOPPED | {"handler": None}
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param("with_a_handler", id="one from before the training"),
+        pytest.param("with_a_later_handler", id="one that replaces the handler of the loop"),
+    ],
+)
+def test_the_scripts_own_handler_is_called_when_the_checkpoint_is_there(
+    script: str, ends: dict[str, dict[str, Any]]
+) -> None:
+    assert ends[script] == STOPPED | {"handler": "1"}
+
+
+def test_a_script_without_epochs_is_told_to_leave_its_loop(
+    ends: dict[str, dict[str, Any]],
+) -> None:
+    assert ends["should_stop"]["code"] == ASKED_AT
