@@ -77,7 +77,7 @@ def polls(jobs: int, seconds: float, tick: float = 0.2) -> dict[str, list[float]
         found = due(
             *(last, names, now),
             interval=POLLS.interval(jobs),
-            at_most=int(POLLS.per_second * tick),
+            at_most=POLLS.at_a_time(jobs, tick),
         )
         last |= dict.fromkeys(found, now)
         for name in found:
@@ -94,6 +94,19 @@ def test_each_job_is_asked_in_its_time(jobs: int, apart: float) -> None:
         assert all(then - now <= apart for now, then in itertools.pairwise(times))
         assert times[0] <= apart
     assert sum(map(len, asked.values())) <= 80 * POLLS.per_second
+
+
+@pytest.mark.parametrize(("jobs", "oldest"), [(1, 5.3), (5, 5.5), (20, 5.5), (25, 5.5)], ids=str)
+def test_each_answer_of_a_few_jobs_is_written_soon(jobs: int, oldest: float) -> None:
+    asked = polls(jobs, 80)
+    turns = Turns()
+    turns.jobs = jobs
+    for now, name in sorted((time, name) for name, times in asked.items() for time in times):
+        assert turns.is_due(name, now)
+        wait = turns.take(name, now)
+        assert wait < 0.7, "it waits for those that were asked just before"
+        turns.wrote(name, now + wait)
+    assert all(b - a < oldest for times in asked.values() for a, b in itertools.pairwise(times))
 
 
 def test_who_was_not_asked_for_the_longest_time_comes_first() -> None:

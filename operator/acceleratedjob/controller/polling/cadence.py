@@ -4,6 +4,7 @@ Both have a budget for the whole operator: with few jobs each is asked and writt
 seconds, with many jobs less often.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -38,6 +39,14 @@ class Budget:
         [5, 5, 125.0]
         """
         return max(self.at_least, jobs / (_SHARE * self.per_second))
+
+    def at_a_time(self, jobs: int, seconds: float) -> int:
+        """Return for how many jobs to do it every so many seconds, so that it is done evenly.
+
+        >>> [Budget(per_second=50, at_least=5).at_a_time(jobs, 0.2) for jobs in (0, 20, 1000)]
+        [1, 1, 10]
+        """
+        return max(1, math.ceil(jobs * seconds / (_SHARE * self.interval(jobs))))
 
 
 _SHARE = 0.8  # of the budget; the rest is for what comes in between, and for catching up

@@ -56,7 +56,7 @@ class Poller:
             homes,
             now,
             interval=self._budget.interval(len(homes)),
-            at_most=max(1, int(self._budget.per_second * TICK_SECONDS)),
+            at_most=self._budget.at_a_time(len(homes), TICK_SECONDS),
         )
         self._last = {job: self._last[job] for job in homes if job in self._last}
         self._last |= dict.fromkeys(found, now)
