@@ -103,7 +103,7 @@ def small() -> Iterator[Row]:
     state = [weights.state_dict(), optimizer.state_dict()]
     tensors = [one.detach() for one in weights]
     tensors += [one for values in optimizer.state.values() for one in values.values()]
-    snapshots, ours, clones, pickles = Snapshots(torch.device("cpu")), [], [], []
+    snapshots, ours, clones, pickles = Snapshots(), [], [], []
     for _ in range(ROUNDS + 1):
         ours.append(_seconds(lambda: snapshots.take(state)))
         clones.append(_seconds(lambda: [one.clone() for one in tensors]))

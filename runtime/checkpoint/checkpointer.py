@@ -16,6 +16,7 @@ from runtime.checkpoint.contents import (
     parts,
     random_part,
 )
+from runtime.checkpoint.copies import Copies
 from runtime.checkpoint.formats import Part, writes
 from runtime.checkpoint.registry import Registry
 from runtime.checkpoint.sharding import load_sharded, save_sharded
@@ -49,11 +50,15 @@ class Additions:
         facts: additional entries of the manifest, which are JSON values.
         dataloaders: objects with the states of the data loaders; None for the loaders.
         random: additional entries of the file of this process' random states.
+        goes_on: whether nothing but the next steps of the prepared optimizers, and those through
+            them, will change parameters and the states of optimizers: an accelerator then copies
+            these beside what it does until the first of these steps.
     """
 
     facts: Mapping[str, Any] = field(default_factory=dict)
     dataloaders: Sequence[Any] | None = None
     random: Mapping[str, Any] = field(default_factory=dict)
+    goes_on: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +110,8 @@ class Checkpointer:
         self._prepared = prepared
         self._accumulation = accumulation
         self._writer = Writer()
-        self._snapshots = Snapshots(state.device)
+        self._snapshots = Snapshots()
+        self._can_copy_beside = True  # until a script has changed what was being copied
         self._is_saving = False  # the same on all processes
 
     def save(
@@ -174,7 +180,7 @@ class Checkpointer:
             self._collected(folder, scaler, safe_serialization, more, not target.on_each_machine),
             folder,
             target,
-            facts=self._facts() | dict(more.facts),
+            more=more,
             then=then,
             write_behind=write_behind,
         )
@@ -240,19 +246,36 @@ class Checkpointer:
         folder: Path,
         target: Target,
         *,
-        facts: dict[str, Any],
+        more: Additions,
         then: Callable[[], None],
         write_behind: bool,
     ) -> None:
         """Start to write the files, on the processes that write."""
         self._is_saving = True
+        facts = self._facts() | dict(more.facts)
         if not writes(target.on_each_machine):
             return
+        copies = Copies()
         if write_behind:
-            found = self._snapshots.take(found)
+            found, copies = self._copied(found, goes_on=more.goes_on)
         self._writer.begin(
-            PendingSave(found, folder, target.folder, facts, target.is_durable, then)
+            PendingSave(found, folder, target.folder, facts, target.is_durable, then, copies.wait)
         )
+
+    def _copied(self, found: list[Part], *, goes_on: bool) -> tuple[list[Part], Copies]:
+        """Return a snapshot of the files, and its copies.
+
+        What the script does from now on does not change the snapshot, except with `goes_on`.
+        """
+        snapshots = self._snapshots
+        self._can_copy_beside &= snapshots.copies.are_sound
+        beside = self._prepared.stepped() if goes_on and self._can_copy_beside else []
+        found = snapshots.take(found, beside)
+        copies = snapshots.copies
+        self._gradient_state.copies = copies if beside else None
+        if not beside:
+            copies.hold()
+        return found, copies
 
     @property
     def is_written(self) -> bool:

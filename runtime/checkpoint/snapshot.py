@@ -2,44 +2,63 @@
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 
+from runtime.checkpoint.copies import Copies
 from runtime.checkpoint.formats import Part
+from runtime.checkpoint.lanes import Lane, lane_of
 from runtime.checkpoint.memory import id_tensor_storage, is_plain
 from runtime.checkpoint.transfer import Transfer
 
 _NUMBERS = {int, float}
-_PINNED = {"cuda", "xpu"}  # device types that copy asynchronously to pinned memory
+_Place = tuple[torch.device, int, int]  # of a storage: its device, address and bytes
 
 
 class Snapshots:
-    """Takes snapshots of states, one at a time, and reuses the memory of the previous snapshot."""
+    """Takes snapshots of states, one at a time, and reuses the memory of the previous snapshot.
 
-    def __init__(self, device: torch.device) -> None:
+    Attributes:
+        copies: the copies of the last snapshot, which an accelerator may still be making.
+    """
+
+    def __init__(self, lane_of: Callable[[torch.device], Lane | None] = lane_of) -> None:
         """Begin without a snapshot.
 
         Args:
-            device: the device of most tensors.
+            lane_of: returns what copies from a device; None for devices whose copies the host
+                waits for.
         """
-        self._is_pinned = device.type in _PINNED
+        self._lane_of = lane_of
+        self._lanes: dict[torch.device, Lane | None] = {}
         self._held: dict[Any, list[torch.Tensor]] = {}  # what a copy is like -> copies in use
+        self.copies = Copies()
 
-    def take(self, state: Any) -> Any:
+    def __reduce__(self) -> tuple[type["Snapshots"], tuple[()]]:
+        """Pickle without a snapshot; an Accelerator may be pickled."""
+        return Snapshots, ()
+
+    def take(self, state: Any, beside: Iterable[torch.Tensor] = ()) -> Any:
         """Return a deep copy of a state, with all tensors in CPU memory.
 
         Tensors are found anywhere in the state, also in objects of the script's own classes.
         Tensors that share a storage also share one in the copy; it is copied once. The previous
         snapshot becomes invalid, because its memory is reused for tensors of the same shapes.
 
+        Tensors of accelerators have their values after `copies.wait`.
+
         Args:
             state: any object that can be copied with `copy.deepcopy`.
+            beside: tensors of accelerators that do not change before `copies.hold` is called: they
+                are copied beside what the accelerator does next. Others are copied before.
         """
+        self.copies.settle()  # into the memory that is used again
         free, self._held = self._held, defaultdict(list)
-        storages: dict[tuple[torch.device, int, int], torch.UntypedStorage] = {}
+        lasting = {id_tensor_storage(one): one for one in beside if self._can_be_beside(one)}
+        storages: dict[_Place, torch.UntypedStorage] = {}
         transfer = Transfer()
 
         def copied(tensor: torch.Tensor) -> torch.Tensor:
@@ -47,8 +66,12 @@ class Snapshots:
             if place in storages:
                 return _view(storages[place], tensor)
             found = self._like(tensor, place, free)
-            storages[place] = found.untyped_storage()
-            transfer.add(tensor.untyped_storage(), storages[place])
+            storages[place] = target = found.untyped_storage()
+            source, lane = tensor.untyped_storage(), self._lane(tensor.device)
+            if lane is None:
+                transfer.add(source, target)
+            else:
+                transfer.add_to(lane, source, target, beside=place in lasting)
             return found
 
         # `deepcopy` takes from the memo what it has; it takes far longer for a tensor, and for the
@@ -56,11 +79,22 @@ class Snapshots:
         memo = {id(one): one if isinstance(one, tuple) else copied(one) for one in _leaves(state)}
         with _Copying(copied):
             found = copy.deepcopy(state, memo)
-        transfer.complete()
+        kept = [one for place, one in lasting.items() if place in storages]
+        self.copies = Copies(transfer.complete(), kept)
         return found
 
+    def _lane(self, device: torch.device) -> Lane | None:
+        if device not in self._lanes:
+            self._lanes[device] = self._lane_of(device)
+        return self._lanes[device]
+
+    def _can_be_beside(self, tensor: torch.Tensor) -> bool:
+        """Whether a lane copies this tensor, and torch counts its changes."""
+        has_lane = self._lane(tensor.device) is not None
+        return has_lane and is_plain(tensor) and not tensor.is_inference()
+
     def _like(
-        self, tensor: torch.Tensor, place: Any, free: dict[Any, list[torch.Tensor]]
+        self, tensor: torch.Tensor, place: _Place, free: dict[Any, list[torch.Tensor]]
     ) -> torch.Tensor:
         """Return a tensor on a CPU storage of its own, which is like another one except its values.
 
@@ -70,14 +104,14 @@ class Snapshots:
             free: the tensors of the previous snapshot; this function takes one out if it fits.
         """
         device, _, bytes_ = place
-        is_pinned = self._is_pinned and device.type in _PINNED
+        lane = self._lane(device)
         view = tensor.storage_offset(), tensor.size(), tensor.stride()
-        kind = bytes_, is_pinned, tensor.dtype, tensor.requires_grad, *view
+        kind = bytes_, lane, tensor.dtype, tensor.requires_grad, *view
         if free.get(kind):
             found = free[kind].pop()
         else:
-            made = torch.empty(bytes_, dtype=torch.uint8, pin_memory=is_pinned)
-            found = _view(made.untyped_storage(), tensor)
+            memory = torch.empty(bytes_, dtype=torch.uint8) if lane is None else lane.empty(bytes_)
+            found = _view(memory.untyped_storage(), tensor)
         self._held[kind].append(found)
         return found
 

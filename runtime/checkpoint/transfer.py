@@ -1,9 +1,11 @@
 """Copies the bytes of storages to CPU memory."""
 
 import ctypes
+from collections import defaultdict
 
 import torch
 
+from runtime.checkpoint.lanes import Lane, Mark, Pair
 from runtime.checkpoint.threads import each
 
 # Threads share the copies in ranges of this size: the C library writes a range of that size past
@@ -19,7 +21,7 @@ class Transfer:
     def __init__(self) -> None:
         """Begin without a storage."""
         self._ranges: list[_Range] = []
-        self._waits = False  # whether a device copies to pinned memory
+        self._pairs: dict[tuple[Lane, bool], list[Pair]] = defaultdict(list)
 
     def add(self, source: torch.UntypedStorage, target: torch.UntypedStorage) -> None:
         """Copy a storage; its values may change, and the copy is used, only after `complete`.
@@ -29,24 +31,43 @@ class Transfer:
             target: the storage to copy to, in CPU memory and of the same size.
         """
         if source.device.type != "cpu":
-            is_pinned = target.is_pinned()
-            _bytes(target).copy_(_bytes(source), non_blocking=is_pinned)
-            self._waits |= is_pinned
+            _bytes(target).copy_(_bytes(source))
         elif source.nbytes() < _SMALL:
             ctypes.memmove(target.data_ptr(), source.data_ptr(), source.nbytes())
         else:
             self._ranges += _divided(target.data_ptr(), source.data_ptr(), source.nbytes())
 
-    def complete(self) -> None:
-        """Wait until all storages are copied."""
+    def add_to(
+        self,
+        lane: Lane,
+        source: torch.UntypedStorage,
+        target: torch.UntypedStorage,
+        *,
+        beside: bool,
+    ) -> None:
+        """Copy a storage by a lane.
+
+        Args:
+            lane: a lane of the storage's device.
+            source: the storage.
+            target: the storage to copy to, in memory of the lane and of the same size.
+            beside: whether it is copied beside what the device does next; see `Lane.copy`.
+        """
+        self._pairs[lane, beside].append((_bytes(target), _bytes(source)))
+
+    def complete(self) -> list[Mark]:
+        """Wait until all storages are copied, except those of lanes; return the ends of these."""
+        marks = [
+            lane.copy(self._pairs.get((lane, False), ()), self._pairs.get((lane, True), ()))
+            for lane in dict.fromkeys(lane for lane, _ in self._pairs)
+        ]
         threads = torch.get_num_threads()
         if threads > 1 and len(self._ranges) > 1:
             each(threads, _copy, self._ranges)
         else:
             for one in self._ranges:
                 _copy(one)
-        if self._waits:
-            torch.accelerator.synchronize()
+        return marks
 
 
 def _bytes(storage: torch.UntypedStorage) -> torch.Tensor:

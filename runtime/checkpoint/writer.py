@@ -33,6 +33,7 @@ class PendingSave:
         facts: additional entries of the manifest.
         durable: whether to flush all files to disk before the checkpoint is complete.
         then: a function to call once the checkpoint is complete.
+        ready: waits until the parts can be read.
     """
 
     parts: Sequence[Part]
@@ -41,9 +42,11 @@ class PendingSave:
     facts: dict[str, Any]
     durable: bool
     then: Callable[[], None]
+    ready: Callable[[], None]
 
     def write(self, part: Part) -> dict[str, Any]:
         """Write one file; return its name and its manifest entry."""
+        self.ready()
         return {part.name: part.write(self.folder, durable=self.durable)}
 
     def finish(self, written: Sequence[Future[dict[str, Any]]]) -> None:

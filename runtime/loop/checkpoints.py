@@ -240,6 +240,7 @@ class Checkpoints:
             facts=entry.facts,
             dataloaders=dataloaders,
             random={"ahead": {"world_size": PartialState().num_processes, "batches": kept}},
+            goes_on=why is not Why.END,
         )
         try:
             self._write(plan, entry, more, began)

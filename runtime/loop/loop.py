@@ -111,6 +111,8 @@ class Loop:
     def step_done(self) -> None:
         """Note a step of all prepared optimizers that did not go through them."""
         state = self._gradient_state
+        if state.copies is not None:
+            state.copies.spoil("step_done() has told of a step beside the prepared optimizers")
         state.steps.step(in_pass=state.in_pass)
         for optimizer in self._prepared.optimizers:
             optimizer.note_step()

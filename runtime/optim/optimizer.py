@@ -125,6 +125,8 @@ class AcceleratedOptimizer(Optimizer):
         """
         if not self.gradient_state.sync_gradients:
             return None
+        if self.gradient_state.copies is not None:
+            self.gradient_state.hold_copies()
         window = self.gradient_state.window
         window.complete(self.parameters())
         result = self._step(closure)

@@ -39,6 +39,12 @@ class Prepared:
         for optimizer in self.optimizers:
             yield from optimizer.parameters()
 
+    def stepped(self) -> list[torch.Tensor]:
+        """Return the tensors that only steps of the optimizers change: not what a forward does."""
+        states = (values for one in self.optimizers for values in one.state.values())
+        moments = [one for state in states for one in _tensors(state)]
+        return [*self.parameters(), *moments]
+
     def optimizers_of(self, parameters: Iterable[torch.Tensor]) -> list[AcceleratedOptimizer]:
         """Return the optimizers that train any of these parameters."""
         chosen = set(map(id, parameters))
@@ -48,6 +54,11 @@ class Prepared:
         """Remove all objects."""
         for objects in (self.models, self.optimizers, self.schedulers, self.dataloaders):
             objects.clear()
+
+
+def _tensors(state: Any) -> Iterator[torch.Tensor]:
+    values = state.values() if isinstance(state, dict) else ()
+    return (one for one in values if isinstance(one, torch.Tensor))
 
 
 def is_prepared(prepared: Any) -> bool:

@@ -33,6 +33,20 @@ class Listener(Protocol):
         """Note that the pass over the outermost loader has ended; must do no more than note it."""
 
 
+class Copies(Protocol):
+    """Copies of the state of the training that a device makes beside what it computes."""
+
+    def hold(self) -> None:
+        """Let all that the device is given from now on begin after the copies; does not wait."""
+
+    def spoil(self, what: str) -> None:
+        """Note that the state may have changed before `hold`.
+
+        Args:
+            what: what has happened, as the end of a sentence.
+        """
+
+
 class GradientState(Shared):
     """The state of gradient accumulation that data loaders, optimizers and schedulers share.
 
@@ -44,6 +58,8 @@ class GradientState(Shared):
             loader has cut it short.
         steps: the number of optimizer steps.
         listener: what is told of the boundaries between batches; None if there is none.
+        copies: the copies that the next step of an optimizer must not change; None if there are
+            none.
         apart: objects within which ranks differ in their steps or weights, such as LocalSGD
             between two averages; no checkpoint can be taken while there is one.
         were_apart: whether there has been such an object: the states of optimizers may differ ever
@@ -55,6 +71,7 @@ class GradientState(Shared):
     window: Window
     steps: Steps
     listener: Listener | None
+    copies: Copies | None
     apart: set[object]
     were_apart: bool
     _main: int | None  # the ident of the main thread
@@ -76,6 +93,7 @@ class GradientState(Shared):
             self.window = Window()
             self.steps = Steps()
             self.listener = None
+            self.copies = None
             self._main = threading.main_thread().ident
             self.apart = set()
             self.were_apart = False
@@ -84,6 +102,12 @@ class GradientState(Shared):
             self._outermost = None
         if gradient_accumulation_plugin is not None:
             self.plugin_kwargs = gradient_accumulation_plugin.to_kwargs()
+
+    def hold_copies(self) -> None:
+        """Let what the device is given from now on begin after the copies of the state."""
+        copies, self.copies = self.copies, None
+        if copies is not None:
+            copies.hold()
 
     def part(self, mark: object) -> None:
         """Note that ranks differ in their steps or weights until `apart` has no mark any more."""

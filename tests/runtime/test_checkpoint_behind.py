@@ -23,6 +23,7 @@ from runtime.checkpoint.stores.opening import open_store
 from runtime.config.plugins import ProjectConfiguration
 from runtime.errors import CheckpointError
 from runtime.state import AcceleratorState
+from tests.devices import CPU_AND_GPU
 
 ROOT = Path(__file__).parents[2]
 
@@ -103,7 +104,8 @@ def behind(folder: Path, **config: Any) -> tuple[Accelerator, nn.Module, Any]:
 
 
 def step(model: nn.Module, optimizer: Any) -> None:
-    model(torch.ones(1, 3)).sum().backward()
+    parameter = next(model.parameters())
+    model(torch.ones(1, 3, device=parameter.device)).sum().backward()
     optimizer.step()
     optimizer.zero_grad()
 
@@ -254,7 +256,7 @@ def run(program: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_memory_is_used_again_where_sizes_match() -> None:
-    snapshots = Snapshots(torch.device("cpu"))
+    snapshots = Snapshots()
     state: dict[str, Any] = {
         "a": torch.arange(3.0),
         "b": [torch.zeros(2, 2), torch.zeros(2, 2)],
@@ -307,10 +309,7 @@ def storages(state: Any) -> dict[int, int]:
     return {one.data_ptr(): one.nbytes() for one in known}
 
 
-NEEDS_GPU = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))
-
-
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_GPU)])
+@pytest.mark.parametrize("device", CPU_AND_GPU)
 def test_every_tensor_of_every_part_is_copied_once_to_memory_that_is_used_again(
     tmp_path: Path, device: str
 ) -> None:
@@ -323,6 +322,7 @@ def test_every_tensor_of_every_part_is_copied_once_to_memory_that_is_used_again(
     checkpointer = accelerator._checkpointer
     found = checkpointer._collected(tmp_path / "parts", None, safe_serialization=True)
     first = checkpointer._snapshots.take(found)
+    checkpointer._snapshots.copies.wait()
     assert len(Tensors(first).found) == len(Tensors(found).found) > 10
     assert sum(storages(first).values()) == sum(storages(found).values())
     assert not storages(first).keys() & storages(found).keys()
@@ -344,7 +344,7 @@ def test_a_snapshot_takes_the_memory_of_one_copy_and_the_next_takes_none() -> No
         "from runtime.checkpoint.formats import Part\n"
         "from runtime.checkpoint.snapshot import Snapshots\n"
         "used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "snapshots = Snapshots(torch.device('cpu'))\n"
+        "snapshots = Snapshots()\n"
         "parts = [Part(str(i), {'x': [torch.ones(2**20) for _ in range(16)]}) for i in range(3)]\n"
         "snapshots.take([Part('a', {'x': torch.ones(1)})])\n"
         "before = used()\n"
@@ -374,7 +374,7 @@ def test_a_copy_is_the_same_and_apart() -> None:
         "halves": torch.ones(2, dtype=torch.bfloat16),
         "object": Mutable([1]),
     }
-    copied = Snapshots(torch.device("cpu")).take(state)
+    copied = Snapshots().take(state)
     assert repr(copied) == repr(state)
     assert copied["tied"][0].data_ptr() == copied["tied"][1].data_ptr() != shared.data_ptr()
     assert copied["transposed"].stride() == state["transposed"].stride()

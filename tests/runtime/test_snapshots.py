@@ -16,7 +16,6 @@ from runtime.checkpoint import transfer
 from runtime.checkpoint.formats import Part
 from runtime.checkpoint.snapshot import Snapshots
 
-CPU = torch.device("cpu")
 RANGE, SMALL = transfer._RANGE, transfer._SMALL
 
 
@@ -56,7 +55,7 @@ def test_the_ranges_of_a_storage_are_all_of_its_bytes_once(bytes_: int, to: int,
 )
 def test_every_byte_is_copied(sizes: list[int], number: int) -> None:
     state = [numbered(size, first) for first, size in enumerate(sizes)]
-    snapshots = Snapshots(CPU)
+    snapshots = Snapshots()
     with threads(number):
         for _ in range(2):  # to memory that is new, and to memory that is used again
             copied = snapshots.take(state)
@@ -77,7 +76,7 @@ def test_one_large_tensor_is_copied_by_several_threads(monkeypatch: pytest.Monke
     monkeypatch.setattr(transfer, "_copy", copy)
     state = numbered(2 * RANGE)
     with threads(2):
-        assert torch.equal(Snapshots(CPU).take([state])[0], state)
+        assert torch.equal(Snapshots().take([state])[0], state)
 
 
 def calls(run: Callable[[], Any]) -> int:
@@ -104,7 +103,7 @@ def state_of(tensors: int) -> list[Part]:
 
 def test_a_small_tensor_of_a_state_costs_few_calls() -> None:
     """Each takes some 0.1 us; `copy.deepcopy` of a tensor alone makes more."""
-    snapshots, few, many = Snapshots(CPU), state_of(10), state_of(1010)
+    snapshots, few, many = Snapshots(), state_of(10), state_of(1010)
     for state in (few, many):
         snapshots.take(state)
     costs = []
@@ -126,14 +125,14 @@ def in_circles() -> dict[str, Any]:
 
 def test_a_container_may_contain_itself() -> None:
     state = in_circles()
-    copied = Snapshots(CPU).take(state)
+    copied = Snapshots().take(state)
     assert copied["self"] is copied is not state
     assert copied["weight"].tolist() == [1, 1]
 
 
 def test_a_tensor_that_is_in_a_state_twice_is_one_tensor_in_its_copy() -> None:
     one = torch.ones(2)
-    copied = Snapshots(CPU).take([one, {"again": one}, Named(third=one)])
+    copied = Snapshots().take([one, {"again": one}, Named(third=one)])
     assert copied[0] is copied[1]["again"] is copied[2]["third"] is not one
 
 
@@ -150,7 +149,7 @@ LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 @given(st.lists(st.lists(st.sampled_from(sorted(LAYOUTS)), min_size=1), min_size=1, max_size=4))
 def test_memory_that_is_used_again_has_what_the_next_state_has(states: list[list[str]]) -> None:
     """Whatever the layouts of the tensors before it, and whether they share storages."""
-    snapshots = Snapshots(CPU)
+    snapshots = Snapshots()
     for number, layouts in enumerate(states):
         base = torch.arange(8.0) + number
         state = [LAYOUTS[name](base if i % 2 else base + i) for i, name in enumerate(layouts)]

@@ -1,0 +1,92 @@
+"""Copies from the memory of an accelerator to pinned CPU memory, beside what it computes.
+
+An accelerator does what a stream is given in order, and the host does not wait for it. A lane has a
+stream of its own, so that its copies run beside those of the training, which are in another one.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+
+Pair = tuple[torch.Tensor, torch.Tensor]  # the bytes to copy to, and the ones to copy from
+
+# The accelerators that copy to pinned memory without the host, and the options of their events.
+_OPTIONS: dict[str, dict[str, Any]] = {"cuda": {"blocking": True}, "xpu": {}}
+
+
+class Mark(Protocol):
+    """The end of some copies."""
+
+    def hold(self) -> None:
+        """Let all that the device is given from now on begin after the copies; does not wait."""
+
+    def wait(self) -> None:
+        """Wait until the copies are complete; may be called by any thread."""
+
+
+class Lane(Protocol):
+    """Copies from one device to the CPU."""
+
+    def empty(self, bytes_: int) -> torch.Tensor:
+        """Return CPU memory that the device can copy to, uint8 (bytes,)."""
+
+    def copy(self, first: Sequence[Pair], beside: Sequence[Pair]) -> Mark:
+        """Begin copies, which have the values that all work given to the device so far leaves.
+
+        Args:
+            first: what is copied before all that the device is given from now on.
+            beside: what is copied beside it: the values must not change before `Mark.hold`.
+        """
+
+
+class DeviceLane:
+    """Copies from an accelerator to pinned memory."""
+
+    def __init__(self, device: torch.device) -> None:
+        """Create the stream.
+
+        Args:
+            device: the accelerator.
+        """
+        self._device = device
+        self._module = getattr(torch, device.type)
+        self._stream = self._module.Stream(device)
+
+    def empty(self, bytes_: int) -> torch.Tensor:
+        """Return pinned memory; see `Lane.empty`."""
+        return torch.empty(bytes_, dtype=torch.uint8, pin_memory=True)
+
+    def copy(self, first: Sequence[Pair], beside: Sequence[Pair]) -> Mark:
+        """Begin copies; see `Lane.copy`."""
+        _copy(first)
+        self._stream.wait_stream(self._module.current_stream(self._device))
+        with self._module.stream(self._stream):
+            _copy(beside)
+        end = self._module.Event(**_OPTIONS[self._device.type])
+        end.record(self._stream)
+        return _End(self._module, self._device, end)
+
+
+class _End:
+    """An event behind some copies."""
+
+    def __init__(self, module: Any, device: torch.device, event: Any) -> None:
+        self._module, self._device, self._event = module, device, event
+
+    def hold(self) -> None:
+        self._module.current_stream(self._device).wait_event(self._event)
+
+    def wait(self) -> None:
+        self._event.synchronize()
+
+
+def _copy(pairs: Sequence[Pair]) -> None:
+    if pairs:
+        targets, sources = zip(*pairs, strict=True)
+        torch._foreach_copy_(targets, sources, non_blocking=True)  # one call instead of thousands
+
+
+def lane_of(device: torch.device) -> Lane | None:
+    """Return a new lane of a device; None if it has no pinned memory, as the CPU itself."""
+    return DeviceLane(device) if device.type in _OPTIONS else None
