@@ -29,11 +29,16 @@ DIST := dist
 # Worker processes of `make test`: most of its tests compute, so two cores want two or three.
 WORKERS := 2
 
+# `make gpu` runs tests of a machine with a GPU, whose Python may lack packages: with
+# GPU_FLAGS="--ignore=tests/runtime/test_stores.py" the tests that need one are left out.
+GPU_PYTHON :=
+GPU_FLAGS :=
+
 # Debian packages for the tests that need a real node or build images.
 NODE := containerd runc containernetworking-plugins iproute2 iptables conntrack debootstrap buildah zstd openssl
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench docs image lock sbom licenses clean
+.PHONY: help demo test check gpu bench docs image lock sbom licenses clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -71,6 +76,9 @@ check: $(VENV)/.dev ## run the linters, the type checker and the import checks
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+gpu: $(if $(GPU_PYTHON),,$(VENV)/.dev) ## run the runtime's tests on a GPU; GPU_PYTHON=python3 uses a Python that has torch, and installs nothing
+	$(or $(GPU_PYTHON),$(BIN)/python) -m pytest --numprocesses $(WORKERS) --dist loadgroup $(GPU_FLAGS) tests/runtime
 
 bench: $(VENV)/.dev ## run the benchmarks against other libraries and operators; writes docs/performance*.md
 	$(BIN)/python -m bench

@@ -223,7 +223,8 @@ def test_a_save_within_an_accumulation_says_what_is_lost(
     said = []
     for number in range(2):
         with accelerator.accumulate(model):
-            accelerator.backward(model(torch.ones(1, 2)).sum())
+            inputs = torch.ones(1, 2, device=accelerator.device)
+            accelerator.backward(model(inputs).sum())
         caplog.clear()
         accelerator.save_state(tmp_path / str(number))
         said.append("gradients are not saved" in caplog.text)
