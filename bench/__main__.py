@@ -4,7 +4,9 @@
     python -m bench order resume            two themes; other results on the page are kept
     python -m bench scheduler-lambda        one case
     python -m bench --quick                 small sizes, one round: checks that everything works
+    python -m bench gpu                     the theme that needs a GPU; others run on the CPU
     python -m bench --render                writes the page again, from the stored results
+    python -m bench --add DIR               the same with the results of a run on another machine
 
 Before a case is timed, all sides must compute the same result. The sides take turns, each in its
 own processes, which end with this command. Close other programs first, because they affect the
@@ -20,15 +22,19 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import torch
+
 from bench import command, store
 from bench.case import Case, Result
 from bench.cases import CASES, THEMES
 from bench.command import say
 from bench.machine import Run, load
-from bench.measure import Measurer
+from bench.measure import Different, Measurer
 from bench.page import summary_row
+from bench.world import Failed
 
 ROUNDS = 5
+GPU = "gpu"  # the theme of the cases that need a GPU
 DOCS = Path(__file__).parents[1] / "docs"
 
 
@@ -38,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = options.output or (None if options.quick else DOCS)
     if options.render:
         say(f"wrote {store.write(folder or DOCS, *store.read(folder or DOCS))}")
+        return
+    if options.add is not None:
+        say(f"wrote {store.add(folder or DOCS, options.add)}")
         return
     cases = chosen(options.names)
     rounds = 1 if options.quick else options.rounds
@@ -51,17 +60,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if folder is not None and results:
             run = dataclasses.replace(run, load_after=load())
             say(f"wrote {store.write(folder, run, results)}")
+    missing = {case.name for case in cases} - {result.case for result in results}
+    if missing:
+        raise SystemExit(f"not measured: {', '.join(sorted(missing))}")
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the flags."""
     about = (f"  {case.name:24} {case.what}" for case in CASES)
-    return command.parser("python -m bench", __doc__, about, THEMES, ROUNDS)
+    made = command.parser("python -m bench", __doc__, about, THEMES, ROUNDS)
+    text = "measure nothing; add the results in DIR, the --output of another machine's run"
+    made.add_argument("--add", type=Path, metavar="DIR", help=text)
+    return made
 
 
 def chosen(names: Sequence[str]) -> list[Case]:
-    """Return the cases with these names or themes; all cases without names."""
-    return command.chosen(names, CASES, parser())
+    """Return the cases with these names or themes; without names all that can run here."""
+    found = command.chosen(names, CASES, parser())
+    if torch.cuda.is_available():
+        return found
+    if names and any(case.theme == GPU for case in found):
+        parser().error("the theme gpu needs a GPU, and torch finds none")
+    return [case for case in found if case.theme != GPU]
 
 
 def measured(cases: Sequence[Case], rounds: int, *, is_quick: bool) -> Iterator[Result]:
@@ -75,7 +95,11 @@ def measured(cases: Sequence[Case], rounds: int, *, is_quick: bool) -> Iterator[
         with Measurer(rounds, report) as measurer:
             for case in theme:
                 for size in case.quick if is_quick else case.sizes:
-                    yield measurer.measure(case, size)
+                    try:
+                        yield measurer.measure(case, size)
+                    except (Different, Failed) as error:  # the other cases go on
+                        report(f"{case.name} has failed: {error}")
+                        measurer.restart()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from bench import (
     collectives,
     dispatcher,
     fetch,
+    gpu,
     launch,
     order,
     resume,
@@ -26,5 +27,6 @@ CASES: tuple[Case, ...] = (
     *scheduler.CASES,
     *checkpoint.CASES,
     *launch.CASES,
+    *gpu.CASES,
 )
 THEMES = tuple(dict.fromkeys(case.theme for case in CASES))

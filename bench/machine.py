@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 
+import torch
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -26,6 +28,7 @@ class Run:
         python: the version of Python.
         torch: the version of torch.
         accelerate: the version of Accelerate.
+        gpu: the name of the GPU; empty if there is none.
         load_before: the load average of the minute before the run.
         load_after: the load average of the last minute of the run.
     """
@@ -40,6 +43,7 @@ class Run:
     accelerate: str
     load_before: str
     load_after: str = ""
+    gpu: str = ""
 
     @classmethod
     def begun(cls, command: str, rounds: int) -> Self:
@@ -55,6 +59,7 @@ class Run:
             torch=version("torch"),
             accelerate=version("accelerate"),
             load_before=load(),
+            gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else "",
         )
 
     @property
@@ -65,10 +70,8 @@ class Run:
     @property
     def place(self) -> str:
         """The machine and the libraries; only results with the same place are comparable."""
-        return (
-            f"{self.cores} cores, {self.processor}; Python {self.python}, torch {self.torch}, "
-            f"Accelerate {self.accelerate}"
-        )
+        cores = f"{self.cores} cores, {self.processor}{self.gpu and f', {self.gpu}'}"
+        return f"{cores}; Python {self.python}, torch {self.torch}, Accelerate {self.accelerate}"
 
 
 class Placed(Protocol):

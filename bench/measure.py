@@ -34,6 +34,11 @@ class Measurer:
     def __exit__(self, *error: object) -> None:
         self._open.close()
 
+    def restart(self) -> None:
+        """End all processes, after a failure; the next case starts new ones."""
+        self._open.close()
+        self._worlds.clear()
+
     def measure(self, case: Case, size: Size) -> Result:
         """Measure a case at one of its sizes.
 

@@ -43,6 +43,19 @@ def read(folder: Path) -> tuple[Run, list[Result]]:
     return Run(**stored["run"]), [Result(**result) for result in stored["results"]]
 
 
+def add(folder: Path, other: Path) -> Path:
+    """Write the page with the results of another run, which replace those of the same cases.
+
+    Args:
+        folder: the folder of the page, with the results of a run.
+        other: the folder of the other run, perhaps on another machine.
+    """
+    (run, results), (there, more) = read(folder), read(other)
+    measured = {result.case for result in more}
+    kept = [result for result in results if result.case not in measured]
+    return write(folder, run, [*kept, *moved(more, there.place, run.place)])
+
+
 def ordered(results: Sequence[Result]) -> list[Result]:
     """Sort results by case; drop those of cases that no longer exist."""
     places = {case.name: place for place, case in enumerate(CASES)}

@@ -33,6 +33,8 @@ def serve(replies: int) -> None:
             if request in ("prepare", "forget"):
                 running = None
                 gc.collect()
+                if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # untyped in torch
+                    torch.cuda.empty_cache()
             if request == "prepare":
                 running = program(*arguments)
                 torch.set_num_threads(1)  # a library may have changed it

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from bench import store
 from bench.__main__ import chosen, measured
@@ -147,3 +148,24 @@ def test_sides_take_turns_there_and_back() -> None:
 def test_a_goal_for_what_is_not_measured_is_refused() -> None:
     with pytest.raises(ValueError, match="not measured"):
         case(goal=Goal(kind="faster", limit=2, at={"world": 3}))
+
+
+def test_results_of_another_machine_are_added_with_its_name(tmp_path: Path) -> None:
+    here = Run.begun("pytest", 1)
+    there = replace(here, gpu="a card")
+    store.write(tmp_path / "here", here, [stored("epoch-keyed"), stored("epoch-exact")])
+    store.write(tmp_path / "there", there, [stored("epoch-keyed")])
+    store.add(tmp_path / "here", tmp_path / "there")
+    run, found = store.read(tmp_path / "here")
+    assert run == here
+    assert found == [stored("epoch-keyed", there.place), stored("epoch-exact")]
+    assert "a card" in there.place
+
+
+@pytest.mark.parametrize("name", [case.name for case in CASES if case.theme == "gpu"])
+def test_without_a_gpu_a_case_for_one_is_refused_and_not_run_with_the_others(name: str) -> None:
+    others = {case.name for case in chosen([])}
+    assert (name in others) == torch.cuda.is_available()
+    if name not in others:
+        with pytest.raises(SystemExit):
+            chosen([name])
