@@ -447,10 +447,16 @@ def test_what_a_pod_answers_comes_into_the_status() -> None:
     assert count("ok") > before + 2
 
 
+def unforeseen() -> bytes:
+    raise ArithmeticError("what nobody has thought of")
+
+
 @pytest.mark.parametrize(
     ("wrong", "result"),
     [
         pytest.param(lambda: b"[]", "invalid", id="no progress"),
+        pytest.param(lambda: answered(loss=-(10**400)), "ok", id="a loss that no float can be"),
+        pytest.param(unforeseen, "invalid", id="an error of our own"),
         pytest.param(lambda: answered(attempt=7, step=9), "stale", id="another attempt"),
     ],
 )

@@ -182,7 +182,7 @@ def integer(minimum: int, maximum: int = 2**31 - 1) -> Reader:
 def number(minimum: float, maximum: float = math.inf) -> Reader:
     """Return a reader of a finite number in [minimum, maximum], which is read as a float.
 
-    A number above MAX_COUNT is read as MAX_COUNT.
+    A number above MAX_COUNT is read as MAX_COUNT, and one below -MAX_COUNT as -MAX_COUNT.
     """
 
     def reader(value: object, path: str) -> float:
@@ -190,7 +190,7 @@ def number(minimum: float, maximum: float = math.inf) -> Reader:
             raise InvalidSpec(path, f"must be a finite number, got {shown(value)}")
         if not minimum <= value <= maximum:
             raise InvalidSpec(path, f"must be between {minimum} and {maximum}, got {shown(value)}")
-        return float(min(value, MAX_COUNT))
+        return float(max(-MAX_COUNT, min(value, MAX_COUNT)))
 
     return reader
 

@@ -1,7 +1,7 @@
 """Parses and formats times as the API writes them."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 _FORM = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
@@ -18,8 +18,20 @@ def format_time(time: datetime) -> str:
     >>> from datetime import UTC
     >>> format_time(datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC))
     '2026-01-02T03:04:05Z'
+    >>> format_time(datetime(1, 1, 1, tzinfo=UTC))  # strftime would not pad the year
+    '0001-01-01T00:00:00Z'
     """
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{time.replace(microsecond=0, tzinfo=None).isoformat()}Z"
+
+
+def later(time: datetime, seconds: float) -> datetime:
+    """Return a time some seconds later, or the last time there is: what a pod tells is not bounded.
+
+    >>> later(datetime(2026, 1, 2), 3), later(datetime(2026, 1, 2), 1e300).year
+    (datetime.datetime(2026, 1, 2, 0, 0, 3), 9999)
+    """
+    last = datetime.max.replace(tzinfo=time.tzinfo)
+    return last if seconds >= (last - time).total_seconds() else time + timedelta(seconds=seconds)
 
 
 def utc_now() -> datetime:

@@ -1,12 +1,12 @@
 """The condition CheckpointFresh: whether little would be lost if the pods were taken away now."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from acceleratedjob.api.checkpoint import Checkpoint as Wish
 from acceleratedjob.api.names import ConditionType, Reason
 from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.api.status import Condition, Status, condition
-from acceleratedjob.api.times import parse_time
+from acceleratedjob.api.times import later, parse_time
 from acceleratedjob.api.training import STORAGE, Checkpoint, Progress
 
 # Without a cadence a checkpoint follows the other as long as the pauses cost little time: at least
@@ -47,7 +47,7 @@ def becomes_stale(spec: JobSpec, status: Status) -> datetime | None:
     saved, begins = _stored(status), [parse_time(status.ready_time)]
     begins += [] if saved is None else [parse_time(saved.time)]
     seconds = _INTERVALS * _interval(spec.checkpoint, saved, status.progress or Progress())
-    return max(begins) + timedelta(seconds=seconds)
+    return later(max(begins), seconds)
 
 
 def _stored(status: Status) -> Checkpoint | None:

@@ -1,6 +1,7 @@
 """Asks all running jobs for their progress, in turn."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from acceleratedjob import metrics
@@ -10,6 +11,7 @@ from acceleratedjob.controller.polling.cadence import POLLS, Budget, due
 from acceleratedjob.controller.polling.hearing import Target
 from acceleratedjob.observe.progress import NotProgressError, read_progress
 
+log = logging.getLogger(__name__)
 TICK_SECONDS = 0.2
 Ask = Callable[[Target], Awaitable[bytes]]
 
@@ -73,6 +75,9 @@ class Poller:
             result = "timeout"
         except OSError:
             result = "unreachable"
+        except Exception:  # one job's answer must not stop the others
+            result = "invalid"
+            log.exception("the answer of job %s cannot be read", job)
         now = asyncio.get_running_loop().time()
         if progress is None:
             controller.hearing.miss(job, target, now)
