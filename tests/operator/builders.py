@@ -40,8 +40,8 @@ def spec(container: Manifest | None = None, /, **fields: Any) -> JobSpec:
 def pod(index: int, attempt: int = 0, **facts: Any) -> Pod:
     """A pod of the job that runs on node n0, with facts as given."""
     name = pod_name("digits", attempt, index)
-    running: dict[str, Any] = {"node": "n0", "ready": True}
-    return Pod(name=name, uid=f"u-{name}", attempt=attempt, index=index, **(running | facts))
+    up: dict[str, Any] = {"node": "n0", "ready": True, "running": facts.get("ready", True)}
+    return Pod(name=name, uid=f"u-{name}", attempt=attempt, index=index, **(up | facts))
 
 
 def ended(

@@ -123,6 +123,24 @@ def test_a_replica_is_up_when_its_training_container_and_native_sidecars_are(
     assert (status.ready_ratio, status.pending == ()) == ("2/2" if ready else "1/2", ready)
 
 
+@pytest.mark.parametrize(
+    ("conditions", "trainer", "runs"),
+    [
+        pytest.param(kubelets(True, True), RUNS, True, id="it is ready"),
+        pytest.param(kubelets(False, False), UNREADY, True, id="its probe fails"),
+        pytest.param([], RUNS, True, id="nothing is said of the pod"),
+        pytest.param(kubelets(False, True), RUNS, False, id="its node is lost"),
+        pytest.param(kubelets(False, False), ends(1), False, id="it has ended"),
+    ],
+)
+def test_a_container_runs_whatever_its_probe_says(
+    conditions: list[Manifest], trainer: Manifest, runs: bool
+) -> None:
+    found = read_pod(pod(1, *conditions, trainer=trainer))
+    assert found is not None
+    assert found.running == runs
+
+
 def test_a_closed_readiness_gate_keeps_a_replica_down() -> None:
     made = pod(1, *kubelets(False, False), proxy=RUNS, trainer=RUNS, helper=ends())
     made["spec"]["readinessGates"] = [{"conditionType": "example.com/reachable"}]

@@ -48,7 +48,10 @@ def addressed(attempt: int = 0, **facts: Any) -> Any:
     ("status", "main", "found"),
     [
         pytest.param(RUNNING, addressed(), MAIN, id="replica 0 that runs"),
-        pytest.param(RUNNING, addressed(ready=False), None, id="not one that is not ready"),
+        pytest.param(
+            RUNNING, addressed(ready=False, running=True), MAIN, id="or that runs and is not ready"
+        ),
+        pytest.param(RUNNING, addressed(ready=False), None, id="not one that does not run"),
         pytest.param(RUNNING, pod(0), None, id="nor one without an address"),
         pytest.param(RUNNING, ended(0, address="10.0.0.1"), None, id="nor one that has ended"),
         pytest.param(RUNNING, deleting(0, address="10.0.0.1"), None, id="nor one that is deleted"),

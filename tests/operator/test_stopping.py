@@ -60,7 +60,8 @@ def told(made: Plan) -> list[GiveNotice]:
     return [one for step in made.steps for one in step if isinstance(one, GiveNotice)]
 
 
-NOT_READY = pod(0, address="192.0.2.1", ready=False)
+STARTING = pod(0, address="192.0.2.1", ready=False)
+UNREADY = pod(0, address="192.0.2.1", ready=False, running=True)
 HALF = (GANG[0], deleting(1), ended(2, 143))
 
 
@@ -73,7 +74,10 @@ HALF = (GANG[0], deleting(1), ended(2, 143))
             GANG, {"notice": REFUSED}, {0: None, 1: None, 2: None}, id="it has not: all at once"
         ),
         pytest.param(
-            (NOT_READY, *GANG[1:]), {}, {0: None, 1: None, 2: None}, id="it cannot be told"
+            (STARTING, *GANG[1:]), {}, {0: None, 1: None, 2: None}, id="it cannot be told"
+        ),
+        pytest.param(
+            (UNREADY, *GANG[1:]), {}, {1: None, 2: None}, id="its readiness probe fails: it can"
         ),
         pytest.param((pod(0), *GANG[1:]), {}, {0: None, 1: None, 2: None}, id="it has no address"),
         pytest.param(

@@ -364,6 +364,19 @@ def test_silence_of_the_port_ends_the_attempt_too() -> None:
     assert "progress port (29400) for 60 s" in failure.message
 
 
+@pytest.mark.parametrize(
+    "heard",
+    [
+        pytest.param(Told(progress=answer(verdicts=(HANG,)), hangs_for=MINUTE), id="a hang"),
+        pytest.param(Told(silent_for=MINUTE), id="silence"),
+    ],
+)
+def test_a_readiness_probe_that_fails_during_a_stall_does_not_hide_it(heard: Told) -> None:
+    unready = [pod(index, ready=False, running=True) for index in range(2)]
+    (failure,) = stalled(heard, *unready).status.failures
+    assert failure.reason == "Stalled"
+
+
 LESS = timedelta(seconds=59)
 
 
@@ -373,7 +386,7 @@ LESS = timedelta(seconds=59)
         pytest.param(Told(progress=answer(verdicts=(HANG,)), hangs_for=LESS), (), id="not so long"),
         pytest.param(Told(silent_for=LESS), (), id="silent for less"),
         pytest.param(Told(progress=answer(verdicts=(SLOW,)), hangs_for=MINUTE), (), id="no hang"),
-        pytest.param(Told(silent_for=MINUTE), (pod(0), pod(1, ready=False)), id="one is not up"),
+        pytest.param(Told(silent_for=MINUTE), (pod(0), pod(1, ready=False)), id="one runs not"),
         pytest.param(Told(silent_for=MINUTE), (ended(0), pod(1)), id="rank 0 is done"),
     ],
 )

@@ -41,6 +41,20 @@ def is_up(pod: View, conditions: Mapping[str, View], trainer: View) -> bool:
     return ready.issuperset(_sidecars(pod)) and all(_holds(conditions, gate) for gate in gates)
 
 
+def runs(conditions: Mapping[str, View], trainer: View) -> bool:
+    """Whether the training container runs, ready or not: the probe of one that hangs may fail.
+
+    What is known of a container on a lost node is old: the node's last word was ContainersReady,
+    and the cluster has set Ready to False since.
+
+    Args:
+        conditions: the conditions of the pod, by type.
+        trainer: the status of the training container; empty if there is none yet.
+    """
+    is_lost = _holds(conditions, "ContainersReady") and not _holds(conditions, "Ready")
+    return "running" in (trainer.get("state") or {}) and not is_lost
+
+
 def has_stopped(pod: View) -> bool:
     """Whether no container of a pod runs or will run, so that its devices are free."""
     if (pod.get("status") or {}).get("phase") in OVER:

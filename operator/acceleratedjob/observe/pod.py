@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from acceleratedjob.api import names
 from acceleratedjob.api.names import View
 from acceleratedjob.api.times import parse_time
-from acceleratedjob.observe.containers import has_ended, has_stopped, is_up, trainer_status
+from acceleratedjob.observe.containers import has_ended, has_stopped, is_up, runs, trainer_status
 from acceleratedjob.observe.endings import Ending, read_ending
 from acceleratedjob.observe.pending import Waiting, read_waiting
 
@@ -30,6 +30,7 @@ class Pod:
         index: the index of its replica.
         node: the node; None if the pod is not scheduled.
         ready: whether the training container and the native sidecars are ready.
+        running: whether the training container runs, ready or not.
         ending: how the training container ended; None if it has not.
         stopped: whether no container runs any more.
         over: whether the pod terminates by itself: at most native sidecars still run.
@@ -50,6 +51,7 @@ class Pod:
     index: int
     node: str | None = None
     ready: bool = False
+    running: bool = False
     ending: Ending | None = None
     stopped: bool = False
     over: bool = False
@@ -124,6 +126,7 @@ def read_pod(manifest: View) -> Pod | None:
         index=place[1],
         node=manifest.get("spec", {}).get("nodeName"),
         ready=up,
+        running=runs(conditions, trainer),
         ending=read_ending(status, trainer),
         stopped=has_stopped(manifest),
         over=has_ended(manifest),

@@ -79,10 +79,13 @@ def _whole(since: datetime, now: datetime) -> str:
 
 
 def _are_up(observed: Observed, attempt: Attempt) -> bool:
-    """Whether all replicas are ready or have succeeded, and replica 0 still runs."""
-    ready = {pod.index for pod in observed.pods if pod.ready}
-    up = len(ready.union(i for i in observed.completed if i < attempt.size))
-    return 0 in ready and 0 not in observed.completed and up >= attempt.size
+    """Whether all replicas run or have succeeded, and replica 0 still runs.
+
+    All were ready before; a replica that hangs may be ready no longer.
+    """
+    running = {pod.index for pod in observed.pods if pod.running}
+    up = len(running.union(i for i in observed.completed if i < attempt.size))
+    return 0 in running and 0 not in observed.completed and up >= attempt.size
 
 
 def _hanging(

@@ -41,7 +41,7 @@ def due(at: Situation) -> Iterator[timedelta]:
 
 
 def _has_coordinator(pod: Pod) -> bool:
-    return pod.index == 0 and pod.ready and pod.ending is None and pod.address is not None
+    return pod.index == 0 and pod.running and pod.address is not None
 
 
 def _must_wait(pod: Pod, at: Situation) -> bool:

@@ -42,7 +42,7 @@ def target(spec: JobSpec, status: Status, pods: Iterable[Pod]) -> Target | None:
         return None
     for pod in pods:
         is_main = (pod.attempt, pod.index) == (status.attempt, 0)
-        if is_main and pod.ready and pod.ending is None and pod.delete_by is None and pod.address:
+        if is_main and pod.running and pod.delete_by is None and pod.address:
             port = spec.network.progress_port
             return Target(pod=pod.uid, attempt=pod.attempt, address=pod.address, port=port)
     return None
