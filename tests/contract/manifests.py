@@ -62,6 +62,10 @@ def _claim(**fields: Any) -> Manifest:
     return job(checkpoint={"volume": {"volumeClaimTemplate": {"spec": changed}}})
 
 
+def _volume(**source: Manifest) -> Manifest:
+    return job(checkpoint={"volume": source})
+
+
 # (what is wrong, the manifest, the field, who refuses it)
 BAD: list[tuple[str, Manifest, str, str]] = [
     ("no replicas", job(replicas=0), "spec.replicas", API),
@@ -259,6 +263,12 @@ BAD: list[tuple[str, Manifest, str, str]] = [
     ("a claim without a mode", _claim(accessModes=None), "accessModes", API),
     ("a claim of no mode", _claim(accessModes=[]), "accessModes", API),
     ("a claim of an unknown mode", _claim(accessModes=["ReadWrite"]), "accessModes[0]", API),
+    ("a claim to read", _claim(accessModes=["ReadOnlyMany"]), "accessModes", API),
+    ("a claim of a device", _claim(volumeMode="Block"), "volumeMode", API),
+    ("an export to read", _volume(nfs={"server": "s", "readOnly": True}), "nfs.readOnly", API),
+    ("a bucket to read", _volume(csi={"driver": "d", "readOnly": True}), "csi.readOnly", API),
+    ("read or not", _volume(nfs={"server": "s", "readOnly": "no"}), "nfs.readOnly", API),
+    ("a socket", _volume(hostPath={"path": "/srv", "type": "Socket"}), "hostPath.type", API),
     ("a claim of no size", _claim(resources=None), "resources", API),
     ("a store without a scheme", _checkpoint({"uri": "bucket"}), f"{CHECKPOINT}.uri", API),
     ("a store without a bucket", _checkpoint({"uri": "s3:///x"}), f"{CHECKPOINT}.uri", API),

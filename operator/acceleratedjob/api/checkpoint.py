@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from acceleratedjob.api.names import View
 from acceleratedjob.api.schema import (
+    boolean,
     choice,
     integer,
     key,
@@ -22,20 +23,37 @@ from acceleratedjob.errors import InvalidSpec, shown
 MOUNT_PATH = "/checkpoints"  # in the training container
 VOLUME_NAME = "checkpoint"  # in the pod
 RETAIN, DELETE = "Retain", "Delete"
-ACCESS_MODES = READ_WRITE_ONCE, _, _, READ_WRITE_ONCE_POD = (
+ACCESS_MODES = READ_WRITE_ONCE, READ_ONLY_MANY, _, READ_WRITE_ONCE_POD = (
     *("ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"),
 )
 _ON_ONE_NODE = {READ_WRITE_ONCE, READ_WRITE_ONCE_POD}
 _CADENCES = ("every_steps", "every_seconds", "continuous")
 _NOT_STORES = re.compile("(file|memory):")
 _STRINGS = mapping_of(string)
+_DIRECTORIES = ("", "DirectoryOrCreate", "Directory")  # types of a hostPath
+
+
+def _read_modes(value: object, path: str) -> tuple[str, ...]:
+    modes: tuple[str, ...] = list_of(choice(*ACCESS_MODES), at_least=1, at_most=4)(value, path)
+    if set(modes) == {READ_ONLY_MANY}:
+        raise InvalidSpec(path, "must have one that writes: checkpoints are written to the volume")
+    return modes
+
+
+def _read_writable(value: object, path: str) -> bool:
+    if boolean(value, path):
+        raise InvalidSpec(path, "must not be true: checkpoints are written to the volume")
+    return False
+
+
 _CLAIM_TEMPLATE = partly(
     {
         "metadata": partly({"labels": _STRINGS, "annotations": _STRINGS}, whole=True),
         "spec": partly(
             {
-                "accessModes": list_of(choice(*ACCESS_MODES), at_least=1, at_most=4),
+                "accessModes": _read_modes,
                 "resources": mapping,
+                "volumeMode": choice("Filesystem"),
             },
             required=["accessModes", "resources"],
         ),
@@ -45,6 +63,8 @@ _CLAIM_TEMPLATE = partly(
 )
 _CLAIM_NAME = text(r"(?s:.+)", "a name", at_most=253)
 _CLAIM = partly({"claimName": _CLAIM_NAME}, required=["claimName"], whole=True)
+_WRITABLE = partly({"readOnly": _read_writable})
+_HOST_PATH = partly({"type": choice(*_DIRECTORIES)})
 _URI = text(r"[a-z][a-z0-9+.-]*://[^\s/]\S*", "a URL such as s3://bucket/prefix", at_most=1024)
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SECRET = text(rf"{_LABEL}(\.{_LABEL})*", "the name of a Secret", at_most=253)
@@ -66,9 +86,9 @@ class Volume:
 
     volume_claim_template: Annotated[View | None, _CLAIM_TEMPLATE] = None
     persistent_volume_claim: Annotated[View | None, _CLAIM] = None
-    nfs: Annotated[View | None, mapping] = None
-    host_path: Annotated[View | None, mapping] = None
-    csi: Annotated[View | None, mapping] = None
+    nfs: Annotated[View | None, _WRITABLE] = None
+    host_path: Annotated[View | None, _HOST_PATH] = None
+    csi: Annotated[View | None, _WRITABLE] = None
 
     def source(self, job: str) -> dict[str, Any]:
         """Return the volume source of the pods of a job."""
