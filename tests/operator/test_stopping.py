@@ -165,6 +165,12 @@ def test_replica_0_is_looked_at_again_when_the_time_of_the_others_is_over() -> N
         pytest.param(
             {"replicas": 3}, (GANG[0], ended(1, 143), GANG[2]), True, id="one has stopped"
         ),
+        pytest.param(
+            {"replicas": 3},
+            (GANG[0], deleting(1, disrupted="DeletionByTaintManager"), GANG[2]),
+            True,
+            id="a taint",
+        ),
         pytest.param({"replicas": 3}, (GANG[0], ended(1, 1), GANG[2]), False, id="a failure"),
         pytest.param(
             {"replicas": 3, "activeDeadlineSeconds": 1}, GANG, True, id="the job's deadline"

@@ -16,11 +16,12 @@ from acceleratedjob.planner import failures, stalls, training
 from acceleratedjob.planner.actions import Action
 
 # After a failure, the other replicas hang in a collective and have nothing to save. If a replica
-# was asked to stop, all can save a checkpoint together, within the template's grace period.
+# was asked to stop, all can save a checkpoint together, within the template's grace period. A taint
+# may be that of a lost node: its pod is then waited for longer than the others take.
 FAILED_GANG_GRACE_SECONDS = 5
 ASKED_TO_STOP = (
     *(Reason.POD_DELETED, "PreemptionByScheduler", "EvictionByEvictionAPI", "TerminationByKubelet"),
-    *("Evicted", "NodeShutdown", "Preempting", "Shutdown", "Terminated"),
+    *("DeletionByTaintManager", "Evicted", "NodeShutdown", "Preempting", "Shutdown", "Terminated"),
 )
 # A working kubelet stops the containers of a pod within this time after the grace period.
 KUBELET_MARGIN = timedelta(seconds=30)
