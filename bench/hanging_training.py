@@ -19,6 +19,7 @@ from runtime import Accelerator
 
 PEACE = 12  # steps before a rank misbehaves
 STEP = 0.05  # seconds
+SAVES = 5  # one of them is that in which a rank is stopped
 LOCK = threading.Lock()
 
 
@@ -86,6 +87,29 @@ class SlowState:
         """Do nothing."""
 
 
+class StopsInSave:
+    """An object that is saved; the culprit is stopped while it is asked for its state."""
+
+    def __init__(self, *, is_culprit: bool) -> None:
+        """Store the argument.
+
+        Args:
+            is_culprit: whether this rank is to be stopped.
+        """
+        self._is_culprit, self._saves = is_culprit, 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the state."""
+        self._saves += 1
+        if self._is_culprit and self._saves == SAVES:
+            note_time()
+            is_stopped()
+        return {}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Do nothing."""
+
+
 class Data(Dataset[torch.Tensor]):
     """Ones; the culprit waits for one of them."""
 
@@ -138,10 +162,13 @@ def misbehave(what: str, step: int, accelerator: Accelerator) -> None:
         time.sleep(STEP)
 
 
-def prepared(what: str, accelerator: Accelerator, *, is_slow: bool) -> tuple[Any, Any, Any]:
+def prepared(what: str, accelerator: Accelerator, *, is_culprit: bool) -> tuple[Any, Any, Any]:
     """Return the model, the optimizer and the loader."""
     if what in ("a checkpoint", "a save of the script"):
         accelerator.register_for_checkpointing(SlowState())
+    if what.endswith("is_stopped_in_a_save"):
+        accelerator.register_for_checkpointing(StopsInSave(is_culprit=is_culprit))
+    is_slow = is_culprit and what == reads_slowly.__name__
     middle = nn.Identity() if what == "is_slow" else nn.BatchNorm1d(8)
     model = nn.Sequential(nn.Linear(8, 8), middle, nn.Linear(8, 1))
     data = DataLoader(Data(2 * PEACE if is_slow else None), batch_size=2, shuffle=True)
@@ -153,9 +180,7 @@ def main() -> None:
     what, culprit = sys.argv[1], int(sys.argv[2])
     accelerator = Accelerator(cpu=True)
     is_culprit = accelerator.process_index == culprit
-    model, optimizer, loader = prepared(
-        what, accelerator, is_slow=is_culprit and what == reads_slowly.__name__
-    )
+    model, optimizer, loader = prepared(what, accelerator, is_culprit=is_culprit)
     at, on_all = ON_ALL.get(what, (-1, save))
     for _ in accelerator.epochs(2):
         for batch in loader:

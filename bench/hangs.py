@@ -30,7 +30,8 @@ import functools, sys
 from runtime.control.verdicts.track import Limits
 from runtime.launch.__main__ import main
 from runtime.launch.coordinator import control_of
-main(functools.partial(control_of, limits=Limits(floor=float(sys.argv.pop(1)))))
+floor = float(sys.argv.pop(1))
+main(functools.partial(control_of, limits=Limits(floor=floor, save_floor=6 * floor)))
 """
 
 

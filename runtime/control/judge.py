@@ -61,6 +61,14 @@ class Judge:
         """Note that the script of a rank has ended."""
         self._watch = self._watch.left(self._life, rank)
 
+    def complete(self, seconds: float) -> None:
+        """Note that a checkpoint is complete on storage.
+
+        Args:
+            seconds: the time from its beginning until it was complete.
+        """
+        self._watch = self._watch.completed(self._life, seconds)
+
     def take(self, rank: int, report: Report) -> None:
         """Take the report of a rank that was asked for."""
         self._watch = self._watch.told(self._life, rank, report)

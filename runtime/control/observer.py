@@ -10,7 +10,7 @@ from runtime.control.beat import Beat
 from runtime.control.identity import Identity
 from runtime.control.judge import SECONDS, Judge
 from runtime.control.progress.respond import Page, pages
-from runtime.control.progress.snapshot import CheckpointProgress, Snapshot, Totals
+from runtime.control.progress.snapshot import CheckpointProgress, Snapshot, Tier, Totals
 from runtime.control.progress.tracker import Tracker
 from runtime.control.verdicts.life import Life
 from runtime.control.verdicts.track import Limits
@@ -113,6 +113,8 @@ class Observer:
                 )
             )
         elif isinstance(message, Checkpointed):
+            if message.tier is Tier.STORAGE:
+                self._judge.complete(message.seconds)
             self._tracker.saved(
                 CheckpointProgress(
                     step=message.step,

@@ -1,5 +1,7 @@
 """Verdicts of real launchers over the real channel, in /progress and termination messages."""
 
+from pathlib import Path
+
 import pytest
 
 from bench.hangs import TRAINING, world
@@ -8,13 +10,26 @@ pytestmark = [pytest.mark.distributed, pytest.mark.slow, pytest.mark.xdist_group
 SECONDS = 120
 
 
-def test_all_pods_say_which_process_is_stopped_although_it_cannot_answer() -> None:
+def test_two_pods_say_in_what_they_differ_and_which_process_is_stopped_in_a_save(
+    tmp_path: Path,
+) -> None:
     """Its own pod's launcher looks at it; the message stays when the pods are ended."""
-    with world(pods=2, processes=1, floor=1.0) as job:
-        job.start("is_stopped", "1")
+    env = {
+        "ACCELERATEDJOB_DIVERGENCE_EVERY_STEPS": "2",
+        "ACCELERATEDJOB_CHECKPOINT_DIR": str(tmp_path),
+        "ACCELERATEDJOB_CHECKPOINT_EVERY_STEPS": "6",
+    }
+    with world(pods=2, processes=1, floor=1.0, env=env) as job:
+        job.start("flips_a_bit_and_is_stopped_in_a_save", "1")
+        [differs] = job.until(lambda: job.verdicts("divergence"), SECONDS)
+        assert differs["rank"] is None  # two ranks have no majority
+        assert "ranks 0, 1 differ in optimizer 0: model 0: " in differs["text"]
+        assert "exp_avg, the first that differs: tensor " in differs["text"]
+        assert differs["text"] in job.log()
         [verdict] = job.until(lambda: job.verdicts("hang"), SECONDS)
         assert (verdict["rank"], verdict["replica"], verdict["node"]) == (1, 1, "node-1")
         assert "it is stopped by a signal (SIGSTOP" in verdict["text"]
+        assert "1 other rank waits in all_gather, collective " in verdict["text"]  # in the save
         job.until(lambda: all(job.message(pod) for pod in (0, 1)), SECONDS)
         assert 0 not in job.stop()
         for pod in (0, 1):
@@ -32,6 +47,7 @@ def test_a_loop_in_c_is_named_with_its_line_and_a_flipped_bit_with_its_tensor() 
         assert differs["rank"] == 2
         assert "rank 2 differs from the other ranks in optimizer 0: model 0: " in differs["text"]
         assert "exp_avg, the first that differs" in differs["text"]
+        assert differs["text"] in job.log()
         [hangs] = job.until(lambda: job.verdicts("hang"), SECONDS)
         job.until(lambda: job.message(0), SECONDS)
         found = job.message(0)["hang"]

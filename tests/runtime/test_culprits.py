@@ -242,6 +242,13 @@ def test_who_compiles_or_saves_works(file: str) -> None:
     assert culprit.are_working(reports) == (3,)
 
 
+@pytest.mark.parametrize(
+    "file", [f"{TORCH}/distributed/checkpoint/utils.py", "/app/runtime/checkpoint/checkpointer.py"]
+)
+def test_who_waits_for_others_while_it_saves_does_not_work(file: str) -> None:
+    assert culprit.are_working({0: where(ALL_REDUCE, Frame(file, 9, "f"), SCRIPT)}) == ()
+
+
 def verdict_on(*reports: Report, ended: Collection[int] = ()) -> Verdict:
     said = dict(enumerate(reports))
     homes = {0: Home(0), 1: Home(1, "n7")}

@@ -20,6 +20,7 @@ from runtime.control.verdicts.verdict import Verdict
 
 SCRIPT = Frame("/app/train.py", 12, "main")
 WAITS = Frame("/usr/lib/torch/distributed/distributed_c10d.py", 3000, "all_reduce")
+SAVES = Frame("/usr/lib/runtime/checkpoint/writer.py", 99, "wait")
 COMPILES = Frame("/usr/lib/torch/_dynamo/convert_frame.py", 9, "_compile")
 HOMES = {0: Home(0, "n1"), 1: Home(1, "n2")}
 
@@ -76,6 +77,8 @@ REPORTS = {
     "waits": Report(stack=(WAITS, SCRIPT)),
     "works": Report(stack=(SCRIPT,)),
     "compiles": Report(stack=(COMPILES, SCRIPT)),
+    "writes": Report(stack=(SAVES, SCRIPT)),
+    "waits in a save": Report(stack=(WAITS, SAVES, SCRIPT)),
     "silent": None,
 }
 
@@ -87,12 +90,14 @@ def verdicts(
     hidden: Callable[[int, float], bool] = lambda _rank, _at: False,
     clock: Callable[[float], float] = lambda at: at,
     orders: list[float] | None = None,
+    saved: float | None = None,
 ) -> list[tuple[float, Verdict]]:
     """Drive a judge through a world; each rank that is asked answers at once.
 
-    The times at which the judge asks are added to `orders`.
+    The times at which the judge asks are added to `orders`; a checkpoint has taken `saved` seconds.
     """
     watch, found = Watch(), []
+    watch = watch if saved is None else watch.completed(watch.life, saved)
     for at, rank, beat in events(traces, hidden):
         watch = watch.heard(watch.life, {rank: beat}, clock(at))
         watch, wish = watch.decided(HOMES)
@@ -231,6 +236,42 @@ def test_who_hangs_is_named_within_30_seconds(
     [(at, verdict)] = verdicts(traces, where=where)
     assert (verdict.rank, verdict.evidence) == (rank, why)
     assert at - 20.0 <= 30.0  # they stand after 40 steps of half a second
+
+
+WAITS_IN_SAVE = "waits in a save"
+STOPPED_IN_SAVES: dict[str, tuple[float | None, str, str, float]] = {
+    # the seconds of the longest checkpoint, what the ranks do, and after how long it is a hang
+    "after short saves": (0.5, WAITS_IN_SAVE, "silent", 60.0),
+    "after saves of 20 s": (20.0, WAITS_IN_SAVE, "silent", 200.0),
+    "after saves of 90 s": (90.0, WAITS_IN_SAVE, "silent", 600.0),
+    "in the first save": (None, WAITS_IN_SAVE, "silent", 600.0),
+    "in the script, not in what saves": (0.5, WAITS_IN_SAVE, "works", 60.0),
+    "in a save that storage makes slow": (0.5, WAITS_IN_SAVE, "writes", 600.0),
+    "while the other one still writes": (0.5, "writes", "silent", 600.0),
+}
+
+
+@pytest.mark.parametrize(
+    ("saved", "zero", "one", "seconds"), STOPPED_IN_SAVES.values(), ids=STOPPED_IN_SAVES
+)
+def test_a_rank_that_hangs_in_a_save_is_named_in_time(
+    saved: float | None, zero: str, one: str, seconds: float
+) -> None:
+    traces = {rank: [*TRAINED, Stay(Phase.CHECKPOINT, 640.0)] for rank in (0, 1)}
+    [(at, verdict)] = verdicts(traces, where={0: zero, 1: one}, saved=saved)
+    assert seconds <= at - 20.0 <= seconds + 10.0
+    assert verdict.rank == 1
+
+
+def test_the_longest_checkpoint_counts_and_those_of_another_life_do_not() -> None:
+    watch = Watch().completed(Life(), 3.0).completed(Life(), 1.0).completed(Life(0, 1), 9.0)
+    assert watch.saved == 3.0
+    assert watch.begun(Life(0, 1)).saved is None
+
+
+def test_a_save_may_take_twice_as_long_as_ever_before_also_beyond_the_ceiling() -> None:
+    slow = [Stay(Phase.CHECKPOINT, 400.0), *TRAINED, Stay(Phase.CHECKPOINT, 700.0), *TRAINED]
+    assert verdicts({rank: [*TRAINED, *slow] for rank in (0, 1)}, saved=400.0) == []
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -416,7 +457,14 @@ def test_whoever_stands_is_judged(before: list[Stay], phase: Phase, delay: float
 
 @pytest.mark.parametrize(
     "change",
-    [{"floor": 0}, {"ceiling": 5.0}, {"factor": float("nan")}, {"first_steps": -1}],
+    [
+        {"floor": 0},
+        {"ceiling": 5.0},
+        {"factor": float("nan")},
+        {"first_steps": -1},
+        {"save_floor": 0.0},
+        {"save_factor": float("inf")},
+    ],
     ids=str,
 )
 def test_limits_are_checked(change: dict[str, float]) -> None:

@@ -13,6 +13,7 @@ from runtime.control.frames import Stack
 from runtime.control.verdicts.report import Position, Report
 
 _COLLECTIVES = ("/torch/distributed/",)  # parts of paths
+_FILES = ("/torch/distributed/checkpoint/",)  # next to these, and no collectives
 _BACKWARD = ("/torch/autograd/",)  # DDP reduces in there
 _WORKING = (  # code of torch that may take minutes, and only runs while it works
     "/torch/_dynamo/convert_frame.py",
@@ -95,10 +96,19 @@ def find(reports: Mapping[int, Report], ended: Collection[int] = ()) -> Finding:
 def are_working(reports: Mapping[int, Report]) -> tuple[int, ...]:
     """Return the ranks that compile, or that read or write a file of torch: both may take minutes.
 
+    A rank that waits for others in the middle of this does not work.
+
     Args:
         reports: rank -> its report.
     """
-    return _Case(reports, ()).where(lambda report: _is_in(report.stack, _WORKING))
+    return _Case(reports, ()).where(
+        lambda report: _is_in(report.stack, _WORKING) and not _is_in_collective(report.stack)
+    )
+
+
+def _is_in_collective(stack: Stack) -> bool:
+    inner = (frame for frame in stack[:_INNERMOST] if not _is_in((frame,), _FILES))
+    return _is_in(tuple(inner), _COLLECTIVES)
 
 
 def waits_in(reports: Collection[Report]) -> str:

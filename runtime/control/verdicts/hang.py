@@ -39,6 +39,8 @@ class Watch:
         has_looked: whether the launchers were asked since.
         reports: rank -> its report, since they were asked for.
         verdict: the verdict on the world as it stands; None if there is none, or it moves again.
+        saved: the longest time that a checkpoint has taken until it was complete on storage, in
+            seconds; None before the first one is.
     """
 
     life: Life = field(default_factory=Life)
@@ -51,6 +53,7 @@ class Watch:
     has_looked: bool = False
     reports: Mapping[int, Report] = field(default_factory=dict)
     verdict: Verdict | None = None
+    saved: float | None = None
 
     def begun(self, life: Life) -> "Watch":
         """Return the state at the begin of a life: nothing is known."""
@@ -88,6 +91,15 @@ class Watch:
         """Take in that the script of a rank has ended."""
         return self if life != self.life else _settled(replace(self, ended=self.ended | {rank}))
 
+    def completed(self, life: Life, seconds: float) -> "Watch":
+        """Take in that a checkpoint is complete on storage.
+
+        Args:
+            life: the life that has written it.
+            seconds: the time from its beginning until it was complete.
+        """
+        return self if life != self.life else replace(self, saved=max(self.saved or 0.0, seconds))
+
     def told(self, life: Life, rank: int, report: Report) -> "Watch":
         """Take in a report that was asked for."""
         if life != self.life or self.asked is None:
@@ -111,7 +123,8 @@ class Watch:
         if self._awaited and waited < self.limits.patience:
             return self, None
         reports = {rank: self._report(rank) for rank in self.running}
-        if working := culprit.are_working(reports):
+        working = culprit.are_working(reports)
+        if any(not self.tracks[rank].is_excused for rank in working):
             return self._excused(working), None
         found = culprit.find(reports, self.ended)
         verdict = Verdict.of(self.life, found, reports, homes, self._idle(found))
@@ -140,7 +153,7 @@ class Watch:
 
     def _are_standing(self, tracks: Collection[Track]) -> bool:
         furthest = max(one.beat.place for one in tracks)
-        return all(one.stands(self.clock, self.limits, furthest) for one in tracks)
+        return all(one.stands(self.clock, self.limits, furthest, self.saved) for one in tracks)
 
     @property
     def _awaited(self) -> set[int]:

@@ -14,7 +14,17 @@ from runtime.control.verdicts.durations import Durations
 _STEPPING = frozenset({Phase.DATA, Phase.STEP})
 _NEVER_SHORT = frozenset({Phase.INIT, Phase.CHECKPOINT, Phase.AGREEMENT})
 _OPENING = "opening"  # the stage from the begin of a life or pass to the end of its first step
-_POSITIVE = ("floor", "ceiling", "factor", "first_steps", "silence", "answer", "patience")
+_POSITIVE = (
+    "floor",
+    "ceiling",
+    "factor",
+    "first_steps",
+    "save_floor",
+    "save_factor",
+    "silence",
+    "answer",
+    "patience",
+)
 _NOWHERE = Place(0)
 _BUSY = 0.5  # a main thread that has run Python code in this part of the time works
 
@@ -26,9 +36,13 @@ class Limits:
     Attributes:
         floor: the least time after which a world may be said to hang.
         ceiling: the time for the first entry of each phase, for the first steps, and for phases
-            whose length is nobody's fault: a checkpoint, an agreement, a compilation.
+            whose length is nobody's fault: loading, an agreement, a compilation, and a checkpoint
+            before the first one is complete.
         factor: how many times longer than the 99th percentile of its phase a rank may stand.
         first_steps: the number of steps after each start that have the ceiling.
+        save_floor: the least time that a rank may save for, once a checkpoint is complete.
+        save_factor: how many times longer than the longest checkpoint a rank may save for; never
+            longer than the ceiling.
         silence: the longest time between two beats of a job that counts; the rest of a longer one
             was a pause of all ranks, or of the judge.
         answer: the time to wait for the answers of ranks before their launchers look at them.
@@ -42,6 +56,8 @@ class Limits:
     ceiling: float = 600.0
     factor: float = 5.0
     first_steps: int = 5
+    save_floor: float = 60.0
+    save_factor: float = 10.0
     silence: float = 3.0
     answer: float = 1.0
     patience: float = 5.0
@@ -94,7 +110,13 @@ class Track:
         """
         return self.stood + clock - self.heard
 
-    def stands(self, clock: float, limits: Limits, furthest: Place = _NOWHERE) -> bool:
+    def stands(
+        self,
+        clock: float,
+        limits: Limits,
+        furthest: Place = _NOWHERE,
+        saved: float | None = None,
+    ) -> bool:
         """Return whether it stands for longer than it may.
 
         If it is silent, and others have come further since, it is not known any more what it does:
@@ -104,12 +126,14 @@ class Track:
             clock: the counted time of the job, in seconds.
             limits: how long a rank may stand.
             furthest: the furthest place of all ranks.
+            saved: the longest time that a checkpoint has taken, in seconds; None before the first
+                one is complete.
         """
         idle = self.idle(clock)
         if clock - self.heard > limits.silence and self.beat.place < furthest:
             return idle >= (limits.ceiling if self.is_excused else limits.floor)
         is_busy = self.beat.ticks - self.ticks > _BUSY * idle  # its main thread runs Python code
-        return idle >= (limits.ceiling if is_busy else 0.0) and idle >= self.limit(limits)
+        return idle >= (limits.ceiling if is_busy else 0.0) and idle >= self.limit(limits, saved)
 
     @property
     def stage(self) -> str:
@@ -118,16 +142,23 @@ class Track:
         is_opening = phase is Phase.INIT or (phase in _STEPPING and steps == self.opened)
         return _OPENING if is_opening else str(phase)
 
-    def limit(self, limits: Limits) -> float:
-        """Return the time that it may stand where it is, in seconds."""
-        phase, durations = self.beat.phase, self.durations.get(self.stage)
-        is_early = phase in _STEPPING and self.beat.place.steps - self.began < limits.first_steps
-        is_first = durations is None and self.stage not in _STEPPING
-        has_ceiling = is_early or is_first or phase in _NEVER_SHORT
-        least = limits.ceiling if has_ceiling or self.is_excused else limits.floor
+    def limit(self, limits: Limits, saved: float | None = None) -> float:
+        """Return the time that it may stand where it is, in seconds; see `stands`."""
+        durations = self.durations.get(self.stage)
         # The first step of a pass is slower by far than the others, and rarely the same.
         factor = limits.factor if self.stage != _OPENING else 0.0
-        return max(least, durations.limit(factor) if durations is not None else 0.0)
+        usual = durations.limit(factor) if durations is not None else 0.0
+        return max(self._least(limits, saved), usual)
+
+    def _least(self, limits: Limits, saved: float | None) -> float:
+        """Return the time that it may stand whatever its phase has usually taken."""
+        phase = self.beat.phase
+        if phase is Phase.CHECKPOINT and saved is not None and not self.is_excused:
+            return min(limits.ceiling, max(limits.save_floor, limits.save_factor * saved))
+        is_early = phase in _STEPPING and self.beat.place.steps - self.began < limits.first_steps
+        is_first = self.stage not in self.durations and self.stage not in _STEPPING
+        has_ceiling = is_early or is_first or phase in _NEVER_SHORT or self.is_excused
+        return limits.ceiling if has_ceiling else limits.floor
 
 
 def begun(beat: Beat, clock: float) -> Track:
