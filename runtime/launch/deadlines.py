@@ -9,6 +9,7 @@ TERMINATING_SECONDS = 5.0  # between SIGTERM and SIGKILL without a grace period
 _LEAVE_MARGIN = 2.0  # before the end of the grace period, a process that cannot stop leaves
 _TERM_MARGIN = 3.0  # before the end of the grace period, processes that attend get SIGTERM
 _KILL_MARGIN = 1.0  # and all processes get SIGKILL, so that the launcher still can tell it
+_AGAIN_MARGIN = 0.5  # before SIGKILL, those that got SIGTERM get it once more, but not at once
 _GIVE_UP_SECONDS = 10.0
 _MOST_OF_GRACE = 0.25  # a margin is at most this part of the grace period
 
@@ -33,6 +34,16 @@ class Deadlines:
         return Deadlines(min(self.term_at, other.term_at), min(self.kill_at, other.kill_at), why)
 
     @property
+    def again_at(self) -> float:
+        """When they get SIGTERM once more.
+
+        A process that has stopped, but whose interpreter has not ended yet, ends by it.
+        """
+        if math.inf in (self.term_at, self.kill_at):
+            return math.inf
+        return self.kill_at - min(_AGAIN_MARGIN, (self.kill_at - self.term_at) / 2)
+
+    @property
     def give_up_at(self) -> float:
         """When processes that SIGKILL does not end are given up: they wait for a broken device."""
         return self.kill_at + _GIVE_UP_SECONDS
@@ -43,9 +54,13 @@ class Deadlines:
             return signal.SIGKILL
         return signal.SIGTERM if now >= self.term_at else None
 
+    def requests(self, now: float) -> int:
+        """Return how many SIGTERMs are due: 0, 1 or 2."""
+        return sum(now >= at for at in {self.term_at, self.again_at})
+
     def next_after(self, now: float) -> float:
         """Return the first time after `now` at which something else is due; infinite for never."""
-        times = (self.term_at, self.kill_at, self.give_up_at)
+        times = (self.term_at, self.again_at, self.kill_at, self.give_up_at)
         return min((at for at in times if at > now), default=math.inf)
 
 

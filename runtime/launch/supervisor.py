@@ -78,7 +78,7 @@ class Supervisor:
         self._host, self._notices = host, notices
         self._signals = signals
         self._deadlines = Deadlines()
-        self._sent: signal.Signals | None = None  # the strongest signal that a deadline has sent
+        self._requests, self._kills = 0, False  # SIGTERMs that deadlines have sent, and SIGKILL
         self._noticed = self._interrupted = False
 
     def run(self, number: int) -> int:
@@ -143,7 +143,8 @@ class Supervisor:
         now = time.monotonic()
         was_asked = any(ending.status == -signal.SIGTERM for ending in life.ended)
         rest = deadlines.of_the_rest(now, is_training=self._noticed and was_asked)
-        self._deadlines, self._sent = self._deadlines.and_also(rest), None
+        self._deadlines = self._deadlines.and_also(rest)
+        self._requests, self._kills = 0, False
         while (left := processes.left_behind(life.started)) and now < self._deadlines.give_up_at:
             self._meet_deadlines(life, now, left)
             self._reap(life, self._signals.wait(_POLL_SECONDS))
@@ -152,15 +153,16 @@ class Supervisor:
             say(f"processes {left} cannot be killed, and are left behind")
 
     def _meet_deadlines(self, life: Life, now: float, targets: list[int]) -> None:
-        """Send the signal that is due: SIGTERM once, SIGKILL to everything until all is dead."""
-        due = self._deadlines.due(now)
-        if due == signal.SIGKILL:
-            if self._sent != due:
+        """Send the signal that is due: SIGTERM, or SIGKILL to everything until all is dead."""
+        requests = self._deadlines.requests(now)
+        if self._deadlines.due(now) == signal.SIGKILL:
+            if not self._kills:
                 say(f"killing what still runs: {self._deadlines.why}")
-            processes.send(processes.left_behind(life.started), due)
-        elif due is not None and self._sent is None:
-            processes.send(targets, due)
-        self._sent = due or self._sent
+            self._kills = True
+            processes.send(processes.left_behind(life.started), signal.SIGKILL)
+        elif requests > self._requests:
+            processes.send(targets, signal.SIGTERM)
+        self._requests = max(requests, self._requests)
 
     def _reap(self, life: Life, received: list[signal.Signals]) -> None:
         """Act on signals, then take note of the processes that have ended."""
@@ -183,8 +185,8 @@ class Supervisor:
             self._follow()
         if not is_first:
             return
-        was_killed = self._sent == signal.SIGKILL
-        words = endings.last_words(ending, killed_by_us=self._deadlines.why if was_killed else None)
+        why = self._deadlines.why if self._kills else None
+        words = endings.last_words(ending, killed_by_us=why)
         if words:
             last_words.write(os.environ, words)
         self._deadlines = self._deadlines.and_also(deadlines.after_failure(time.monotonic()))

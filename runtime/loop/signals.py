@@ -53,6 +53,11 @@ class Signals:
         if callable(self._handler_before):
             self._handler_before(signal.SIGTERM, None)
 
+    def let_go(self) -> None:
+        """Let the signal end this process from now on."""
+        if signal.getsignal(signal.SIGTERM) == self._handle:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
     def close(self) -> None:
         """Restore what was before, and end the thread."""
         self._restore()

@@ -1,6 +1,9 @@
 """Leaving the training when the job is asked to stop."""
 
+import atexit
+import contextlib
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +17,7 @@ from runtime.world.last_words import write_stopped
 
 EXIT_CODE = 143  # 128 + SIGTERM: what is expected of a process that ends on SIGTERM
 _LEAVING = 5.0  # seconds that the script has to end by itself, if the grace is not over before
+_left: list[Signals] = []  # of this process, if it has stopped
 
 
 class Stopped(SystemExit):
@@ -87,6 +91,7 @@ class Shutdown:
             write_stopped(os.environ, safe_step)
         leave_soon(self.control.seconds_left())
         if self._signals is not None:
+            _left.append(self._signals)
             self._signals.call_handler_before()
         raise Stopped
 
@@ -148,3 +153,17 @@ def leave_soon(seconds: float) -> None:
 def _end(seconds: float) -> None:
     time.sleep(seconds)
     os._exit(EXIT_CODE)
+
+
+@atexit.register  # when this is imported, so that it is called behind what a script registers
+def _let_go() -> None:
+    """Let SIGTERM end this process if it has stopped.
+
+    Python takes more than a second of CPU time to leave a process with torch. The launcher sends
+    SIGTERM again before SIGKILL, so that the exit code is 143 then, too.
+    """
+    for signals in _left:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # it is closed, or None
+                stream.flush()
+        signals.let_go()

@@ -129,6 +129,19 @@ def after_asyncio() -> None:
         job.one_pass()
 
 
+def slow_to_leave() -> None:
+    """When all is done, the interpreter takes long to end, and gets SIGTERM again meanwhile."""
+    end = os._exit
+
+    def end_slowly(code: int) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        end(code)
+
+    os._exit = end_slowly  # type: ignore[assignment]
+    sys.stdout.write("said before the end")  # into a buffer
+    plain()
+
+
 def should_stop() -> None:
     """Leaves its own loop."""
     job = Job()
@@ -142,7 +155,7 @@ SCRIPTS: dict[str, Callable[[], None]] = {
     one.__name__: one
     for one in (
         *(plain, caught_once, caught_always, with_a_thread, with_a_handler),
-        *(with_a_later_handler, after_asyncio, should_stop),
+        *(with_a_later_handler, after_asyncio, slow_to_leave, should_stop),
     )
 }
 
@@ -156,6 +169,7 @@ def found(folder: Path, code: int) -> dict[str, Any]:
         "code": code,
         "words": json.loads(words.read_text()) if words.exists() else None,
         "checkpoint": manifest.number(names[-1]) if names else None,
+        "log": Path(folder, "log").read_text(),
         "handler": handler.read_text() if handler.exists() else None,
     }
 

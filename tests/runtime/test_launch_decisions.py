@@ -88,34 +88,42 @@ def test_the_words_for_a_process(
     ("found", "due"),
     [
         pytest.param(Deadlines(), [], id="none"),
-        pytest.param(deadlines.after_failure(0), [(6, 15), (11, 9)], id="after a failure"),
-        pytest.param(deadlines.after_notice(0, grace=30), [(27, 15), (29, 9)], id="a notice"),
         pytest.param(
-            deadlines.after_notice(0, grace=2), [(1, 15), (1.5, 9)], id="a short grace period"
+            deadlines.after_failure(0), [(6, 15), (10.5, 15), (11, 9)], id="after a failure"
+        ),
+        pytest.param(
+            deadlines.after_notice(0, grace=30), [(27, 15), (28.5, 15), (29, 9)], id="a notice"
+        ),
+        pytest.param(
+            deadlines.after_notice(0, grace=2),
+            [(1, 15), (1.25, 15), (1.5, 9)],
+            id="a short grace period",
         ),
         pytest.param(deadlines.after_notice(0, grace=0), [(0, 9)], id="no grace period"),
         pytest.param(deadlines.after_passing_on(0, grace=30), [(30, 9)], id="another signal"),
         pytest.param(deadlines.at_once(0), [(0, 9)], id="a second interrupt"),
         pytest.param(
-            deadlines.of_the_rest(0, is_training=False), [(0, 15), (5, 9)], id="what is left"
+            deadlines.of_the_rest(0, is_training=False),
+            [(0, 15), (4.5, 15), (5, 9)],
+            id="what is left",
         ),
         pytest.param(
             deadlines.after_notice(0, grace=30).and_also(deadlines.after_failure(2)),
-            [(8, 15), (13, 9)],
+            [(8, 15), (12.5, 15), (13, 9)],
             id="a failure during a stop",
         ),
         pytest.param(
             deadlines.after_notice(0, grace=2).and_also(
                 deadlines.of_the_rest(0.5, is_training=False)
             ),
-            [(0.5, 15), (1.5, 9)],
+            [(0.5, 15), (1, 15), (1.5, 9)],
             id="what is left near the end of the grace period",
         ),
         pytest.param(
             deadlines.after_notice(0, grace=30).and_also(
                 deadlines.of_the_rest(1, is_training=True)
             ),
-            [(1, 15), (29, 9)],
+            [(1, 15), (28.5, 15), (29, 9)],
             id="the training is left when a shell has died",
         ),
     ],
@@ -126,6 +134,8 @@ def test_when_signals_are_due(found: Deadlines, due: list[tuple[float, int]]) ->
         times.append((now, int(found.due(now) or 0)))
     assert times == due
     assert found.due(-1) is None
+    terms = [at for at, number in due if number == signal.SIGTERM]
+    assert [found.requests(at) for at in [-1.0, *terms]] == [*range(len(terms) + 1)]
 
 
 @given(st.integers(0, 3600), st.integers(0, 3600))

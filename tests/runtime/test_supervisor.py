@@ -372,6 +372,21 @@ def test_at_the_end_of_the_grace_period_what_still_runs_is_killed(launch: Launch
     assert 0.7 < time.monotonic() - began < 10
 
 
+def test_a_process_that_only_has_to_leave_gets_sigterm_once_more_before_it_is_killed(
+    launch: Launch,
+) -> None:
+    """It has restored the default of SIGTERM when all was said."""
+    env = {"ACCELERATEDJOB_STOP_GRACE_SECONDS": "2"}
+    process = launch(
+        f"signal.signal(15, lambda *_: signal.signal(15, signal.SIG_DFL))\n{WAITS}", env=env
+    )
+    launch.has("0.up")
+    process.send_signal(signal.SIGTERM)
+    code, output = ended(process)
+    assert code == 143
+    assert "killing" not in output
+
+
 ATTENDED = """
     def notice(self, seconds_left, why):
         note(f"{seconds_left:.0f} {why}")
@@ -394,14 +409,14 @@ def test_processes_that_attend_get_no_sigterm(launch: Launch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "code"),
+    ("script", "code", "times"),
     [
-        pytest.param("on('SIGTERM', 'asked', 143)", 143, id="SIGTERM"),
-        pytest.param("on('SIGTERM', 'asked')", 137, id="SIGTERM, then SIGKILL"),
+        pytest.param("on('SIGTERM', 'asked', 143)", 143, 1, id="SIGTERM"),
+        pytest.param("on('SIGTERM', 'asked')", 137, 2, id="SIGTERM twice, then SIGKILL"),
     ],
 )
 def test_who_attends_and_does_not_end_gets_near_the_deadline(
-    launch: Launch, script: str, code: int
+    launch: Launch, script: str, code: int, times: int
 ) -> None:
     env = {"ACCELERATEDJOB_STOP_GRACE_SECONDS": "2"}
     process = launch(script, "say('up')\nwhile True: time.sleep(0.05)", control=ATTENDED, env=env)
@@ -411,7 +426,7 @@ def test_who_attends_and_does_not_end_gets_near_the_deadline(
     launch.has("0.asked")
     assert time.monotonic() - began > 0.9
     assert ended(process)[0] == code
-    assert launch.lines("0.asked") == ["SIGTERM"]
+    assert launch.lines("0.asked") == ["SIGTERM"] * times
 
 
 def test_a_channel_that_fails_does_not_keep_a_pod_from_stopping(launch: Launch) -> None:
