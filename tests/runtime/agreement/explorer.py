@@ -1,4 +1,7 @@
-"""Every state that a job can reach, nearest first, and what must hold in each."""
+"""Every state that a job can reach, nearest first, and what must hold in each.
+
+Of states that differ in the order of ranks that are alike one is explored: the others behave alike.
+"""
 
 import gc
 from array import array
@@ -20,7 +23,8 @@ class Found:
     Attributes:
         states: how many states there are, or were seen.
         wrong: what does not hold; empty if all holds.
-        trace: the steps to where it does not hold, one of the shortest ways.
+        trace: the steps to where it does not hold, one of the shortest ways; ranks that are alike
+            may be exchanged between two steps.
         ends: how many final states there are, by how the ranks have ended.
     """
 
@@ -37,10 +41,10 @@ class Explorer:
         self.only_ends = only_ends
         self.world = World(case, rules)
         self.properties = Properties(self.world)
-        self.states: list[State] = [self.world.first()]
+        self.states: list[State] = [self.world.canonical(self.world.first())]
         self.numbers: dict[State, int] = {self.states[0]: 0}
-        self.parents = array("q", [-1])
-        self.sources, self.targets = array("q"), array("q")
+        self.parents = array("i", [-1])
+        self.sources, self.targets = array("i"), array("i")
         self.final: list[int] = []
 
     def run(self, most: int) -> Found:
@@ -65,9 +69,10 @@ class Explorer:
         for _, after in steps:
             if not self.only_ends:
                 wrong = wrong or self.properties.wrong_step(state, after)
-            target = self.numbers.setdefault(after, len(self.states))
+            known = self.world.canonical(after)
+            target = self.numbers.setdefault(known, len(self.states))
             if target == len(self.states):
-                self.states.append(after)
+                self.states.append(known)
                 self.parents.append(number)
             self.sources.append(number)
             self.targets.append(target)
@@ -93,7 +98,8 @@ class Explorer:
         labels: list[str] = []
         while (parent := self.parents[number]) >= 0:
             steps = self.world.steps(self.states[parent])
-            labels.append(next(label for label, one in steps if one == self.states[number]))
+            found = self.states[number]
+            labels.append(next(label for label, one in steps if self.world.canonical(one) == found))
             number = parent
         return tuple(reversed(labels))
 

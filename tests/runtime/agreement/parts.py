@@ -1,5 +1,6 @@
 """What each part of a job may do, computed once and looked up by numbers."""
 
+from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from tests.runtime.agreement.tables import End, Queues, Table
 FAULTS = {Wait.HOLD: Fault.HOLD, Wait.OUTCOME: Fault.LOSS}
 
 RANKS = ("own", "joins", "fails", "dies", "wants", "hears", "cut", "links", "timer", "expires")
-COMPUTED_ONCE = (*RANKS, "asks", "times_out", "meets", "receives")
+COMPUTED_ONCE = (*RANKS, "asks", "times_out", "meets", "receives", "ordered")
 
 
 class Known(NamedTuple):
@@ -127,6 +128,18 @@ class Parts:
         """Its timer goes off, if one runs."""
         chief = self.chief(number)
         return self._told(self.rules.chief_expire(chief, chief.timer)) if chief.timer else None
+
+    def ordered(self, number: int, order: tuple[int, ...]) -> int:
+        """The coordinator, if its ranks had another order."""
+        if (chief := self.chiefs.values[number]) is None:
+            return number
+
+        def moved(ranks: frozenset[int]) -> frozenset[int]:
+            return frozenset(i for i, rank in enumerate(order) if rank in ranks)
+
+        connected, ended, awaited = map(moved, (chief.connected, chief.ended, chief.awaited))
+        after = replace(chief, connected=connected, ended=ended, awaited=awaited)
+        return self.chiefs.number(after)
 
     def meets(self, number: int, i: int) -> Told:
         """A rank has a new connection."""

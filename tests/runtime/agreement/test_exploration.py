@@ -5,11 +5,13 @@
 
 import pytest
 
-from tests.runtime.agreement.cases import long, quick
+from tests.runtime.agreement.cases import Case, long, quick
 from tests.runtime.agreement.explore import main
-from tests.runtime.agreement.explorer import explore
+from tests.runtime.agreement.explorer import Explorer, explore
 from tests.runtime.agreement.flaws import FLAWS, Flaw
 from tests.runtime.agreement.ranks import Mode
+from tests.runtime.agreement.rules import RULES
+from tests.runtime.agreement.scripts import Script, scripts
 
 QUICK = quick()
 
@@ -35,6 +37,17 @@ def test_without_a_cure_there_is_an_order_of_events_that_fails(flaw: Flaw) -> No
 def test_every_flaw_of_the_first_design_has_its_job() -> None:
     numbers = {flaw.says.split()[0].rstrip("bc") for flaw in FLAWS if flaw.says[0] == "F"}
     assert numbers == {f"F{number}" for number in (*range(1, 14), 16)}
+
+
+def test_of_states_that_differ_in_the_order_of_ranks_that_are_alike_one_is_explored() -> None:
+    """There are as many of them as are reached if each is explored."""
+    case = Case(scripts=scripts(3, lambda _: Script().barrier("b")), deaths=1, rounds=1)
+    some = Explorer(case, RULES, only_ends=False)
+    every = Explorer(case, RULES, only_ends=False)
+    every.world.orders = []
+    assert some.run(10**6).wrong == every.run(10**6).wrong == ""
+    alike = [{one, some.world.ordered(one, (0, 2, 1))} for one in some.states]
+    assert len(every.states) == sum(map(len, alike)) > len(alike)
 
 
 def test_the_command_explores_what_it_is_told_and_says_what_it_found(

@@ -8,6 +8,7 @@ under way to each, the coordinator, the wishes that were not made yet, what is l
 """
 
 from collections.abc import Iterator
+from itertools import permutations
 
 from runtime.control.agreement.coordinator import Coordinator
 from runtime.control.agreement.member import Order
@@ -38,6 +39,21 @@ class World:
         self.chief, self.wishes, self.budget = 3 * size, 3 * size + 1, 3 * size + 2
         self.is_smooth = case.is_smooth
         self.can_skip = not (case.deaths or case.losses)
+        self.orders = self._orders()
+
+    def _orders(self) -> list[tuple[int, ...]]:
+        """The other orders of the ranks that make no difference."""
+        asking = {who for who, _ in self.case.wishes}
+
+        def are_alike(one: int, other: int) -> bool:
+            """Rank 0 is like no other one: its process may have the coordinator."""
+            is_special = not {one, other}.isdisjoint(asking | {0})
+            scripts = self.case.scripts
+            return one == other or (not is_special and scripts[one] == scripts[other])
+
+        ranks = range(self.size)
+        _own, *others = (one for one in permutations(ranks) if all(map(are_alike, one, ranks)))
+        return others
 
     def first(self) -> State:
         """All are connected, and nothing has happened."""
@@ -47,6 +63,16 @@ class World:
         budget = sum(count << BITS * fault for fault, count in enumerate(self.case.budget))
         wishes = (1 << len(self.case.wishes)) - 1
         return (*ranks, *[NOTHING] * size, *[NOTHING] * size, chief, wishes, budget)
+
+    def canonical(self, state: State) -> State:
+        """The same for all states that differ in the order of ranks that are alike."""
+        return min([state, *(self.ordered(state, order) for order in self.orders)])
+
+    def ordered(self, state: State, order: tuple[int, ...]) -> State:
+        """The state, if the ranks had another order."""
+        size, chief = self.size, self.parts.ordered(state[self.chief], order)
+        rows = [state[begin + i] for begin in (0, size, 2 * size) for i in order]
+        return (*rows, chief, *state[self.wishes :])
 
     def ranks_of(self, state: State) -> list[Rank]:
         """The ranks of a state."""
