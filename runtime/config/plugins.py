@@ -27,8 +27,9 @@ class DataLoaderConfiguration:
             processes have the same number of batches.
         use_seedable_sampler: whether a random order depends on the seed and the epoch only.
         data_seed: the seed of that order. None: the seed of rank 0's torch generator.
-        non_blocking: whether batches are copied to the device asynchronously; this needs pinned
-            memory.
+        non_blocking: whether the host does not wait for the copy of a batch to the device; this
+            needs pinned memory. In both cases a GPU copies a batch while it computes the one
+            before.
         use_stateful_dataloader: without effect: every prepared data loader has a state.
         shuffle: how a random order is drawn. `torch`: as torch does, which needs memory for all
             indices. `keyed`: by another algorithm, which computes each index in constant time and

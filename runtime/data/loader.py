@@ -1,15 +1,16 @@
 """Data loaders that yield one process' shard of the batches on its device."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 
-from runtime.collectives.nested import send_to_device
 from runtime.data.adapter import NOTHING, DataLoaderAdapter
 from runtime.data.iterable import IterableDatasetShard
+from runtime.data.placing import Give, placer
 from runtime.data.rng import synchronize_rng_states
-from runtime.data.workers import Given
+from runtime.data.workers import Given, content
 from runtime.world.gradient_state import UNKNOWN_REMAINDER, GradientState
 
 
@@ -124,12 +125,22 @@ class DataLoaderShard(DataLoaderAdapter, DataLoaderStateMixin):
         self._resume()
         if current is NOTHING:
             return
+        begin = self._begin_to_place()
+        give = begin(current)
         for following in batches:
             self._following = following
-            yield self._given(current, samples)
-            current = following
+            give_next = begin(following)
+            yield self._given(current, give, samples)
+            current, give = following, give_next
         self._reach_end(current)
-        yield self._given(current, samples)
+        yield self._given(current, give, samples)
+
+    def _begin_to_place(self) -> Callable[[Any], Give]:
+        """Return the function that takes a batch that was read, and returns what gives it."""
+        if self.device is None:
+            return lambda batch: partial(content, batch)
+        begin = placer(torch.device(self.device), non_blocking=self._non_blocking).begin
+        return lambda batch: begin(content(batch))
 
     @property
     def can_go_back(self) -> bool:
@@ -140,12 +151,10 @@ class DataLoaderShard(DataLoaderAdapter, DataLoaderStateMixin):
         """Return the batch that was read ahead; see `DataLoaderAdapter.ahead`."""
         return NOTHING if self.num_workers or self._is_stream else self._following
 
-    def _given(self, batch: Any, samples: int) -> Any:
+    def _given(self, batch: Any, give: Give, samples: int) -> Any:
         self._samples += samples
-        batch = self._noted(batch)
-        if self.device is None:
-            return batch
-        return send_to_device(batch, self.device, self._non_blocking)
+        self._noted(batch)
+        return give()
 
     def _reach_end(self, last: Any) -> None:
         self.end_of_dataloader = True

@@ -38,6 +38,11 @@ class Given:
         return Given(pinned, self.real, self.state, self.worker)
 
 
+def content(batch: Any) -> Any:
+    """Return a batch as the script gets it."""
+    return batch.content if isinstance(batch, Given) else batch
+
+
 @dataclass(slots=True)
 class Progress:
     """How far an iterable dataset was read, after the last batch that was yielded.
