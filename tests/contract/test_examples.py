@@ -1,6 +1,8 @@
 """The examples are listed, and their manifests are ones that the CRD and the planner take."""
 
+import ast
 import re
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -14,6 +16,8 @@ from tests.cluster.jobs import CRD
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FOLDERS = sorted(path.parent.name for path in EXAMPLES.glob("*/job.yaml"))
+CHART = EXAMPLES.parent / "charts/acceleratedjob/Chart.yaml"
+APP_VERSION = yaml.safe_load(CHART.read_text())["appVersion"]
 VERSION = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]
 SPEC = VERSION["schema"]["openAPIV3Schema"]["properties"]["spec"]
 
@@ -58,3 +62,32 @@ def test_volcanos_example_makes_a_pod_group_of_both() -> None:
     group = pod_group(spec("volcano"))
     assert group is not None
     assert group["spec"] == {"minMember": 2, "queue": "default"}
+
+
+DOCKERFILES = sorted(path.parent.name for path in EXAMPLES.glob("*/Dockerfile"))
+PACKAGES = {"sklearn": "scikit-learn"}  # of modules whose names differ
+WITH_TORCH = {"torch", "torchvision", "numpy"}  # in the images of PyTorch
+BRINGS = {"s3fs": {"fsspec"}}
+
+
+def imports(script: Path) -> set[str]:
+    """The packages that a script imports, without those of Python and this project."""
+    found = set()
+    for node in ast.walk(ast.parse(script.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {one.name.partition(".")[0] for one in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(str(node.module).partition(".")[0])
+    return {PACKAGES.get(one, one) for one in found - {*sys.stdlib_module_names, "runtime"}}
+
+
+@pytest.mark.parametrize("example", DOCKERFILES)
+def test_a_dockerfile_has_the_scripts_and_their_packages(example: str) -> None:
+    lines = (EXAMPLES / example / "Dockerfile").read_text().splitlines()
+    (installed,) = (line.split()[4:] for line in lines if line.startswith("RUN pip install"))
+    (copied,) = (line.split()[1:-1] for line in lines if line.startswith("COPY"))
+    scripts = [EXAMPLES / example / name for name in copied]
+    assert [one.name for one in sorted((EXAMPLES / example).glob("*.py"))] == sorted(copied)
+    needed = set().union(*map(imports, scripts)) - WITH_TORCH
+    assert needed <= set(installed) | set().union(*(BRINGS.get(one, set()) for one in installed))
+    assert f"ARG RUNTIME=acceleratedjob-runtime:{APP_VERSION}" in lines

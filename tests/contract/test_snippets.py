@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from acceleratedjob import cli
-from tests.contract.documents import PROJECT, command, commands, functions
+from acceleratedjob.api.names import KIND
+from tests.contract.documents import PROJECT, command, commands, functions, objects
 
 PAGES = ("README.md", "docs/quickstart.md")
 HERE = "tests/contract/test_snippets.py"
@@ -24,7 +25,9 @@ RUN_BY = {
     "make test": f"{HERE}::test_make_test_is_these_tests",
     ".venv/bin/acceleratedjob render": f"{HERE}::test_the_quick_start_renders_the_example",
     "make image": IMAGES,
-    "docker push": IMAGES,
+    "docker push my-registry/acceleratedjob": IMAGES,
+    "docker build": f"{HERE}::test_the_training_image_is_that_of_the_manifest",
+    "docker push my-registry/digits": f"{HERE}::test_the_training_image_is_that_of_the_manifest",
     "helm install": PAGE,
     "kubectl apply": PAGE,
     "kubectl get": PAGE,
@@ -83,9 +86,26 @@ def test_what_is_pushed_is_what_is_built_and_the_operator_what_is_installed(page
     told = dry(command(page, "make image"), ENGINE="docker")
     names = re.findall(r"for name in (.+?);", told)[0].split()
     built = {tag.replace("$name", name) for tag in TAG.findall(told) for name in names}
-    pushed = {TAG.findall(line)[0] for line in commands(page) if line.startswith("docker push")}
+    pushed = {
+        one
+        for line in commands(page)
+        if line.startswith("docker push")
+        for one in TAG.findall(line)
+    }
     (repository,) = re.findall(r"image\.repository=(\S+)", command(page, "helm install"))
     version = yaml.safe_load((PROJECT / "charts/acceleratedjob/Chart.yaml").read_text())[
         "appVersion"
     ]
     assert f"{repository}:{version}" in pushed <= built
+
+
+def test_the_training_image_is_that_of_the_manifest() -> None:
+    """`tests/contract/test_examples.py` looks at the Dockerfile."""
+    (built,) = (line.split() for line in commands("docs/quickstart.md") if "docker build" in line)
+    told = dict(zip(built[2:-1:2], built[3:-1:2], strict=True))
+    (job,) = (one for one in objects("README.md") if one["kind"] == KIND)
+    assert told["--tag"] == job["spec"]["template"]["spec"]["containers"][0]["image"]
+    assert f"docker push {told['--tag']}" in commands("docs/quickstart.md")
+    runtime = told["--build-arg"].removeprefix("RUNTIME=")
+    assert f"docker push {runtime}" in commands("docs/quickstart.md")
+    assert (PROJECT / built[-1] / "Dockerfile").exists()
