@@ -26,6 +26,8 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 SBOM := cyclonedx-bom==7.5.0
 DIST := dist
 
+KEPT := examples/demo/demo-checkpoint
+
 # Worker processes of `make test`: most of its tests compute, so two cores want two or three.
 WORKERS := 2
 
@@ -64,8 +66,9 @@ $(VENV)/.node: Makefile | $(BIN)/uv
 	else echo "not root on Debian: the tests that need a real node will be skipped"; fi
 	@touch $@
 
-demo: $(VENV)/.demo ## train the digits job with two replicas on this machine
-	$(BIN)/acceleratedjob run examples/digits/job.yaml
+demo: $(VENV)/.demo ## train with two replicas on this machine; one is killed, and the training goes on
+	rm -rf $(KEPT)
+	$(BIN)/acceleratedjob run examples/demo/job.yaml
 
 test: check $(VENV)/.node ## install everything that the tests need, and run them
 	@# Write bytecode: hundreds of processes import the same modules.
@@ -117,4 +120,4 @@ licenses: $(VENV)/.demo ## generate docs/licenses.md from the installed packages
 	$(BIN)/python -m docs.licenses
 
 clean: ## remove everything that the other targets have created
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis $(DIST)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis $(DIST) $(KEPT)

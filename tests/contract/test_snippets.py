@@ -20,7 +20,7 @@ PAGE = "tests/cluster/test_pages.py::test_the_commands_of_the_quick_start"
 RUN_BY = {
     "make demo": (
         "tests/distributed/test_examples.py::"
-        "test_an_example_trains_with_every_rank_and_to_the_loss_of_one_process"
+        "test_the_demo_kills_a_rank_and_goes_on_from_the_newest_checkpoint"
     ),
     "make test": f"{HERE}::test_make_test_is_these_tests",
     ".venv/bin/acceleratedjob render": f"{HERE}::test_the_quick_start_renders_the_example",

@@ -126,13 +126,12 @@ def environment(example: str) -> dict[str, str]:
 @pytest.mark.usefixtures("world_of_one")
 def test_an_example_trains_with_every_rank_and_to_the_loss_of_one_process(
     example: str,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Each step's global batch is the same, so nothing but the order of sums differs."""
     lines, tolerance = EXAMPLES[example]
-    output = by_make(tmp_path) if example == "digits" else by_manifest(example)
+    output = by_manifest(example)
     assert sorted(line[4:] for line in output if "] rank " in line) == lines
     loss, accuracy = end(output)
     assert accuracy > 0.85
@@ -144,3 +143,12 @@ def test_an_example_trains_with_every_rank_and_to_the_loss_of_one_process(
     alone = end(capsys.readouterr().out.splitlines())
     assert loss == pytest.approx(alone[0], abs=tolerance)
     assert accuracy == pytest.approx(alone[1], abs=ONE_IMAGE)
+
+
+def test_the_demo_kills_a_rank_and_goes_on_from_the_newest_checkpoint(tmp_path: Path) -> None:
+    output = by_make(tmp_path)
+    assert "-- WentOn: Attempt 1 goes on from step 900" in output
+    (accuracy,) = (line.split()[2] for line in output if line.startswith("[0] accuracy "))
+    assert float(accuracy) > 0.95
+    (told,) = (line for line in output if line.startswith("[0] rank 1 was killed in step 905; "))
+    assert "went on from the checkpoint of step 900" in told
