@@ -53,13 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run = Run.begun(" ".join(["python -m bench", *sys.argv[1:]]), rounds)
     results: list[Result] = []
     try:
-        results.extend(measured(cases, rounds, is_quick=options.quick))
-    finally:  # keep the results of an interrupted run
+        for result in measured(cases, rounds, is_quick=options.quick):
+            results.append(result)
+            if folder is not None:  # each: a run may be killed
+                made = store.write(folder, dataclasses.replace(run, load_after=load()), results)
+                say(f"wrote {made}")
+    finally:
         for case in cases:
             print(summary_row(case, results))
-        if folder is not None and results:
-            run = dataclasses.replace(run, load_after=load())
-            say(f"wrote {store.write(folder, run, results)}")
     missing = {case.name for case in cases} - {result.case for result in results}
     if missing:
         raise SystemExit(f"not measured: {', '.join(sorted(missing))}")

@@ -22,7 +22,9 @@ class Lives:
     """Has trainings live and die."""
 
     def __init__(self) -> None:
-        env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        # The lives are forks, in which CUDA does not work: there is no generator of it to save.
+        own = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+        env = os.environ | own
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("kills.py"))],
             env=env,

@@ -149,6 +149,7 @@ def test_what_a_script_has_told_default_collate_is_done(
     assert default_collate is loader().collate_fn
 
 
+@pytest.mark.filterwarnings("ignore:Warning. Profiler clears events")  # some versions of torch
 def test_a_profiler_sees_the_batches_that_torch_would_mark() -> None:
     loader = prepare_data_loader(DataLoader(TensorDataset(torch.arange(6)), batch_size=2))
     marks = []

@@ -82,6 +82,7 @@ def test_a_failure_of_the_gpu_is_in_the_termination_message_with_its_line(tmp_pa
     assert "found.item()" in message.read_text()
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_a_step_does_not_wait_for_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for its batch, its loss, or an automatic checkpoint."""
     monkeypatch.setenv(DIRECTORY, str(tmp_path))

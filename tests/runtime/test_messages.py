@@ -88,7 +88,7 @@ WRONG: list[tuple[Any, str, str, str]] = [  # what reads it, variable, value, wh
     (Accelerator, "ACCELERATE_RNG_TYPES", "torch,numpy", "torch, cuda"),
     (Accelerator, "ACCELERATE_SEED", "-1", "at least 0"),
     (Accelerator, "ACCELERATE_SEED", "one", NUMBER),
-    (Accelerator, "ACCELERATE_TORCH_DEVICE", "none-such", "as cpu"),
+    (Accelerator, "ACCELERATE_TORCH_DEVICE", "none-such", "finds here, such as"),
     (Accelerator, "ACCELERATE_TORCH_DEVICE", "cuda:97", "torch finds here"),
     (of_two, "ACCELERATE_DISTRIBUTED_BACKEND", "none-such", "gloo"),
     (of_two, "ACCELERATE_DISTRIBUTED_BACKEND", "cpu:none-such", "gloo"),

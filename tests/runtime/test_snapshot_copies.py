@@ -320,6 +320,7 @@ def test_memory_that_a_script_gives_up_is_not_used_while_it_is_copied(
     assert are_equal(training.load("it"), expected)
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 @pytest.mark.parametrize("device", [pytest.param("cuda", marks=NEEDS_GPU)])
 def test_a_snapshot_takes_no_memory_of_the_gpu_and_does_not_wait_for_it(
     tmp_path: Path, device: str
