@@ -9,10 +9,11 @@ import promql_parser as promql
 import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
+from prometheus_client.parser import text_string_to_metric_families
 
 from acceleratedjob import metrics
 from acceleratedjob.manifests.pod import PROGRESS
-from runtime.control.progress.metrics import PREFIX
+from runtime.control.progress.metrics import PREFIX, to_prometheus
 from runtime.control.progress.respond import pages
 from runtime.control.progress.snapshot import Snapshot
 from tests.attempts import pod_of
@@ -121,6 +122,23 @@ def test_the_monitor_selects_the_pod_that_serves_the_metrics() -> None:
 def test_it_looks_where_the_operator_does(namespaces: list[str], selector: Any) -> None:
     objects = render(*MONITORING, metrics=ALL, namespaces=namespaces)
     assert only(objects, "PodMonitor")["spec"]["namespaceSelector"] == selector
+
+
+def test_a_job_can_be_chosen_before_its_first_step() -> None:
+    begun = to_prometheus(Snapshot(name="digits", uid="u")).decode()
+    there = {family.name for family in text_string_to_metric_families(begun)}
+    for variable in BOARDS["trainings"]["templating"]["list"][1:]:
+        named = re.findall(rf"{PREFIX}\w+", variable["query"]["query"])
+        assert named
+        assert there.issuperset(named)
+
+
+@pytest.mark.parametrize("name", [*ALL, "dashboard", "serviceMonitor", "prometheusRule"])
+def test_labels_may_be_null(name: str) -> None:
+    values = {name: {"enabled": True, "labels": None}}
+    kinds = ("PodMonitor", "ConfigMap", "ServiceMonitor", "PrometheusRule")
+    objects = render(*MONITORING, metrics=values)
+    assert sum(len(found(objects, kind)) for kind in kinds) == 1
 
 
 def test_neither_is_there_unless_asked_for() -> None:

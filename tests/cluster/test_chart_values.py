@@ -45,6 +45,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"metrics": {"serviceMonitor": {"interval": 30}}},
         "interval",
     ),
+    "half a minute to Prometheus": (
+        {"metrics": {"podMonitor": {"interval": "0.5m"}}},
+        "interval",
+    ),
     "no account to use": ({"serviceAccount": {"create": False}}, "serviceAccount.name must be set"),
 }
 
