@@ -118,6 +118,13 @@ class Telling:
         if one is not None:
             self.becomes(one.attempt, life=one.life + 1, step=one.saved, hangs=False)
 
+    @rule(steps=st.integers(1, 20))
+    def it_is_heard_and_then_repeats_steps_in_a_new_life(self, steps: int) -> None:
+        self.it_trains(steps, saves=False)
+        self.all_are_answered_for_a_while(["as it is"])
+        self.its_processes_start_again_in_their_pods()
+        self.all_are_answered_for_a_while(["as it is"])
+
     @rule(hangs=st.booleans())
     def it_hangs_or_goes_on(self, hangs: bool) -> None:
         one = self.newest
