@@ -27,6 +27,10 @@ from runtime.launch import __main__ as launch
 from runtime.launch import processes
 from tests.distributed.world import SCRIPT
 
+# Behind a fork torch makes its pool of threads anew, and fails with "Invalid thread pool!" if two
+# threads of autograd are the first to ask for it.
+os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
 _PR_SET_PDEATHSIG = 1
 FILE = "STORM_FILE"  # the variable of the script
 MEMORY_OF_EACH = "STORM_MEMORY"  # the variable of the parent of each rank's memory
@@ -64,7 +68,7 @@ def _fork_job(job: Callable[[], None]) -> int:
 
     pid = os.fork()
     if pid == 0:
-        _become(run, dict(os.environ))
+        become(run, dict(os.environ))
     return pid
 
 
@@ -137,11 +141,12 @@ def fork(run: Callable[[], None], env: Mapping[str, str], log: Path) -> int:
         file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         os.dup2(file, 1)
         os.dup2(file, 2)
-        _become(run, env)
+        become(run, env)
     return pid
 
 
-def _become(run: Callable[[], None], env: Mapping[str, str]) -> NoReturn:
+def become(run: Callable[[], None], env: Mapping[str, str]) -> NoReturn:
+    """Run a function in this fork, and end it as an interpreter ends."""
     os.environ.clear()
     os.environ.update(env)
     code = 0
@@ -194,7 +199,7 @@ def _wait_and_train(reads: int) -> None:
         env = pipe.read()
     if not env:
         os._exit(1)  # the launcher ended before it has started this
-    _become(run_script, json.loads(env))
+    become(run_script, json.loads(env))
 
 
 def _flags(size: int, env: Mapping[str, str]) -> list[str]:

@@ -2,13 +2,11 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.distributed.world import SCRIPT
+from tests.distributed.world import SCRIPT, forked
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow, pytest.mark.xdist_group("gloo")]
 
@@ -26,16 +24,9 @@ CASES = [  # the world size, what the culprit does, its rank, and the evidence
 def verdicts() -> dict[str, dict[str, object]]:
     """The verdict on each world."""
     cases = [f"{size}:{kind}:{rank}" for size, kind, rank, _ in CASES]
-    done = subprocess.run(
-        [sys.executable, str(PROGRAM), *cases],
-        env=os.environ | SCRIPT,
-        text=True,
-        capture_output=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-5000:]
-    told = [json.loads(line) for line in done.stdout.splitlines()]
+    (done,) = forked(([str(PROGRAM), *cases], os.environ | SCRIPT), seconds=300)
+    assert done.code == 0, done.err[-5000:]
+    told = [json.loads(line) for line in done.out.splitlines()]
     return {one["case"]: one for one in told}
 
 

@@ -8,7 +8,6 @@ is the first seed, and `ACCELERATEDJOB_STORMS_AT_ONCE` the number of storms at o
 
 import json
 import os
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.distributed.world import ROOT, SCRIPT
+from tests.distributed.world import SCRIPT, forked
 
 pytestmark = [
     pytest.mark.distributed,
@@ -103,12 +102,7 @@ def test_an_example_that_is_killed_and_stopped_saves_what_the_undisturbed_one_do
 
 def run(module: str, folder: Path, *arguments: str) -> list[dict[str, Any]]:
     """What a module of this folder writes."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"tests.distributed.{module}", str(folder), *arguments],
-        env=os.environ | SCRIPT,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    argv = ["-m", f"tests.distributed.{module}", str(folder), *arguments]
+    (done,) = forked((argv, os.environ | SCRIPT), seconds=86_400)
+    assert done.code == 0, done.err[-5000:]
+    return [json.loads(line) for line in done.out.splitlines()]

@@ -1,13 +1,12 @@
 """When a process does not come, the others say which one, to what, and where it is."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
 from acceleratedjob.local.process import free_port
 from tests.distributed.lost import LOST
-from tests.distributed.world import environment, finish, start
+from tests.distributed.world import environment, forked
 
 pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("gloo")]
 
@@ -34,11 +33,11 @@ WORLD = 3
 )
 def test_who_is_missing_is_named(how: str, operation: str, where: list[str]) -> None:
     port = free_port()
-    commands = [[sys.executable, PROGRAM, how, operation]] * WORLD
     seconds = {"ACCELERATE_COLLECTIVE_TIMEOUT": "15"} if how == "stands still" else {}
-    said = finish(
-        [start(one, environment(r, WORLD, port) | seconds) for r, one in enumerate(commands)]
-    )
+    argv = [PROGRAM, how, operation]
+    ranks = forked(*((argv, environment(rank, WORLD, port) | seconds) for rank in range(WORLD)))
+    said = [done.out + done.err for done in ranks]
+    assert not any(done.code for done in ranks), said
     for rank in {*range(WORLD)} - {LOST}:
         begin = f"MissingProcesses: `{operation}`, collective 4 of rank {rank}"
         _, _, error = said[rank].partition(begin)

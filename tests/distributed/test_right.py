@@ -3,7 +3,6 @@
 import functools
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -13,7 +12,7 @@ import pytest
 
 from tests.distributed.lives import Row
 from tests.distributed.right import ROWS
-from tests.distributed.world import ROOT
+from tests.distributed.world import ROOT, SCRIPT, forked
 
 pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("gloo")]
 
@@ -22,14 +21,10 @@ pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("gloo")]
 def found(library: str) -> dict[str, Any]:
     """What each row's last life found; one run for all tests."""
     with NamedTemporaryFile() as file:
-        command = [sys.executable, "-m", "tests.distributed.lives", library, file.name]
-        paths = os.pathsep.join([str(ROOT), str(ROOT / "operator"), *sys.path])
-        env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
-        done = subprocess.run(
-            command, env=env, capture_output=True, text=True, check=False, timeout=600
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        sys.stderr.write(done.stderr)  # what pytest shows beside a row that fails
+        argv = ["-m", "tests.distributed.lives", library, file.name]
+        (done,) = forked((argv, os.environ | SCRIPT))
+        assert done.code == 0, done.err[-3000:]
+        sys.stderr.write(done.err)  # what pytest shows beside a row that fails
         answers: dict[str, Any] = json.loads(Path(file.name).read_text())
         return answers
 

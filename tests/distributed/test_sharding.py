@@ -3,10 +3,6 @@
 import functools
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +11,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.distributed.sharding_programs import CASES, WORLDS
-from tests.distributed.world import SCRIPT, environment
+from tests.distributed.world import SCRIPT, environment, forked
 
 pytestmark = [
     pytest.mark.distributed,
@@ -63,21 +59,10 @@ def found(case: str, world: int, library: str = "runtime") -> list[Any]:
 def everything() -> dict[tuple[str, int], list[dict[str, Any]]] | AssertionError:
     """One run for all tests, also if it fails."""
     with tempfile.TemporaryDirectory() as name:
-        process = subprocess.Popen(
-            [sys.executable, str(PROGRAM), name],
-            env=environment(0, 1, 0) | SCRIPT,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            output, _ = process.communicate(timeout=SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            output, _ = process.communicate()
-        if process.returncode:
-            return AssertionError(f"exit code {process.returncode}\n{output[-5000:]}")
+        env = environment(0, 1, 0) | SCRIPT
+        (done,) = forked(([str(PROGRAM), name], env), seconds=SECONDS)
+        if done.code:
+            return AssertionError(f"exit code {done.code}\n{done.out[-2000:]}{done.err[-5000:]}")
         exported = {"exported": load_file(Path(name, "exported 2", "model.safetensors"))}
         return {
             (library, size): json.loads(Path(name, f"{library} {size}").read_text())

@@ -1,5 +1,6 @@
 """Starts a world of real processes that talk over gloo, and collects what each has found."""
 
+import atexit
 import contextlib
 import functools
 import json
@@ -9,9 +10,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from acceleratedjob.local.process import free_port
 
@@ -121,25 +123,75 @@ def _await_ends(running: int, news: "queue.SimpleQueue[int | None]") -> None:
             running -= code is not None
 
 
+class Done(NamedTuple):
+    """How a program has ended, and what it has written."""
+
+    code: int
+    out: str
+    err: str
+
+
+Program = tuple[list[str], Mapping[str, str]]  # `FILE ARGUMENT...` or `-m MODULE ARGUMENT...`; env
+
+
+def forked(*programs: Program, seconds: float = 600) -> list[Done]:
+    """Run programs at the same time, in forks of a process that has imported torch already.
+
+    If one fails, the others are killed.
+
+    Args:
+        programs: their arguments and variables.
+        seconds: after which all are killed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        files = [(Path(folder, f"{i}.out"), Path(folder, f"{i}.err")) for i in range(len(programs))]
+        asked = [
+            {"argv": argv, "env": dict(env), "out": str(out), "err": str(err)}
+            for (argv, env), (out, err) in zip(programs, files, strict=True)
+        ]
+        codes = _answer({"programs": asked, "seconds": seconds})
+        found = zip(codes, files, strict=True)
+        return [Done(code, out.read_text(), err.read_text()) for code, (out, err) in found]
+
+
+def _answer(request: dict[str, Any]) -> Any:
+    process = _zygote()
+    assert process.stdin is not None  # `_zygote` has made pipes
+    assert process.stdout is not None
+    process.stdin.write(json.dumps(request) + "\n")
+    process.stdin.flush()
+    return json.loads(process.stdout.readline())
+
+
+@functools.cache
+def _zygote() -> "subprocess.Popen[str]":
+    """The process of which programs are forks; one for all tests of this process."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.distributed.zygote"],
+        env=os.environ | SCRIPT,
+        cwd=ROOT,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    atexit.register(process.communicate)  # it ends when nobody can ask it any more
+    return process
+
+
 def told_by(script: str, *arguments: str) -> Any:
     """The JSON that a script of this folder writes, which starts its worlds itself."""
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name(script)), *arguments],
-        env=os.environ | SCRIPT,
-        text=True,
-        capture_output=True,
-        check=False,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-5000:]
-    return json.loads(done.stdout)
+    argv = [str(Path(__file__).with_name(script)), *arguments]
+    (done,) = forked((argv, os.environ | SCRIPT))
+    assert done.code == 0, done.err[-5000:]
+    return json.loads(done.out)
 
 
 def told_by_ranks(program: str, size: int) -> list[dict[str, Any]]:
     """The JSON that each rank of a world writes last; a program of this folder runs in each."""
-    port, command = free_port(), [sys.executable, str(Path(__file__).with_name(program))]
-    said = finish([start(command, environment(rank, size, port)) for rank in range(size)])
-    return [json.loads(output.splitlines()[-1]) for output in said]
+    port, argv = free_port(), [str(Path(__file__).with_name(program))]
+    ranks = forked(*((argv, environment(rank, size, port)) for rank in range(size)))
+    assert not any(done.code for done in ranks), [done.err[-3000:] for done in ranks]
+    return [json.loads(done.out.splitlines()[-1]) for done in ranks]
 
 
 def results(library: str, size: int) -> list[dict[str, Any]]:

@@ -3,13 +3,11 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
-from tests.distributed.world import ROOT, SCRIPT
+from tests.distributed.world import SCRIPT, forked
 from tests.runtime.stopping import ASKED_AT
 
 STOPPED = {"code": 143, "words": {"stopped": {"step": ASKED_AT}}, "checkpoint": ASKED_AT}
@@ -19,16 +17,10 @@ STOPPED = {"code": 143, "words": {"stopped": {"step": ASKED_AT}}, "checkpoint": 
 def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What each script has left; one run for all tests."""
     folder = tmp_path_factory.mktemp("stopping")
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.runtime.stopping", str(folder)],
-        env=os.environ | SCRIPT,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        timeout=300,
-    )
-    found: dict[str, dict[str, Any]] = json.loads(done.stdout)
+    argv = ["-m", "tests.runtime.stopping", str(folder)]
+    (done,) = forked((argv, os.environ | SCRIPT), seconds=300)
+    assert done.code == 0, done.err[-5000:]
+    found: dict[str, dict[str, Any]] = json.loads(done.out)
     return found
 
 
