@@ -2,16 +2,21 @@
 
 import select
 import socket
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 
 from runtime.control.agent import Address, Agent
+from runtime.control.agreement.messages import Action, Answer, Ask, Bye, Decide, Here, Wish
+from runtime.control.beat import Beat
 from runtime.control.connection import Connection
 from runtime.control.identity import Identity
+from runtime.control.place import Place
 from runtime.control.wire import Alive, Hello, Message, Plan
+from runtime.errors import ControlLost
 from tests.runtime.control.ranks import LOOPBACK, beat
 
 OWN = Identity(uid="uid", attempt=0, size=1)
@@ -24,17 +29,22 @@ def alone() -> Iterator[Agent]:
         yield agent
 
 
+def until(connection: Connection, kind: type[Message]) -> list[Message]:
+    """What a rank says until it has said a message of a kind."""
+    found: list[Message] = []
+    while not any(isinstance(one, kind) for one in found):
+        assert select.select([connection.sock], [], [], 10)[0], found
+        found += connection.receive()
+        with suppress(OSError):  # it has ended
+            connection.send(Alive())
+    return found
+
+
 def heard(listener: socket.socket, kind: type[Message]) -> list[Message]:
     """Let a rank in, and return what it says until it has said a message of a kind."""
     sock, _ = listener.accept()
-    found: list[Message] = []
     with closing(sock):
-        connection = Connection(sock)
-        while not any(isinstance(one, kind) for one in found):
-            assert select.select([sock], [], [], 10)[0], found
-            found += connection.receive()
-            connection.send(Alive())
-    return found
+        return until(Connection(sock), kind)
 
 
 @pytest.mark.parametrize("seconds", [(5, 50), (50, 5)], ids=["first", "last"])
@@ -54,3 +64,74 @@ def test_a_fact_is_said_again_on_each_connection() -> None:
     for said in both:
         assert said[0] == Hello(uid="uid", attempt=0, life="other", rank=0)
         assert Plan(epochs=3, steps_per_epoch=4) in said
+
+
+def test_a_rank_that_ends_says_what_it_wants_once_then_its_last_place_and_goodbye() -> None:
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        address = Address(LOOPBACK, listener.getsockname()[1], "life")
+        agent = Agent(lambda: address, beat, own=OWN, rank=0)
+        sock, _ = listener.accept()
+        with closing(sock):
+            connection = Connection(sock)
+            said = until(connection, Beat)
+            agent.wish_to_save()
+            agent.wish_to_save()
+            said += until(connection, Wish)
+            agent.mark = (7, 1)
+            agent.close()
+            said += until(connection, Bye)
+    assert [one for one in said if isinstance(one, Wish)] == [Wish(Action.SAVE)]
+    assert said[-2:] == [beat(Place(7, 1)), Bye()]
+
+
+class Reads(Agent):
+    """A rank whose place is read; notes whether its main thread had to hold then."""
+
+    reads: list[bool]
+
+    @property
+    def mark(self) -> tuple[int, int]:
+        self.reads.append(self.is_raised)
+        return self.at
+
+    @mark.setter
+    def mark(self, at: tuple[int, int]) -> None:
+        self.at, self.reads = at, []
+
+
+def test_the_place_is_read_when_the_hold_is_raised() -> None:
+    """Otherwise the main thread may pass the boundary in between, and the answer is too old."""
+    with closing(Reads(lambda: None, beat, own=OWN, rank=0)) as agent:
+        agent._hear(Ask(1))
+        assert agent.reads == [True]
+
+
+def test_a_rank_that_is_ready_fails_if_its_thread_does() -> None:
+    is_broken = threading.Event()
+
+    def say(place: Place) -> Beat:
+        if is_broken.is_set():
+            raise ValueError("the thread fails")
+        return beat(place)
+
+    def wait() -> None:
+        with pytest.raises(ControlLost):
+            agent.at_boundary(is_clean=lambda: True)
+
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        address = Address(LOOPBACK, listener.getsockname()[1], "life")
+        with closing(Agent(lambda: address, say, own=OWN, rank=0)) as agent:
+            sock, _ = listener.accept()
+            with closing(sock):
+                connection = Connection(sock)
+                until(connection, Hello)
+                connection.send(Ask(1))
+                until(connection, Answer)
+                agent.mark = (1, 1)
+                waiting = threading.Thread(target=wait, daemon=True)
+                waiting.start()
+                connection.send(Decide(1, Place()))
+                until(connection, Here)
+                is_broken.set()
+                waiting.join(30)
+                assert not waiting.is_alive()

@@ -22,6 +22,7 @@ from runtime.control.agreement.messages import (
 from runtime.control.agreement.timers import Timeouts
 from runtime.control.beat import Beat, Phase
 from runtime.control.place import Place
+from runtime.control.progress.snapshot import Tier
 from runtime.control.rounds import Rounds
 from runtime.control.wire import Checkpointed
 
@@ -106,15 +107,23 @@ def test_rounds_that_are_cancelled_are_tried_again_later_and_later() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "action"),
-    [(5.0, Action.STOP), (40.0, Action.LEAVE)],
-    ids=["a short save fits", "a long save does not fit"],
+    ("saves", "action"),
+    [
+        pytest.param([(5.0, Tier.STORAGE)], Action.STOP, id="a short save fits"),
+        pytest.param([(40.0, Tier.STORAGE)], Action.LEAVE, id="a long save does not fit"),
+        pytest.param(
+            [(40.0, Tier.STORAGE), (0.1, Tier.MEMORY)],
+            Action.LEAVE,
+            id="one to memory says nothing",
+        ),
+    ],
 )
 def test_there_is_time_to_save_if_the_last_save_took_less_than_what_is_left(
-    seconds: float, action: Action
+    saves: list[tuple[float, Tier]], action: Action
 ) -> None:
     rounds = connected()
-    rounds.receive(0, Checkpointed(step=3, seconds=seconds), 0.0)
+    for seconds, tier in saves:
+        rounds.receive(0, Checkpointed(step=3, seconds=seconds, tier=tier), 0.0)
     rounds.receive(1, STOP, 0.0)
     assert to_the_end(rounds, 1.0) == [Go(1, action)]
 
@@ -167,7 +176,9 @@ def test_a_notice_during_a_save_waits_for_it() -> None:
 
 def test_there_are_no_rounds_after_a_goodbye() -> None:
     rounds = connected()
+    assert rounds.will_stop
     rounds.receive(0, Bye(), 0.0)
+    assert not rounds.will_stop  # nobody waits for the others
     assert not rounds.notice(30.0, 0.1)
     assert not rounds.tick(100.0)
 
