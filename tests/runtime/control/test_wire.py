@@ -15,6 +15,7 @@ from runtime.control.place import Place
 from runtime.control.verdicts.report import Report
 from runtime.control.verdicts.summary import Summary
 from runtime.control.wire import (
+    MAX_RANKS,
     Attend,
     Checkpointed,
     Collect,
@@ -139,6 +140,11 @@ REFUSED: dict[str, tuple[Message, dict[str, Any]]] = {
     "a number that is infinite": (MESSAGES[2], {"seconds": float("inf")}),
     "too many metrics": (MESSAGES[1], {"metrics": {f"{i}": 1.0 for i in range(65)}}),
     "the name of a metric that is too long": (MESSAGES[1], {"metrics": {"m" * 257: 1.0}}),
+    "too many ranks": (Look(()), {"ranks": [*range(MAX_RANKS + 1)]}),
+    "a digest that is not hexadecimal": (
+        Digested(step=1, tensors=1, digest="0" * 16),
+        {"digest": "x" * 16},
+    ),
 }
 
 
