@@ -1,0 +1,32 @@
+"""What the coordinator makes of what ranks say, by a clock that the test has."""
+
+import time
+
+import pytest
+
+from runtime.control.beat import Beat, Phase
+from runtime.control.identity import Identity
+from runtime.control.observer import Observer
+from runtime.control.place import Place
+from runtime.control.progress.snapshot import Tier
+from runtime.control.wire import Checkpointed, Collect
+
+
+@pytest.mark.parametrize(
+    ("tier", "is_asked"),
+    [
+        pytest.param(Tier.STORAGE, True, id="storage: a minute is too long for another one"),
+        pytest.param(Tier.MEMORY, False, id="memory: that says nothing of storage"),
+    ],
+)
+def test_how_long_a_save_may_take_is_known_from_a_checkpoint_on(tier: Tier, is_asked: bool) -> None:
+    observer = Observer(Identity(uid="u", attempt=0, size=1), name="", limits=None)
+    began = time.monotonic()
+    observer.hear(0, Checkpointed(step=1, seconds=1.0, tier=tier), began)
+    said = []
+    for second in range(80):
+        now = began + second
+        beat = Beat(place=Place(9), phase=Phase.CHECKPOINT, phase_seconds=second)
+        observer.hear(0, beat, now)
+        said += observer.judge(now)
+    assert (Collect() in said) == is_asked
