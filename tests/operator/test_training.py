@@ -178,12 +178,76 @@ def test_an_answer_is_not_counted_twice() -> None:
     assert told(answer(600, goodput=part), once) == once
 
 
-# The last steps, of which the operator has not asked.
+# What pods say that stop when their attempt is over for the operator.
+
+STOPPED_AT = "2026-01-01T11:59:50Z"
 
 
 def saying(made: Any, **facts: Any) -> Any:
     """A pod that has ended, with what it says of its end."""
     return replace(made, ending=replace(made.ending, **facts))
+
+
+def stopping(step: int | None, attempt: int = 0) -> Any:
+    """A pod that has stopped, with a checkpoint of the step if it has one."""
+    return saying(ended(1, 143, attempt, seconds_ago=10), stopped_at=step)
+
+
+@pytest.mark.parametrize(
+    ("status", "made", "step", "saved"),
+    [
+        pytest.param(RUNNING, stopping(540), 540, (540, STOPPED_AT), id="it was not asked before"),
+        pytest.param(
+            told(answer(520, checkpoints=(STORED,))),
+            stopping(540),
+            540,
+            (540, STOPPED_AT),
+            id="later than what was told",
+        ),
+        pytest.param(
+            told(answer(520, checkpoints=(STORED,))),
+            stopping(500),
+            520,
+            (500, STORED.time),
+            id="what was told",
+        ),
+        pytest.param(
+            told(answer(520, checkpoints=(STORED,))),
+            stopping(None),
+            520,
+            (500, STORED.time),
+            id="nothing",
+        ),
+        pytest.param(
+            told(answer(520, checkpoints=(STORED,))),
+            stopping(540, attempt=1),
+            520,
+            (500, STORED.time),
+            id="a pod of another attempt",
+        ),
+    ],
+)
+def test_a_suspended_job_tells_the_checkpoint_with_which_its_pods_have_stopped(
+    status: Status, made: Any, step: int, saved: tuple[int, str]
+) -> None:
+    before = suspended(JOB, replace(status, attempt=1), NOW)
+    found = plan(spec(suspend=True), seen(made, status=before), NOW).status
+    assert found.progress is not None
+    assert (found.progress.attempt, found.progress.step) == (0, step)
+    assert found.checkpoint is not None
+    assert (found.checkpoint.step, found.checkpoint.time) == saved
+    assert is_urgent(before, found) == (before.checkpoint != found.checkpoint)
+
+
+def test_an_attempt_that_has_told_is_not_changed_by_pods_of_the_last_one() -> None:
+    status = told(answer(510, attempt=1, checkpoints=(STORED,)), replace(RUNNING, attempt=1))
+    found = plan(JOB, seen(pod(0, 1), pod(1, 1), stopping(540), status=status), NOW).status
+    assert found.progress is not None
+    assert found.progress.step == 510
+    assert found.checkpoint == STORED
+
+
+# The last steps, of which the operator has not asked.
 
 
 def finished(told: Progress | None) -> Any:

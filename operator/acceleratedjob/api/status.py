@@ -298,8 +298,9 @@ def is_urgent(old: Status, new: Status) -> bool:
     """Whether a change must be written immediately.
 
     Decisions must, because the next step relies on them. So must the indices of replicas that have
-    succeeded, if pods are gone, because nothing else records them. Changes of counters are written
-    together later, so that a job of a thousand pods does not cost a thousand writes.
+    succeeded, if pods are gone, because nothing else records them, and the checkpoint with which
+    pods have stopped. Changes of counters are written together later, so that a job of a thousand
+    pods does not cost a thousand writes.
     """
     return (
         old.phase is None
@@ -307,7 +308,13 @@ def is_urgent(old: Status, new: Status) -> bool:
         or any(old.holds(type_) != new.holds(type_) for type_ in _URGENT_CONDITIONS)
         or (old.phase != new.phase and new.phase in _URGENT_PHASES)
         or (old.completed_indexes != new.completed_indexes and new.replicas < (new.size or 0))
+        or (old.checkpoint != new.checkpoint and not _has_told(new))
     )
+
+
+def _has_told(status: Status) -> bool:
+    """Whether the current attempt has told of its progress."""
+    return status.progress is not None and status.progress.attempt >= status.attempt
 
 
 def news(old: Status, new: Status) -> Iterator[Condition]:

@@ -172,6 +172,8 @@ class Reconciler:
         if plan.status == old:
             self._unwritten.pop(uid, None)
             return False
+        if is_urgent(old, plan.status):
+            return True
         now = elapsed()
         if has_only_trained(old, plan.status):
             self._unwritten.pop(uid, None)
@@ -181,7 +183,7 @@ class Reconciler:
                 self._queue.add_after(uid, wait)
             return not wait
         due = self._unwritten.setdefault(uid, now) + COALESCE_SECONDS
-        if is_urgent(old, plan.status) or now >= due:
+        if now >= due:
             return True
         self._queue.add_after(uid, due - now)
         return False

@@ -69,6 +69,7 @@ def plan(
     situation = Situation(spec, observed, now, refused)
     plans = (stage(situation) for stage in (INVALID_STAGES if refused else STAGES))
     made = invalid.told(situation, next(found for found in plans if found is not None))
+    made = replace(made, status=training.with_stops(made.status, observed.pods))
     verdicts = tuple(
         Announce(one.reason, one.message, warning=True)
         for one in news(observed.status, made.status)

@@ -92,9 +92,28 @@ def with_endings(status: Status, pods: Iterable[Pod]) -> Status:
     for pod in pods:
         ending = pod.ending
         if ending is not None and ending.step is not None:
-            status = with_shown(_with_step(status, ending.step, ending.time))
+            status = with_shown(_with_step(status, ending.step, ending.time, status.attempt))
         if ending is not None and pod.index == 0 and pod.succeeded:
             status = with_told(status, ending.progress, ending.time)
+    return status
+
+
+def with_stops(status: Status, pods: Iterable[Pod]) -> Status:
+    """Return the status with the checkpoint with which the pods of the last attempt have stopped.
+
+    They write it when the attempt is over for the operator, which does not ask them any more.
+
+    Args:
+        status: the status of the next attempt, which has told nothing yet.
+        pods: all pods of the job.
+    """
+    if status.progress is not None and status.progress.attempt >= status.attempt:
+        return status
+    for pod in pods:
+        ending = pod.ending
+        is_last = pod.attempt + 1 == status.attempt
+        if is_last and ending is not None and ending.stopped_at is not None:
+            status = with_shown(_with_stop(status, ending.stopped_at, ending.time, pod.attempt))
     return status
 
 
@@ -191,9 +210,17 @@ def _read_at(known: Progress | None, read_at: datetime) -> str:
     return format_time(read_at)
 
 
-def _with_step(status: Status, step: int, now: datetime) -> Status:
+def _with_stop(status: Status, step: int, now: datetime, attempt: int) -> Status:
+    saved = status.checkpoint
+    if saved is None or (saved.tier, saved.step) < (STORAGE, step):
+        made = Checkpoint(step=step, tier=STORAGE, time=format_time(now))
+        status = replace(status, checkpoint=made)
+    return _with_step(status, step, now, attempt)
+
+
+def _with_step(status: Status, step: int, now: datetime, attempt: int) -> Status:
     """Return the status with the step at which a process has ended, if it is a later one."""
-    known, attempt = status.progress or Progress(), status.attempt
+    known = status.progress or Progress()
     if known.attempt == attempt and known.step is not None and known.step >= step:
         return status
     percent = _percent(step, known.total_steps)
