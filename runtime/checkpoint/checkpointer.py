@@ -269,7 +269,8 @@ class Checkpointer:
         """
         snapshots = self._snapshots
         self._can_copy_beside &= snapshots.copies.are_sound
-        beside = self._prepared.stepped() if goes_on and self._can_copy_beside else []
+        can = self._can_copy_beside and snapshots.copies_beside(self._state.device)
+        beside = self._prepared.stepped() if goes_on and can else []
         found = snapshots.take(found, beside)
         copies = snapshots.copies
         self._gradient_state.copies = copies if beside else None

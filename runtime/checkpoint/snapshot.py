@@ -57,7 +57,7 @@ class Snapshots:
         """
         self.copies.settle()  # into the memory that is used again
         free, self._held = self._held, defaultdict(list)
-        lasting = {id_tensor_storage(one): one for one in beside if self._can_be_beside(one)}
+        lasting = {id_tensor_storage(one): one for one in beside if self._is_counted(one)}
         storages: dict[_Place, torch.UntypedStorage] = {}
         transfer = Transfer()
 
@@ -65,9 +65,10 @@ class Snapshots:
             place = id_tensor_storage(tensor)
             if place in storages:
                 return _view(storages[place], tensor)
-            found = self._like(tensor, place, free)
+            lane = self._lane(place[0])
+            found = self._like(tensor, place[2], lane, free)
             storages[place] = target = found.untyped_storage()
-            source, lane = tensor.untyped_storage(), self._lane(tensor.device)
+            source = tensor.untyped_storage()
             if lane is None:
                 transfer.add(source, target)
             else:
@@ -88,23 +89,30 @@ class Snapshots:
             self._lanes[device] = self._lane_of(device)
         return self._lanes[device]
 
-    def _can_be_beside(self, tensor: torch.Tensor) -> bool:
+    def copies_beside(self, device: torch.device) -> bool:
+        """Whether tensors of a device can be copied beside what it computes."""
+        return self._lane(device) is not None
+
+    def _is_counted(self, tensor: torch.Tensor) -> bool:
         """Whether a lane copies this tensor, and torch counts its changes."""
-        has_lane = self._lane(tensor.device) is not None
+        has_lane = self.copies_beside(tensor.device)
         return has_lane and is_plain(tensor) and not tensor.is_inference()
 
     def _like(
-        self, tensor: torch.Tensor, place: _Place, free: dict[Any, list[torch.Tensor]]
+        self,
+        tensor: torch.Tensor,
+        bytes_: int,
+        lane: Lane | None,
+        free: dict[Any, list[torch.Tensor]],
     ) -> torch.Tensor:
         """Return a tensor on a CPU storage of its own, which is like another one except its values.
 
         Args:
             tensor: the other tensor.
-            place: its storage, as `id_tensor_storage` returns it.
+            bytes_: the bytes of its storage.
+            lane: what copies it; None if the host does.
             free: the tensors of the previous snapshot; this function takes one out if it fits.
         """
-        device, _, bytes_ = place
-        lane = self._lane(device)
         view = tensor.storage_offset(), tensor.size(), tensor.stride()
         kind = bytes_, lane, tensor.dtype, tensor.requires_grad, *view
         if free.get(kind):
