@@ -56,7 +56,8 @@ class Beside:
         Args:
             device: an accelerator.
             non_blocking: whether `begin` does not wait for the copy: the memory of the batch must
-                then not be used again before the accelerator has copied it.
+                then not be used again before the accelerator has copied it. Before torch 2.15, a
+                process whose GPU fails then aborts when it frees such memory, and may not say why.
         """
         self._device, self._non_blocking = device, non_blocking
         self._module = getattr(torch, device.type)
@@ -69,11 +70,8 @@ class Beside:
             return AtOnce(self._device, non_blocking=self._non_blocking).begin(batch)
         self._await_step()
         with self._module.stream(self._stream):
-            sent = send_to_device(batch, self._device, non_blocking=True)
-        end = self._event(self._stream)
-        if not self._non_blocking:
-            end.synchronize()
-        return partial(self._give, sent, end)
+            sent = send_to_device(batch, self._device, self._non_blocking)
+        return partial(self._give, sent, self._event(self._stream))
 
     def _give(self, sent: Any, end: Any) -> Any:
         current = self._module.current_stream(self._device)

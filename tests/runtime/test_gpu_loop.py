@@ -113,4 +113,5 @@ def test_a_step_does_not_wait_for_the_gpu(tmp_path: Path, monkeypatch: pytest.Mo
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert losses.last is not None
+    accelerator._checkpointer._writer.wait()
     assert accelerator._loop._checkpoints.safe_step() == 24  # type: ignore[union-attr]  # there are
