@@ -16,7 +16,10 @@ PAGE = PROJECT / "docs/licenses.md"
 ALLOWED = {  # for an image that is given on; a new one is first read
     *("Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MPL-2.0", "PSF-2.0"),
 }
-SPELLED = {"Apache 2.0": "Apache-2.0"}  # by packages that do not know SPDX's names
+SPELLED = {  # by packages that do not know SPDX's names
+    "Apache 2.0": "Apache-2.0",
+    "License :: OSI Approved :: MIT License": "MIT",
+}
 _PIN = re.compile(r"^([\w.-]+)==([^\s;]+)", re.MULTILINE)
 HEAD = """\
 # Licences of what the operator's image contains
@@ -41,6 +44,7 @@ def licence(package: str) -> str:
     """
     told = metadata(package)
     declared = [told[field] for field in ("License-Expression", "License") if field in told]
+    declared += [one for one in told.get_all("Classifier") or () if one.startswith("License ::")]
     name = SPELLED.get(declared[0], declared[0]) if declared else "none"
     if not set(re.split(r" AND | OR ", name)) <= ALLOWED:
         raise ValueError(

@@ -1,8 +1,8 @@
 """Escapes untrusted text before it is printed to a terminal.
 
 All commands replace the control characters of manifests, statuses and messages, as kubectl does in
-its tables. Only the output of the training itself (`acceleratedjob run` and `logs`) is printed
-unchanged, as `kubectl logs` does.
+its tables. The output of the training itself is printed unchanged, as `kubectl logs` does; only on
+the terminal of `acceleratedjob run`, whose last lines are redrawn, it cannot move the cursor.
 """
 
 import sys

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from acceleratedjob.api.names import OPERATOR_LABELS
-from acceleratedjob.cli import parser
+from acceleratedjob.cli.operator import options_of
 from acceleratedjob.manager.flags import Options
 from acceleratedjob.manager.lease import Terms
 from tests.cluster.charts import (
@@ -30,7 +30,9 @@ ON = {"onlyWhoMayCreatePods": True}
 def told(objects: list[dict[str, Any]]) -> Options:
     """What the operator reads of its command line."""
     (container,) = pod_of(objects)["spec"]["containers"]
-    return Options.of(parser().parse_args(container["args"]))
+    command, *flags = container["args"]
+    assert command == "operator"
+    return options_of(flags)
 
 
 def test_helm_has_nothing_to_say_of_it() -> None:

@@ -1,6 +1,5 @@
 """docs/operations.md names every flag and metric that there is, and none that is not."""
 
-import argparse
 import asyncio
 import inspect
 import re
@@ -15,15 +14,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from acceleratedjob import metrics
 from acceleratedjob.api.names import API_VERSION, KIND, Phase
+from acceleratedjob.cli.operator import operator, options_of
 from acceleratedjob.controller.controller import Controller
 from acceleratedjob.kube.health import Pulse
 from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.manager.flags import Options, add_flags
 from acceleratedjob.manager.server import Pages
 
 PROJECT = Path(__file__).parents[2]
 PAGE = (PROJECT / "docs/operations.md").read_text()
 VALUES: Any = yaml.safe_load((PROJECT / "charts/acceleratedjob/values.yaml").read_text())
+FLAGS = {one.opts[0] for one in operator.params}
 ALERTS = PROJECT / "charts/acceleratedjob/files/alerts.yaml"
 
 
@@ -92,13 +92,9 @@ def test_jobs_are_told_by_the_leader_alone(leading: bool) -> None:
 
 
 def test_the_table_of_flags_is_what_the_command_line_takes() -> None:
-    parser = argparse.ArgumentParser(add_help=False)
-    add_flags(parser)
-    flags = {action.option_strings[0]: action for action in parser._actions}
     rows = {flag.strip("`"): default for flag, default, _ in table("flag")}
-    assert set(rows) == set(flags)
-    assert all(action.help for action in flags.values())
-    told = Options.of(parser.parse_args([]))
+    assert set(rows) == FLAGS
+    told = options_of([])
     shown = {
         flag: default for flag, default in rows.items() if re.fullmatch(r"\d+s|text|info", default)
     }
@@ -119,10 +115,7 @@ def section(title: str) -> str:
 
 def test_what_is_tuned_are_flags_and_values_that_there_are() -> None:
     named = re.findall(r"`(-*[a-z][\w.-]+)`", section("Tuning"))
-    parser = argparse.ArgumentParser(add_help=False)
-    add_flags(parser)
-    flags = {action.option_strings[0] for action in parser._actions}
-    assert {name for name in named if name.startswith("--")} <= flags
+    assert {name for name in named if name.startswith("--")} <= FLAGS
     for name in named:
         if not name.startswith("--"):
             value = VALUES

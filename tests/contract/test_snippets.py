@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import shlex
 import subprocess
 
 import pytest
@@ -10,7 +11,7 @@ import yaml
 
 from acceleratedjob import cli
 from acceleratedjob.api.names import KIND
-from tests.contract.documents import PROJECT, command, commands, functions, objects
+from tests.contract.documents import DOCUMENTS, PROJECT, command, commands, functions, objects
 
 PAGES = ("README.md", "docs/quickstart.md")
 HERE = "tests/contract/test_snippets.py"
@@ -38,6 +39,7 @@ RUN_BY = {
         "test_the_logs_of_real_pods_and_the_exception_that_one_ends_with"
     ),
 }
+PROGRAM = re.compile(r"^(\S*/|kubectl )?acceleratedjob ")
 TAG = re.compile(r"\S+/acceleratedjob-[\w$]+:\S+")
 
 
@@ -109,3 +111,12 @@ def test_the_training_image_is_that_of_the_manifest() -> None:
     runtime = told["--build-arg"].removeprefix("RUNTIME=")
     assert f"docker push {runtime}" in commands("docs/quickstart.md")
     assert (PROJECT / built[-1] / "Dockerfile").exists()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_command_line_of_a_document_can_be_parsed(document: str) -> None:
+    lines = [line for line in commands(document) if PROGRAM.match(line)]
+    for line in lines:
+        name, *words = shlex.split(PROGRAM.sub("", line).partition(" > ")[0])
+        with cli.program.commands[name].make_context(name, words):
+            pass

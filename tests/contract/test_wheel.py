@@ -83,12 +83,41 @@ def run(bare: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "command", ["--help", "run --help", "render --help", "operator --help", "why --help"]
+    "command", ["--help", "run --help", "submit --help", "operator --help", "why --help"]
 )
 def test_help_needs_no_extra(bare: Path, command: str) -> None:
     done = run(bare, *command.split())
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("usage: acceleratedjob")
+    assert done.stdout.startswith("Usage: acceleratedjob")
+
+
+def test_the_version_and_completion_need_no_extra(bare: Path) -> None:
+    (installed,) = Distribution.discover(
+        name="acceleratedjob",
+        path=[str(one) for one in bare.parent.glob("lib/python*/site-packages")],
+    )
+    assert run(bare, "--version").stdout == f"acceleratedjob {installed.version}\n"
+    script = run(bare, "completion", "zsh")
+    assert (script.returncode, script.stderr) == (0, "")
+    done = subprocess.run(
+        [bare / "kubectl_complete-acceleratedjob", "val"],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("validate\tcheck manifests\n:4\n", "")
+
+
+def test_kubectl_finds_the_program_as_its_plugin(bare: Path) -> None:
+    done = subprocess.run(
+        [bare / "kubectl-acceleratedjob", "why", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.stdout.startswith("Usage: kubectl acceleratedjob why ")
 
 
 def test_a_job_is_rendered_without_an_extra(bare: Path) -> None:

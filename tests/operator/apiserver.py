@@ -1,10 +1,12 @@
 """An API server with the objects of a `LocalCluster`, for the commands of a person.
 
-It answers GET, LIST, WATCH and merge PATCH of jobs, LIST of pods, and the WebSocket of `exec`, as
-far as the commands use them. The same commands run against a real one in tests/cluster.
+It answers GET, LIST, WATCH, merge PATCH, apply and DELETE of jobs, LIST of pods, apply of
+ConfigMaps, the discovery of their kind, and the WebSocket of `exec`, as far as the commands use
+them. The same commands run against a real one in tests/cluster.
 """
 
 import asyncio
+import copy
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,8 +22,13 @@ from acceleratedjob.kube.client import Connection
 from acceleratedjob.local.cluster import LocalCluster
 from tests.operator.talking import answering
 
-KINDS = {names.PLURAL: names.KIND, "pods": "Pod"}
-VERBS = {"GET": "get", "PATCH": "patch"}
+KINDS = {names.PLURAL: names.KIND, "pods": "Pod", "configmaps": "ConfigMap"}
+VERBS = {"GET": "get", "PATCH": "patch", "DELETE": "delete"}
+DISCOVERED = [
+    {"name": "configmaps", "kind": "ConfigMap", "namespaced": True},
+    {"name": "nodes", "kind": "Node", "namespaced": False},
+    {"name": "pods/log", "kind": "Pod", "namespaced": True},
+]
 Run = Callable[[str, list[str], web.WebSocketResponse], Awaitable[None]]  # pod, command
 
 
@@ -56,6 +63,8 @@ class ApiServer:
         verb = "watch" if "watch" in request.query else VERBS[request.method]
         self.requests.append((verb, request.path))
         resource = after[0] if len(after) < 3 else f"{after[0]}/{after[2]}"
+        if request.path.startswith("/apis/example.com"):
+            return web.json_response({"message": "there is no such path"}, status=404)
         if (verb, resource) in self.forbidden:
             words = f'{resource} is forbidden: User "ann" cannot {verb} resource "{resource}"'
             return web.json_response({"message": words}, status=403)
@@ -67,6 +76,8 @@ class ApiServer:
     async def _dispatch(
         self, request: web.Request, verb: str, after: list[str]
     ) -> web.StreamResponse:
+        if after[0] not in KINDS:
+            return web.json_response({"resources": DISCOVERED})
         if verb == "watch":
             return await self._watch(request, KINDS[after[0]])
         if len(after) == 1:
@@ -74,18 +85,39 @@ class ApiServer:
         if len(after) == 3:
             return await self._exec(request, after[1])
         ref = Ref(KINDS[after[0]], request.path.split("/")[-3], after[1])
+        return web.json_response(await self._object(request, verb, ref))
+
+    async def _object(self, request: web.Request, verb: str, ref: Ref) -> dict[str, Any]:
         if verb == "get":
-            return web.json_response(await self.cluster.read(ref))
-        change = json.loads(await request.read())
-        return web.json_response(self.cluster.change(ref, lambda one: merge(one, change)))
+            return await self.cluster.read(ref)
+        body = json.loads(await request.read())
+        if verb == "delete":
+            await self.cluster.delete(ref, uid=body["preconditions"]["uid"])
+            return {"status": "Success"}
+        if "apply-patch" in request.content_type:
+            return await self._apply(ref, body, dry="dryRun" in request.query)
+        return self.cluster.change(ref, lambda one: merge(one, body))
+
+    async def _apply(self, ref: Ref, body: dict[str, Any], *, dry: bool) -> dict[str, Any]:
+        body["metadata"]["namespace"] = ref.namespace
+        try:
+            found = await self.cluster.read(ref)
+        except NotFound:
+            new = {"metadata": {"resourceVersion": "0"}} | body
+            return new if dry else await self.cluster.create(body)
+        merge(changed := copy.deepcopy(found), body)
+        if changed == found or dry:
+            return changed
+        return self.cluster.change(ref, lambda one: merge(one, body))
 
     def _list(self, request: web.Request, kind: str) -> web.Response:
-        labels = request.query.get("labelSelector", "")
+        labels, path = request.query.get("labelSelector", ""), request.path.split("/")
         wanted = dict(one.split("=") for one in labels.split(",") if "=" in one)
         items = [
             one
             for one in self.cluster.objects(kind)
             if wanted.items() <= (one["metadata"].get("labels") or {}).items()
+            and ("namespaces" not in path or one["metadata"]["namespace"] == path[-2])
         ]
         version = {"resourceVersion": str(self.cluster.version)}
         return web.json_response({"items": items, "metadata": version})

@@ -1,8 +1,16 @@
 """A terminal: what its screen shows after what was written to it."""
 
+import io
 import re
 
-_TOKEN = re.compile(r"\x1b\[(\d*)([A-Za-z])|\r|\n|[^\x1b\r\n]+")
+_TOKEN = re.compile(r"\x1b\[([\d;?]*)([A-Za-z])|\r|\n|[^\x1b\r\n]+")
+
+
+class Tty(io.StringIO):
+    """An output that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 class Screen:
@@ -45,9 +53,9 @@ class Screen:
             self._obey(token[2])
 
     def _obey(self, letter: str) -> None:
-        assert letter in "KAm"
+        assert letter in "KAmhl"  # h and l show and hide the cursor
         if letter == "K":
-            self._lines[self._row] = self._lines[self._row][: self._column]
+            self._lines[self._row] = ""  # the console clears from the first column
         elif letter == "A":
             self._row -= 1
             assert self._row >= 0

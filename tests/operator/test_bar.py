@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acceleratedjob.api.training import Checkpoint
-from acceleratedjob.commands.bar import bar
+from acceleratedjob.commands.job_line import job_line
+from acceleratedjob.commands.status_line import with_progress
 from acceleratedjob.observe.progress import NotProgressError, Progress, read_progress
+from tests.operator.builders import job
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 TOLD: dict[str, Any] = {
@@ -37,13 +39,15 @@ KNOWN = Progress(
     checkpoint=Checkpoint(step=500, tier="storage", time="2026-01-02T03:04:03Z"),
 )
 WHOLE = (
-    "digits  epoch 3/12  step 540/1,080  50%  ETA 0:12  1,240 samples/s  loss 0.213  "
-    "checkpoint at step 500 (2s ago)"
+    "digits  Running  [##########..........]  50%  epoch 3/12  step 540/1080  ETA 12s  "
+    "1240 samples/s  loss 0.213  checkpoint 2s ago  restarts 0"
 )
 
 
-def shown(progress: Progress, width: int = 200, name: str = "digits") -> str:
-    return bar(progress, name=name, width=width, now=NOW)
+def shown(progress: Progress, width: int = 200) -> str:
+    made = job() | {"status": {"phase": "Running", "progress": {"step": 1, "loss": "0.5"}}}
+    made["metadata"]["creationTimestamp"] = "2026-01-02T03:04:05Z"
+    return job_line(with_progress(made, progress), NOW, width=width)
 
 
 @pytest.mark.parametrize(
@@ -52,48 +56,48 @@ def shown(progress: Progress, width: int = 200, name: str = "digits") -> str:
         pytest.param(200, WHOLE, id="a wide terminal: all of it"),
         pytest.param(len(WHOLE), WHOLE, id="as wide as it: all of it"),
         pytest.param(
-            len(WHOLE) - 1,
-            "digits  epoch 3/12  step 540/1,080  50%  ETA 0:12  1,240 samples/s  loss 0.213",
-            id="one column less: without the checkpoint",
+            len(WHOLE) - 1, WHOLE.replace("  [##########..........]", ""), id="first, no bar"
         ),
         pytest.param(
-            61,
-            "digits  epoch 3/12  step 540/1,080  50%  ETA 0:12  loss 0.213",
-            id="61: without samples",
+            69,
+            "digits  Running  50%  step 540/1080  ETA 12s  loss 0.213",
+            id="69: without samples, epoch, restarts, checkpoint",
         ),
-        pytest.param(43, "digits  step 540/1,080  50%  ETA 0:12", id="43: without epoch and loss"),
-        pytest.param(30, "digits  step 540/1,080", id="30: the step"),
-        pytest.param(10, "digits  st", id="10: what fits"),
+        pytest.param(35, "digits  Running  50%  step 540/1080", id="35: without ETA and loss"),
+        pytest.param(20, "digits  Running  50%", id="20: name, phase and percent"),
+        pytest.param(10, "digits  Ru", id="10: what fits"),
         pytest.param(0, "", id="0: nothing"),
     ],
 )
-def test_the_bar_fits_into(width: int, line: str) -> None:
+def test_the_line_fits_into(width: int, line: str) -> None:
     assert shown(KNOWN, width) == line
 
 
 @pytest.mark.parametrize(
-    ("progress", "line"),
+    ("progress", "part"),
     [
-        pytest.param(Progress(step=7), "digits  step 7", id="a step alone"),
-        pytest.param(Progress(loss=float("nan")), "digits  loss nan", id="a loss that is none"),
-        pytest.param(Progress(eta_seconds=90061), "digits  ETA 25:01:01", id="a day"),
-        pytest.param(Progress(samples_per_second=0.25), "digits  0.25 samples/s", id="slow"),
+        pytest.param(Progress(step=7), "step 7", id="a step alone"),
+        pytest.param(Progress(loss=float("nan")), "loss nan", id="a loss that is none"),
+        pytest.param(Progress(eta_seconds=90061), "ETA 1d1h", id="a day"),
+        pytest.param(Progress(samples_per_second=0.25), "0.25 samples/s", id="slow"),
         pytest.param(
             Progress(checkpoint=Checkpoint(step=1, tier="memory", time="2026-01-11T03:04:05Z")),
-            "digits  checkpoint at step 1 (0s ago)",
+            "checkpoint 0s ago",
             id="a checkpoint of a clock that is ahead",
         ),
     ],
 )
-def test_what_is_not_known_is_not_shown(progress: Progress, line: str) -> None:
-    assert shown(progress) == line
+def test_what_is_not_known_is_not_shown_and_the_answer_counts(
+    progress: Progress, part: str
+) -> None:
+    assert shown(progress) == f"digits  Running  {part}  restarts 0"
 
 
 json_values = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 
 
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(TOLD, json_values)), st.integers(0, 120))
-def test_whatever_a_job_answers_the_bar_is_one_line_that_fits(told: Any, width: int) -> None:
+def test_whatever_a_job_answers_the_line_is_one_that_fits(told: Any, width: int) -> None:
     with contextlib.suppress(NotProgressError):
         line = shown(read_progress(json.dumps(told).encode()), width)
         assert line.isprintable()

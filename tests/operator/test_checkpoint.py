@@ -1,7 +1,6 @@
 """`spec.checkpoint`: what the pods get, whose claim it is, and what users are told."""
 
 import asyncio
-import io
 from collections.abc import Awaitable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from acceleratedjob.api.names import Manifest
 from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.cluster import Ref
 from acceleratedjob.commands.render import render
+from acceleratedjob.commands.source import Source
 from acceleratedjob.controller.execute import execute
 from acceleratedjob.controller.field_path import field_at_fault
 from acceleratedjob.errors import Held, InvalidSpec, Refused
@@ -252,19 +252,24 @@ def test_a_claim_is_created_before_the_pods_of_each_attempt() -> None:
     ],
 )
 def test_a_claim_for_one_node_is_warned_of(
-    tmp_path: Path, mode: str, replicas: int, warned: bool
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    mode: str,
+    replicas: int,
+    warned: bool,
 ) -> None:
     wanted = once({}, mode, replicas=replicas)
     steps = plan(wanted, Observed(), NOW).steps
     events = [one for step in steps for one in step if isinstance(one, Announce)]
     assert [one.reason for one in events] == ["CheckpointNotShared"] * warned
-    path, output = tmp_path / "job.yaml", io.StringIO()
+    path = tmp_path / "job.yaml"
     template = {"spec": CLAIM["spec"] | {"accessModes": [mode]}}
     given = {"volume": {"volumeClaimTemplate": template}}
     path.write_text(yaml.safe_dump(job(checkpoint=given, replicas=replicas)))
-    render(path, output)
-    assert output.getvalue().startswith("# Warning: the claim") == warned
-    kinds = [made["kind"] for made in yaml.safe_load_all(output.getvalue())]
+    assert render(Source(str(path)), "yaml") == 0
+    out, err = capsys.readouterr()
+    assert err.startswith("warning: digits: the claim") == warned
+    kinds = [made["kind"] for made in yaml.safe_load_all(out)]
     assert kinds == ["Service", "PersistentVolumeClaim", *["Pod"] * replicas]
 
 

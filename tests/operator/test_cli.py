@@ -4,10 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
-from acceleratedjob.cli import main, parser
+from acceleratedjob.cli import main, program
 from acceleratedjob.local.process import Command, missing_script
 from tests.operator.builders import CONTAINER, job
 
@@ -24,6 +25,12 @@ def write(folder: Path, script: str, **spec: object) -> Path:
 def run(path: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "acceleratedjob", "run", str(path)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def failure(done: subprocess.CompletedProcess[str]) -> str:
+    """What a run says of the failure, before the next step."""
+    before, _, _ = done.stdout.rpartition("-- Next: ")
+    return before.rpartition("-- Failed: ")[2].rstrip()
 
 
 def test_run_shows_each_replicas_output_and_succeeds(tmp_path: Path) -> None:
@@ -46,7 +53,7 @@ def test_run_restarts_all_pods_and_ends_with_the_jobs_exit_code(tmp_path: Path) 
     done = run(write(tmp_path, script, failurePolicy=policy))
     assert done.returncode == 1
     assert "restart 1 of 1" in done.stdout
-    assert done.stdout.splitlines()[-1].endswith("exited with code 1; maxRestarts is 1")
+    assert failure(done).endswith("exited with code 1; maxRestarts is 1")
 
 
 @pytest.mark.parametrize(
@@ -68,10 +75,9 @@ def test_what_is_not_there_ends_the_job_at_once_and_is_named_at_the_end(
     path.write_text(yaml.safe_dump(job({"command": command}, replicas=1)))
     done = run(path)
     assert done.returncode == 1
-    last = done.stdout.splitlines()[-1]
-    assert cause in last or cause in done.stdout.split("-- Failed: ")[-1]
+    assert cause in failure(done)
     assert "restart 1" not in done.stdout
-    assert last.endswith("(a restart would not help)")
+    assert failure(done).endswith("(a restart would not help)")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +116,7 @@ def test_what_a_shell_is_told_is_no_script(tmp_path: Path, flag: str) -> None:
 def test_the_exception_that_ended_a_job_is_repeated_at_its_end(tmp_path: Path) -> None:
     script = "print('step\\n' * 500); raise KeyError('the cause')"
     done = run(write(tmp_path, script, replicas=1, failurePolicy={"maxRestarts": 0}))
-    end = done.stdout.split("-- Failed: ")[-1]
+    end = failure(done)
     assert end.startswith("Replica 0 (pod digits-0-0 on node local) exited with code 1: ")
     assert end.splitlines()[-1] == "   | KeyError: 'the cause'; maxRestarts is 0"
 
@@ -156,7 +162,7 @@ def test_ctrl_c_stops_every_replica(tmp_path: Path) -> None:
     ("text", "message"),
     [
         pytest.param("a: [", "manifest: cannot be read", id="not YAML"),
-        pytest.param("", "manifest: must be one AcceleratedJob, got 0", id="empty"),
+        pytest.param("", "manifest: must have one AcceleratedJob, got no documents", id="empty"),
         pytest.param(
             "kind: Job\napiVersion: batch/v1\nmetadata: {name: a}",
             "apiVersion: must be",
@@ -166,7 +172,16 @@ def test_ctrl_c_stops_every_replica(tmp_path: Path) -> None:
             "a shopping list", "YAML mapping, got a str: 'a shopping list'", id="plain text"
         ),
         pytest.param("- kind: Job", "YAML mapping, got a list", id="a list"),
-        pytest.param("a: 1\n---\nb: 2", "must be one AcceleratedJob, got 2", id="two documents"),
+        pytest.param(
+            "kind: A\napiVersion: v1\n---\nb: 2",
+            "job.yaml: document 2: b: is not a field",
+            id="two",
+        ),
+        pytest.param(
+            "{kind: A, apiVersion: v1}\n---\n{kind: B, apiVersion: v1}",
+            "manifest: must have one AcceleratedJob, got A, B",
+            id="other kinds only",
+        ),
         pytest.param("a: {b: 1, b: 2}", "the key 'b' is given twice", id="a key given twice"),
         pytest.param(
             "metdata: {name: digits}",
@@ -211,7 +226,7 @@ def test_a_workdir_that_is_not_there_is_a_usage_error(
 ) -> None:
     path = write(tmp_path, "")
     assert main(["run", str(path), f"--workdir={tmp_path / 'none'}"]) == 2
-    assert "--workdir must be a folder" in capsys.readouterr().err
+    assert "Invalid value for '--workdir': Directory" in capsys.readouterr().err
 
 
 def test_render_prints_the_service_and_every_pod(
@@ -232,10 +247,9 @@ def test_render_prints_what_the_pods_are_kept_together_and_apart_by(
 
 
 def test_every_flag_has_help() -> None:
-    commands = next(action for action in parser()._actions if action.choices)
-    assert isinstance(commands.choices, dict)
-    for command in commands.choices.values():
-        assert all(action.help for action in command._actions)
+    for command in program.commands.values():
+        options = [one for one in command.params if isinstance(one, click.Option)]
+        assert all(one.help for one in options), command.name
 
 
 def test_run_tells_the_exception_that_a_replica_leaves_as_a_cluster_would(tmp_path: Path) -> None:
@@ -243,9 +257,7 @@ def test_run_tells_the_exception_that_a_replica_leaves_as_a_cluster_would(tmp_pa
     path = "os.environ['ACCELERATEDJOB_TERMINATION_LOG']"
     script = f"import os; open({path}, 'w').write({words!r}); 1 / 0"
     done = run(write(tmp_path, script, replicas=1, failurePolicy={"maxRestarts": 0}))
-    assert done.stdout.splitlines()[-1].endswith(
-        "exited with code 1: KeyError: x; maxRestarts is 0"
-    )
+    assert failure(done).endswith("exited with code 1: KeyError: x; maxRestarts is 0")
 
 
 def test_an_operator_that_is_asked_to_end_while_it_starts_ends_well(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import io
 import os
 from dataclasses import replace
 from typing import Any
@@ -7,8 +8,10 @@ import pytest
 from acceleratedjob.api.status import Status
 from acceleratedjob.api.times import age
 from acceleratedjob.commands import table
-from acceleratedjob.commands.log_choice import choose, mixed
+from acceleratedjob.commands.errors import Misuse
+from acceleratedjob.commands.log_choice import Wish, choose, mixed
 from acceleratedjob.commands.log_reader import wants_colour
+from acceleratedjob.commands.screen import print_table
 from acceleratedjob.commands.text import aligned, ending
 from acceleratedjob.observe.observed import Observed
 from acceleratedjob.planner.report import progress, restarting
@@ -59,8 +62,10 @@ def test_a_jobs_row_before_any_operator_has_seen_it_and_after_it_is_gone() -> No
 
 
 def test_the_tables_columns_are_aligned_and_no_line_ends_in_blanks() -> None:
-    lines = table.table([table.row(stored(status), NOW) for status in (RUNNING, None)])
-    assert lines == [
+    out = io.StringIO()
+    rows = [table.row(stored(status), NOW) for status in (RUNNING, None)]
+    print_table([table.header(), *rows], out)
+    assert out.getvalue().splitlines() == [
         "NAME     PHASE     READY   STEP   PROGRESS   ETA   GOODPUT   RESTARTS   AGE",
         "digits   Running   4/4                                       0          1h6m",
         "digits                                                       0          1h6m",
@@ -82,23 +87,23 @@ def test_whose_logs_are_shown(
     asked: dict[str, int], processes: int, indices: range, prefix: str
 ) -> None:
     made = stored(replace(RUNNING, processes_per_replica=processes))
-    choice = choose(made, **asked)  # type: ignore[arg-type]  # a table's row
+    choice = choose(made, Wish(**asked))  # type: ignore[arg-type]  # a table's row
     assert choice.indices == indices
     assert choice.prefix(1, colour=False) == prefix
     assert choice.prefix(1, colour=True) == (f"\x1b[33m{prefix[:-1]}\x1b[0m " if prefix else "")
 
 
 def test_prefixes_are_of_one_width() -> None:
-    choice = choose(stored(replace(RUNNING, size=12)))
+    choice = choose(stored(replace(RUNNING, size=12)), Wish())
     assert {len(choice.prefix(index, colour=False)) for index in range(12)} == {len("rank 11 | ")}
 
 
 def test_a_rank_among_several_processes_is_said_to_be_mixed_with_them() -> None:
     made = stored(replace(RUNNING, processes_per_replica=2))
-    assert mixed(choose(made, rank=5), 5) == (
+    assert mixed(choose(made, Wish(rank=5)), 5) == (
         "rank 5 is in replica 2, whose log mixes ranks 4 to 5"
     )
-    assert mixed(choose(stored(RUNNING), rank=1), 1) == ""
+    assert mixed(choose(stored(RUNNING), Wish(rank=1)), 1) == ""
 
 
 @pytest.mark.parametrize(
@@ -117,12 +122,12 @@ def test_a_rank_among_several_processes_is_said_to_be_mixed_with_them() -> None:
 def test_what_cannot_be_chosen_is_told(
     status: Status | None, asked: dict[str, Any], sentence: str
 ) -> None:
-    with pytest.raises(ValueError, match=sentence):
-        choose(stored(status), **asked)
+    with pytest.raises(Misuse, match=sentence):
+        choose(stored(status), Wish(**asked))
 
 
 def test_the_previous_attempts_pods_are_found_by_their_labels() -> None:
-    choice = choose(stored(RESTARTING), previous=True)
+    choice = choose(stored(RESTARTING), Wish(previous=True))
     assert choice.selector == "accelerated.dev/job-name=digits,accelerated.dev/attempt=0"
 
 

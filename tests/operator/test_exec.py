@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -204,7 +205,7 @@ def test_dump_names_a_pod_that_cannot_be_asked(capsys: pytest.CaptureFixture[str
     told = capsys.readouterr()
     assert "rank 0:" in told.out
     assert told.err == (
-        "acceleratedjob dump: pod digits-0-1: its image has no runtime.dump: install "
+        "warning: pod digits-0-1: its image has no runtime.dump: install "
         "acceleratedjob, or a newer version of it\n"
     )
 
@@ -290,6 +291,25 @@ def test_one_pod_lists_the_checkpoints(capsys: pytest.CaptureFixture[str]) -> No
 
     assert asked(checkpoints, listed, checkpoint=STORE) == 0
     assert "checkpoint_540   540" in capsys.readouterr().out
+
+
+def test_the_checkpoints_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    as_json = partial(checkpoints, form="json")
+    answer = [OUT + json.dumps(LISTED).encode(), SUCCESS]
+    assert asked(as_json, lambda *_: answer, checkpoint=STORE) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert first["checkpoints"][1] == {
+        "name": "checkpoint_540",
+        "step": 540,
+        "time": format_time(ago(12)),
+        "bytes": 3 * 2**20,
+    }
+    assert second == {"place": "/checkpoints/other", "checkpoints": []}
+    assert asked(as_json, stacks, pods=(), status=SAVED, checkpoint=STORE | {"path": "a"}) == 0
+    (known,) = json.loads(capsys.readouterr().out)
+    assert (known["place"], known["checkpoints"][0]["step"]) == ("s3://bucket/team/a", 500)
+    assert asked(as_json, stacks, pods=()) == 0
+    assert json.loads(capsys.readouterr().out) == []
 
 
 def test_a_pod_that_lists_nonsense_is_named() -> None:

@@ -1,6 +1,8 @@
 """`acceleratedjob run` with real processes: whatever they write and start, it ends, and they do."""
 
+import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -251,6 +253,110 @@ def test_replicas_save_when_nobody_reads_their_output_any_more(folder: Path) -> 
         assert process.wait(SECONDS) == 0, said
     assert len(list(folder.glob("*.saved"))) == 2
     assert b"Traceback" not in said
+
+
+# Leaves its container in every way: group, session and environment.
+DAEMON = """
+    code = "import os, time; open('%s.daemon', 'w').write(str(os.getpid())); time.sleep(600)"
+    if not os.fork():
+        os.setsid()
+        if not os.fork():
+            os.execve(sys.executable, [sys.executable, "-c", code % rank], {})
+        os._exit(0)
+    os.wait()
+    until(f"{rank}.daemon")
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "code"), [pytest.param("", 0, id="succeeds"), pytest.param("1 / 0", 1, id="fails")]
+)
+def test_a_daemon_does_not_outlive_the_job(folder: Path, script: str, code: int) -> None:
+    ended, lines = run(write(folder, DAEMON, script, failurePolicy={"maxRestarts": 0}))
+    assert ended == code, lines
+    assert len(list(folder.glob("*.daemon"))) == 2
+
+
+def test_a_terminal_that_is_closed_stops_the_job(folder: Path) -> None:
+    with start(write(folder, SAVES)) as process:
+        until(lambda: len(list(folder.glob("*.up"))) == 2)
+        process.send_signal(signal.SIGHUP)
+        process.communicate(timeout=SECONDS)
+    assert process.returncode == 130
+    assert len(list(folder.glob("*.saved"))) == 2
+
+
+def test_the_only_replica_is_answered(folder: Path) -> None:
+    script = "print('name?', end=' ', flush=True)\nprint('hello', input())"
+    with start(write(folder, script, replicas=1), stdin=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.read(10) == b"[0] name? "  # before the line ends
+        process.stdin.write(b"ann\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"hello ann\n"
+        process.communicate(timeout=SECONDS)
+    assert process.returncode == 0
+
+
+def test_several_replicas_have_no_input(folder: Path) -> None:
+    path = write(folder, "print('got', repr(sys.stdin.read()))")
+    with start(path, stdin=subprocess.PIPE) as process:
+        output, _ = process.communicate(b"for one of them", timeout=SECONDS)
+    assert {b"[0] got ''", b"[1] got ''"} <= set(output.splitlines())
+
+
+def test_a_manifest_from_the_standard_input_leaves_none_for_the_replica(folder: Path) -> None:
+    path = write(folder, "print('got', repr(sys.stdin.read()))", replicas=1)
+    command = [sys.executable, "-m", "acceleratedjob", "run", "-"]
+    done = subprocess.run(
+        command,
+        input=path.read_bytes(),
+        cwd=folder,
+        capture_output=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert b"[0] got ''" in done.stdout.splitlines(), done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(["python", "train.py"], id="the script"),
+        pytest.param(["python", "-m", "runtime.launch", "train.py"], id="what our launcher starts"),
+    ],
+)
+def test_a_debugger_works_on_a_terminal(folder: Path, command: list[str]) -> None:
+    path = write(
+        folder, "answer = 6 * 7\nbreakpoint()\nprint('after')", command=command, replicas=1
+    )
+    ours, theirs = os.openpty()
+    kept = {name: value for name, value in os.environ.items() if name != "CI"} | {"TERM": "xterm"}
+    line = [sys.executable, "-m", "acceleratedjob", "run", str(path)]
+    shown, typed = b"", 0
+    with subprocess.Popen(
+        line, stdin=theirs, stdout=theirs, stderr=theirs, env=kept, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        with contextlib.suppress(OSError):  # Linux's end of a terminal that all have closed
+            while data := os.read(ours, 65536):
+                shown += data
+                if typed < 2 and shown.count(b"(Pdb) ") > typed:
+                    os.write(ours, (b"p answer\n", b"c\n")[typed])
+                    typed += 1
+        os.close(ours)
+    assert process.returncode == 0, shown
+    told = re.sub(rb"\x1b\[[\d;?]*[a-zA-Z]", b"", shown)
+    assert b"[0] (Pdb) p answer\r\n42\r\n[0] (Pdb) c\r\nafter\r\n" in told
+
+
+def test_what_to_do_next_is_said_at_the_end(folder: Path) -> None:
+    code, lines = run(
+        write(folder, "import nothing_of_this_name", failurePolicy={"maxRestarts": 0})
+    )
+    assert code == 1
+    assert lines[-1].startswith("-- Next: ")
 
 
 def test_replicas_have_the_same_free_ports(folder: Path) -> None:

@@ -16,7 +16,8 @@ from acceleratedjob.controller.backoff import Backoff
 from acceleratedjob.errors import ClusterError, NotFound, Unavailable
 from acceleratedjob.kube.cluster import KubernetesCluster
 from acceleratedjob.kube.health import Pulse
-from acceleratedjob.kube.ratelimit import Limit, Pace
+from acceleratedjob.kube.limits import Limit
+from acceleratedjob.kube.ratelimit import Pace
 from acceleratedjob.manager.jobs import TOKEN_LIFE, Handlers
 from tests.operator.builders import job
 from tests.operator.talking import answering

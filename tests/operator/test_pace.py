@@ -9,7 +9,8 @@ from kubernetes.aio.client import Configuration
 
 from acceleratedjob.errors import Unavailable
 from acceleratedjob.kube.client import connect
-from acceleratedjob.kube.ratelimit import TRIES, Limit, Pace
+from acceleratedjob.kube.limits import Limit
+from acceleratedjob.kube.ratelimit import TRIES, Pace
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """`acceleratedjob stop` and `resume`: what is asked of the cluster, waited for, and said."""
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,9 @@ import pytest
 
 from acceleratedjob.api.names import Manifest
 from acceleratedjob.api.times import format_time
+from acceleratedjob.cli.command import code_of
 from acceleratedjob.cluster import Ref
+from acceleratedjob.commands.errors import Misuse, NotDone
 from acceleratedjob.commands.session import Session
 from acceleratedjob.commands.stopping import (
     has_trained,
@@ -150,7 +153,11 @@ async def commanded(
         watching.cancel()
         for status in statuses:
             api.cluster.change(ref, partial(merge, change={"status": status}))
-        code = await running
+        try:
+            code = await running
+        except (Misuse, NotDone) as error:
+            code = code_of(error)
+            sys.stderr.write(f"{error}\n")
     return code, bool((await api.cluster.read(ref))["spec"].get("suspend"))
 
 

@@ -12,7 +12,6 @@ from acceleratedjob.api.times import format_time
 from acceleratedjob.cluster import Ref
 from acceleratedjob.commands import table
 from acceleratedjob.commands.job_line import job_line, job_lines
-from acceleratedjob.commands.live import LiveLines
 from acceleratedjob.commands.session import Session
 from acceleratedjob.commands.watching import Display, Lines, watch
 from acceleratedjob.commands.watching import Screen as Terminal
@@ -20,7 +19,7 @@ from acceleratedjob.errors import NotFound
 from acceleratedjob.kube.cluster import KubernetesCluster
 from tests.operator.apiserver import ApiServer
 from tests.operator.builders import NOW, ago, job
-from tests.operator.screen import Screen
+from tests.operator.screen import Screen, Tty
 
 HANG = {"type": "Hanging", "status": "True", "reason": "X", "message": "rank 1 hangs at train.py:7"}
 OVER = {"type": "Straggling", "status": "False", "reason": "X", "message": "rank 2 is slow"}
@@ -138,13 +137,13 @@ def test_a_pipe_gets_a_line_for_each_change_and_the_end() -> None:
 
 
 def test_a_terminal_shows_the_last_state_and_goes_on_below_it() -> None:
-    out, screen = io.StringIO(), Screen()
+    out, screen = Tty(), Screen()
     changes: Changes = [
         {"phase": "Running", "conditions": [HANG]},
         {"phase": "Running"},
         {"phase": "Succeeded", "conditions": [COMPLETE]},
     ]
-    assert asyncio.run(watched(changes, Terminal(False, LiveLines(out)))) == 0
+    assert asyncio.run(watched(changes, Terminal(out, namespaces=False))) == 0
     screen.feed(out.getvalue() + "$ ")
     assert screen.lines == ["digits  Succeeded  restarts 0", "$ "]
 
@@ -155,10 +154,10 @@ def test_a_deleted_job_is_an_error() -> None:
 
 
 def test_lines_of_several_jobs_stay_in_place_and_one_that_is_gone_gives_way() -> None:
-    out, screen = io.StringIO(), Screen()
+    out, screen = Tty(), Screen()
 
     async def run() -> None:
-        async with Terminal(False, LiveLines(out)).running() as shown:
+        async with Terminal(out, namespaces=False).running() as shown:
             shown.show(told("1", "a"), gone=False)
             shown.show(told("2", "b"), gone=False)
             shown.show(told("1", "a", phase="Running"), gone=False)
@@ -174,13 +173,15 @@ def test_lines_of_several_jobs_stay_in_place_and_one_that_is_gone_gives_way() ->
 
 
 def test_interrupted_it_leaves_the_cursor_below_the_lines() -> None:
-    out = io.StringIO()
+    out = Tty()
 
     async def run() -> None:
-        async with Terminal(False, LiveLines(out)).running() as shown:
+        async with Terminal(out, namespaces=False).running() as shown:
             shown.show(told(), gone=False)
             raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(run())
-    assert out.getvalue().endswith("\n")
+    screen = Screen()
+    screen.feed(out.getvalue() + "$ ")
+    assert screen.lines == ["digits  restarts 0", "$ "]

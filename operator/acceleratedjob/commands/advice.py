@@ -278,3 +278,24 @@ def advise(reason: str, exception: str | None = None) -> str:
     name = (exception or "").rpartition(".")[2]
     found = EXCEPTIONS.get(name) or ADVICE.get(reason)
     return found[1] if found and found[1] != NOTHING else ""
+
+
+# As ADVICE and EXCEPTIONS, where the processes of a job are on this machine.
+_ON_THIS_MACHINE = {
+    "Error": "Read what the replica wrote last, correct the script, and run the command again.",
+    "StartError": "Correct `command` in the manifest, or set `--workdir`.",
+    "ModuleNotFoundError": "Install the package into the environment of this program.",
+    Reason.MAX_RESTARTS_EXCEEDED: "Correct the script, and run the command again.",
+}
+
+
+def next_step(reason: str, exception: str | None) -> str:
+    """Return what to do about a failure on this machine."""
+    name = (exception or "").rpartition(".")[2]
+    here = _ON_THIS_MACHINE
+    return here.get(name) or _known(name) or here.get(reason) or advise(reason) or here["Error"]
+
+
+def _known(exception: str) -> str:
+    found = EXCEPTIONS.get(exception)
+    return found[1] if found else ""

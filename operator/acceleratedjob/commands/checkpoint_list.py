@@ -1,20 +1,22 @@
 """Lists of checkpoints, as the runtime tells them; and those of a folder of this machine."""
 
-import asyncio
 import json
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
-from acceleratedjob.api.schema import MAX_COUNT, integer, list_of, read, section, string
+from acceleratedjob.api.schema import MAX_COUNT, dump, integer, list_of, read, section, string
 from acceleratedjob.api.schema import time as read_time
 from acceleratedjob.api.times import age, parse_time, utc_now
+from acceleratedjob.commands.errors import Misuse
+from acceleratedjob.commands.objects import print_object
 from acceleratedjob.commands.text import aligned
 from acceleratedjob.errors import InvalidSpec
-from acceleratedjob.exits import EXIT_NOT_FOUND, EXIT_USAGE
-from acceleratedjob.terminal import complain, say
+from acceleratedjob.exits import EXIT_NOT_FOUND
+from acceleratedjob.terminal import say
 
 MODULE = "runtime.checkpoints"
 HEADER = ("CHECKPOINT", "STEP", "AGE", "SIZE", "STATE")
@@ -102,21 +104,30 @@ def _size(count: int) -> str:
     return f"{value:.1f} {_UNITS[unit]}" if unit else f"{count} B"
 
 
-async def list_folder(folder: str) -> int:
-    """Print the checkpoints of a folder of this machine or of a URL; return the exit code."""
-    command = (sys.executable, "-m", MODULE, "--json", folder)
-    code, out, err = await _run(command)
-    if code:
-        last = err.strip().rpartition("\n")[2]
-        complain(f"acceleratedjob checkpoints: {last}")
-        return EXIT_USAGE
-    places = read_places(out)
-    say(*report(places, utc_now()))
+def print_places(places: Sequence[Place], form: str | None) -> None:
+    """Print checkpoints.
+
+    Args:
+        places: the places with their checkpoints.
+        form: `json` or `yaml`; None for a table.
+    """
+    if form is None:
+        say(*report(places, utc_now()))
+    else:
+        found = [{"place": one.place, "checkpoints": dump(one.checkpoints)} for one in places]
+        print_object(found, form, sys.stdout)
+
+
+def list_folder(folder: str, form: str | None) -> int:
+    """Print the checkpoints of a folder of this machine or of a URL; return the exit code.
+
+    Raises:
+        Misuse: they cannot be listed.
+    """
+    command = [sys.executable, "-m", MODULE, "--json", folder]
+    done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603  # our own module
+    if done.returncode:
+        raise Misuse(done.stderr.decode(errors="replace").strip().rpartition("\n")[2])
+    places = read_places(done.stdout.decode(errors="replace"))
+    print_places(places, form)
     return 0 if any(one.checkpoints for one in places) else EXIT_NOT_FOUND
-
-
-async def _run(command: Sequence[str]) -> tuple[int | None, str, str]:
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
-    out, err = await process.communicate()
-    return process.returncode, out.decode(errors="replace"), err.decode(errors="replace")

@@ -7,9 +7,15 @@ from acceleratedjob.api.checkpoint import MOUNT_PATH, read_checkpoint
 from acceleratedjob.api.names import View
 from acceleratedjob.api.status import Status
 from acceleratedjob.api.times import age, parse_time, utc_now
-from acceleratedjob.api.training import Checkpoint
-from acceleratedjob.commands.checkpoint_list import MODULE, read_places, report
-from acceleratedjob.commands.pods import run_module, running_pods
+from acceleratedjob.api.training import STORAGE, Checkpoint
+from acceleratedjob.commands.checkpoint_list import (
+    MODULE,
+    Place,
+    Saved,
+    print_places,
+    read_places,
+)
+from acceleratedjob.commands.pods import RunningPod, run_module, running_pods
 from acceleratedjob.commands.session import Session
 from acceleratedjob.errors import ClusterError
 from acceleratedjob.terminal import say
@@ -38,26 +44,49 @@ def _newest(saved: Checkpoint | None, now: datetime) -> str:
     return f"the newest known one: step {saved.step}, written {ago} ago, on {saved.tier}"
 
 
-async def checkpoints(session: Session) -> int:
+def known_place(job: View) -> Place:
+    """Return the place of the checkpoints of a job, with the one that its status has."""
+    status, name = Status.from_manifest(job), job["metadata"]["name"]
+    given, saved = read_checkpoint(job["spec"]["checkpoint"], "spec.checkpoint"), status.checkpoint
+    found = () if saved is None or saved.tier != STORAGE else (saved,)
+    return Place(
+        place=given.address(name, job["metadata"]["uid"]),
+        checkpoints=tuple(
+            Saved(name=f"checkpoint_{one.step}", step=one.step, time=one.time) for one in found
+        ),
+    )
+
+
+async def checkpoints(session: Session, *, form: str | None = None) -> int:
     """Print the checkpoints of a job, which one of its pods lists; return the exit code.
+
+    Args:
+        session: the job.
+        form: `json` or `yaml`; None for a table.
 
     Raises:
         ClusterError: the pod cannot be asked.
     """
     job = await session.read()
-    if job["spec"].get("checkpoint") is None:
+    has_place = job["spec"].get("checkpoint") is not None
+    pods = await running_pods(session, job) if has_place else []
+    if pods:
+        print_places(await _listed(session, pods[0]), form)
+    elif form is not None:
+        print_places([known_place(job)] if has_place else [], form)
+    elif has_place:
+        say(*known(job, utc_now()))
+    else:
         say(
             f"{session.name} has no spec.checkpoint: what its script saves by itself, and where, "
             "is not known"
         )
-        return 0
-    pods = await running_pods(session, job)
-    if not pods:
-        say(*known(job, utc_now()))
-        return 0
-    text = await run_module(session, pods[0], MODULE, "--json")
-    try:
-        say(*report(read_places(text), utc_now()))
-    except ValueError as error:
-        raise ClusterError(f"pod {pods[0].name}: {error}") from error
     return 0
+
+
+async def _listed(session: Session, pod: RunningPod) -> list[Place]:
+    text = await run_module(session, pod, MODULE, "--json")
+    try:
+        return read_places(text)
+    except ValueError as error:
+        raise ClusterError(f"pod {pod.name}: {error}") from error

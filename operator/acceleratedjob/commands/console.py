@@ -1,85 +1,127 @@
-"""Prints lines above a live status line; without a terminal, prints lines only."""
+"""Prints the output of the replicas above live lines; without a terminal, prints lines only."""
 
-import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TextIO
 
+from rich.console import Console as RichConsole
+from rich.console import Group
+from rich.live import Live
+from rich.segment import Segment, Segments
+from rich.text import Text
+
 from acceleratedjob.api.names import View
-from acceleratedjob.commands.live import clearing, line_width
+from acceleratedjob.commands import screen
 from acceleratedjob.local.kubelet import replica_index
 from acceleratedjob.local.lines import Line
 from acceleratedjob.terminal import lines
 
-_COLOURS = (36, 33, 35, 32, 34, 31)  # ANSI color codes, which the replicas use in turn
+MAX_BAR = 4096  # characters of a progress bar that are looked at
 
 
-def has_colour(out: TextIO, env: Mapping[str, str] = os.environ) -> bool:
-    """Whether lines are colored: on a terminal, unless NO_COLOR is set (see no-color.org)."""
-    return out.isatty() and not env.get("NO_COLOR")
-
-
-def has_live_lines(out: TextIO, env: Mapping[str, str] = os.environ) -> bool:
-    """Whether lines can be redrawn: on a terminal that somebody looks at."""
-    return out.isatty() and not env.get("CI") and env.get("TERM") != "dumb"
-
-
-@dataclass(slots=True)
+@dataclass
 class Console:
-    """Prints lines above the live lines: the progress bar of a replica, and a status line.
+    """Prints lines above the live lines: a progress bar of each replica, and a status line.
 
     Attributes:
         out: where the lines are printed.
+        prompts: whether a person answers the only replica, so that the beginning of its line is
+            shown before the line ends.
     """
 
     out: TextIO = field(default_factory=lambda: sys.stdout)
+    prompts: bool = False
     _status: str = ""
-    _bar: str = ""  # the last line of a replica that is to be overwritten
-    _bar_of: int | None = None  # this replica
-    _drawn: int = 0  # the number of live lines on the terminal
+    _bars: dict[int, str] = field(default_factory=dict)  # the last bar, by replica index
+    _drawn: Live | None = None  # the live lines
+    _begun: str = ""  # what is printed of the line that has not ended
 
-    def pod(self, pod: View, line: Line) -> None:
-        """Print a line of the output of a replica; a progress bar replaces the one before."""
+    @cached_property
+    def _screen(self) -> RichConsole:
+        return screen.console(self.out)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there are live lines."""
+        return screen.is_live(self.out)
+
+    def pod(self, pod: View, written: Sequence[Line]) -> None:
+        """Print lines of the output of a replica; its progress bar replaces the one before."""
         index = replica_index(pod)
+        self._print("".join(self._taken(index, one) for one in written))
+
+    def _taken(self, index: int, line: Line) -> str:
+        """Return what to print of a line, and keep a bar or a beginning."""
+        if line.is_overwritten and self.is_live:
+            self._bars[index] = line.text[:MAX_BAR]
+            return ""
+        if not line.is_finished:
+            return self._beginning(index, line) if self.prompts and not line.is_overwritten else ""
+        self._bars.pop(index, None)  # a progress bar ends with a line that stays
+        printed, self._begun = self._begun, ""
+        return f"{self._prefixed(index, line.text)[len(printed) :]}\n"
+
+    def _beginning(self, index: int, line: Line) -> str:
+        printed, self._begun = self._begun, self._prefixed(index, line.text)
+        return self._begun[len(printed) :]
+
+    def _prefixed(self, index: int, text: str) -> str:
+        """Return a line with its prefix; on a terminal, its only control codes are colors."""
         name = f"[{index}]"
-        colour = _COLOURS[index % len(_COLOURS)]
-        prefix = f"\x1b[{colour}m{name}\x1b[0m" if has_colour(self.out) else name
-        if line.is_overwritten and has_live_lines(self.out):
-            self._bar = f"{prefix} {line.text[: self.width - len(name) - 1]}"
-            self._bar_of = index
-            self._draw()
-        else:
-            # A progress bar ends with a line that stays.
-            self._bar = "" if index == self._bar_of else self._bar
-            self._draw(f"{prefix} {line.text}")
+        if not self.out.isatty():
+            return f"{name} {text}"
+        style = screen.color(index) if screen.has_color(self.out) else ""
+        return f"{style}{name}{screen.RESET if style else ''} {screen.colored(text)}"
 
     def tell(self, text: str) -> None:
         """Print a line of our own, with control characters escaped."""
-        for line in lines(f"-- {text}", "   | "):
-            self._draw(line)
+        above = "\n" if self._begun else ""
+        self._begun = ""
+        self._print(above + "".join(f"{one}\n" for one in lines(f"-- {text}", "   | ")))
 
     def live(self, text: str) -> None:
         """Replace the status line; an empty text removes it."""
-        if has_live_lines(self.out) and text != self._status:
+        if self.is_live and text != self._status:
             self._status = text
-            self._draw()
+            self._print("")
 
     def close(self) -> None:
         """Remove the live lines."""
-        self._status = self._bar = ""
-        if self._drawn:
-            self._draw()
+        self._status = ""
+        self._bars.clear()
+        self._print("")
 
     @property
     def width(self) -> int:
         """The largest length of a live line."""
-        return line_width()
+        return self._screen.width
 
-    def _draw(self, *above: str) -> None:
-        """Print lines, and the live lines below them."""
-        clear = clearing(self._drawn)
-        live = [text for text in (self._bar, self._status[: self.width]) if text]
-        self._drawn = len(live)
-        self.out.write(clear + "".join(f"{line}\n" for line in above) + "\n".join(live))
-        self.out.flush()
+    def _print(self, text: str) -> None:
+        """Print a text unchanged, and the live lines below it, unless a line has not ended."""
+        below = [] if self._begun else self._below()
+        if self._drawn is not None and not below:
+            self._drawn.stop()
+            self._drawn = None
+        with self._screen:  # one write
+            if text:
+                self._screen.print(Segments([Segment(text)]), end="", soft_wrap=True)
+            if below:
+                self._draw(Group(*below))
+
+    def _draw(self, below: Group) -> None:
+        if self._drawn is None:  # rich cannot start one again
+            self._drawn = screen.live(self._screen, transient=True)
+            self._drawn.start()
+        self._drawn.update(below, refresh=True)
+
+    def _below(self) -> list[Text]:
+        """Return the live lines."""
+        bars = [self._bar(index, text) for index, text in sorted(self._bars.items())]
+        return [*bars, *([screen.styled(self._status)] if self._status else [])]
+
+    def _bar(self, index: int, text: str) -> Text:
+        prefix = Text(f"[{index}]", screen.COLORS[index % len(screen.COLORS)])
+        bar = Text.from_ansi(text)
+        return Text.assemble(prefix, " ", bar, no_wrap=True, overflow="crop")

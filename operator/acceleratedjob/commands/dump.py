@@ -32,7 +32,7 @@ async def dump(session: Session) -> int:
         raise errors[0]
     for pod, answer in zip(pods, answers, strict=True):
         if isinstance(answer, ClusterError):
-            complain(f"acceleratedjob dump: {answer}")
+            complain(f"warning: {answer}")
         else:
             say(f"replica {pod.index} (pod {pod.name})", *answer.splitlines(), "")
     return 0

@@ -9,7 +9,10 @@ from acceleratedjob.commands.text import fitted
 
 _BAR = 20  # characters
 # The parts in the order in which they are left out, if the line would be too long.
-_OPTIONAL = ("bar", "samples", "restarts", "checkpoint", "goodput", "eta", "step", "ready")
+_OPTIONAL = (
+    *("bar", "samples", "epoch", "restarts", "checkpoint", "goodput", "loss"),
+    *("eta", "step", "ready"),
+)
 
 
 def job_line(job: View, now: datetime, *, width: int, gone: bool = False, space: str = "") -> str:
@@ -60,9 +63,11 @@ _FORMS = (  # part, the column that must be known, how it is shown
     ("ready", "READY", "{READY}"),
     ("bar", "PROGRESS", "{BAR}"),
     ("percent", "PROGRESS", "{PROGRESS}"),
+    ("epoch", "EPOCH", "epoch {EPOCH}"),
     ("step", "STEP", "step {STEP}"),
     ("eta", "ETA", "ETA {ETA}"),
     ("samples", "SAMPLES/S", "{SAMPLES/S} samples/s"),
+    ("loss", "LOSS", "loss {LOSS}"),
     ("goodput", "GOODPUT", "goodput {GOODPUT}"),
     ("checkpoint", "SAVED", "checkpoint {SAVED} ago"),
     ("restarts", "RESTARTS", "restarts {RESTARTS}"),

@@ -1,7 +1,6 @@
-"""Reads an AcceleratedJob from a YAML file, as strictly as `kubectl apply` does."""
+"""Parses YAML with AcceleratedJobs, as strictly as `kubectl apply` does."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -26,14 +25,34 @@ _METADATA = partly(
 )
 
 
-def load(path: Path) -> Manifest:
-    """Read the AcceleratedJob in a file.
+def parse(text: bytes) -> list[object]:
+    """Return the documents of a text that are not empty.
 
     Raises:
-        InvalidSpec: the file is not YAML or does not contain exactly one job, or a field outside
-            of `spec` is unknown.
+        InvalidSpec: the text is not YAML, or a document has values that JSON does not have.
     """
-    document = _only_document(path)
+    try:
+        loaded = yaml.load_all(text.decode(), _Strict)
+        documents = [one for one in loaded if one is not None]
+    except (ValueError, yaml.YAMLError) as error:
+        raise InvalidSpec("manifest", f"cannot be read: {error}") from error
+    except RecursionError as error:
+        sentence = f"must be nested at most {MAX_DEPTH} levels deep, and is nested deeper"
+        raise InvalidSpec("manifest", sentence) from error
+    for one in documents:
+        _check_json(one)
+    return documents
+
+
+def check_outside_of_spec(document: object) -> Manifest:
+    """Check that a document is a mapping whose fields outside of `spec` are those of a job.
+
+    Raises:
+        InvalidSpec: it is not.
+    """
+    if not isinstance(document, dict):
+        found = f"a {type(document).__name__}: {str(document)[:60]!r}"
+        raise InvalidSpec("manifest", f"must be an {KIND} as a YAML mapping, got {found}")
     _check_json(document)
     manifest: Manifest = dict(mapping(document, "manifest"))
     check_known(manifest, _TOP_LEVEL, "")
@@ -50,23 +69,6 @@ def _check_json(document: object) -> None:
         json.dumps(document, allow_nan=False, sort_keys=True)
     except (TypeError, ValueError) as error:
         raise InvalidSpec("manifest", f"must only have values that JSON has: {error}") from error
-
-
-def _only_document(path: Path) -> object:
-    try:
-        text = path.read_text(encoding="utf-8")
-        documents = [doc for doc in yaml.load_all(text, _Strict) if doc is not None]
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InvalidSpec("manifest", f"cannot be read: {error}") from error
-    except RecursionError as error:
-        sentence = f"must be nested at most {MAX_DEPTH} levels deep, and is nested deeper"
-        raise InvalidSpec("manifest", sentence) from error
-    if len(documents) != 1:
-        raise InvalidSpec("manifest", f"must be one {KIND}, got {len(documents)} documents")
-    if not isinstance(documents[0], dict):
-        found = f"a {type(documents[0]).__name__}: {str(documents[0])[:60]!r}"
-        raise InvalidSpec("manifest", f"must be an {KIND} as a YAML mapping, got {found}")
-    return documents[0]
 
 
 class _Strict(yaml.SafeLoader):

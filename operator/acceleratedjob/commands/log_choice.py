@@ -4,8 +4,23 @@ from dataclasses import dataclass
 
 from acceleratedjob.api import names
 from acceleratedjob.api.names import View
+from acceleratedjob.commands import screen
+from acceleratedjob.commands.errors import Misuse
 
-_COLOURS = (36, 33, 35, 32, 34, 31)  # ANSI color codes, which the replicas use in turn
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """Which logs a user asks for.
+
+    Attributes:
+        rank: print only the replica of this rank; None for all.
+        replica: print only this replica; None for all.
+        previous: whether the logs are those of the previous attempt.
+    """
+
+    rank: int | None = None
+    replica: int | None = None
+    previous: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,30 +59,27 @@ class Choice:
         padded = text.ljust(len(text) - len(str(index)) + len(str(self.size - 1)))
         if not colour:
             return f"{padded} | "
-        return f"\x1b[{_COLOURS[index % len(_COLOURS)]}m{padded} |\x1b[0m "
+        return f"{screen.color(index)}{padded} |{screen.RESET} "
 
 
-def choose(
-    job: View, *, rank: int | None = None, replica: int | None = None, previous: bool = False
-) -> Choice:
+def choose(job: View, wish: Wish) -> Choice:
     """Select all replicas, or one by its index or by a rank.
 
     Raises:
-        ValueError: the job has no such replica or rank.
+        Misuse: the job has no such replica or rank.
     """
     status, name = job.get("status") or {}, job["metadata"]["name"]
     processes, size = int(status.get("processesPerReplica") or 1), int(status.get("size") or 0)
-    attempt = int(status.get("attempt") or 0) - previous
+    attempt = int(status.get("attempt") or 0) - wish.previous
     if attempt < 0:
-        raise ValueError(f"{name} has no previous attempt: its current attempt is the first")
+        raise Misuse(f"{name} has no previous attempt: its current attempt is the first")
     if not size:
-        raise ValueError(f"{name} has no pods: see `acceleratedjob why {name}`")
-    if rank is not None:
-        replica = rank // processes
+        raise Misuse(f"{name} has no pods: see `acceleratedjob why {name}`")
+    replica = wish.replica if wish.rank is None else wish.rank // processes
     if replica is not None and not 0 <= replica < size:
-        asked = f"--replica {replica}" if rank is None else f"--rank {rank}"
+        asked = f"--replica {replica}" if wish.rank is None else f"--rank {wish.rank}"
         ranks = f"ranks 0 to {size * processes - 1}, replicas 0 to {size - 1}"
-        raise ValueError(f"{asked}: {name} has {ranks}")
+        raise Misuse(f"{asked}: {name} has {ranks}")
     return Choice(job=name, attempt=attempt, size=size, processes=processes, replica=replica)
 
 

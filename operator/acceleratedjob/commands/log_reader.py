@@ -11,21 +11,59 @@ import aiohttp
 from acceleratedjob.api import names
 from acceleratedjob.api.names import View
 from acceleratedjob.cluster import Change, Gone, Listed
-from acceleratedjob.commands.console import has_colour
-from acceleratedjob.commands.log_choice import Choice, container, has_begun
+from acceleratedjob.commands.log_choice import (
+    Choice,
+    Wish,
+    choose,
+    container,
+    has_begun,
+    mixed,
+)
+from acceleratedjob.commands.screen import has_color
+from acceleratedjob.commands.session import Session
 from acceleratedjob.errors import ClusterError, NotFound
 from acceleratedjob.kube.client import Connection
 from acceleratedjob.kube.cluster import collection
 from acceleratedjob.kube.health import Pulse
 from acceleratedjob.kube.informer import Stream
 from acceleratedjob.local.lines import Line, LineCutter
+from acceleratedjob.terminal import complain
 
 
 def wants_colour(wish: str, out: TextIO) -> bool:
     """Whether lines are colored: as the flag says; with `auto`, if the output is a terminal."""
     if wish != "auto":
         return wish == "always"
-    return has_colour(out)
+    return has_color(out)
+
+
+async def logs(session: Session, *, wish: Wish, follow: bool, colour: str) -> int:
+    """Print logs, and return the exit code.
+
+    Args:
+        session: the job.
+        wish: which logs.
+        follow: whether new lines are printed until the containers end.
+        colour: `auto`, `always` or `never`.
+
+    Raises:
+        Misuse: the job has no such rank, replica or attempt.
+        ClusterError: a log cannot be read.
+    """
+    job = await session.read()
+    choice = choose(job, wish)
+    sentence = "" if wish.rank is None else mixed(choice, wish.rank)
+    if sentence:
+        complain(f"note: {sentence}")
+    reader = Reader(
+        connection=session.cluster.connection,
+        namespace=session.namespace,
+        choice=choice,
+        uid=job["metadata"]["uid"],
+        colour=wants_colour(colour, sys.stdout),
+    )
+    await (reader.follow() if follow else reader.show())
+    return 0
 
 
 @dataclass(slots=True, kw_only=True)

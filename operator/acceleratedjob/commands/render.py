@@ -1,32 +1,43 @@
-"""`acceleratedjob render`: prints the objects of the first attempt of a job, as YAML."""
+"""`acceleratedjob render`: prints the objects of the first attempt of a job."""
 
+import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TextIO
-
-import yaml
 
 from acceleratedjob.api.attempt import Attempt
 from acceleratedjob.api.names import Manifest
 from acceleratedjob.api.spec import JobSpec
-from acceleratedjob.commands.loading import load
+from acceleratedjob.commands.objects import print_objects
+from acceleratedjob.commands.source import Source, ignored
 from acceleratedjob.manifests.claims import claim
 from acceleratedjob.manifests.network import network_policy, service
 from acceleratedjob.manifests.pod import pod
 from acceleratedjob.manifests.podgroup import pod_group
+from acceleratedjob.terminal import complain
 
 
-def render(manifest: Path, output: TextIO) -> None:
-    """Print the objects that the operator would create for the job of a manifest.
+def render(source: Source, form: str) -> int:
+    """Print the objects that the operator would create, and return the exit code.
+
+    Args:
+        source: the manifest.
+        form: `yaml` or `json`.
 
     Raises:
-        InvalidSpec: the manifest is not a valid job.
+        InvalidSpec: the manifest is invalid.
     """
-    spec = JobSpec.from_manifest(load(manifest))
-    told = None if spec.checkpoint is None else spec.checkpoint.unshared(spec.replicas)
-    if told is not None:
-        output.write(f"# Warning: {told}\n")
-    yaml.safe_dump_all(_objects(spec), output, sort_keys=False)
+    documents = source.read()
+    for sentence in (*ignored(documents), *_warnings(documents.specs)):
+        complain(sentence)
+    made = [one for spec in documents.specs for one in _objects(spec)]
+    print_objects(made, form, sys.stdout)
+    return 0
+
+
+def _warnings(specs: tuple[JobSpec, ...]) -> Iterator[str]:
+    for spec in specs:
+        told = None if spec.checkpoint is None else spec.checkpoint.unshared(spec.replicas)
+        if told is not None:
+            yield f"warning: {spec.name}: {told}"
 
 
 def _objects(spec: JobSpec) -> Iterator[Manifest]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import copy
+import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,22 +15,56 @@ from acceleratedjob.api.names import ConditionType, Manifest
 from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.api.status import Status
 from acceleratedjob.cluster import Changed
-from acceleratedjob.commands.console import Console, has_live_lines
+from acceleratedjob.commands.advice import next_step
+from acceleratedjob.commands.console import Console
+from acceleratedjob.commands.source import STDIN, Source
+from acceleratedjob.commands.source import ignored as other_kinds
 from acceleratedjob.commands.status_line import PERIOD_SECONDS, StatusLine
 from acceleratedjob.controller.controller import Controller
 from acceleratedjob.controller.polling.cadence import POLLS
 from acceleratedjob.controller.polling.poller import Poller
+from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.exits import EXIT_FAILED, EXIT_INTERRUPTED
+from acceleratedjob.local import orphans
 from acceleratedjob.local.cluster import LocalCluster
 from acceleratedjob.local.kubelet import Kubelet
 from acceleratedjob.local.process import check_runnable, ignored, on_this_machine
 from acceleratedjob.planner.state import FAILED_GANG_GRACE_SECONDS
 
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def run_source(source: Source, *, workdir: Path | None) -> int:
+    """Run the job of a manifest until it has finished, and return the exit code of the command.
+
+    Args:
+        source: the manifest.
+        workdir: the working directory of the processes; None for the folder of the manifest.
+
+    Raises:
+        InvalidSpec: the manifest has not exactly one job, or the job cannot run on this machine.
+    """
+    documents, folder = source.read(), source.folder
+    if len(documents.jobs) > 1:
+        found = ", ".join(spec.name for spec in documents.specs)
+        sentence = f"must have one {names.KIND} to run, got {found}: put each into its own file"
+        raise InvalidSpec("manifest", sentence)
+    (spec,) = documents.specs
+    console = Console(prompts=gets_stdin(spec, is_taken=source.place == STDIN))
+    for sentence in other_kinds(documents):
+        console.tell(sentence)
+    run = run_job(documents.jobs[0], workdir=workdir or folder, folder=folder, console=console)
+    with orphans.none_left():
+        return asyncio.run(run)
 
 
 async def run_job(
-    manifest: Manifest, *, workdir: Path, folder: Path, cluster: LocalCluster | None = None
+    manifest: Manifest,
+    *,
+    workdir: Path,
+    folder: Path,
+    cluster: LocalCluster | None = None,
+    console: Console | None = None,
 ) -> int:
     """Run a job until it has finished, and return the exit code of the command.
 
@@ -38,13 +73,14 @@ async def run_job(
         workdir: the working directory of the processes.
         folder: the directory of the manifest, beside which checkpoints are kept.
         cluster: where the job is created; one of its own by default.
+        console: where the output is printed; the standard output by default.
 
     Raises:
         InvalidSpec: the job is invalid, or cannot run on this machine.
     """
     spec = JobSpec.from_manifest(manifest)
     check_runnable(spec)
-    console, cluster = Console(), cluster or LocalCluster()
+    console, cluster = console or Console(), cluster or LocalCluster()
     for sentence in ignored(spec):
         console.tell(sentence)
     given = copy.deepcopy(manifest)
@@ -53,10 +89,16 @@ async def run_job(
     uid, checkpoints = job["metadata"]["uid"], folder / claim_name(spec.name)
     for sentence in _places(spec, uid, checkpoints):
         console.tell(sentence)
-    kubelet = Kubelet(cluster, workdir=workdir, checkpoints=checkpoints, show=console.pod)
+    kubelet = Kubelet(
+        cluster,
+        workdir=workdir,
+        checkpoints=checkpoints,
+        show=console.pod,
+        reads_stdin=console.prompts,
+    )
     controller = Controller(cluster, tell=kubelet.tell)
     controller.see(job)
-    line = StatusLine(console, spec.name, lambda: controller.hearing.last(uid))
+    line = StatusLine(console, lambda: controller.hearing.last(uid))
     try:
         status = await _serve(cluster, controller, kubelet, line, grace=spec.grace_seconds)
     except BaseExceptionGroup as group:
@@ -96,10 +138,9 @@ async def _serve(
             ended = tasks.create_task(_follow(cluster, controller, line))
             asked = tasks.create_task(interrupted.wait())
             works = [_tell_events(cluster, console), controller.run(), kubelet.run()]
-            is_live = has_live_lines(console.out)
-            budget = replace(POLLS, at_least=PERIOD_SECONDS) if is_live else POLLS
+            budget = replace(POLLS, at_least=PERIOD_SECONDS) if console.is_live else POLLS
             works.append(Poller([controller], ask=kubelet.ask, budget=budget).run())
-            if is_live:
+            if console.is_live:
                 works.append(line.follow())
             background = [tasks.create_task(work) for work in works]
             await asyncio.wait((ended, asked), return_when=asyncio.FIRST_COMPLETED)
@@ -114,7 +155,7 @@ async def _serve(
 
 @contextlib.contextmanager
 def _signals(interrupted: asyncio.Event, again: Callable[[], None]) -> Iterator[None]:
-    """Inside the block, the first SIGINT or SIGTERM sets an event; later ones call `again`."""
+    """Inside the block, the first signal to stop sets an event; later ones call `again`."""
     loop = asyncio.get_running_loop()
 
     def heard() -> None:
@@ -122,12 +163,13 @@ def _signals(interrupted: asyncio.Event, again: Callable[[], None]) -> Iterator[
             again()
         interrupted.set()
 
-    for number in _STOP_SIGNALS:
+    heeded = [one for one in _STOP_SIGNALS if signal.getsignal(one) != signal.SIG_IGN]  # nohup
+    for number in heeded:
         loop.add_signal_handler(number, heard)
     try:
         yield
     finally:
-        for number in _STOP_SIGNALS:
+        for number in heeded:
             loop.remove_signal_handler(number)
 
 
@@ -158,4 +200,28 @@ def _conclude(status: Status, console: Console) -> int:
             console.tell(line)
     reasons = (entry.message for entry in status.conditions if entry.type == ConditionType.FAILED)
     console.tell(f"Failed: {next(reasons, '')}")
+    for failure in status.failures[:1]:
+        console.tell(f"Next: {next_step(failure.reason, failure.exception)}")
     return EXIT_FAILED
+
+
+def gets_stdin(spec: JobSpec, *, is_taken: bool) -> bool:
+    """Whether the training reads from the standard input: one process, so that a debugger works.
+
+    Args:
+        spec: the job.
+        is_taken: whether the manifest was read from the standard input.
+    """
+    return not is_taken and spec.replicas * spec.processes == 1 and _is_ours(0)
+
+
+def _is_ours(descriptor: int) -> bool:
+    """Whether a file is open; and if it is our terminal, whether we are in its foreground."""
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(descriptor) == os.getpgrp()
+    except OSError:  # no terminal, or one without job control for us
+        return True

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from acceleratedjob.api.names import View
-from acceleratedjob.api.status import Status
+from acceleratedjob.api.schema import dump
 from acceleratedjob.api.times import utc_now
-from acceleratedjob.commands.bar import bar
 from acceleratedjob.commands.console import Console
+from acceleratedjob.commands.job_line import job_line
 from acceleratedjob.observe.progress import Progress
 
 PERIOD_SECONDS = 1.0
@@ -16,24 +16,20 @@ PERIOD_SECONDS = 1.0
 
 @dataclass(slots=True)
 class StatusLine:
-    """Shows how far the training is; as long as the job does not tell, shows the job's status.
+    """Shows the line of a job, with the newest progress that the job has told.
 
     Attributes:
         console: the terminal.
-        name: the name of the job.
         told: returns the last answer of the running attempt; None if there is none.
     """
 
     console: Console
-    name: str
     told: Callable[[], Progress | None] = lambda: None
-    _summary: str = ""
+    _job: View = field(default_factory=dict)
 
     def see(self, job: View) -> None:
         """Show the status of the job."""
-        status = Status.from_manifest(job)
-        parts = (self.name, status.phase, status.ready_ratio or "", f"restarts {status.restarts}")
-        self._summary = "  ".join(map(str, parts))
+        self._job = job
         self._draw()
 
     async def follow(self) -> None:
@@ -43,8 +39,16 @@ class StatusLine:
             await asyncio.sleep(PERIOD_SECONDS)
 
     def _draw(self) -> None:
-        progress, width = self.told(), self.console.width
-        if progress is None or progress.step is None:
-            self.console.live(self._summary)
-        else:
-            self.console.live(bar(progress, name=self.name, width=width, now=utc_now()))
+        if self._job:
+            job = with_progress(self._job, self.told())
+            self.console.live(job_line(job, utc_now(), width=self.console.width))
+
+
+def with_progress(job: View, told: Progress | None) -> View:
+    """Return a job whose status has an answer, which is newer than that of the status."""
+    if told is None:
+        return job
+    newer = {"progress": dump(told)}
+    if told.checkpoint is not None:
+        newer["checkpoint"] = dump(told.checkpoint)
+    return {**job, "status": {**(job.get("status") or {}), **newer}}

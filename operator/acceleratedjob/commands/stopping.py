@@ -9,9 +9,9 @@ from acceleratedjob.api.names import Phase, View
 from acceleratedjob.api.status import Status
 from acceleratedjob.api.times import age, parse_time, utc_now
 from acceleratedjob.api.training import STORAGE
+from acceleratedjob.commands.errors import Misuse, NotDone
 from acceleratedjob.commands.session import Session, exit_code
-from acceleratedjob.exits import EXIT_TIMEOUT, EXIT_USAGE
-from acceleratedjob.terminal import complain, say
+from acceleratedjob.terminal import say
 
 
 async def stop(session: Session, *, within: float | None, force: bool) -> int:
@@ -21,6 +21,10 @@ async def stop(session: Session, *, within: float | None, force: bool) -> int:
         session: the job.
         within: how long to wait, in seconds; None for as long as it takes.
         force: whether to stop a job that loses its training.
+
+    Raises:
+        Misuse: it loses its training, and `force` is False.
+        NotDone: pods have not ended in time.
     """
     job = await session.read()
     status, name = Status.from_manifest(job), session.name
@@ -30,11 +34,10 @@ async def stop(session: Session, *, within: float | None, force: bool) -> int:
     if not job["spec"].get("suspend"):
         loss = None if force else loss_of_a_stop(job, utc_now())
         if loss is not None:
-            complain(f"acceleratedjob stop: {loss}; to stop it nevertheless, use --force")
-            return EXIT_USAGE
+            raise Misuse(f"{loss}; to stop it nevertheless, use --force")
         await session.suspend(True)
     late = (
-        f"acceleratedjob stop: the pods of {name} have not all ended in time; the job stays "
+        f"the pods of {name} have not all ended in time; the job stays "
         f"suspended, and `acceleratedjob why {name}` explains its state"
     )
     return await _once(session, is_at_rest, within, late=late, told=stopped)
@@ -47,6 +50,9 @@ async def resume(session: Session, *, wait: bool, within: float | None) -> int:
         session: the job.
         wait: whether to wait until a step is done.
         within: how long to wait, in seconds; None for as long as it takes.
+
+    Raises:
+        NotDone: no step was done in time.
     """
     job = await session.read()
     status, name = Status.from_manifest(job), session.name
@@ -60,10 +66,7 @@ async def resume(session: Session, *, wait: bool, within: float | None) -> int:
         told = "is resumed" if was_suspended else "is not suspended"
         say(f"{name} {told}; `acceleratedjob status {name} --watch` follows it")
         return 0
-    late = (
-        f"acceleratedjob resume: {name} has done no step in time; `acceleratedjob why {name}` "
-        "explains its state"
-    )
+    late = f"{name} has done no step in time; `acceleratedjob why {name}` explains its state"
     return await _once(session, has_trained, within, late=late, told=resumed)
 
 
@@ -154,8 +157,11 @@ async def _once(
         session: the job.
         holds: whether it holds.
         within: how long to wait, in seconds.
-        late: what to print if it does not hold in time.
+        late: the error if it does not hold in time.
         told: returns what to print if it does.
+
+    Raises:
+        NotDone: it does not hold in time.
     """
     try:
         async with asyncio.timeout(within), aclosing(session.states()) as states:
@@ -164,6 +170,5 @@ async def _once(
                     say(*told(job, utc_now()))
                     return exit_code(job)
     except TimeoutError:
-        complain(late)
-        return EXIT_TIMEOUT
+        raise NotDone(late) from None
     raise AssertionError  # a watch does not end

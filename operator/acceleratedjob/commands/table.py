@@ -5,12 +5,12 @@ from datetime import datetime
 
 from acceleratedjob.api.names import ConditionType, View
 from acceleratedjob.api.times import age, is_time, parse_time
-from acceleratedjob.commands.text import aligned
 from acceleratedjob.terminal import plain
 
 # The columns of the table, and of the lines that --watch prints.
 HEADER = ("NAME", "PHASE", "READY", "STEP", "PROGRESS", "ETA", "GOODPUT", "RESTARTS", "AGE")
 WATCHED = (*HEADER[:-2], "SAMPLES/S", "CHECKPOINT", "RESTARTS", "VERDICTS")
+WIDE = (*HEADER[:4], "EPOCH", *HEADER[4:], "SAMPLES/S", "LOSS", "CHECKPOINT", "SAVED", "VERDICTS")
 VERDICTS = (ConditionType.HANGING, ConditionType.STRAGGLING, ConditionType.DIVERGED)
 _SMALL = 10  # a smaller rate has decimal places
 Row = tuple[str, ...]
@@ -34,11 +34,6 @@ def header(*, namespaces: bool = False, columns: Row = HEADER) -> Row:
     return ("NAMESPACE", *columns) if namespaces else columns
 
 
-def table(rows: list[Row], *, namespaces: bool = False) -> list[str]:
-    """Return the lines of a table of all jobs."""
-    return aligned([header(namespaces=namespaces), *rows])
-
-
 def cells(job: View, now: datetime, *, gone: bool = False) -> dict[str, str]:
     """Return what can be said of a job, by the names of the columns; unknown values are empty."""
     metadata, status = job["metadata"], job.get("status") or {}
@@ -48,10 +43,12 @@ def cells(job: View, now: datetime, *, gone: bool = False) -> dict[str, str]:
         "NAME": metadata["name"],
         "PHASE": "Deleted" if gone else status.get("phase") or "",
         "READY": status.get("readyRatio") or "",
-        "STEP": _step(progress),
+        "STEP": _of(progress, "step", "totalSteps"),
+        "EPOCH": _of(progress, "epoch", "epochs"),
         "PROGRESS": _with(progress.get("percent"), "{}%"),
         "ETA": _eta(progress.get("etaSeconds")),
         "SAMPLES/S": _rate(progress.get("samplesPerSecond")),
+        "LOSS": _loss(progress.get("loss")),
         "GOODPUT": _with(_section(status, "shown").get("goodput"), "{}"),
         "CHECKPOINT": _with(saved.get("step"), "{}"),
         "SAVED": _since(saved.get("time"), now),
@@ -78,9 +75,9 @@ def _section(status: View, name: str) -> View:
     return found if isinstance(found, Mapping) else {}
 
 
-def _step(progress: View) -> str:
-    step, total = progress.get("step"), progress.get("totalSteps")
-    return _with(step, "{}") if total is None else _with(step, f"{{}}/{total}")
+def _of(progress: View, part: str, whole: str) -> str:
+    done, total = progress.get(part), progress.get(whole)
+    return _with(done, "{}") if total is None else _with(done, f"{{}}/{total}")
 
 
 def _with(value: object, form: str) -> str:
@@ -95,6 +92,10 @@ def _rate(value: object) -> str:
     if not isinstance(value, int | float):
         return ""
     return f"{value:.2g}" if value < _SMALL else f"{value:.0f}"
+
+
+def _loss(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, int | float) else _with(value, "{}")
 
 
 def _since(time: object, now: datetime) -> str:

@@ -1,19 +1,21 @@
 """`acceleratedjob status --watch`: shows each change of jobs."""
 
 import asyncio
+import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, TextIO
 
+from rich.console import Group
+
 from acceleratedjob.api.names import View
 from acceleratedjob.api.status import Status
 from acceleratedjob.api.times import utc_now
-from acceleratedjob.commands import table
-from acceleratedjob.commands.console import has_live_lines
+from acceleratedjob.commands import screen, table
 from acceleratedjob.commands.job_line import job_lines
-from acceleratedjob.commands.live import LiveLines
+from acceleratedjob.commands.objects import print_object
 from acceleratedjob.commands.session import Session, exit_code
 from acceleratedjob.commands.text import aligned
 from acceleratedjob.errors import NotFound
@@ -75,28 +77,57 @@ class Lines:
 
 
 @dataclass(slots=True)
-class Screen:
-    """Draws the lines of all jobs again, on a terminal.
+class Objects:
+    """Prints a job as an object at each change.
 
     Attributes:
-        namespaces: whether the lines contain the namespace.
-        lines: the terminal.
+        form: `json`, one line for each change, or `yaml`.
+        out: where the objects are printed.
     """
 
-    namespaces: bool
-    lines: LiveLines = field(default_factory=LiveLines)
-    _jobs: dict[str, View] = field(default_factory=dict)  # by uid
-    _gone: set[str] = field(default_factory=set)
+    form: str
+    out: TextIO = field(default_factory=lambda: sys.stdout)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Objects"]:
+        """Print nothing before the first object."""
+        yield self
+
+    def show(self, job: View, *, gone: bool) -> None:  # noqa: ARG002  # the metadata says so
+        """Print the job."""
+        if self.form == "json":
+            self.out.write(json.dumps(job) + "\n")
+        else:
+            self.out.write("---\n")
+            print_object(job, self.form, self.out)
+        self.out.flush()
+
+
+class Screen:
+    """Draws the lines of all jobs again, on a terminal."""
+
+    def __init__(self, out: TextIO, *, namespaces: bool) -> None:
+        """Create a screen without jobs.
+
+        Args:
+            out: the terminal.
+            namespaces: whether the lines contain the namespace.
+        """
+        self._namespaces = namespaces
+        self._console = screen.console(out)
+        self._live = screen.live(self._console, transient=False)
+        self._jobs: dict[str, View] = {}  # by uid
+        self._gone: set[str] = set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Screen"]:
         """Draw the lines each second, because they contain ages; leave them at the end."""
         drawing = asyncio.create_task(self._keep_drawing())
         try:
-            yield self
+            with self._live:
+                yield self
         finally:
             drawing.cancel()
-            self.lines.close()
 
     def show(self, job: View, *, gone: bool) -> None:
         """Draw the job; one that is gone is drawn until another takes its name."""
@@ -117,21 +148,22 @@ class Screen:
     def _draw(self) -> None:
         now, drawn = utc_now(), []
         for uid, job in self._jobs.items():
-            space = job["metadata"]["namespace"] if self.namespaces else ""
-            drawn += job_lines(
-                job, now, width=self.lines.width, gone=uid in self._gone, space=space
-            )
-        self.lines.draw(drawn)
+            space = job["metadata"]["namespace"] if self._namespaces else ""
+            width, gone = self._console.width, uid in self._gone
+            drawn += job_lines(job, now, width=width, gone=gone, space=space)
+        self._live.update(Group(*map(screen.styled, drawn)), refresh=True)
 
 
 def _address(job: View) -> tuple[str, str]:
     return job["metadata"]["namespace"], job["metadata"]["name"]
 
 
-def display(out: TextIO, *, namespaces: bool) -> Display:
-    """Return what shows jobs: lines that are drawn again on a terminal, else lines."""
-    if has_live_lines(out):
-        return Screen(namespaces, LiveLines(out))
+def display(out: TextIO, *, namespaces: bool, form: str | None = None) -> Display:
+    """Return what shows jobs: objects, lines that are drawn again on a terminal, or lines."""
+    if form in ("json", "yaml"):
+        return Objects(form, out)
+    if screen.is_live(out):
+        return Screen(out, namespaces=namespaces)
     return Lines(namespaces, out)
 
 

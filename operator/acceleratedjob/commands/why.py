@@ -1,21 +1,26 @@
 """`acceleratedjob why`: explains the status of a job."""
 
-from collections.abc import Iterator
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from acceleratedjob.api import devices
 from acceleratedjob.api.names import ConditionType, Phase, View
 from acceleratedjob.api.spec import AUTO, JobSpec
 from acceleratedjob.api.status import Condition, Failure, Pending, Status
-from acceleratedjob.api.times import age, parse_time
+from acceleratedjob.api.times import age, parse_time, utc_now
 from acceleratedjob.api.training import STORAGE
+from acceleratedjob.commands import screen
 from acceleratedjob.commands.advice import advise
 from acceleratedjob.commands.lost_time import lost_time
+from acceleratedjob.commands.session import Session, exit_code
 from acceleratedjob.commands.text import ending
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.planner.failure_policy import backoff_end
-from acceleratedjob.terminal import lines
+from acceleratedjob.terminal import lines, say
 
+MIN_WIDTH = 12  # characters, to which long lines are broken at least
 SHOWN_FAILURES = 3
 TRACEBACK_LINES = 12
 # phase -> the condition that changed with it; for other phases, the condition Ready
@@ -51,6 +56,32 @@ def why(job: View, now: datetime) -> list[str]:
     )
     shown = [[title, *lines] if title else lines for title, lines in sections if lines]
     return [one for section in shown for line in (*section, "") for one in _printed(line)][:-1]
+
+
+async def print_why(session: Session) -> int:
+    """Print the lines that explain a job, and return the exit code: whether it has failed."""
+    job = await session.read()
+    say(*wrapped(why(job, utc_now()), width=screen.console(sys.stdout).width))
+    return exit_code(job)
+
+
+def wrapped(lines: Iterable[str], *, width: int) -> Iterator[str]:
+    """Yield lines of at most so many characters; a line that continues another is indented more.
+
+    >>> list(wrapped(["  a long sentence"], width=12))
+    ['  a long', '    sentence']
+    """
+    for line in lines:
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        yield from textwrap.wrap(
+            line,
+            max(width, MIN_WIDTH),
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+            replace_whitespace=False,
+            drop_whitespace=True,
+        ) or [""]
 
 
 def _printed(line: str) -> list[str]:

@@ -22,7 +22,8 @@ from acceleratedjob.kube.decoding import Take, decode
 from acceleratedjob.kube.errors import error_from
 from acceleratedjob.kube.health import Contact
 from acceleratedjob.kube.kubeconfig import Kubeconfig, find
-from acceleratedjob.kube.ratelimit import TRIES, Limit, Pace
+from acceleratedjob.kube.limits import Limit
+from acceleratedjob.kube.ratelimit import TRIES, Pace
 
 JSON = "application/json"
 REQUEST_SECONDS = 30

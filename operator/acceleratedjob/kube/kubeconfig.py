@@ -65,6 +65,20 @@ def find(files: str | None, context: str | None) -> Kubeconfig:
     )
 
 
+def contexts(files: str | None = None) -> dict[str, str]:
+    """Return the default namespace of each context, by its name; empty if it has none.
+
+    Raises:
+        Unreachable: a kubeconfig cannot be read.
+    """
+    told = map(_read, _present(files or os.environ.get("KUBECONFIG") or USUAL))
+    entries = (one for each in told for one in _entries(each.get("contexts")))
+    return {
+        str(one["name"]): str(_mapping(one.get("context")).get("namespace") or "")
+        for one in entries
+    }
+
+
 def _present(where: str) -> list[Path]:
     """Return the files that exist; as for kubectl, not all of several need to exist."""
     files = [Path(each).expanduser() for each in where.split(os.pathsep) if each]

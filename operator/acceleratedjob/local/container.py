@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
@@ -22,7 +22,7 @@ CHUNK_BYTES = 2**16
 DRAIN_SECONDS = 2  # the limit for reading the rest of the pipe after all processes have ended
 KILL_ROUNDS = 10  # a process may start another process before it is killed
 
-Show = Callable[[Line], None]
+Show = Callable[[Sequence[Line]], None]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,7 +46,13 @@ class Container:
 
     @classmethod
     async def start(
-        cls, command: Command, *, mark: str, grace_seconds: float, show: Show
+        cls,
+        command: Command,
+        *,
+        mark: str,
+        grace_seconds: float,
+        show: Show,
+        reads_stdin: bool = False,
     ) -> "Container":
         """Start the command of a container.
 
@@ -54,7 +60,8 @@ class Container:
             command: the command.
             mark: the name of a variable of `command.env` whose value no other container has.
             grace_seconds: the time between SIGTERM and SIGKILL.
-            show: called with each line of output.
+            show: called with the lines of output, the beginning of the last one included.
+            reads_stdin: whether it reads from the standard input of this program.
 
         Raises:
             OSError: the command cannot be started.
@@ -67,7 +74,7 @@ class Container:
                 *command.argv,
                 env=command.env,
                 cwd=command.cwd,
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=None if reads_stdin else asyncio.subprocess.DEVNULL,
                 stdout=write_end,
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,
@@ -182,20 +189,20 @@ async def _read(output: FileIO, show: Show, failed: "asyncio.Future[None]") -> N
     )
     try:
         while data := await reader.read(CHUNK_BYTES):
-            _show(cutter.feed(data), show, failed)
-        _show(cutter.end(), show, failed)
+            finished, begun = [*cutter.feed(data)], cutter.beginning
+            _show([*finished, begun] if begun else finished, show, failed)
+        _show([*cutter.end()], show, failed)
     finally:
         transport.close()
 
 
-def _show(lines: Iterable[Line], show: Show, failed: "asyncio.Future[None]") -> None:
-    for line in lines:
-        if failed.done():
-            continue
-        try:
-            show(line)
-        except Exception as error:  # noqa: BLE001  # `run` raises it
-            failed.set_exception(error)
+def _show(lines: Sequence[Line], show: Show, failed: "asyncio.Future[None]") -> None:
+    if failed.done() or not lines:
+        return
+    try:
+        show(lines)
+    except Exception as error:  # noqa: BLE001  # `run` raises it
+        failed.set_exception(error)
 
 
 def marked(mark: bytes) -> list[int]:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import tempfile
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -31,14 +31,20 @@ TAIL_LINES = 80
 TAIL_CHARACTERS = 2048
 TERMINATION_LOG = "ACCELERATEDJOB_TERMINATION_LOG"
 
-Show = Callable[[View, Line], None]  # a pod and a line of its output
+Show = Callable[[View, Sequence[Line]], None]  # a pod and lines of its output
 
 
 class Kubelet:
     """Runs a container for each pod."""
 
     def __init__(
-        self, cluster: LocalCluster, *, workdir: Path, checkpoints: Path, show: Show
+        self,
+        cluster: LocalCluster,
+        *,
+        workdir: Path,
+        checkpoints: Path,
+        show: Show,
+        reads_stdin: bool = False,
     ) -> None:
         """Create a kubelet.
 
@@ -47,10 +53,11 @@ class Kubelet:
             workdir: the working directory of the containers.
             checkpoints: the folder that takes the place of the volume of the checkpoints.
             show: called with their output.
+            reads_stdin: whether they read from the standard input of this program.
         """
         self._cluster = cluster
         self._workdir, self._checkpoints = workdir, checkpoints
-        self._show = show
+        self._show, self._reads_stdin = show, reads_stdin
         self._ports: dict[str, Ports] = {}  # by MASTER_ADDR, which differs between attempts
         self._lives: dict[str, asyncio.Task[None]] = {}  # by pod uid, like the following two
         self._containers: dict[str, Container] = {}
@@ -148,13 +155,17 @@ class Kubelet:
         return _ended(code, ready, _said(words) or "\n".join(tail) * (code != 0))
 
     async def _start(self, pod: Manifest, ready: Command, tail: deque[str]) -> Container:
-        def show(line: Line) -> None:
-            if not line.is_overwritten:
-                tail.append(line.text[-TAIL_CHARACTERS:])
-            self._show(pod, line)
+        def show(written: Sequence[Line]) -> None:
+            kept = (one for one in written if one.is_finished and not one.is_overwritten)
+            tail.extend(one.text[-TAIL_CHARACTERS:] for one in kept)
+            self._show(pod, written)
 
         return await Container.start(
-            ready, mark=TERMINATION_LOG, grace_seconds=grace_period(pod), show=show
+            ready,
+            mark=TERMINATION_LOG,
+            grace_seconds=grace_period(pod),
+            show=show,
+            reads_stdin=self._reads_stdin,
         )
 
     def _ports_of(self, pod: Manifest) -> Ports:

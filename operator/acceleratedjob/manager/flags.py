@@ -1,25 +1,22 @@
-"""The flags of `acceleratedjob operator`. Imports no client library: every command adds them."""
+"""The values of the flags of `acceleratedjob operator`, which `cli.operator` parses."""
 
-import argparse
 import hashlib
-import os
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from acceleratedjob.api.names import COMPONENT
 from acceleratedjob.kube.in_cluster import own_namespace
-from acceleratedjob.kube.ratelimit import BURST, IN_FLIGHT, PER_SECOND, Limit
+from acceleratedjob.kube.limits import Limit
 from acceleratedjob.manager.lease import Terms
 
 LEVELS = ("debug", "info", "warning", "error")
 _MAX_NAME = 253
-_UNITS = {"ms": 0.001, "s": 1, "m": 60}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The parsed flags.
+    """The validated flags.
 
     Attributes:
         kubeconfig: the path of the kubeconfig; None for the service account or the default path.
@@ -50,45 +47,33 @@ class Options:
     terms: Terms
 
     @classmethod
-    def of(cls, given: argparse.Namespace) -> "Options":
-        """Validate parsed arguments.
+    def of(cls, given: Mapping[str, Any]) -> "Options":
+        """Validate parsed flags.
+
+        Args:
+            given: the value of each flag, by its name with underscores.
 
         Raises:
             ValueError: two flags contradict each other.
         """
-        namespaces = tuple(sorted(set(given.namespace)))
+        namespaces = tuple(sorted(set(given["namespace"])))
+        kept = ("kubeconfig", "context", "http_port", "watch_silence", "log_format", "log_level")
         return cls(
-            kubeconfig=given.kubeconfig,
-            context=given.context,
+            **{name: given[name] for name in (*kept, "leader_elect")},
             namespaces=namespaces,
-            http_port=given.http_port,
-            watch_silence=given.watch_silence,
             limit=Limit(
-                per_second=given.api_qps, burst=given.api_burst, in_flight=given.api_in_flight
+                per_second=given["api_qps"],
+                burst=given["api_burst"],
+                in_flight=given["api_in_flight"],
             ),
-            log_format=given.log_format,
-            log_level=given.log_level,
-            leader_elect=given.leader_elect,
-            lease_name=given.lease_name or lease_name(namespaces),
-            lease_namespace=given.lease_namespace or own_namespace(),
+            lease_name=given["lease_name"] or lease_name(namespaces),
+            lease_namespace=given["lease_namespace"] or own_namespace(),
             terms=Terms(
-                duration=given.lease_duration,
-                deadline=given.renew_deadline,
-                retry=given.retry_period,
+                duration=given["lease_duration"],
+                deadline=given["renew_deadline"],
+                retry=given["retry_period"],
             ),
         )
-
-
-def seconds(text: str) -> float:
-    """Parse a duration, in the format of Kubernetes' flags; returns seconds.
-
-    >>> [seconds(text) for text in ("15s", "1m", "500ms", "2.5")]
-    [15.0, 60.0, 0.5, 2.5]
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m)?", text)
-    if found is None or float(found[1]) == 0:
-        raise argparse.ArgumentTypeError(f"must be a duration such as 15s, got {text!r}")
-    return float(found[1]) * _UNITS[found[2] or "s"]
 
 
 def lease_name(namespaces: tuple[str, ...]) -> str:
@@ -101,97 +86,3 @@ def lease_name(namespaces: tuple[str, ...]) -> str:
     if len(name) <= _MAX_NAME:
         return name
     return f"{COMPONENT}.{hashlib.sha256(name.encode()).hexdigest()[:16]}"
-
-
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add all flags of the operator to a parser."""
-    _add_place(parser)
-    _add_limit(parser.add_argument_group("requests"))
-    _add_observation(parser)
-    _add_election(parser.add_argument_group("leader election"))
-
-
-def _add_place(parser: Any) -> None:
-    parser.add_argument(
-        "--namespace",
-        action="append",
-        default=[],
-        metavar="NS",
-        help="a namespace to serve; may be repeated (default: all namespaces)",
-    )
-    parser.add_argument(
-        "--kubeconfig",
-        default=os.environ.get("KUBECONFIG"),
-        metavar="FILE",
-        help="path to the kubeconfig (default: $KUBECONFIG, then ~/.kube/config)",
-    )
-    parser.add_argument(
-        "--context", metavar="NAME", help="context of the kubeconfig (default: the current context)"
-    )
-
-
-def _add_limit(group: Any) -> None:
-    texts = {
-        "--api-qps": (
-            float,
-            PER_SECOND,
-            "maximum requests per second to the API server, on average",
-        ),
-        "--api-burst": (int, BURST, "maximum burst of requests"),
-        "--api-in-flight": (int, IN_FLIGHT, "maximum concurrent requests"),
-    }
-    for flag, (kind, default, text) in texts.items():
-        shown = f"{text} (default: {default:g})"
-        group.add_argument(flag, type=kind, default=default, metavar="N", help=shown)
-
-
-def _add_observation(parser: Any) -> None:
-    parser.add_argument(
-        "--http-port",
-        type=int,
-        metavar="PORT",
-        help="port that serves /healthz, /readyz and /metrics (default: none)",
-    )
-    _add_duration(
-        parser, "--watch-silence", 90, "time without data from a watch after which /healthz fails"
-    )
-    parser.add_argument(
-        "--log-format",
-        choices=("text", "json"),
-        default="text",
-        help="format of the log (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--log-level", choices=LEVELS, default="info", help="log level (default: %(default)s)"
-    )
-
-
-def _add_election(group: Any) -> None:
-    group.add_argument(
-        "--leader-elect",
-        action="store_true",
-        help="elect a leader by a Lease, so that several operators can run",
-    )
-    group.add_argument(
-        "--lease-name",
-        metavar="NAME",
-        help="name of the Lease (default: acceleratedjob-operator, and the served namespaces)",
-    )
-    group.add_argument(
-        "--lease-namespace", metavar="NS", help="namespace of the Lease (default: that of the pod)"
-    )
-    _add_duration(
-        group,
-        "--lease-duration",
-        15,
-        "time without a renewal after which others may take the Lease",
-    )
-    _add_duration(
-        group, "--renew-deadline", 10, "time without a renewal after which the leader exits"
-    )
-    _add_duration(group, "--retry-period", 2, "time between attempts to acquire or renew the Lease")
-
-
-def _add_duration(parser: Any, flag: str, default: float, text: str) -> None:
-    metavar, shown = "SECONDS", f"{text} (default: {default:g}s)"
-    parser.add_argument(flag, type=seconds, default=default, metavar=metavar, help=shown)

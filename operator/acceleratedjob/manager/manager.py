@@ -25,7 +25,8 @@ from acceleratedjob.exits import EXIT_LEASE_LOST, EXIT_UNAVAILABLE, EXIT_USAGE
 from acceleratedjob.kube.client import Connection, connect, load_configuration
 from acceleratedjob.kube.cluster import KubernetesCluster, collection
 from acceleratedjob.kube.health import Pulse
-from acceleratedjob.kube.ratelimit import Limit, Pace
+from acceleratedjob.kube.limits import Limit
+from acceleratedjob.kube.ratelimit import Pace
 from acceleratedjob.manager.flags import Options
 from acceleratedjob.manager.job_watch import watch_jobs
 from acceleratedjob.manager.jobs import Handlers

@@ -10,9 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from acceleratedjob.cli import parser
+from acceleratedjob.cli.operator import options_of
 from acceleratedjob.manager import manager
-from acceleratedjob.manager.flags import Options
 from acceleratedjob.manager.logformat import configure_logging
 
 TICK = 0.01  # seconds
@@ -32,7 +31,7 @@ async def note(write: Callable[[str], object]) -> None:
 
 async def main(file: Path, flags: list[str]) -> None:
     """Serve until asked to end."""
-    options = Options.of(parser().parse_args(["operator", *flags]))
+    options = options_of(flags)
     configure_logging(options.log_format, options.log_level)
     noting = asyncio.create_task(note(file.write_text))
     await manager.run(options)
