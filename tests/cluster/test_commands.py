@@ -103,7 +103,11 @@ def test_a_quota_is_told_for_all_the_pods_that_are_missing(job: Job) -> None:
 
 
 def test_jobs_as_a_table(job: Job) -> None:
-    assert ask(job, "status") == (0, "No jobs found.\n", "")
+    assert ask(job, "status") == (
+        0,
+        f"No jobs found in namespace {job.namespace}; -A lists all.\n",
+        "",
+    )
     job.apply(fake_job(job.namespace))
     job.wait("jsonpath={.status.phase}=Running")
     header, row = ask(job, "status")[1].splitlines()
@@ -136,10 +140,12 @@ def test_a_job_is_followed_to_its_end(job: Job) -> None:
 @pytest.mark.parametrize(
     ("command", "code", "sentence"),
     [
-        pytest.param(["why", "none"], 3, '"none" not found', id="why"),
-        pytest.param(["status", "none"], 3, '"none" not found', id="status"),
-        pytest.param(["status", "none", "-w"], 3, '"none" not found', id="to follow"),
-        pytest.param(["logs", "none"], 3, '"none" not found', id="logs"),
+        pytest.param(["why", "none"], 3, "job none not found in namespace ", id="why"),
+        pytest.param(["status", "none"], 3, "job none not found in namespace ", id="status"),
+        pytest.param(
+            ["status", "none", "-w"], 3, "job none not found in namespace ", id="to follow"
+        ),
+        pytest.param(["logs", "none"], 3, "job none not found in namespace ", id="logs"),
         pytest.param(["status", "none", "-A"], 2, "do not use -A with JOB", id="of all namespaces"),
     ],
 )

@@ -19,7 +19,8 @@ from acceleratedjob.cli.command import Command
 from acceleratedjob.cli.parameters import Duration
 from acceleratedjob.commands.changes import Change, change, read_change
 from acceleratedjob.commands.errors import Misuse, NotDone
-from acceleratedjob.commands.why import why, wrapped
+from acceleratedjob.commands.text import wrapped
+from acceleratedjob.commands.why import why
 from acceleratedjob.errors import ClusterError, InvalidSpec, NotFound, Unreachable
 from tests.operator.builders import NOW, job
 from tests.operator.serving import api_server
@@ -364,6 +365,41 @@ def test_a_followed_job_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert main(command) == 1
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line)["status"]["phase"] == "Failed"
+
+
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [
+        pytest.param(["logs", "mnist"], "`acceleratedjob why mnist{flags}`", id="logs"),
+        pytest.param(["dump", "mnist"], "`acceleratedjob why mnist{flags}`", id="dump"),
+        pytest.param(
+            ["resume", "mnist"], "`acceleratedjob status mnist --watch{flags}`", id="resume"
+        ),
+    ],
+)
+@pytest.mark.parametrize("flags", ["", " -n research", " -n research --context lab"])
+def test_a_suggested_command_is_about_the_same_cluster(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+    hint: str,
+    flags: str,
+) -> None:
+    with api_server(tmp_path, named("mnist", size=1, attempt=0)) as kubeconfig:
+        monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+        main([*command, *flags.split()])
+        assert hint.format(flags=flags) in "".join(capsys.readouterr())
+
+
+def test_an_empty_namespace_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with api_server(tmp_path) as kubeconfig:
+        for more, said in (
+            (["-n", "red"], "No jobs found in namespace red; -A lists all.\n"),
+            (["-A"], "No jobs found.\n"),
+        ):
+            assert main(["status", "--kubeconfig", str(kubeconfig), *more]) == 0
+            assert capsys.readouterr().out == said
 
 
 def test_the_explanation_is_as_wide_as_the_terminal() -> None:

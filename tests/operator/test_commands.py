@@ -17,6 +17,7 @@ from acceleratedjob.observe.observed import Observed
 from acceleratedjob.planner.report import progress, restarting
 from acceleratedjob.terminal import plain
 from tests.operator.builders import NOW, ago, pod, spec, stored
+from tests.operator.screen import Tty
 
 JOB = spec(replicas=4)
 RUNNING = progress(JOB, Observed(pods=tuple(map(pod, range(4)))), ago(3700))
@@ -74,6 +75,28 @@ def test_the_tables_columns_are_aligned_and_no_line_ends_in_blanks() -> None:
 
 
 @pytest.mark.parametrize(
+    ("width", "columns"),
+    [
+        pytest.param(200, table.HEADER, id="a wide terminal: all"),
+        pytest.param(79, table.HEADER[:-1], id="first, no age"),
+        pytest.param(60, (*table.HEADER[:6],), id="neither restarts nor goodput"),
+        pytest.param(20, ("NAME", "PHASE"), id="a narrow one: name and phase"),
+        pytest.param(3, ("NAME", "PHASE"), id="these two always"),
+    ],
+)
+def test_a_table_leaves_out_columns_rather_than_cutting_cells(
+    width: int, columns: tuple[str, ...]
+) -> None:
+    made = stored(RUNNING) | {"status": {"phase": "Running", "progress": PROGRESS}}
+    rows = table.fitting([table.HEADER, table.row(made, NOW)], width)
+    assert rows[0] == columns
+    out = Tty()
+    print_table(rows, out)
+    assert "Running" in out.getvalue()
+    assert "…" not in out.getvalue()
+
+
+@pytest.mark.parametrize(
     ("asked", "processes", "indices", "prefix"),
     [
         ({}, 1, range(4), "rank 1 | "),
@@ -116,7 +139,7 @@ def test_a_rank_among_several_processes_is_said_to_be_mixed_with_them() -> None:
             {"previous": True},
             "digits has no previous attempt: its current attempt is the first",
         ),
-        (None, {}, "digits has no pods: see `acceleratedjob why digits`"),
+        (None, {}, "digits has no pods: see `acceleratedjob why`"),
     ],
 )
 def test_what_cannot_be_chosen_is_told(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acceleratedjob.api import names
-from acceleratedjob.commands.console import Console
+from acceleratedjob.commands.console import MAX_BARS, Console
 from acceleratedjob.commands.screen import has_color, is_live
 from acceleratedjob.local.lines import Line, LineCutter
 from tests.operator.screen import Screen
@@ -198,3 +198,43 @@ def test_what_is_begun_is_the_beginning_of_the_line_that_comes(parts: list[bytes
         beginning = cutter.beginning
         assert beginning is None or beginning.text.startswith(begun)
         begun = beginning.text if beginning else ""
+
+
+def test_a_beginning_that_becomes_a_bar_leaves_nothing_out() -> None:
+    out = Terminal()
+    console = Console(out, prompts=True)
+    console.live("status")
+    console.pod(pod(0), [Line("abc", is_finished=False)])
+    console.pod(pod(0), [Line("abc", is_overwritten=True), Line("x", True, is_finished=False)])
+    assert shown(out) == ["[0] abc", "[0] x", "status"]
+    console.pod(pod(0), [Line("xyz")])
+    assert shown(out) == ["[0] abc", "[0] xyz", "status"]
+
+
+def test_a_colored_prompt_is_printed_once() -> None:
+    out = Terminal()
+    console = Console(out, prompts=True)
+    console.pod(pod(0), [Line("\x1b[31mname?", is_finished=False)])
+    console.pod(pod(0), [Line("\x1b[31mname? ann")])
+    assert out.getvalue() == "\x1b[36m[0]\x1b[0m \x1b[31mname? ann\x1b[0m\n"
+
+
+def test_more_bars_than_there_is_room_for_are_counted() -> None:
+    out = Terminal()
+    console = Console(out)
+    console.live("status")
+    for index in range(MAX_BARS + 2):
+        console.pod(pod(index), [Line("10%", is_overwritten=True)])
+    assert shown(out)[MAX_BARS - 1 :] == [f"[{MAX_BARS - 1}] 10%", "2 more progress bars", "status"]
+
+
+@given(st.lists(st.sampled_from([b"a", b"\r", b"\n", b"\xc3", b"\xa4", b"bc"]), max_size=12))
+def test_in_a_pipe_prompts_change_nothing(parts: list[bytes]) -> None:
+    outs = io.StringIO(), io.StringIO()
+    for out in outs:
+        console, cutter = Console(out, prompts=out is outs[0]), LineCutter()
+        for part in parts:
+            finished, begun = [*cutter.feed(part)], cutter.beginning
+            console.pod(pod(0), [*finished, begun] if begun else finished)
+        console.pod(pod(0), [*cutter.end()])
+    assert outs[0].getvalue() == outs[1].getvalue()

@@ -306,7 +306,7 @@ def test_several_replicas_have_no_input(folder: Path) -> None:
     assert {b"[0] got ''", b"[1] got ''"} <= set(output.splitlines())
 
 
-def test_a_manifest_from_the_standard_input_leaves_none_for_the_replica(folder: Path) -> None:
+def test_a_manifest_from_the_standard_input_is_run(folder: Path) -> None:
     path = write(folder, "print('got', repr(sys.stdin.read()))", replicas=1)
     command = [sys.executable, "-m", "acceleratedjob", "run", "-"]
     done = subprocess.run(
@@ -357,6 +357,26 @@ def test_what_to_do_next_is_said_at_the_end(folder: Path) -> None:
     )
     assert code == 1
     assert lines[-1].startswith("-- Next: ")
+
+
+@pytest.mark.parametrize("path", [None, "team"], ids=["a path of its own", "a path that is given"])
+def test_how_to_go_on_from_checkpoints_is_said_at_the_end(folder: Path, path: str | None) -> None:
+    script = """
+        place = pathlib.Path(os.environ["ACCELERATEDJOB_CHECKPOINT_DIR"])
+        place.mkdir(parents=True)
+        (place / "checkpoint_1").touch()
+        raise KeyError("x")
+    """
+    volume = {"persistentVolumeClaim": {"claimName": "c"}}
+    checkpoint = {"volume": volume} | ({"path": path} if path else {})
+    given = write(
+        folder, script, replicas=1, checkpoint=checkpoint, failurePolicy={"maxRestarts": 0}
+    )
+    code, lines = run(given)
+    assert code == 1
+    (place,) = (folder / "digits-checkpoint").iterdir()
+    how = "run the command again" if path else f"add `--set spec.checkpoint.path={place.name}`"
+    assert lines[-1] == f"-- Next: to go on from the checkpoints in {place}, {how}"
 
 
 def test_replicas_have_the_same_free_ports(folder: Path) -> None:

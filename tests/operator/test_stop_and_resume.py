@@ -115,7 +115,9 @@ def test_when_a_job_trains_again(found: Manifest, trained: bool) -> None:
             id="steps are repeated",
         ),
         pytest.param(
-            made(AT, checkpoint=STORE), ["", "no checkpoint of it is known"], id="none is known"
+            made(AT, checkpoint=STORE),
+            ["", "is not known yet: the next attempt says"],
+            id="none is known",
         ),
         pytest.param(made(AT), ["", "no spec.checkpoint: it begins anew"], id="forced"),
         pytest.param(
@@ -253,6 +255,7 @@ def test_a_command(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
     assert [verb for verb, _ in api.requests].count("patch") == case.patches
     out, err = capsys.readouterr()
     assert case.said in (err if case.code in (2, 5) else out)
+    assert ("waiting " in err) == bool(case.statuses or case.code == 5)
 
 
 @pytest.mark.parametrize("command", [forces, resumes])
@@ -263,6 +266,13 @@ def test_a_missing_right_is_named(command: Command) -> None:
         asyncio.run(commanded(found, command, [], api))
 
 
+def test_what_is_waited_for_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    statuses: Statuses = (IDLE | {"replicas": 0, "terminating": 2}, IDLE | {"terminating": 0})
+    asyncio.run(commanded(made(AT | {"replicas": 2}), forces, statuses, ApiServer()))
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == "waiting until 2 pods of digits have ended"
+
+
 def test_a_job_that_is_not_there() -> None:
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match="job digits not found in namespace research"):
         asyncio.run(commanded(made(AT) | {"kind": "Another"}, stops, [], ApiServer()))

@@ -202,7 +202,12 @@ def test_a_job_is_deleted_and_what_is_kept_is_said(
     ("names", "error", "sentence"),
     [
         pytest.param(("digits",), Misuse, "pods of digits run: .*use --force", id="it runs"),
-        pytest.param(("digits", "none"), NotFound, "none not found", id="one is not there"),
+        pytest.param(
+            ("digits", "none"),
+            NotFound,
+            "job none not found in namespace research; `acceleratedjob status -A`",
+            id="one is not there",
+        ),
     ],
 )
 def test_what_is_not_deleted_stays(

@@ -62,7 +62,8 @@ def told(uid: str = "1", name: str = "digits", **status: Any) -> Manifest:
             len(WHOLE) - 1, WHOLE.replace("  [##########..........]", ""), id="first, no bar"
         ),
         pytest.param(22, "digits  Running  50%", id="a narrow one: name, phase, percent"),
-        pytest.param(4, "digi", id="hardly one: never longer than the terminal"),
+        pytest.param(15, "digits  50%", id="a narrower one: without the phase"),
+        pytest.param(4, "dig…", id="hardly one: never longer than the terminal"),
     ],
 )
 def test_the_line_of_a_job(width: int, line: str) -> None:
@@ -81,6 +82,11 @@ def test_what_is_wrong_is_in_the_line_and_said_below_it() -> None:
         "digits  Running  restarts 0  Hanging",
         "  Hanging: rank 1 hangs at train.py:7",
     ]
+
+
+def test_a_long_sentence_goes_on_in_the_next_line() -> None:
+    lines = job_lines(told(phase="Running", conditions=[HANG]), NOW, width=24)
+    assert lines[1:] == ["  Hanging: rank 1 hangs", "    at train.py:7"]
 
 
 def test_no_text_of_a_pods_moves_the_cursor() -> None:

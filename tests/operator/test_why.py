@@ -124,7 +124,7 @@ FAILURE_TOLD = [
                 "  the next attempt starts in 12s (backoff)",
                 "",
                 "Next",
-                "  - See the traceback, and `acceleratedjob logs`.",
+                "  - See the traceback; if there is none, `acceleratedjob logs`.",
             ],
             id="an attempt has failed, the next one waits",
         ),
@@ -274,7 +274,54 @@ def test_why_says_how_many_steps_a_restart_repeats(
         checkpoint=saved and Checkpoint(step=saved[0], tier=saved[1], time=format_time(NOW)),
     )
     shown = why(stored(known, checkpoint={"uri": "s3://b", "path": "x"}), NOW)
-    assert any(f"; a restart repeats {told}, if the script uses epochs()" in line for line in shown)
+    unsure = "" if saved else ", if the script uses epochs()"
+    assert any(line.endswith(f"; a restart repeats {told}{unsure}") for line in shown)
+
+
+@pytest.mark.parametrize(
+    ("type_", "holds", "reason", "is_shown"),
+    [
+        pytest.param("Straggling", "True", "Straggler", True, id="a slow rank"),
+        pytest.param("Hanging", "True", "Hang", True, id="a hang"),
+        pytest.param("Diverged", "True", "Divergence", True, id="ranks that differ"),
+        pytest.param("GraceTooShort", "True", "GraceTooShort", True, id="a stop takes too long"),
+        pytest.param("CheckpointFresh", "False", "Overdue", True, id="an old checkpoint"),
+        pytest.param("CheckpointFresh", "True", "Recent", False, id="a recent one"),
+        pytest.param("Straggling", "False", "Recovered", False, id="it is over"),
+    ],
+)
+def test_why_tells_what_is_wrong_with_the_training(
+    type_: str, holds: str, reason: str, is_shown: bool
+) -> None:
+    made = stored(RUNNING)
+    told = {"type": type_, "status": holds, "reason": reason, "message": "m"}
+    made["status"]["conditions"].append(told)
+    lines = why(made, NOW)
+    assert (f"  {type_}: m" in lines, f"  - {ADVICE[reason][1]}" in lines) == (is_shown,) * 2
+
+
+@pytest.mark.parametrize(
+    ("failure", "how"),
+    [
+        pytest.param(
+            replace(KILLED, exit_code=143, signal=15, step=7),
+            "exit code 143 (SIGTERM), stopped on request, with a checkpoint of step 7",
+            id="it says so",
+        ),
+        pytest.param(
+            replace(KILLED, exit_code=143, signal=15),
+            "exit code 143 (SIGTERM)",
+            id="a watchdog, or nobody knows who",
+        ),
+        pytest.param(
+            replace(KILLED, exit_code=143, signal=15, step=7, exception="KeyError"),
+            "exit code 143 (SIGTERM)",
+            id="it has failed while it stopped",
+        ),
+    ],
+)
+def test_only_what_says_so_was_stopped_on_request(failure: Failure, how: str) -> None:
+    assert f"    OOMKilled, {how}" in why(stored(RUNNING.with_failure(failure)), NOW)
 
 
 def test_why_warns_of_a_claim_for_one_node() -> None:

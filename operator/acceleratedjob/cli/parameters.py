@@ -71,7 +71,6 @@ def of_cluster(function: Function) -> Function:
     )
     @click.option(
         "--kubeconfig",
-        envvar="KUBECONFIG",
         metavar="FILE",
         help="Path of the kubeconfig. (default: $KUBECONFIG, then ~/.kube/config)",
     )

@@ -215,7 +215,7 @@ ADVICE: dict[str, tuple[str, str]] = {
     Reason.POD_DELETED: ("Somebody has deleted a pod.", _AGAIN),
     "Error": (
         "The training has exited with a code other than 0.",
-        "See the traceback, and `acceleratedjob logs`.",
+        "See the traceback; if there is none, `acceleratedjob logs`.",
     ),
     "OOMKilled": (
         "The container has exceeded its memory limit, which includes /dev/shm.",

@@ -29,14 +29,14 @@ def ask(where: Where, job: str | None, command: Callable[[Session], Awaitable[in
 @contextlib.asynccontextmanager
 async def session(where: Where, job: str | None = None) -> AsyncIterator[Session]:
     """Connect to a cluster, inside the block."""
-    configuration = await load_configuration(where.kubeconfig, where.context)
+    configuration = await load_configuration(where.files, where.context)
     namespace = where.namespace or _usual_namespace(where)
     async with connect(configuration) as connection:
-        yield Session(KubernetesCluster(connection, namespace), namespace, job)
+        yield Session(KubernetesCluster(connection, namespace), namespace, job, where.flags)
 
 
 def _usual_namespace(where: Where) -> str:
     """Return the namespace that kubectl would use: that of the context, or that of the pod."""
-    if where.kubeconfig is None and where.context is None and OWN_NAMESPACE.exists():
+    if where.files is None and where.context is None and OWN_NAMESPACE.exists():
         return own_namespace()
-    return find(where.kubeconfig, where.context).namespace
+    return find(where.files, where.context).namespace

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TextIO
 
 from rich.console import Console as RichConsole
-from rich.console import Group
+from rich.console import ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.segment import Segment, Segments
 from rich.text import Text
@@ -19,6 +19,7 @@ from acceleratedjob.local.lines import Line
 from acceleratedjob.terminal import lines
 
 MAX_BAR = 4096  # characters of a progress bar that are looked at
+MAX_BARS = 8  # lines
 
 
 @dataclass
@@ -42,6 +43,10 @@ class Console:
     def _screen(self) -> RichConsole:
         return screen.console(self.out)
 
+    @cached_property
+    def _has_color(self) -> bool:
+        return screen.has_color(self.out)
+
     @property
     def is_live(self) -> bool:
         """Whether there are live lines."""
@@ -56,30 +61,37 @@ class Console:
         """Return what to print of a line, and keep a bar or a beginning."""
         if line.is_overwritten and self.is_live:
             self._bars[index] = line.text[:MAX_BAR]
-            return ""
+            return self._unprinted("")
         if not line.is_finished:
             return self._beginning(index, line) if self.prompts and not line.is_overwritten else ""
         self._bars.pop(index, None)  # a progress bar ends with a line that stays
-        printed, self._begun = self._begun, ""
-        return f"{self._prefixed(index, line.text)[len(printed) :]}\n"
+        end = screen.RESET if self.out.isatty() and "\x1b" in line.text else ""
+        return f"{self._unprinted(self._prefixed(index, line.text))}{end}\n"
 
     def _beginning(self, index: int, line: Line) -> str:
-        printed, self._begun = self._begun, self._prefixed(index, line.text)
-        return self._begun[len(printed) :]
+        begun = self._prefixed(index, line.text)
+        new = self._unprinted(begun)
+        self._begun = begun
+        return new
+
+    def _unprinted(self, line: str) -> str:
+        """Return what to print of a line of which something may be printed; end another line."""
+        printed, self._begun = self._begun, ""
+        return line[len(printed) :] if line.startswith(printed) else f"\n{line}"
 
     def _prefixed(self, index: int, text: str) -> str:
         """Return a line with its prefix; on a terminal, its only control codes are colors."""
         name = f"[{index}]"
         if not self.out.isatty():
             return f"{name} {text}"
-        style = screen.color(index) if screen.has_color(self.out) else ""
-        return f"{style}{name}{screen.RESET if style else ''} {screen.colored(text)}"
+        prefix = f"{screen.color(index)}{name}{screen.RESET}" if self._has_color else name
+        return f"{prefix} {screen.colored(text)}"
 
     def tell(self, text: str) -> None:
         """Print a line of our own, with control characters escaped."""
-        above = "\n" if self._begun else ""
-        self._begun = ""
-        self._print(above + "".join(f"{one}\n" for one in lines(f"-- {text}", "   | ")))
+        self._print(
+            self._unprinted("") + "".join(f"{one}\n" for one in lines(f"-- {text}", "   | "))
+        )
 
     def live(self, text: str) -> None:
         """Replace the status line; an empty text removes it."""
@@ -100,26 +112,29 @@ class Console:
 
     def _print(self, text: str) -> None:
         """Print a text unchanged, and the live lines below it, unless a line has not ended."""
-        below = [] if self._begun else self._below()
-        if self._drawn is not None and not below:
+        has_below = not self._begun and bool(self._bars or self._status)
+        if self._drawn is not None and not has_below:
             self._drawn.stop()
             self._drawn = None
-        with self._screen:  # one write
-            if text:
-                self._screen.print(Segments([Segment(text)]), end="", soft_wrap=True)
-            if below:
-                self._draw(Group(*below))
-
-    def _draw(self, below: Group) -> None:
-        if self._drawn is None:  # rich cannot start one again
-            self._drawn = screen.live(self._screen, transient=True)
+        if self._drawn is None and has_below:  # rich cannot start one again
+            self._drawn = screen.live(self._screen, self, transient=True)
             self._drawn.start()
-        self._drawn.update(below, refresh=True)
+        if text:
+            self._screen.print(Segments([Segment(text)]), end="", soft_wrap=True)
+        elif self._drawn is not None:
+            self._drawn.refresh()
+
+    def __rich_console__(self, console: RichConsole, options: ConsoleOptions) -> RenderResult:
+        """Yield the live lines, whenever rich draws them."""
+        yield from self._below()
 
     def _below(self) -> list[Text]:
         """Return the live lines."""
         bars = [self._bar(index, text) for index, text in sorted(self._bars.items())]
-        return [*bars, *([screen.styled(self._status)] if self._status else [])]
+        more = len(bars) - MAX_BARS
+        rest = [Text(f"{more} more progress bars")] if more > 0 else []
+        status = [screen.styled(self._status)] if self._status else []
+        return [*bars[:MAX_BARS], *rest, *status]
 
     def _bar(self, index: int, text: str) -> Text:
         prefix = Text(f"[{index}]", screen.COLORS[index % len(screen.COLORS)])

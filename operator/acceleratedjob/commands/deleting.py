@@ -29,9 +29,10 @@ async def delete(session: Session, *, names: Sequence[str], force: bool) -> int:
     jobs = [await replace(session, name=name).read() for name in dict.fromkeys(names)]
     running = [job["metadata"]["name"] for job in jobs if _runs(job)]
     if running and not force:
+        stop = replace(session, name=running[0]).hint("stop")
         raise Misuse(
-            f"pods of {', '.join(running)} run: `acceleratedjob stop` ends a job so that it can go "
-            "on; to delete it nevertheless, use --force"
+            f"pods of {', '.join(running)} run: {stop} ends a job so that it can go on; to delete "
+            "it nevertheless, use --force"
         )
     for job in jobs:
         metadata = job["metadata"]

@@ -21,10 +21,8 @@ async def dump(session: Session) -> int:
     job = await session.read()
     pods = await running_pods(session, job)
     if not pods:
-        name = session.name
-        raise NotFound(
-            f"no pod of {name} runs; `acceleratedjob why {name}` explains the state of the job"
-        )
+        why = session.hint("why")
+        raise NotFound(f"no pod of {session.name} runs; {why} explains the state of the job")
     turns = asyncio.Semaphore(_AT_ONCE)
     answers = await asyncio.gather(*(_asked(session, pod, turns) for pod in pods))
     errors = [one for one in answers if isinstance(one, ClusterError)]

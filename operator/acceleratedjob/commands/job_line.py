@@ -5,13 +5,13 @@ from datetime import datetime
 
 from acceleratedjob.api.names import View
 from acceleratedjob.commands import table
-from acceleratedjob.commands.text import fitted
+from acceleratedjob.commands.text import fitted, wrapped
 
 _BAR = 20  # characters
 # The parts in the order in which they are left out, if the line would be too long.
 _OPTIONAL = (
     *("bar", "samples", "epoch", "restarts", "checkpoint", "goodput", "loss"),
-    *("eta", "step", "ready"),
+    *("eta", "step", "ready", "phase"),
 )
 
 
@@ -33,8 +33,8 @@ def job_lines(
     job: View, now: datetime, *, width: int, gone: bool = False, space: str = ""
 ) -> list[str]:
     """Return the line of a job, and one for each condition that a person must see."""
-    told = [f"  {type_}: {message}"[:width] for type_, message in table.notes(job)]
-    return [job_line(job, now, width=width, gone=gone, space=space), *told]
+    told = [f"  {type_}: {message}" for type_, message in table.notes(job)]
+    return [job_line(job, now, width=width, gone=gone, space=space), *wrapped(told, width=width)]
 
 
 def bar(percent: str) -> str:

@@ -62,8 +62,13 @@ class Choice:
         return f"{screen.color(index)}{padded} |{screen.RESET} "
 
 
-def choose(job: View, wish: Wish) -> Choice:
+def choose(job: View, wish: Wish, why: str = "`acceleratedjob why`") -> Choice:
     """Select all replicas, or one by its index or by a rank.
+
+    Args:
+        job: the job.
+        wish: which logs.
+        why: the command that explains the state of the job.
 
     Raises:
         Misuse: the job has no such replica or rank.
@@ -74,7 +79,7 @@ def choose(job: View, wish: Wish) -> Choice:
     if attempt < 0:
         raise Misuse(f"{name} has no previous attempt: its current attempt is the first")
     if not size:
-        raise Misuse(f"{name} has no pods: see `acceleratedjob why {name}`")
+        raise Misuse(f"{name} has no pods: see {why}")
     replica = wish.replica if wish.rank is None else wish.rank // processes
     if replica is not None and not 0 <= replica < size:
         asked = f"--replica {replica}" if wish.rank is None else f"--rank {wish.rank}"

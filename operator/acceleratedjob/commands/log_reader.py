@@ -51,7 +51,7 @@ async def logs(session: Session, *, wish: Wish, follow: bool, colour: str) -> in
         ClusterError: a log cannot be read.
     """
     job = await session.read()
-    choice = choose(job, wish)
+    choice = choose(job, wish, session.hint("why"))
     sentence = "" if wish.rank is None else mixed(choice, wish.rank)
     if sentence:
         complain(f"note: {sentence}")
@@ -61,6 +61,7 @@ async def logs(session: Session, *, wish: Wish, follow: bool, colour: str) -> in
         choice=choice,
         uid=job["metadata"]["uid"],
         colour=wants_colour(colour, sys.stdout),
+        hint=session.hint("why"),
     )
     await (reader.follow() if follow else reader.show())
     return 0
@@ -76,6 +77,7 @@ class Reader:
         choice: the selected replicas.
         uid: the uid of the job.
         colour: whether lines are colored.
+        hint: the command that explains the state of the job.
         out: where the lines are printed.
     """
 
@@ -84,6 +86,7 @@ class Reader:
     choice: Choice
     uid: str
     colour: bool
+    hint: str = "`acceleratedjob why`"
     out: TextIO = field(default_factory=lambda: sys.stdout)
     _tasks: dict[int, asyncio.Task[None]] = field(default_factory=dict)  # by replica index
     _gone: set[int] = field(default_factory=set)  # replicas whose pods were deleted before a start
@@ -100,11 +103,10 @@ class Reader:
         found = dict(sorted(pair for pod in pods for pair in self._chosen(pod)))
         begun = {index: pod for index, pod in found.items() if has_begun(pod)}
         if not begun:
-            name = self.choice.job
             state = "no container has started" if found else "its pods no longer exist"
             raise NotFound(
                 f"no log of attempt {self.choice.attempt}: {state}; "
-                f"`acceleratedjob why {name}` explains the state of the job"
+                f"{self.hint} explains the state of the job"
             )
         errors = []
         for index, pod in begun.items():

@@ -6,7 +6,7 @@ import copy
 import os
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from acceleratedjob.api import names
@@ -86,13 +86,14 @@ async def run_job(
     given = copy.deepcopy(manifest)
     given["metadata"].setdefault("namespace", "default")
     job = await cluster.create(given)
-    uid, checkpoints = job["metadata"]["uid"], folder / claim_name(spec.name)
-    for sentence in _places(spec, uid, checkpoints):
-        console.tell(sentence)
+    uid, volume = job["metadata"]["uid"], folder / claim_name(spec.name)
+    kept = _checkpoints(spec, uid, volume)
+    if kept is not None:
+        console.tell(f"checkpoints are written to {kept.place}")
     kubelet = Kubelet(
         cluster,
         workdir=workdir,
-        checkpoints=checkpoints,
+        checkpoints=volume,
         show=console.pod,
         reads_stdin=console.prompts,
     )
@@ -105,22 +106,42 @@ async def run_job(
         raise _first(group) from group
     finally:
         console.close()
-    return EXIT_INTERRUPTED if status is None else _conclude(status, console)
+    code = EXIT_INTERRUPTED if status is None else _conclude(status, console)
+    if code and kept is not None and kept.next:
+        console.tell(f"Next: {kept.next}")
+    return code
 
 
-def _places(spec: JobSpec, uid: str, checkpoints: Path) -> Iterator[str]:
-    """Yield a sentence about the place of the checkpoints, if the job has any."""
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """Where a run keeps its checkpoints, and how another run goes on from them.
+
+    Attributes:
+        place: the path or URL.
+        again: what to set so that another run goes on from them; empty if it does anyway.
+    """
+
+    place: str
+    again: str
+
+    @property
+    def next(self) -> str:
+        """The sentence about another run; empty if there is no checkpoint to go on from."""
+        path = Path(self.place)
+        if "://" not in self.place and not (path.is_dir() and any(path.iterdir())):
+            return ""
+        how = f"add `--set {self.again}`" if self.again else "run the command again"
+        return f"to go on from the checkpoints in {self.place}, {how}"
+
+
+def _checkpoints(spec: JobSpec, uid: str, folder: Path) -> Checkpoints | None:
+    """Return where the checkpoints of a run are; None if the job has none."""
     if spec.checkpoint is None:
-        return
-    place = on_this_machine(spec.checkpoint.address(spec.name, uid), checkpoints)
-    again = (
-        ""
-        if spec.checkpoint.path
-        else (
-            f"; to go on from them in another run, set spec.checkpoint.path to {Path(place).name}"
-        )
+        return None
+    place = on_this_machine(spec.checkpoint.address(spec.name, uid), folder)
+    return Checkpoints(
+        place, "" if spec.checkpoint.path else f"spec.checkpoint.path={Path(place).name}"
     )
-    yield f"checkpoints are written to {place}{again}"
 
 
 def _first(error: BaseException) -> BaseException:

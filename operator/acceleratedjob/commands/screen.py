@@ -7,9 +7,12 @@ from typing import TextIO
 
 from rich.color import Color
 from rich.console import Console as RichConsole
+from rich.console import RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+
+from acceleratedjob.commands.table import GAP
 
 COLORS = ("cyan", "yellow", "magenta", "green", "blue", "red")  # of the replicas, in turn
 _PHASES = {
@@ -40,16 +43,20 @@ class _Console(RichConsole):
         raise  # noqa: PLE0704  # rich calls it in an except block
 
 
-def console(out: TextIO, env: Mapping[str, str] = os.environ) -> RichConsole:
+def console(out: TextIO, env: Mapping[str, str] = os.environ, *, cuts: bool = True) -> RichConsole:
     """Return a console of rich: colors and width are those of the terminal.
 
     Rich respects NO_COLOR, TERM and COLUMNS. In a pipe there are neither colors nor a width.
+
+    Args:
+        out: where it prints.
+        env: the environment.
+        cuts: whether the width of a terminal counts.
     """
-    wide = None if out.isatty() else _UNLIMITED
     return _Console(
         file=out,
         force_terminal=out.isatty(),
-        width=wide,
+        width=None if cuts and out.isatty() else _UNLIMITED,
         highlight=False,
         markup=False,
         emoji=False,
@@ -79,23 +86,24 @@ def color(index: int) -> str:
 
 
 def colored(text: str) -> str:
-    r"""Return a line in which only colors are left of all control codes, and end with it.
+    r"""Return a line in which only colors are left of all control codes.
 
     >>> colored("a\x1b[31mb\x1b[2J\x1b]0;title\x07c\rd\te")
-    'a\x1b[31mbcd\te\x1b[0m'
+    'a\x1b[31mbcd\te'
     """
-    kept = _CODE.sub(lambda found: found[1] or "", text)
-    return f"{kept}\x1b[0m" if "\x1b" in kept else kept
+    return _CODE.sub(lambda found: found[1] or "", text)
 
 
-def live(shown: RichConsole, *, transient: bool) -> Live:
+def live(shown: RichConsole, lines: RenderableType, *, transient: bool) -> Live:
     """Return lines that are redrawn below what is printed, without a thread.
 
     Args:
         shown: the console.
+        lines: what is drawn.
         transient: whether the lines are removed at the end.
     """
     return Live(
+        lines,
         console=shown,
         auto_refresh=False,
         transient=transient,
@@ -114,18 +122,20 @@ def styled(line: str) -> Text:
     return text
 
 
-def print_table(rows: Sequence[Iterable[str]], out: TextIO) -> None:
-    """Print rows of cells, of which the first one is the header.
+def terminal_width(out: TextIO) -> int:
+    """Return the number of columns of a terminal; in a pipe, one that no line exceeds."""
+    return console(out).width
 
-    A terminal that is too narrow shows the beginning of long cells; a pipe gets all of them.
-    """
+
+def print_table(rows: Sequence[Iterable[str]], out: TextIO) -> None:
+    """Print rows of cells, of which the first one is the header; no cell is cut."""
     header, *others = rows
-    made = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    made = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
     for name in header:
-        made.add_column(name, no_wrap=True, overflow="ellipsis")
+        made.add_column(name, no_wrap=True)
     for row in others:
         made.add_row(*(Text(cell, _PHASES.get(cell, "")) for cell in row))
-    shown = console(out)
+    shown = console(out, cuts=False)
     with shown.capture() as captured:
         shown.print(made)
     out.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))

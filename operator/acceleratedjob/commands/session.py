@@ -22,15 +22,33 @@ class Session:
         cluster: the cluster.
         namespace: the namespace of the job.
         name: the name of the job; None for all.
+        flags: the options by which the user has chosen the cluster and the namespace.
     """
 
     cluster: KubernetesCluster
     namespace: str
     name: str | None = None
+    flags: str = ""
+
+    def hint(self, command: str, *more: str) -> str:
+        """Return a command about the job, as it would be typed."""
+        return f"`{' '.join(('acceleratedjob', command, str(self.name), *more))}{self.flags}`"
 
     async def read(self) -> View:
-        """Return the job."""
-        return await self.cluster.read(Ref(names.KIND, self.namespace, str(self.name)))
+        """Return the job.
+
+        Raises:
+            NotFound: it does not exist.
+        """
+        try:
+            return await self.cluster.read(Ref(names.KIND, self.namespace, str(self.name)))
+        except NotFound as error:
+            if str(self.name) not in str(error):  # the API server has no jobs at all
+                raise NotFound(f"{error}; install the CRD, which is part of the chart") from error
+            raise NotFound(
+                f"job {self.name} not found in namespace {self.namespace}; "
+                "`acceleratedjob status -A` lists those of all namespaces"
+            ) from error
 
     async def list(self) -> list[View]:
         """Return all jobs."""

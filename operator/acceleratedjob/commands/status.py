@@ -8,7 +8,7 @@ from acceleratedjob.api.names import View
 from acceleratedjob.api.times import utc_now
 from acceleratedjob.commands import table
 from acceleratedjob.commands.objects import print_object, print_objects
-from acceleratedjob.commands.screen import print_table
+from acceleratedjob.commands.screen import print_table, terminal_width
 from acceleratedjob.commands.session import Session, exit_code
 from acceleratedjob.commands.watching import display, watch
 from acceleratedjob.kube.cluster import KubernetesCluster
@@ -34,7 +34,7 @@ async def status(session: Session, *, everywhere: bool, follow: bool, form: str 
         return await watch(session, display(sys.stdout, namespaces=everywhere, form=form))
     jobs = [await session.read()] if session.name is not None else await session.list()
     if form in (None, WIDE):
-        _print_rows(jobs, namespaces=everywhere, columns=table.WIDE if form else table.HEADER)
+        _print_rows(session, jobs, everywhere=everywhere, is_wide=form == WIDE)
     elif session.name is not None:
         print_object(jobs[0], form, sys.stdout)
     else:
@@ -42,10 +42,12 @@ async def status(session: Session, *, everywhere: bool, follow: bool, form: str 
     return exit_code(jobs[0]) if session.name is not None else 0
 
 
-def _print_rows(jobs: Sequence[View], *, namespaces: bool, columns: table.Row) -> None:
+def _print_rows(session: Session, jobs: Sequence[View], *, everywhere: bool, is_wide: bool) -> None:
     if not jobs:
-        say("No jobs found.")
+        place = "" if everywhere else f" in namespace {session.namespace}; -A lists all"
+        say(f"No jobs found{place}.")
         return
-    now = utc_now()
-    rows = [table.row(one, now, namespaces=namespaces, columns=columns) for one in jobs]
-    print_table([table.header(namespaces=namespaces, columns=columns), *rows], sys.stdout)
+    now, columns = utc_now(), table.WIDE if is_wide else table.HEADER
+    rows = [table.row(one, now, namespaces=everywhere, columns=columns) for one in jobs]
+    rows.insert(0, table.header(namespaces=everywhere, columns=columns))
+    print_table(rows if is_wide else table.fitting(rows, terminal_width(sys.stdout)), sys.stdout)

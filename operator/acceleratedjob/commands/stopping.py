@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import aclosing
 from datetime import datetime
+from functools import partial
 
 from acceleratedjob.api.names import Phase, View
 from acceleratedjob.api.status import Status
@@ -11,7 +12,7 @@ from acceleratedjob.api.times import age, parse_time, utc_now
 from acceleratedjob.api.training import STORAGE
 from acceleratedjob.commands.errors import Misuse, NotDone
 from acceleratedjob.commands.session import Session, exit_code
-from acceleratedjob.terminal import say
+from acceleratedjob.terminal import complain, say
 
 
 async def stop(session: Session, *, within: float | None, force: bool) -> int:
@@ -38,9 +39,10 @@ async def stop(session: Session, *, within: float | None, force: bool) -> int:
         await session.suspend(True)
     late = (
         f"the pods of {name} have not all ended in time; the job stays "
-        f"suspended, and `acceleratedjob why {name}` explains its state"
+        f"suspended, and {session.hint('why')} explains its state"
     )
-    return await _once(session, is_at_rest, within, late=late, told=stopped)
+    told = partial(stopped, resume=session.hint("resume"))
+    return await _once(session, is_at_rest, within, late=late, waits=_ends, told=told)
 
 
 async def resume(session: Session, *, wait: bool, within: float | None) -> int:
@@ -64,10 +66,10 @@ async def resume(session: Session, *, wait: bool, within: float | None) -> int:
         await session.suspend(False)
     if not wait:
         told = "is resumed" if was_suspended else "is not suspended"
-        say(f"{name} {told}; `acceleratedjob status {name} --watch` follows it")
+        say(f"{name} {told}; {session.hint('status', '--watch')} follows it")
         return 0
-    late = f"{name} has done no step in time; `acceleratedjob why {name}` explains its state"
-    return await _once(session, has_trained, within, late=late, told=resumed)
+    late = f"{name} has done no step in time; {session.hint('why')} explains its state"
+    return await _once(session, has_trained, within, late=late, waits=_starts, told=resumed)
 
 
 def loss_of_a_stop(job: View, now: datetime) -> str | None:
@@ -103,15 +105,21 @@ def has_trained(job: View) -> bool:
     return status.finished or (is_seen and progress.step > first)
 
 
-def stopped(job: View, now: datetime) -> Iterator[str]:
-    """Yield what is kept of a job that has stopped."""
+def stopped(job: View, now: datetime, *, resume: str = "`acceleratedjob resume`") -> Iterator[str]:
+    """Yield what is kept of a job that has stopped.
+
+    Args:
+        job: the job.
+        now: the time, for the age of the checkpoint.
+        resume: the command that lets it go on.
+    """
     status, name = Status.from_manifest(job), job["metadata"]["name"]
     if status.finished:
         yield f"{name} has finished before it stopped ({status.phase})"
         return
     yield f"{name} is stopped{_at(status)}"
     yield f"  {_kept(job, status, now)}"
-    yield f"  `acceleratedjob resume {name}` lets it go on"
+    yield f"  {resume} lets it go on"
 
 
 def resumed(job: View, _: datetime) -> Iterator[str]:
@@ -136,11 +144,29 @@ def _kept(job: View, status: Status, now: datetime) -> str:
     if job["spec"].get("checkpoint") is None:
         return "no spec.checkpoint: it begins anew, unless the script loads a checkpoint by itself"
     if saved is None or saved.tier != STORAGE:
-        return "no checkpoint of it is known: it begins anew, unless there is one"
+        return (
+            "which checkpoint it has written while it stopped is not known yet: the next attempt "
+            "says at which step it goes on"
+        )
     ago = age((now - parse_time(saved.time)).total_seconds())
     kept = f"kept: the checkpoint of step {saved.step}, written {ago} ago"
     repeated = 0 if progress is None or progress.step is None else progress.step - saved.step
     return kept if repeated <= 0 else f"{kept}; at most {repeated} steps are executed again"
+
+
+def _ends(job: View) -> str:
+    """Return what a stop waits for."""
+    status = Status.from_manifest(job)
+    count = status.replicas + status.terminating
+    pods = f"{count} pods" if count else "the pods"
+    return f"waiting until {pods} of {job['metadata']['name']} have ended"
+
+
+def _starts(job: View) -> str:
+    """Return what a resume waits for."""
+    status = Status.from_manifest(job)
+    up = f", {status.ready_ratio} replicas up" if status.ready_ratio else ""
+    return f"waiting for a step of {job['metadata']['name']}: {status.phase}{up}"
 
 
 async def _once(
@@ -149,6 +175,7 @@ async def _once(
     within: float | None,
     *,
     late: str,
+    waits: Callable[[View], str],
     told: Callable[[View, datetime], Iterable[str]],
 ) -> int:
     """Wait until something holds for the job, print what is told of it, return the exit code.
@@ -158,6 +185,7 @@ async def _once(
         holds: whether it holds.
         within: how long to wait, in seconds.
         late: the error if it does not hold in time.
+        waits: returns what is waited for, which is printed to the standard error if it changes.
         told: returns what to print if it does.
 
     Raises:
@@ -165,10 +193,15 @@ async def _once(
     """
     try:
         async with asyncio.timeout(within), aclosing(session.states()) as states:
+            before = ""
             async for job in states:
                 if holds(job):
                     say(*told(job, utc_now()))
                     return exit_code(job)
+                sentence = waits(job)
+                if sentence != before:
+                    complain(sentence)
+                before = sentence
     except TimeoutError:
         raise NotDone(late) from None
     raise AssertionError  # a watch does not end

@@ -39,12 +39,11 @@ async def submit(
         say(await _other(one, session, dry_run=dry_run))
     for one in documents.jobs:
         say(await _job(one, session, dry_run=dry_run))
-    name = documents.specs[0].name
+    single = replace(session, name=documents.specs[0].name)
     if follow:
-        single = replace(session, name=name)
         return await watch(single, display(sys.stdout, namespaces=False))
     if not dry_run:
-        say(f"  `acceleratedjob status {name} --watch` follows it")
+        say(f"  {single.hint('status', '--watch')} follows it")
     return 0
 
 
@@ -109,6 +108,6 @@ async def _existing(session: Session) -> Manifest | None:
     if status.finished:
         raise Misuse(
             f"{session.name} has finished ({status.phase}), and does not run again: give the job "
-            f"another name, or delete it first by `acceleratedjob delete {session.name}`"
+            f"another name, or delete it first by {session.hint('delete')}"
         )
     return found

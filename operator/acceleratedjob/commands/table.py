@@ -1,6 +1,6 @@
 """`acceleratedjob status`: formats jobs as a table, as kubectl does."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from acceleratedjob.api.names import ConditionType, View
@@ -12,6 +12,9 @@ HEADER = ("NAME", "PHASE", "READY", "STEP", "PROGRESS", "ETA", "GOODPUT", "RESTA
 WATCHED = (*HEADER[:-2], "SAMPLES/S", "CHECKPOINT", "RESTARTS", "VERDICTS")
 WIDE = (*HEADER[:4], "EPOCH", *HEADER[4:], "SAMPLES/S", "LOSS", "CHECKPOINT", "SAVED", "VERDICTS")
 VERDICTS = (ConditionType.HANGING, ConditionType.STRAGGLING, ConditionType.DIVERGED)
+# The columns in the order in which they are left out, if the table would be too wide.
+_OPTIONAL = ("AGE", "RESTARTS", "GOODPUT", "ETA", "READY", "STEP", "PROGRESS")
+GAP = 3  # characters between two columns
 _SMALL = 10  # a smaller rate has decimal places
 Row = tuple[str, ...]
 
@@ -32,6 +35,19 @@ def row(
 def header(*, namespaces: bool = False, columns: Row = HEADER) -> Row:
     """Return the names of the columns."""
     return ("NAMESPACE", *columns) if namespaces else columns
+
+
+def fitting(rows: Sequence[Row], width: int) -> list[Row]:
+    """Return rows, of which the first one is the header, without the columns that do not fit.
+
+    >>> fitting([("NAME", "ETA", "AGE"), ("digits", "1h", "2d")], width=12)
+    [('NAME', 'ETA'), ('digits', '1h')]
+    """
+    columns = list(zip(*rows, strict=True))
+    for name in _OPTIONAL:
+        if sum(max(map(len, column)) + GAP for column in columns) - GAP > width:
+            columns = [column for column in columns if column[0] != name]
+    return list(zip(*columns, strict=True))
 
 
 def cells(job: View, now: datetime, *, gone: bool = False) -> dict[str, str]:

@@ -1,10 +1,12 @@
 """Formats exit codes and columns for a terminal."""
 
 import signal
-from collections.abc import Iterable, Mapping
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
 
 from acceleratedjob.observe.endings import SIGNAL_BASE
 
+MIN_WIDTH = 12  # characters, to which long lines are broken at least
 _SEPARATOR = "  "  # between the parts of a line
 _EXIT_CODES = {  # meanings by the convention of shells and container runtimes
     126: "the command cannot be executed",
@@ -15,7 +17,6 @@ _SIGNALS = {
     signal.SIGSEGV: "a crash in native code",
     signal.SIGABRT: "native code aborted, for example NCCL's watchdog or a C++ exception",
     signal.SIGBUS: "often a full /dev/shm",
-    signal.SIGTERM: "asked to stop",
 }
 
 
@@ -46,7 +47,16 @@ def fitted(parts: Mapping[str, str], optional: Iterable[str], width: int) -> str
     for least in optional:
         if len(_SEPARATOR.join(kept.values())) > width:
             kept.pop(least, None)
-    return _SEPARATOR.join(kept.values())[:width]
+    return cut(_SEPARATOR.join(kept.values()), width)
+
+
+def cut(text: str, width: int) -> str:
+    """Return the beginning of a text, with a mark if it is too long.
+
+    >>> cut("digits", 6), cut("digits", 4)
+    ('digits', 'dig…')
+    """
+    return text if len(text) <= width else f"{text[: max(0, width - 1)]}…"[:width]
 
 
 def aligned(rows: Iterable[tuple[str, ...]], widths: Iterable[int] = ()) -> list[str]:
@@ -58,3 +68,22 @@ def aligned(rows: Iterable[tuple[str, ...]], widths: Iterable[int] = ()) -> list
     ]
     lines = ("   ".join(f"{cell:<{w}}" for cell, w in zip(row, wide, strict=True)) for row in table)
     return [line.rstrip() for line in lines]
+
+
+def wrapped(lines: Iterable[str], *, width: int) -> Iterator[str]:
+    """Yield lines of at most so many characters; a line that continues another is indented more.
+
+    >>> list(wrapped(["  a long sentence"], width=12))
+    ['  a long', '    sentence']
+    """
+    for line in lines:
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        yield from textwrap.wrap(
+            line,
+            max(width, MIN_WIDTH),
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+            replace_whitespace=False,
+            drop_whitespace=True,
+        ) or [""]

@@ -115,7 +115,7 @@ class Screen:
         """
         self._namespaces = namespaces
         self._console = screen.console(out)
-        self._live = screen.live(self._console, transient=False)
+        self._live = screen.live(self._console, "", transient=False)
         self._jobs: dict[str, View] = {}  # by uid
         self._gone: set[str] = set()
 

@@ -1,5 +1,7 @@
 """Which cluster and namespace a command is about."""
 
+import os
+import shlex
 from dataclasses import dataclass
 
 
@@ -16,3 +18,22 @@ class Where:
     namespace: str | None = None
     kubeconfig: str | None = None
     context: str | None = None
+
+    @property
+    def files(self) -> str | None:
+        """The path of the kubeconfig, as named or by $KUBECONFIG; None for the usual one."""
+        return self.kubeconfig or os.environ.get("KUBECONFIG")
+
+    @property
+    def flags(self) -> str:
+        """The options, with a space before each, to be added to a command that is suggested.
+
+        >>> Where(namespace="red", context="my lab").flags
+        " -n red --context 'my lab'"
+        """
+        named = {
+            "-n": self.namespace,
+            "--context": self.context,
+            "--kubeconfig": self.kubeconfig,
+        }
+        return "".join(f" {flag} {shlex.quote(value)}" for flag, value in named.items() if value)

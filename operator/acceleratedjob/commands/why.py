@@ -1,8 +1,8 @@
 """`acceleratedjob why`: explains the status of a job."""
 
+import signal
 import sys
-import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 
 from acceleratedjob.api import devices
@@ -15,14 +15,23 @@ from acceleratedjob.commands import screen
 from acceleratedjob.commands.advice import advise
 from acceleratedjob.commands.lost_time import lost_time
 from acceleratedjob.commands.session import Session, exit_code
-from acceleratedjob.commands.text import ending
+from acceleratedjob.commands.text import ending, wrapped
 from acceleratedjob.errors import InvalidSpec
+from acceleratedjob.observe.endings import SIGNAL_BASE
 from acceleratedjob.planner.failure_policy import backoff_end
 from acceleratedjob.terminal import lines, say
 
-MIN_WIDTH = 12  # characters, to which long lines are broken at least
+# type of a condition -> the status in which it is a warning
+_WARNINGS = {
+    ConditionType.HANGING: "True",
+    ConditionType.STRAGGLING: "True",
+    ConditionType.DIVERGED: "True",
+    ConditionType.GRACE_TOO_SHORT: "True",
+    ConditionType.CHECKPOINT_FRESH: "False",
+}
 SHOWN_FAILURES = 3
 TRACEBACK_LINES = 12
+STOPPED = SIGNAL_BASE + signal.SIGTERM  # the exit code of a process that was asked to stop
 # phase -> the condition that changed with it; for other phases, the condition Ready
 _SINCE: dict[str, ConditionType] = {
     Phase.SUSPENDED: ConditionType.SUSPENDED,
@@ -50,6 +59,7 @@ def why(job: View, now: datetime) -> list[str]:
         ("", [_headline(job, status, now)]),
         ("Waits", [line for entry in status.pending for line in _waits(entry, now)]),
         ("Failures", list(_failures(status, now))),
+        ("Warnings", [f"  {one.type}: {one.message}" for one in _warnings(status)]),
         ("Time", list(lost_time(status, now))),
         ("Decided", list(_decided(job, status, now))),
         ("Next", [f"  - {one}" for one in _next(status)]),
@@ -61,27 +71,8 @@ def why(job: View, now: datetime) -> list[str]:
 async def print_why(session: Session) -> int:
     """Print the lines that explain a job, and return the exit code: whether it has failed."""
     job = await session.read()
-    say(*wrapped(why(job, utc_now()), width=screen.console(sys.stdout).width))
+    say(*wrapped(why(job, utc_now()), width=screen.terminal_width(sys.stdout)))
     return exit_code(job)
-
-
-def wrapped(lines: Iterable[str], *, width: int) -> Iterator[str]:
-    """Yield lines of at most so many characters; a line that continues another is indented more.
-
-    >>> list(wrapped(["  a long sentence"], width=12))
-    ['  a long', '    sentence']
-    """
-    for line in lines:
-        indent = " " * (len(line) - len(line.lstrip()) + 2)
-        yield from textwrap.wrap(
-            line,
-            max(width, MIN_WIDTH),
-            subsequent_indent=indent,
-            break_long_words=False,
-            break_on_hyphens=False,
-            replace_whitespace=False,
-            drop_whitespace=True,
-        ) or [""]
 
 
 def _printed(line: str) -> list[str]:
@@ -112,6 +103,14 @@ def _waits(entry: Pending, now: datetime) -> Iterator[str]:
         yield f"    next try in {age(seconds)}" if seconds > 0 else "    tried again now"
 
 
+def _warnings(status: Status) -> list[Condition]:
+    """Return the conditions about the training that a person must see."""
+    if status.finished:
+        return []
+    found = ((status.condition(type_), bad) for type_, bad in _WARNINGS.items())
+    return [one for one, bad in found if one is not None and one.status == bad]
+
+
 def _failures(status: Status, now: datetime) -> Iterator[str]:
     for failure in status.failures[:SHOWN_FAILURES]:
         yield from _failure(failure, now)
@@ -128,6 +127,8 @@ def _failure(failure: Failure, now: datetime) -> Iterator[str]:
     who = f"replica {failure.replica}{rank} (pod {failure.pod}{node})"
     yield f"  attempt {failure.attempt}, {_ago(failure.time, now)} ago: {who}{step}"
     how = ending(failure.exit_code, failure.signal)
+    if failure.exit_code == STOPPED and failure.step is not None and failure.exception is None:
+        how = f"{how}, stopped on request, with a checkpoint of step {failure.step}"
     yield f"    {failure.reason}, {how}" if how else f"    {failure.reason}"
     yield from (f"    {line}" for line in failure.message.splitlines())
     for line in (failure.traceback or "").rstrip().splitlines()[-TRACEBACK_LINES:]:
@@ -188,7 +189,7 @@ def _cost(spec: JobSpec, status: Status, now: datetime) -> Iterator[str]:
         return
     yield (
         f"  checkpoints: {given.cadence}, in {given.address(spec.name, spec.uid)}; a restart "
-        f"repeats {_repeated(status)}, if the script uses epochs()"
+        f"repeats {_repeated(status)}{'' if status.checkpoint else ', if the script uses epochs()'}"
     )
     told = given.unshared(spec.replicas)
     if told is not None:
@@ -209,6 +210,7 @@ def _repeated(status: Status) -> str:
 def _next(status: Status) -> list[str]:
     """Return what the user can do, without duplicates, the most urgent advice first."""
     found = [advise(entry.reason) for entry in status.pending]
+    found += [advise(one.reason) for one in _warnings(status)]
     if not status.holds(ConditionType.COMPLETE):
         found += [advise(one.reason, one.exception) for one in status.failures[:1]]
         found += [advise(one.reason) for one in _held(status)[:1]]
