@@ -15,27 +15,27 @@ from tests.operator.apiserver import ApiServer
 @contextmanager
 def api_server(folder: Path, *objects: Manifest) -> Iterator[Path]:
     """The path of a kubeconfig, whose context is of the namespace research."""
-    loop, ready, ended = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
-    hosts: list[str] = []
+    ready, ended = threading.Event(), asyncio.Event()
+    found: list[tuple[asyncio.AbstractEventLoop, str]] = []
 
     async def serve() -> None:
         api = ApiServer()
         for one in objects:
             await api.cluster.create(one)
         async with api.serving() as link:
-            hosts.append(link.configuration.host)
+            found.append((asyncio.get_running_loop(), link.configuration.host))
             ready.set()
             await ended.wait()
 
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
+    assert ready.wait(60)
+    ((loop, host),) = found
     try:
-        assert ready.wait(60)
-        yield _kubeconfig(folder / "kubeconfig", hosts[0])
+        yield _kubeconfig(folder / "kubeconfig", host)
     finally:
         loop.call_soon_threadsafe(ended.set)
         thread.join()
-        loop.close()
 
 
 def _kubeconfig(path: Path, host: str) -> Path:

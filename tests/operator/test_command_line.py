@@ -36,6 +36,12 @@ def written(folder: Path, *documents: Any) -> str:
     return str(path)
 
 
+def named(name: str, **status: Any) -> Manifest:
+    made = job() | {"status": status}
+    made["metadata"]["name"] = name
+    return made
+
+
 def rendered(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[Manifest]:
     """What `render` prints."""
     assert main(["render", *arguments]) == 0
@@ -159,6 +165,25 @@ def test_a_script_of_a_shell_asks_the_program(
     assert f"{completion.COMPLETE}={shell}_complete" in capsys.readouterr().out
 
 
+def test_a_shell_that_asks_gets_the_words(tmp_path: Path) -> None:
+    with api_server(tmp_path, named("digits"), named("mnist")) as kubeconfig:
+        asks = {
+            completion.COMPLETE: "bash_complete",
+            "COMP_WORDS": "acceleratedjob why mn",
+            "COMP_CWORD": "2",
+            "KUBECONFIG": str(kubeconfig),
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "acceleratedjob"],
+            env=os.environ | asks,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "plain,mnist\n", "")
+
+
 def completed(*words: str) -> tuple[list[str], str]:
     """What kubectl is told to offer for the last word, and the directive."""
     out = io.StringIO()
@@ -167,12 +192,6 @@ def completed(*words: str) -> tuple[list[str], str]:
         assert completion.complete_for_kubectl(words) == 0
     *found, directive = out.getvalue().splitlines()
     return [one.partition("\t")[0] for one in found], directive
-
-
-def named(name: str, **status: Any) -> Manifest:
-    made = job() | {"status": status}
-    made["metadata"]["name"] = name
-    return made
 
 
 def test_words_that_kubectl_offers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

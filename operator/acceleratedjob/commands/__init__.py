@@ -1,1 +1,1 @@
-"""The commands for people: `run`, `render`, `why`, `status`, `logs`, `stop`, `dump` and others."""
+"""The commands for people: `run`, `submit`, `status`, `why` and others; `cli` parses options."""
