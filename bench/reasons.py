@@ -34,6 +34,10 @@ REASONS = {  # name of the case -> one or two sentences
         "A jump to the last step and the following step of torch's scheduler cost as much as "
         "two steps, plus the call of the wrapper."
     ),
+    "gpu-gpt2": (
+        "The outputs of a model in bf16 are converted to fp32, as in Accelerate: here the logits, "
+        "1.6 GB more to write."
+    ),
     "checkpoint-load-time": (
         "The states are copied once, from the mapped file to memory. Keeping them mapped "
         "would load at once, but the first step would take longer, and the file would have to"
