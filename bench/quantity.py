@@ -30,10 +30,10 @@ def quantity(value: float, unit: str) -> str:
 def digits(value: float) -> str:
     """Format a number in three digits, or as a whole number if it is larger.
 
-    >>> digits(1234.5), digits(12.345), digits(0.5)
-    ('1234', '12.3', '0.5')
+    >>> digits(1234.5), digits(999.6), digits(12.345), digits(0.5)
+    ('1234', '1000', '12.3', '0.5')
     """
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"  # noqa: PLR2004  # four digits
+    return f"{value:.0f}" if abs(value) >= 999.5 else f"{value:.3g}"  # noqa: PLR2004  # four digits
 
 
 def size_text(size: Size) -> str:
