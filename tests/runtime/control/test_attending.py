@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from runtime.control import agent as agents
-from runtime.control import observer
+from runtime.control import observer, server
 from runtime.control.agent import Agent
 from runtime.control.attendant import Attendant
 from runtime.control.beat import Beat, Phase
@@ -115,10 +115,10 @@ class Job:
 @contextmanager
 def job(size: int, processes: int = 1) -> Iterator[Job]:
     identity = Identity(uid="uid", attempt=0, size=size, processes=processes)
-    server = Server(identity, host=LOOPBACK, timeouts=QUICK, limits=LIMITS)
+    own = Server(identity, host=LOOPBACK, timeouts=QUICK, limits=LIMITS)
     with ExitStack() as stack:
-        stack.callback(server.close)
-        yield Job(server, stack)
+        stack.callback(own.close)
+        yield Job(own, stack)
 
 
 @contextmanager
@@ -188,6 +188,14 @@ def test_it_is_dropped(said: list[Attend | Seen]) -> None:
         sock = made.raw(*said)
         while not ended(sock):
             pass
+
+
+def test_somebody_who_says_nothing_is_dropped_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "_GREETING_SECONDS", 0.1)
+    with job(2) as made:
+        assert ended(made.raw())
 
 
 def test_a_flood_of_stacks_is_bounded_and_the_others_are_heard() -> None:
