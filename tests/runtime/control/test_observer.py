@@ -9,7 +9,7 @@ from runtime.control.identity import Identity
 from runtime.control.observer import Observer
 from runtime.control.place import Place
 from runtime.control.progress.snapshot import Tier
-from runtime.control.wire import Checkpointed, Collect
+from runtime.control.wire import Checkpointed, Collect, Message
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_how_long_a_save_may_take_is_known_from_a_checkpoint_on(tier: Tier, is_a
     observer = Observer(Identity(uid="u", attempt=0, size=1), name="", limits=None)
     began = time.monotonic()
     observer.hear(0, Checkpointed(step=1, seconds=1.0, tier=tier), began)
-    said = []
+    said: list[Message] = []
     for second in range(80):
         now = began + second
         beat = Beat(place=Place(9), phase=Phase.CHECKPOINT, phase_seconds=second)
