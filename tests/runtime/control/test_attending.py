@@ -198,6 +198,14 @@ def test_somebody_who_says_nothing_is_dropped_after_a_while(
         assert ended(made.raw())
 
 
+def test_nobody_is_let_in_while_too_many_have_said_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_GREETING_SECONDS", 1000.0)
+    monkeypatch.setattr(server, "_GUESTS", 1)
+    with job(2) as made:
+        _silent = [made.raw() for _ in range(3)]
+        assert ended(made.raw())
+
+
 def test_a_flood_of_stacks_is_bounded_and_the_others_are_heard() -> None:
     """What nobody asked for is dropped, and what was asked for is kept once for each rank."""
     longest = Report.of((Frame("/" + "x" * 400, 1, "f" * 150),) * 99)

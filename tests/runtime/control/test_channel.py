@@ -149,7 +149,7 @@ def test_a_rank_that_is_ready_fails_if_the_coordinator_is_stopped() -> None:
                 proxy.is_frozen = True
 
         training = Training(2, 5000, server, proxy.address, lambda _: 0.002, on_step)
-        training.run(30)
+        training.run(120)
         proxy.close()
     actions = {one.action for acted in training.acted.values() for one in acted}
     assert actions <= {"lost"}
