@@ -206,6 +206,14 @@ def test_nobody_is_let_in_while_too_many_have_said_nothing(monkeypatch: pytest.M
         assert ended(made.raw())
 
 
+def test_a_rank_whose_connection_has_ended_counts_as_absent() -> None:
+    with job(2) as made:
+        socks = [made.raw(made.server.identity.hello(rank)) for rank in (0, 1)]
+        until(lambda: made.server._rounds.state.connected == {0, 1})
+        socks[1].close()
+        until(lambda: made.server._rounds.state.connected == {0})
+
+
 def test_a_flood_of_stacks_is_bounded_and_the_others_are_heard() -> None:
     """What nobody asked for is dropped, and what was asked for is kept once for each rank."""
     longest = Report.of((Frame("/" + "x" * 400, 1, "f" * 150),) * 99)
