@@ -28,7 +28,7 @@ MORE = int(os.environ.get("ACCELERATEDJOB_STORMS", "0"))
 FIRST = int(os.environ.get("ACCELERATEDJOB_STORMS_FROM", "1000"))
 EVERY_FIVE = {"ACCELERATEDJOB_CHECKPOINT_EVERY_STEPS": "5"}
 STORMS: dict[str, dict[str, Any]] = {
-    "a launcher": {"seed": 1, "cadence": EVERY_FIVE, "disturbed": 4},
+    "a launcher, kills and stops": {"seed": 7, "cadence": EVERY_FIVE, "disturbed": 4},
     "no launcher": {"seed": 4, "cadence": EVERY_FIVE, "start": "no launcher", "disturbed": 4},
     "other world sizes": {"seed": 6, "cadence": EVERY_FIVE, "sizes": [2, 3, 1], "disturbed": 3},
     "an object store, memory of each rank, and damage": {

@@ -1,7 +1,9 @@
 """What is said over the control channel is read strictly, whatever is said."""
 
 import json
+import socket
 import string
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ from hypothesis import strategies as some
 
 from runtime.control.agreement.messages import Action, Here, Wish
 from runtime.control.beat import Beat, Phase
+from runtime.control.connection import Connection
+from runtime.control.frames import Frame
 from runtime.control.lines import MAX_LINE, Lines, ProtocolError, parsed, written
 from runtime.control.place import Place
 from runtime.control.verdicts.report import Report
@@ -161,3 +165,17 @@ def test_a_beat_of_the_longest_metrics_fits_into_a_line() -> None:
     assert len(line) < MAX_LINE
     assert len(json.loads(line)["metrics"]) == 64
     decode(parsed(line))
+
+
+def test_somebody_who_reads_nothing_is_given_up() -> None:
+    """What waits for it would fill the memory."""
+    report = Report.of((Frame("/" + "x" * 400, 1, "f" * 150),) * 99)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connection = Connection(socket.create_connection(listener.getsockname()))
+
+        def say_much() -> None:
+            for _ in range(1000):  # 20 MB, more than the kernel keeps
+                connection.send(Whereabouts(report))
+
+        with closing(connection), pytest.raises(ProtocolError, match="has not read"):
+            say_much()
