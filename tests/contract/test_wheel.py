@@ -141,7 +141,9 @@ def test_the_page_of_the_progress_is_in_the_wheel(bare: Path) -> None:
     assert "<!doctype html>" in done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("command", ["operator", "why digits", "status", "logs digits"])
+@pytest.mark.parametrize(
+    "command", ["operator", "why digits", "status", "logs digits", "delete digits", f"submit {JOB}"]
+)
 def test_a_command_that_needs_an_extra_says_which_in_one_sentence(bare: Path, command: str) -> None:
     done = run(bare, *command.split())
     assert (done.returncode, done.stdout) == (2, "")

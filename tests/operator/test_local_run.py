@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from acceleratedjob.commands.run import is_answered
 from tests.operator.builders import CONTAINER, job
 
 SECONDS = 60
@@ -297,6 +298,17 @@ def test_the_only_replica_is_answered(folder: Path) -> None:
         assert process.stdout.readline() == b"hello ann\n"
         process.communicate(timeout=SECONDS)
     assert process.returncode == 0
+
+
+def test_which_standard_input_somebody_may_write_to() -> None:
+    ours, theirs = os.openpty()
+    reads, writes = os.pipe()
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    opened = (ours, theirs, reads, writes, nothing)
+    assert [is_answered(one) for one in (theirs, reads, nothing)] == [True, True, False]
+    for one in opened:
+        os.close(one)
+    assert not is_answered(nothing)
 
 
 def test_several_replicas_have_no_input(folder: Path) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import copy
 import os
 import signal
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -233,16 +234,14 @@ def gets_stdin(spec: JobSpec, *, is_taken: bool) -> bool:
         spec: the job.
         is_taken: whether the manifest was read from the standard input.
     """
-    return not is_taken and spec.replicas * spec.processes == 1 and _is_ours(0)
+    return not is_taken and spec.replicas * spec.processes == 1 and is_answered(0)
 
 
-def _is_ours(descriptor: int) -> bool:
-    """Whether a file is open; and if it is our terminal, whether we are in its foreground."""
+def is_answered(descriptor: int) -> bool:
+    """Whether somebody may write to a file: a pipe, or a terminal in whose foreground we are."""
     try:
-        os.fstat(descriptor)
-    except OSError:
-        return False
-    try:
-        return os.tcgetpgrp(descriptor) == os.getpgrp()
-    except OSError:  # no terminal, or one without job control for us
-        return True
+        if os.isatty(descriptor):
+            return os.tcgetpgrp(descriptor) == os.getpgrp()
+        return not stat.S_ISCHR(os.fstat(descriptor).st_mode)  # as /dev/null is
+    except OSError:  # it is closed; or a terminal without job control for us
+        return os.isatty(descriptor)
