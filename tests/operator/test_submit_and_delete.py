@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from aiohttp import web
 
 from acceleratedjob.api.names import KIND, Manifest
 from acceleratedjob.cluster import Ref
@@ -16,10 +18,11 @@ from acceleratedjob.commands.errors import Misuse
 from acceleratedjob.commands.session import Session
 from acceleratedjob.commands.source import Source
 from acceleratedjob.commands.submitting import submit
-from acceleratedjob.errors import InvalidSpec, NotFound, Refused
+from acceleratedjob.errors import ClusterError, InvalidSpec, NotFound, Refused
 from acceleratedjob.kube.cluster import KubernetesCluster
 from tests.operator.apiserver import ApiServer
 from tests.operator.builders import job
+from tests.operator.talking import answering
 
 REF = Ref(KIND, "research", "digits")
 DATA: Manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "data"}}
@@ -234,4 +237,26 @@ def test_a_missing_right_is_named() -> None:
             await deleting("digits")(Session(KubernetesCluster(link, "research"), "research"))
 
     with pytest.raises(Refused, match='cannot delete resource "acceleratedjobs"'):
+        asyncio.run(run())
+
+
+@pytest.mark.parametrize("what", ["list", "read", "delete", "submit"])
+def test_a_cluster_without_the_crd_says_so(tmp_path: Path, what: str) -> None:
+    commands: dict[str, Callable[[Session], Awaitable[Any]]] = {
+        "list": Session.list,
+        "read": lambda session: replace(session, name="digits").read(),
+        "delete": deleting("digits"),
+        "submit": submitting(tmp_path, job()),
+    }
+
+    async def nothing(_: web.Request) -> web.Response:
+        return web.Response(status=404, text="404 page not found\n")
+
+    async def run() -> None:
+        async with answering(nothing) as link:
+            await commands[what](Session(KubernetesCluster(link, "research"), "research"))
+
+    with pytest.raises(
+        ClusterError, match="must have acceleratedjobs, and has not: install the CRD"
+    ):
         asyncio.run(run())

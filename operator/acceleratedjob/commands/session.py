@@ -1,5 +1,6 @@
 """What the commands about a job of a cluster work with."""
 
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
@@ -7,10 +8,12 @@ from acceleratedjob.api import names
 from acceleratedjob.api.names import ConditionType, View
 from acceleratedjob.api.status import Status
 from acceleratedjob.cluster import Gone, Listed, Ref
-from acceleratedjob.errors import NotFound
+from acceleratedjob.errors import ClusterError, NotFound
 from acceleratedjob.exits import EXIT_FAILED
 from acceleratedjob.kube.cluster import KubernetesCluster, collection
 
+# An API server's answer for a path that it does not serve, rather than for a missing object.
+_NO_RESOURCE = re.compile("page not found|could not find the requested resource")
 _MERGE = "application/merge-patch+json"
 
 
@@ -39,20 +42,28 @@ class Session:
 
         Raises:
             NotFound: it does not exist.
+            ClusterError: the API server does not know jobs.
         """
         try:
             return await self.cluster.read(Ref(names.KIND, self.namespace, str(self.name)))
         except NotFound as error:
-            if str(self.name) not in str(error):  # the API server has no jobs at all
-                raise NotFound(f"{error}; install the CRD, which is part of the chart") from error
+            _check_installed(error)
             raise NotFound(
                 f"job {self.name} not found in namespace {self.namespace}; "
                 "`acceleratedjob status -A` lists those of all namespaces"
             ) from error
 
     async def list(self) -> list[View]:
-        """Return all jobs."""
-        return [job async for page in self.cluster.list(names.KIND) for job in page.objects]
+        """Return all jobs.
+
+        Raises:
+            ClusterError: the API server does not know jobs.
+        """
+        try:
+            return [job async for page in self.cluster.list(names.KIND) for job in page.objects]
+        except NotFound as error:
+            _check_installed(error)
+            raise
 
     async def suspend(self, suspend: bool) -> View:
         """Set `spec.suspend`, and return the job."""
@@ -80,6 +91,19 @@ class Session:
             if gone:
                 raise NotFound(f"{self.name} was deleted")
             yield job
+
+
+def _check_installed(error: NotFound) -> None:
+    """Check that an API server that has not found something knows jobs.
+
+    Raises:
+        ClusterError: it does not.
+    """
+    if _NO_RESOURCE.search(str(error)):
+        raise ClusterError(
+            f"the API server must have {names.PLURAL}, and has not: install the CRD, which is part "
+            "of the chart"
+        ) from error
 
 
 def exit_code(job: View) -> int:
