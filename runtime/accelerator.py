@@ -6,7 +6,7 @@ does the work.
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, TypeVarTuple, cast, overload
@@ -25,6 +25,7 @@ from runtime.checkpoint.formats import save
 from runtime.checkpoint.registry import Hook
 from runtime.collectives import metrics, tensors
 from runtime.collectives.trigger import Trigger
+from runtime.config.arguments import check_loss, must_be, must_have, parameters
 from runtime.config.enums import DistributedType, FP8BackendType
 from runtime.config.handlers import AutocastKwargs, Handlers, KwargsHandler, ProfileKwargs
 from runtime.config.plugins import (
@@ -75,6 +76,7 @@ Objects = TypeVarTuple("Objects")
 Loader = TypeVar("Loader", bound=DataLoader[Any])
 Model = TypeVar("Model", bound=nn.Module)
 
+_PRECISION = ": Accelerator(mixed_precision='bf16') chooses the precision"
 _ALONE = contextlib.nullcontext()  # replaces a Collective if there is one process
 _NOT_REPLICATED = (  # kinds of world in which `multi_device` is False
     *(DistributedType.NO, DistributedType.MULTI_CPU),
@@ -166,6 +168,14 @@ class Accelerator:
             ValueError: an argument or an environment variable has a wrong value.
             NotImplementedError: an argument asks for what this library does not support.
         """
+        hint = ": cpu=True computes on the CPU, and ACCELERATE_TORCH_DEVICE names another device"
+        must_be(
+            device_placement,
+            (bool, int, type(None)),
+            "Accelerator()",
+            "device_placement as a bool",
+            hint,
+        )
         settings = Settings.from_env(os.environ)
         self._set_handlers(Handlers.of(kwargs_handlers or []))
         is_first = not AcceleratorState.is_made()
@@ -240,6 +250,15 @@ class Accelerator:
         if self.num_processes > 1:
             every = settings.divergence_every_steps
             self._loop.comparison = Comparison(every, self.gradient_state, self._prepared)
+
+    def __repr__(self) -> str:
+        """Return the place in the world, the main settings, and what was prepared."""
+        return (
+            f"Accelerator(rank {self.process_index} of {self.num_processes}, device={self.device}, "
+            f"mixed_precision={self.mixed_precision!r}, "
+            f"gradient_accumulation_steps={self.gradient_accumulation_steps}, "
+            f"prepared: {self._prepared})"
+        )
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> "Accelerator":
         """Return this object: there is one state, and its models and loaders are the script's."""
@@ -630,6 +649,7 @@ class Accelerator:
             ValueError: `device_map` has placed the model on several devices, and there are several
                 processes.
         """
+        must_be(model, nn.Module, "prepare_model()", "a model")
         prepared: Any = self._preparer.model(
             model,
             self._options(),
@@ -653,6 +673,7 @@ class Accelerator:
                 Accelerator was given.
             slice_fn_for_dispatch: how rank 0 divides a batch that it reads for all.
         """
+        must_have(data_loader, "dataset", "prepare_data_loader()", "a DataLoader")
         return self._preparer.data_loader(
             data_loader, self._options(), device_placement, slice_fn_for_dispatch
         )
@@ -671,6 +692,7 @@ class Accelerator:
             ValueError: models are sharded, and the model of this optimizer is not yet: sharding
                 would replace its parameters. Pass both to `prepare`.
         """
+        must_have(optimizer, "param_groups", "prepare_optimizer()", "an optimizer")
         return self._preparer.optimizer(optimizer, self._options(), device_placement)
 
     def prepare_scheduler(self, scheduler: Any) -> AcceleratedScheduler:
@@ -679,6 +701,7 @@ class Accelerator:
         Args:
             scheduler: one of torch.optim.lr_scheduler, or an object with the same methods.
         """
+        must_have(scheduler, "step", "prepare_scheduler()", "a scheduler")
         return self._preparer.scheduler(scheduler, self._options())
 
     def skip_first_batches(self, dataloader: Any, num_batches: int = 0) -> Any:
@@ -757,11 +780,14 @@ class Accelerator:
             An iterator over the numbers of the epochs, from 0 or from the epoch to go on with.
 
         Raises:
+            TypeError: the number is not a whole number.
             ValueError: the number is negative, or a checkpoint does not fit the script.
             SystemExit: the job was asked to stop; raised by the iterator and by data loaders, with
                 exit code 143, when a checkpoint is complete.
         """
-        return self._loop.epochs(total)
+        epochs = self._loop.epochs(total)
+        self._preparer.watch_data(resumes=self._loop.has_checkpoints)
+        return epochs
 
     @property
     def epoch(self) -> int:
@@ -834,6 +860,8 @@ class Accelerator:
         Args:
             *models: prepared models whose gradients are accumulated.
         """
+        for model in models:
+            must_be(model, nn.Module, "accumulate()", "prepared models")
         return self._accumulation.accumulate(models, self.no_sync)
 
     def backward(self, loss: torch.Tensor, **kwargs: Any) -> None:
@@ -847,9 +875,12 @@ class Accelerator:
             **kwargs: arguments of `torch.Tensor.backward`.
 
         Raises:
+            TypeError: the loss is not a tensor.
+            RuntimeError: the loss has several elements, or depends on no parameter.
             ValueError: there are several processes, and a prepared optimizer trains parameters of
                 no prepared model.
         """
+        check_loss(loss, **kwargs)
         self._loop.begin_backward(loss)
         loss = self._accumulation.weighted(loss)
         if self.scaler is not None:
@@ -858,6 +889,7 @@ class Accelerator:
             loss.backward(**kwargs)  # type: ignore[no-untyped-call]  # torch has not typed it
         self.gradient_state.steps.backward()
         self._preparer.check_averaged()
+        self._preparer.check_data()
 
     @contextlib.contextmanager
     def no_sync(self, model: nn.Module) -> Iterator[None]:
@@ -866,6 +898,7 @@ class Accelerator:
         Args:
             model: the prepared model.
         """
+        must_be(model, nn.Module, "no_sync()", "a prepared model")
         with containers.container_of(self.state).no_sync(model):
             yield
 
@@ -889,9 +922,9 @@ class Accelerator:
         chosen = self._prepared.optimizers if optimizer is None else optimizer
         unscale(self.scaler, chosen if isinstance(chosen, list | tuple) else [chosen])
 
-    def _complete_gradients(self, parameters: Any) -> list[torch.Tensor]:
+    def _complete_gradients(self, given: Any, call: str) -> list[torch.Tensor]:
         """Return the parameters, whose gradients now are what a step would use."""
-        found = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
+        found = parameters(given, call)
         if self.sync_gradients:
             self.gradient_state.window.complete(found)
             self.unscale_gradients(self._prepared.optimizers_of(found))
@@ -913,7 +946,8 @@ class Accelerator:
         Returns:
             The norm before scaling, a scalar.
         """
-        norm = nn.utils.clip_grad_norm_(self._complete_gradients(parameters), max_norm, norm_type)
+        found = self._complete_gradients(parameters, "clip_grad_norm_()")
+        norm = nn.utils.clip_grad_norm_(found, max_norm, norm_type)
         full: Callable[[], torch.Tensor] | None = getattr(norm, "full_tensor", None)
         return norm if full is None else full()
 
@@ -926,7 +960,8 @@ class Accelerator:
             parameters: a tensor, or an iterable of tensors.
             clip_value: the largest absolute value of an element, >= 0.
         """
-        nn.utils.clip_grad_value_(self._complete_gradients(parameters), clip_value)
+        found = self._complete_gradients(parameters, "clip_grad_value_()")
+        nn.utils.clip_grad_value_(found, clip_value)
 
     @contextlib.contextmanager
     def autocast(self, autocast_handler: AutocastKwargs | None = None) -> Iterator[None]:
@@ -935,6 +970,8 @@ class Accelerator:
         Args:
             autocast_handler: replaces the handler that the Accelerator was given.
         """
+        kinds = (AutocastKwargs, type(None))
+        must_be(autocast_handler, kinds, "autocast()", "an AutocastKwargs", _PRECISION)
         with wrap.autocast(self.state, autocast_handler or self.autocast_handler):
             yield
 
@@ -950,6 +987,8 @@ class Accelerator:
             joinables: prepared models.
             even_batches: replaces the setting of the prepared data loaders inside the context.
         """
+        hint = ": write a list, [model]" if isinstance(joinables, nn.Module) else ""
+        must_be(joinables, (list, tuple), "join_uneven_inputs()", "a list of models", hint)
         with join_uneven_inputs(
             joinables,
             self._prepared.dataloaders,
@@ -1179,6 +1218,7 @@ class Accelerator:
             The whole weights. Those of a sharded model are gathered by all processes, which must
             all call this, and returned on the main process only.
         """
+        must_be(model, nn.Module, "get_state_dict()", "a model")
         return export.state_dict_of(model, is_sharded=self.is_fsdp2, unwrap=unwrap)
 
     def save_model(
@@ -1202,6 +1242,7 @@ class Accelerator:
         Raises:
             RuntimeError: a parameter is on the meta device and has no values.
         """
+        must_be(model, nn.Module, "save_model()", "a model")
         export.must_have_weights(model)
         export.save_weights(
             self.get_state_dict(model),
@@ -1266,6 +1307,9 @@ class Accelerator:
             step: the step of the run that the values belong to.
             log_kwargs: tracker name -> further arguments for that tracker.
         """
+        must_be(values, Mapping, "log()", "a dict of metrics", ": give it a name")
+        if self.log_with and not self._trackers.running:
+            warn_once("log() was called before init_trackers(), so no tracker records the metrics")
         self._loop.note_metrics(values)
         self._trackers.log(values, step, log_kwargs or {})
 

@@ -11,6 +11,7 @@ import torch
 
 from runtime.checkpoint import atomic, directory, manifest
 from runtime.checkpoint.contents import (
+    has_weights,
     load_accelerator_state,
     load_custom_states,
     parts,
@@ -34,6 +35,7 @@ from runtime.preparation.prepared import Prepared
 from runtime.world.gradient_state import GradientState
 from runtime.world.log import get_logger
 from runtime.world.state import AcceleratorState
+from runtime.world.warn import warn_once
 
 logger = get_logger(__name__)
 _MIDDLE = (
@@ -320,12 +322,23 @@ class Checkpointer:
         self.wait()
         looks = writes(self.project.save_on_each_node)
         folder = directory.source(self.project, input_dir, reads=verify, looks=looks)
+        self._tell_of_other_models(folder)
         return self.load_from(
             folder,
             scaler=scaler,
             load_kwargs=load_kwargs,
             map_location=map_location,
             **load_model_func_kwargs,
+        )
+
+    def _tell_of_other_models(self, folder: Path) -> None:
+        """Warn if the checkpoint has the weights of a model that the script has not prepared."""
+        index, saved = len(self._prepared.models), manifest.Contents.of(folder)
+        if self.is_sharded or self.registry.load_hooks or not has_weights(saved, index):
+            return
+        warn_once(
+            f"{folder} has the weights of a model that the script has not prepared: call "
+            "load_state() after prepare() of all models"
         )
 
     def load_from(

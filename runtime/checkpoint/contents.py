@@ -220,6 +220,11 @@ def load_accelerator_state(
     return load_random_states(saved.folder, process_index)
 
 
+def has_weights(saved: Contents, index: int) -> bool:
+    """Whether a checkpoint has the weights of a model in one file."""
+    return saved.has(_weights_name(saved, index))
+
+
 def _weights_name(saved: Contents, index: int) -> str:
     safe = numbered(SAFE_MODEL_NAME, index, "safetensors")
     return safe if saved.has(safe) else numbered(MODEL_NAME, index, "bin")

@@ -14,11 +14,13 @@ from runtime.checkpoint import atomic, manifest
 from runtime.checkpoint.stores.store import Store, newest
 from runtime.checkpoint.stores.volume import Volume
 from runtime.collectives.objects import broadcast_object_list, each_object
+from runtime.config.arguments import path
 from runtime.config.plugins import ProjectConfiguration
 from runtime.errors import CheckpointError
 from runtime.world.log import get_logger
 
 logger = get_logger(__name__)
+_AUTOMATIC = "ProjectConfiguration(automatic_checkpoint_naming=True)"
 CHECKPOINTS = "checkpoints"  # the directory of checkpoints in the directory of a project
 
 
@@ -87,10 +89,11 @@ def target(config: ProjectConfiguration, output_dir: str | os.PathLike[str] | No
     """
     if not config.automatic_checkpoint_naming:
         if output_dir is None:
-            sentence = "save_state needs an output_dir, or automatic_checkpoint_naming=True"
+            sentence = f"save_state needs an output_dir, or {_AUTOMATIC}"
             raise ValueError(sentence)
         # Absolute, because the working directory may change while threads write the checkpoint.
-        return Path(broadcast_object_list([Path(output_dir).expanduser().absolute()])[0])
+        given = path(output_dir, "save_state()").expanduser().absolute()
+        return Path(broadcast_object_list([given])[0])
     parent = checkpoints(config).absolute()
     known = manifest.checkpoints_in(parent)
     number = max(config.iteration, manifest.number(known[-1]) + 1 if known else 0)
@@ -129,7 +132,7 @@ def source(
     """
     if input_dir is None:
         return _newest(config, reads=reads is not False, looks=looks)
-    folder = Path(broadcast_object_list([Path(input_dir).expanduser()])[0])
+    folder = Path(broadcast_object_list([path(input_dir, "load_state()").expanduser()])[0])
     problem = first_problem(lambda: _damage_of_given(folder, reads=bool(reads)), looks=looks)
     if problem is not None:
         raise ValueError(problem)
@@ -138,7 +141,10 @@ def source(
 
 def _newest(config: ProjectConfiguration, *, reads: bool, looks: bool) -> Path:
     if not config.automatic_checkpoint_naming:
-        sentence = "No input_dir provided and automatic checkpoint naming is disabled."
+        sentence = (
+            "No input_dir provided and automatic checkpoint naming is disabled: load_state needs "
+            f"the directory of a checkpoint, or {_AUTOMATIC}"
+        )
         raise ValueError(sentence)
     parent = checkpoints(config)
     numbers = from_main(

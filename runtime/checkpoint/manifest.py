@@ -20,6 +20,7 @@ from runtime.checkpoint.checksums import BLOCK, block_starts
 MANIFEST = "manifest.json"
 _CHECKSUM = "crc32"  # the entry with the checksum of all other entries
 LIMIT = 2**24  # bytes of a manifest; an entry for a file of 1 TB has 200 kB
+_SHOWN = 12  # files of a checkpoint that an error names
 _CHUNK = 2**20  # bytes per read
 _READERS = min(os.cpu_count() or 1, 8)  # threads; zlib releases the GIL
 _NUMBERED = re.compile(r"checkpoint_(0|[1-9][0-9]{0,17})")
@@ -180,7 +181,11 @@ class Contents:
             FileNotFoundError: the checkpoint has no file or directory of that name.
         """
         if not self.has(name):
-            raise FileNotFoundError(errno.ENOENT, "not in this checkpoint", str(self.folder / name))
+            names = sorted(self.names())
+            advice = f"{', '.join(names[:_SHOWN])}: prepare what was prepared when it was saved"
+            has = advice if names else "no file: pass a directory that save_state has written"
+            sentence = f"not in this checkpoint, which has {has}"
+            raise FileNotFoundError(errno.ENOENT, sentence, str(self.folder / name))
         return self.folder / name
 
 

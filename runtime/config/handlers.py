@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
 
+from runtime.config.arguments import must_be
 from runtime.config.enums import DDPCommunicationHookType as Hook
 
 
@@ -248,6 +249,8 @@ class Handlers:
         Raises:
             ValueError: a handler is of an unknown kind, or there are two of one kind.
         """
+        hint = ": write [DistributedDataParallelKwargs(...)]"
+        must_be(handlers, (list, tuple), "kwargs_handlers", "a list of handlers", hint)
         found: dict[str, Any] = {}
         for handler in handlers:
             kind = type(handler)

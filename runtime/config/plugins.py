@@ -7,6 +7,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from runtime.config.arguments import whole
 from runtime.config.handlers import KwargsHandler
 from runtime.config.settings import Settings
 
@@ -135,6 +136,10 @@ class GradientAccumulationPlugin(KwargsHandler):
 
     def __post_init__(self) -> None:
         """Check the number of batches."""
+        if self.num_steps is not None:
+            self.num_steps = whole(
+                self.num_steps, "gradient_accumulation_steps", "the batches of a step"
+            )
         if self.num_steps is not None and self.num_steps < 1:
             sentence = f"gradient_accumulation_steps must be at least 1, got {self.num_steps}"
             raise ValueError(sentence)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
+from runtime.config.arguments import must_have, whole
 from runtime.config.enums import RNGType
 from runtime.config.plugins import DataLoaderConfiguration
 from runtime.data.batch_samplers import BatchSamplerShard, SkipBatchSampler
@@ -210,7 +211,16 @@ def skip_first_batches(dataloader: DataLoader[Any], num_batches: int = 0) -> Dat
     Args:
         dataloader: the data loader, prepared or not.
         num_batches: the number of batches of this process to skip.
+
+    Raises:
+        TypeError: an argument is of a wrong kind.
+        ValueError: the number is negative.
     """
+    must_have(dataloader, "dataset", "skip_first_batches()", "a DataLoader")
+    num_batches = whole(num_batches, "skip_first_batches()", "the number of batches")
+    if num_batches < 0:
+        sentence = f"skip_first_batches() takes at least 0 batches, got {num_batches}"
+        raise ValueError(sentence)
     copied = _copied(dataloader)
     copied |= {"dataset": dataloader.dataset} | _without_first(dataloader, num_batches)
     if not isinstance(dataloader, DataLoaderDispatcher | DataLoaderShard):

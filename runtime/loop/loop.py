@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from runtime.collectives.objects import each_object
+from runtime.config.arguments import hint_of, whole
 from runtime.control.agreement.messages import Action
 from runtime.control.beat import Phase
 from runtime.loop.changes import tell_schedulers_that_begin_anew
@@ -103,6 +104,11 @@ class Loop:
         return self._gradient_state.steps.completed
 
     @property
+    def has_checkpoints(self) -> bool:
+        """Whether automatic checkpoints are written."""
+        return self._checkpoints is not None
+
+    @property
     def should_stop(self) -> bool:
         """Whether all ranks have agreed to stop."""
         self._attend(stops=True)
@@ -162,6 +168,7 @@ class Loop:
 
     def epochs(self, total: int) -> Epochs:
         """Return the epochs that are left; see `Accelerator.epochs`."""
+        total = whole(total, "epochs()", "the number of epochs", hint_of(total))
         if total < 0:
             sentence = f"the number of epochs must be at least 0, got {total}"
             raise ValueError(sentence)

@@ -32,6 +32,21 @@ class Prepared:
     schedulers: list[AcceleratedScheduler] = field(default_factory=list)
     dataloaders: list[DataLoaderShard | DataLoaderDispatcher] = field(default_factory=list)
 
+    def __str__(self) -> str:
+        """Return how many objects of each kind there are."""
+        kinds: dict[str, list[Any]] = {
+            "model": self.models,
+            "optimizer": self.optimizers,
+            "scheduler": self.schedulers,
+            "data loader": self.dataloaders,
+        }
+        found = [
+            f"{len(objects)} {kind}{'s' * (len(objects) > 1)}"
+            for kind, objects in kinds.items()
+            if objects
+        ]
+        return ", ".join(found) or "nothing"
+
     def parameters(self) -> Iterator[torch.Tensor]:
         """Yield the parameters of all models and optimizers; many of them twice."""
         for model in self.models:

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from runtime.collectives.nested import leaves
+from runtime.config.arguments import described, must_be, passed_over
 from runtime.config.handlers import AutocastKwargs, DistributedDataParallelKwargs
 from runtime.config.plugins import DataLoaderConfiguration, first
 from runtime.data.dispatch.loader import DataLoaderDispatcher
@@ -26,7 +27,12 @@ from runtime.parallel.unaveraged import Unaveraged, note_prepared
 from runtime.parallel.wrap import prepare_model
 from runtime.preparation.prepared import Prepared, added, is_prepared
 from runtime.world.state import AcceleratorState
+from runtime.world.warn import warn_once
 
+_NO_LOADER = (
+    "no data loader was prepared: unless the script divides the data itself, each process trains "
+    "on all of it, and a job that is resumed repeats the epoch. Pass the loader to prepare()"
+)
 KINDS = (nn.Module, Optimizer, DataLoader, LRScheduler)  # the objects that prepare() prepares
 
 
@@ -74,15 +80,21 @@ class Preparer:
         self._allows_device_map = allows_device_map
         self._unaveraged = Unaveraged()
         self._warned: set[str] = set()
+        self._is_data_checked = True
 
     def check_arguments(self, objects: Sequence[Any]) -> None:
         """Check that no list, tuple or dict among the arguments contains an object to prepare.
+
+        A class, or a dataset, is never prepared: this is a warning.
 
         Raises:
             ValueError: an argument does, and there are several processes. With one process, this is
                 a warning.
         """
         for group in objects:
+            advice = passed_over(group, KINDS)
+            if advice is not None:
+                warn_once(f"prepare() leaves {described(group)} as it is: {advice}")
             if not isinstance(group, list | tuple | Mapping):
                 continue
             found = {type(leaf).__name__ for leaf in leaves(group) if isinstance(leaf, KINDS)}
@@ -92,6 +104,22 @@ class Preparer:
                     f"{type(group).__name__} with {', '.join(sorted(found))}, which it does not "
                     "prepare: unpack it, as in prepare(*objects)"
                 )
+
+    def watch_data(self, *, resumes: bool) -> None:
+        """Have the next `check_data` look at the data loaders.
+
+        Args:
+            resumes: whether automatic checkpoints are written.
+        """
+        self._is_data_checked = not (self._state.use_distributed or resumes)
+
+    def check_data(self) -> None:
+        """Warn, at the first backward of `epochs`, if no data loader was prepared."""
+        if self._is_data_checked:
+            return
+        self._is_data_checked = True
+        if not self._prepared.dataloaders:
+            warn_once(_NO_LOADER)
 
     def check_averaged(self) -> None:
         """Check, after a backward, that the gradients of all prepared optimizers were averaged.
@@ -229,8 +257,10 @@ def placements(objects: Sequence[Any], given: list[bool] | None, usual: bool) ->
     """Return for each object whether it is moved to the device.
 
     Raises:
+        TypeError: it is not a list.
         ValueError: the given list does not have one entry per object.
     """
+    must_be(given or [], (list, tuple), "prepare()", "device_placement as a list of bools")
     places = given or [usual] * len(objects)
     if len(places) != len(objects):
         sentence = f"device_placement must be given for {len(objects)} objects, got {len(places)}"

@@ -62,6 +62,7 @@ class Trackers:
         if not self._is_main:
             return GeneralTracker(_blank=True)
         known = ", ".join(tracker.name for tracker in self.running)
+        known = known or "none is running; pass log_with to Accelerator, and call init_trackers()"
         sentence = f"{name} is not an available tracker stored inside the `Accelerator`: {known}"
         raise ValueError(sentence)
 
