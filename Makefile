@@ -89,6 +89,8 @@ bench: $(VENV)/.dev ## run the benchmarks against other libraries and operators;
 
 docs: $(VENV)/.dev ## generate the reference, docs/api, and build the site of all pages, dist/site
 	$(BIN)/python -m docs.reference
+	$(BIN)/python -m docs.pod_types
+	$(BIN)/python -m docs.manifest_errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 image: ## build the operator's image and the base image for training

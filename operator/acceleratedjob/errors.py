@@ -1,6 +1,7 @@
 """The errors of the operator: one class for each reaction of a caller.
 
 InvalidSpec          the manifest is invalid: report it; it is not retried
+└── InvalidManifest  the same of a file: report its faults with their places
 ClusterError
 ├── NotFound         the object does not exist: success for a deletion
 ├── AlreadyExists    the name is taken: success if the job owns the object
@@ -13,7 +14,9 @@ ClusterError
         └── Unreachable  the configuration is unusable until a person changes it: exit
 """
 
+import json
 import reprlib
+from collections.abc import Sequence
 from typing import Any
 
 _REPR = reprlib.Repr()
@@ -24,9 +27,11 @@ _REPR.maxlevel = 3
 def shown(value: Any) -> str:
     """Return the repr of a value of a manifest, shortened for an error message.
 
-    >>> shown("8Gi"), len(shown("9" * 10**6))
-    ("'8Gi'", 200)
+    >>> shown("8Gi"), len(shown("9" * 10**6)), shown(False), shown(None)
+    ("'8Gi'", 200, 'false', 'null')
     """
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
     try:
         return _REPR.repr(value)
     except ValueError:  # Python does not format integers of more than 4,300 digits
@@ -39,12 +44,34 @@ class InvalidSpec(ValueError):
     Attributes:
         field: path of the invalid field, such as `spec.network.port`.
         message: what must hold and what was found, in one sentence.
+        others: what else is wrong, in the order in which it was found.
     """
 
-    def __init__(self, field: str, message: str) -> None:
+    def __init__(self, field: str, message: str, others: Sequence["InvalidSpec"] = ()) -> None:
         super().__init__(f"{field}: {message}")
         self.field = field
         self.message = message
+        self.others = tuple(others)
+
+    @property
+    def all(self) -> tuple["InvalidSpec", ...]:
+        """Everything that is wrong."""
+        return (self, *self.others)
+
+
+class InvalidManifest(InvalidSpec):
+    """The file of a manifest is invalid.
+
+    Attributes:
+        faults: what is wrong, each as `FILE:LINE:COLUMN: FIELD: SENTENCE`.
+    """
+
+    def __init__(self, field: str, message: str, faults: Sequence[str]) -> None:
+        super().__init__(field, message)
+        self.faults = tuple(faults)
+
+    def __str__(self) -> str:
+        return "\n".join(self.faults)
 
 
 class ClusterError(Exception):

@@ -41,6 +41,7 @@ LIMITS = f"{POD}.containers[0].resources.limits"
 RULE = "spec.failurePolicy.rules[0]"
 ENV = f"{POD}.containers[0].env[0].name"
 
+MOUNT: Manifest = {"name": "x", "mountPath": "/checkpoints-of-others"}
 CLAIM: Manifest = {
     "spec": {
         "accessModes": ["ReadWriteMany"],
@@ -348,11 +349,14 @@ GOOD: list[tuple[str, Manifest]] = [
     (
         "checkpoints in an existing claim, beside other volumes",
         job(
-            {"volumeMounts": [{"name": "x", "mountPath": "/checkpoints-of-others"}]},
             checkpoint={
                 "volume": {"persistentVolumeClaim": {"claimName": "shared"}},
                 "path": "team_a/bert.v2",
             },
+            **_pod(
+                containers=[CONTAINER | {"volumeMounts": [MOUNT]}],
+                volumes=[{"name": "x", "emptyDir": {}}],
+            ),
         ),
     ),
     (

@@ -21,7 +21,7 @@ metadata: {name: hello}
 spec:
   template:
     spec:
-      containers: [{name: trainer, command: [python, -c, "print('hello')"]}]
+      containers: [{name: trainer, image: hello, command: [python, -c, "print('hello')"]}]
 """
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -131,6 +131,13 @@ def test_a_job_runs_without_an_extra(bare: Path, tmp_path: Path) -> None:
     done = run(bare, "run", str(tmp_path / "job.yaml"))
     assert (done.returncode, done.stderr) == (0, "")
     assert "[0] hello" in done.stdout
+
+
+def test_a_manifest_is_checked_without_an_extra(bare: Path, tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(HELLO.replace("image", "imgae"))
+    done = run(bare, "render", str(tmp_path / "job.yaml"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "imgae: is not a field of" in done.stderr
 
 
 def test_the_page_of_the_progress_is_in_the_wheel(bare: Path) -> None:

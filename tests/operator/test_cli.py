@@ -161,7 +161,7 @@ def test_ctrl_c_stops_every_replica(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        pytest.param("a: [", "manifest: cannot be read", id="not YAML"),
+        pytest.param("a: [", "job.yaml:1:5: manifest: must be YAML", id="not YAML"),
         pytest.param("", "manifest: must have one AcceleratedJob, got no documents", id="empty"),
         pytest.param(
             "kind: Job\napiVersion: batch/v1\nmetadata: {name: a}",
@@ -174,7 +174,7 @@ def test_ctrl_c_stops_every_replica(tmp_path: Path) -> None:
         pytest.param("- kind: Job", "YAML mapping, got a list", id="a list"),
         pytest.param(
             "kind: A\napiVersion: v1\n---\nb: 2",
-            "job.yaml: document 2: b: is not a field",
+            "job.yaml:4:1: b: is not a field",
             id="two",
         ),
         pytest.param(
@@ -182,7 +182,7 @@ def test_ctrl_c_stops_every_replica(tmp_path: Path) -> None:
             "manifest: must have one AcceleratedJob, got A, B",
             id="other kinds only",
         ),
-        pytest.param("a: {b: 1, b: 2}", "the key 'b' is given twice", id="a key given twice"),
+        pytest.param("a: {b: 1, b: 2}", "a.b: must be given once", id="a key given twice"),
         pytest.param(
             "metdata: {name: digits}",
             "metdata: is not a field of AcceleratedJob; did you mean metadata?",
@@ -218,7 +218,7 @@ def test_a_file_that_is_no_text_is_a_usage_error(
     path = tmp_path / "job.yaml"
     path.write_bytes(b"\xff\xfe\x00")
     assert main(["run", str(path)]) == 2
-    assert "manifest: cannot be read" in capsys.readouterr().err
+    assert "manifest: must be UTF-8" in capsys.readouterr().err
 
 
 def test_a_workdir_that_is_not_there_is_a_usage_error(

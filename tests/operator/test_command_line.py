@@ -339,7 +339,7 @@ def test_every_manifest_is_validated_and_every_fault_is_told(
     out, errors = capsys.readouterr()
     assert f"{good}: AcceleratedJob digits is valid" in out
     first, second = errors.splitlines()
-    assert first == f"{bad}: spec.replicas: must be between 1 and 10000, got 0"
+    assert first == f"{bad}:9:3: spec.replicas: must be between 1 and 10000, got 0"
     assert second.startswith(f"{tmp_path / 'none'}: manifest: cannot be read: ")
 
 

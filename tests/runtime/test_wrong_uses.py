@@ -395,10 +395,14 @@ def test_it_is_a_warning_where_a_job_is_resumed(
         trained(Accelerator(cpu=True), loader(), *pair())
 
 
-@pytest.mark.parametrize("prepare", [True, False])
-def test_alone_and_without_checkpoints_any_loader_will_do(prepare: bool) -> None:
+@pytest.mark.parametrize(("prepares", "resumes"), [(True, True), (True, False), (False, False)])
+def test_a_prepared_loader_will_do_and_any_without_checkpoints(
+    prepares: bool, resumes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if resumes:
+        monkeypatch.setenv("ACCELERATEDJOB_CHECKPOINT_DIR", str(tmp_path))
     accelerator = Accelerator(cpu=True)
-    data = accelerator.prepare(loader()) if prepare else loader()
+    data = accelerator.prepare(loader()) if prepares else loader()
     warn_once.cache_clear()
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from acceleratedjob.api.names import View
 from acceleratedjob.api.schema import (
+    Faults,
     boolean,
     choice,
     integer,
@@ -200,13 +201,14 @@ def read_checkpoint(value: object, path: str) -> Checkpoint:
         InvalidSpec: a field is invalid, or the fields do not fit each other.
     """
     found = read(Checkpoint, value, path)
-    if (found.volume is None) == (found.uri is None):
-        raise InvalidSpec(path, "must have exactly one of volume and uri")
-    if sum(getattr(found, name) is not None for name in _CADENCES) > 1:
-        raise InvalidSpec(path, f"must have at most one of {', '.join(map(key, _CADENCES))}")
-    if found.secret_name is not None and found.uri is None:
-        raise InvalidSpec(f"{path}.secretName", "needs uri")
-    if found.reclaim_policy == DELETE and found.claim_template is None:
-        sentence = "Delete needs volume.volumeClaimTemplate: the operator deletes no files"
-        raise InvalidSpec(f"{path}.reclaimPolicy", sentence)
+    with Faults() as faults:
+        if (found.volume is None) == (found.uri is None):
+            faults.add(path, "must have exactly one of volume and uri")
+        if sum(getattr(found, name) is not None for name in _CADENCES) > 1:
+            faults.add(path, f"must have at most one of {', '.join(map(key, _CADENCES))}")
+        if found.secret_name is not None and found.uri is None:
+            faults.add(f"{path}.secretName", "needs uri")
+        if found.reclaim_policy == DELETE and found.claim_template is None:
+            sentence = "Delete needs volume.volumeClaimTemplate: the operator deletes no files"
+            faults.add(f"{path}.reclaimPolicy", sentence)
     return found

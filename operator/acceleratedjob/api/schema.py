@@ -13,7 +13,8 @@ import functools
 import math
 import re
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
 from typing import Any, TypeVar, cast
 
 from acceleratedjob.api.names import KIND
@@ -22,9 +23,68 @@ from acceleratedjob.errors import InvalidSpec, shown
 
 MAX_KEY = 256  # characters of an unknown key that are shown
 MAX_ITEMS = 1024  # the default maximum length of a list
+MAX_FAULTS = 100  # the faults of a manifest that are told
+NO_FIELD = "is not a field of"  # how the message about an unknown key begins
+MAX_NAMES = 24  # the fields that the message about an unknown one lists
 MAX_COUNT = 2**53 - 1  # the largest whole number that every JSON decoder reads exactly
 T = TypeVar("T")
 Reader = Callable[[Any, str], Any]  # (value, path) -> value; raises InvalidSpec
+
+
+class Faults:
+    """Collects the faults of a manifest, and raises them together when its block ends.
+
+    >>> try:
+    ...     with Faults() as faults:
+    ...         faults.of(integer(minimum=1), 0, "a")
+    ...         faults.of(boolean, "no", "b")
+    ... except InvalidSpec as error:
+    ...     [fault.field for fault in error.all]
+    ['a', 'b']
+    """
+
+    def __init__(self) -> None:
+        self.found: list[InvalidSpec] = []
+
+    def of(self, reader: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a reader, and return its result; None if it finds a fault, which is kept.
+
+        Raises:
+            InvalidSpec: MAX_FAULTS were found.
+        """
+        try:
+            return reader(*arguments)
+        except InvalidSpec as error:
+            self.found += error.all
+        if len(self.found) >= MAX_FAULTS:
+            self.check()
+        return None
+
+    def add(self, path: str, message: str) -> None:
+        """Keep a fault."""
+        self.found.append(InvalidSpec(path, message))
+
+    def check(self) -> None:
+        """Raise the faults, if there are any.
+
+        Raises:
+            InvalidSpec: there are.
+        """
+        if self.found:
+            first, *others = self.found[:MAX_FAULTS]
+            raise InvalidSpec(first.field, first.message, others)
+
+    def __enter__(self) -> typing.Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.check()
 
 
 def key(name: str) -> str:
@@ -51,14 +111,15 @@ def read(cls: type[T], value: object, path: str, *, whole: bool = True) -> T:
     """
     given = mapping(value, path)
     fields = _fields(cast("Any", cls))
-    if whole:
-        check_known(given, fields, path)
     kept = {}
-    for name, (field, reader) in fields.items():
-        if given.get(name) is not None:
-            kept[field.name] = reader(given[name], f"{path}.{name}")
-        elif field.default is dataclasses.MISSING:
-            raise InvalidSpec(f"{path}.{name}", "is required")
+    with Faults() as faults:
+        if whole:
+            faults.of(check_known, given, fields, path)
+        for name, (field, reader) in fields.items():
+            if given.get(name) is not None:
+                kept[field.name] = faults.of(reader, given[name], f"{path}.{name}")
+            elif field.default is dataclasses.MISSING:
+                faults.add(f"{path}.{name}", "is required")
     return cls(**kept)
 
 
@@ -99,15 +160,27 @@ def check_known(given: Mapping[str, Any], fields: Mapping[str, object], path: st
     Raises:
         InvalidSpec: a key is unknown; the message suggests a similar field.
     """
-    for name in given:
-        if name not in fields:
-            at = f"{path}.{name}" if path else str(name)
-            raise InvalidSpec(at, f"is not a field of {path or KIND}{_suggest(str(name), fields)}")
+    with Faults() as faults:
+        for name in given:
+            if name not in fields:
+                at = f"{path}.{name}" if path else str(name)
+                hint = suggestion(str(name), fields) or _listed(fields)
+                faults.add(at, f"{NO_FIELD} {path or KIND}{hint}")
 
 
-def _suggest(name: str, known: Mapping[str, object]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message, which suggests a similar name; empty if none is similar.
+
+    >>> suggestion("Replica", ["replicas", "suspend"]), suggestion("x", ["y"])
+    ('; did you mean replicas?', '')
+    """
+    names = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(name[:MAX_KEY].replace("_", "").lower(), names, n=1)
+    return f"; did you mean {names[close[0]]}?" if close else ""
+
+
+def _listed(known: Mapping[str, object]) -> str:
+    return f", which has {', '.join(known)}" if len(known) <= MAX_NAMES else ""
 
 
 def anything(value: object, _path: str) -> object:
@@ -127,9 +200,10 @@ def mapping_of(item: Reader) -> Reader:
 
     def reader(value: object, path: str) -> Mapping[str, Any]:
         given = mapping(value, path)
-        for name, entry in given.items():
-            if entry is not None:
-                item(entry, f"{path}[{name[:MAX_KEY]}]")
+        with Faults() as faults:
+            for name, entry in given.items():
+                if entry is not None:
+                    faults.of(item, entry, f"{path}[{name[:MAX_KEY]}]")
         return given
 
     return reader
@@ -148,14 +222,15 @@ def partly(
 
     def reader(value: object, path: str) -> Mapping[str, Any]:
         given = mapping(value, path)
-        if whole:
-            check_known(given, readers, path)
-        for name in required:
-            if given.get(name) is None:
-                raise InvalidSpec(f"{path}.{name}", "is required")
-        for name, item in readers.items():
-            if given.get(name) is not None:
-                item(given[name], f"{path}.{name}")
+        with Faults() as faults:
+            if whole:
+                faults.of(check_known, given, readers, path)
+            for name in required:
+                if given.get(name) is None:
+                    faults.add(f"{path}.{name}", "is required")
+            for name, item in readers.items():
+                if given.get(name) is not None:
+                    faults.of(item, given[name], f"{path}.{name}")
         return given
 
     return reader
@@ -219,7 +294,10 @@ def choice(*allowed: str) -> Reader:
 
     def reader(value: object, path: str) -> str:
         if value not in allowed:
-            raise InvalidSpec(path, f"must be one of {', '.join(allowed)}, got {shown(value)}")
+            hint = suggestion(value, allowed) if isinstance(value, str) else ""
+            known = f"one of {', '.join(allowed)}" if len(allowed) > 1 else allowed[0]
+            sentence = f"must be {known}, got {shown(value)}{hint}"
+            raise InvalidSpec(path, sentence)
         return str(value)
 
     return reader
@@ -255,6 +333,7 @@ def list_of(item: Reader, *, at_least: int = 0, at_most: int = MAX_ITEMS) -> Rea
         if not at_least <= len(value) <= at_most:
             sentence = f"must have {at_least} to {at_most} entries, got {len(value)}"
             raise InvalidSpec(path, sentence)
-        return tuple(item(entry, f"{path}[{i}]") for i, entry in enumerate(value))
+        with Faults() as faults:
+            return tuple(faults.of(item, entry, f"{path}[{i}]") for i, entry in enumerate(value))
 
     return reader

@@ -15,6 +15,7 @@ from acceleratedjob.api.checkpoint import MOUNT_PATH, VOLUME_NAME, Checkpoint, r
 from acceleratedjob.api.fingerprints import fingerprint
 from acceleratedjob.api.names import API_VERSION, CONTROLLER, KIND, MAX_NAME_LENGTH, View
 from acceleratedjob.api.schema import (
+    Faults,
     boolean,
     choice,
     dump,
@@ -111,14 +112,12 @@ class JobSpec(_Spec):
         _check_kind(manifest)
         _check_extent(manifest)
         metadata = mapping(manifest.get("metadata") or {}, "metadata")
-        spec = read(_Spec, manifest.get("spec") or {}, "spec")
-        _check_bounds(spec)
-        _check_priority(spec)
-        _check_devices(spec)
-        _check_checkpoint(spec)
+        with Faults() as faults:
+            spec = faults.of(_read_spec, manifest.get("spec") or {})
+            name = faults.of(_check_name, metadata.get("name"))
         return cls(
             **{name: getattr(spec, name) for name in _Spec.__dataclass_fields__},
-            name=_check_name(metadata.get("name")),
+            name=name,
             namespace=metadata.get("namespace") or "default",
             uid=metadata.get("uid", ""),
             generation=metadata.get("generation", 0),
@@ -158,6 +157,15 @@ class JobSpec(_Spec):
         """The grace period of a pod: the seconds between SIGTERM and SIGKILL."""
         given: Any = self.template["spec"].get("terminationGracePeriodSeconds")
         return USUAL_GRACE_SECONDS if given is None else int(given)
+
+
+def _read_spec(value: object) -> _Spec:
+    """Read all fields, and check those that depend on each other."""
+    spec = read(_Spec, value, "spec")
+    with Faults() as faults:
+        for check in (_check_bounds, _check_priority, _check_devices, _check_checkpoint):
+            faults.of(check, spec)
+    return spec
 
 
 def _check_extent(manifest: View) -> None:
@@ -242,9 +250,10 @@ def _check_checkpoint(spec: _Spec) -> None:
 
 
 def _check_kind(manifest: View) -> None:
-    for name, wanted in (("apiVersion", API_VERSION), ("kind", KIND)):
-        if manifest.get(name) != wanted:
-            raise InvalidSpec(name, f"must be {wanted}, got {shown(manifest.get(name))}")
+    with Faults() as faults:
+        for name, wanted in (("apiVersion", API_VERSION), ("kind", KIND)):
+            if manifest.get(name) != wanted:
+                faults.add(name, f"must be {wanted}, got {shown(manifest.get(name))}")
 
 
 def _check_name(name: object) -> str:

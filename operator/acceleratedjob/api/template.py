@@ -11,6 +11,7 @@ from typing import Any
 from acceleratedjob.api import quantity
 from acceleratedjob.api.names import View
 from acceleratedjob.api.schema import (
+    Faults,
     Reader,
     boolean,
     choice,
@@ -112,10 +113,11 @@ def read_template(value: object, path: str) -> View:
 
 
 def _check_env(container: View, path: str) -> None:
-    for i, variable in enumerate(container.get("env") or ()):
-        why = reserved_env(variable["name"])
-        if why is not None:
-            raise InvalidSpec(f"{path}[{i}].name", f"{variable['name']} {why}")
+    with Faults() as faults:
+        for i, variable in enumerate(container.get("env") or ()):
+            why = reserved_env(variable["name"])
+            if why is not None:
+                faults.add(f"{path}[{i}].name", f"{variable['name']} {why}")
 
 
 def reserved_env(name: str) -> str | None:

@@ -33,16 +33,18 @@ _MISSING = (
 
 
 class Failure(click.ClickException):
-    """A sentence to print, and an exit code."""
+    """Sentences to print, and an exit code."""
 
-    def __init__(self, message: str, code: int) -> None:
+    def __init__(self, message: str, code: int, others: Sequence[str] = ()) -> None:
         """Create a failure with the exit code of the program."""
         super().__init__(message)
+        self.others = others
         self.exit_code = code  # type: ignore[misc]  # click sets it so, too
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Print the sentence, with control characters escaped."""
-        print(*lines(self.message, "  | "), sep="\n", file=file or sys.stderr)
+        """Print the sentences, with control characters escaped."""
+        for sentence in (self.message, *self.others):
+            print(*lines(sentence, "  | "), sep="\n", file=file or sys.stderr)
 
 
 def code_of(error: Exception) -> int:

@@ -11,7 +11,7 @@ from acceleratedjob.cli.command import Failure
 from acceleratedjob.cli.completion import contexts, job_names, namespaces
 from acceleratedjob.commands.errors import Misuse
 from acceleratedjob.commands.where import Where
-from acceleratedjob.errors import InvalidSpec
+from acceleratedjob.errors import InvalidManifest, InvalidSpec
 from acceleratedjob.exits import EXIT_USAGE
 
 if TYPE_CHECKING:
@@ -130,6 +130,8 @@ def of_manifest(function: Function) -> Function:
         source = Source(str(place), (*sizes, *changes))
         try:
             return function(source=source, **others)
+        except InvalidManifest as error:
+            raise Failure(error.faults[0], EXIT_USAGE, error.faults[1:]) from error
         except InvalidSpec as error:
             raise Failure(f"{source.name}: {error}", EXIT_USAGE) from error
 

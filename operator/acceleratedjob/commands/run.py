@@ -45,7 +45,7 @@ def run_source(source: Source, *, workdir: Path | None) -> int:
     Raises:
         InvalidSpec: the manifest has not exactly one job, or the job cannot run on this machine.
     """
-    documents, folder = source.read(), source.folder
+    documents, folder = source.read(check_runnable), source.folder
     if len(documents.jobs) > 1:
         found = ", ".join(spec.name for spec in documents.specs)
         sentence = f"must have one {names.KIND} to run, got {found}: put each into its own file"

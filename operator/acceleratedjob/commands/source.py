@@ -1,19 +1,23 @@
 """Reads the manifests of the commands: a file or the standard input, with changes.
 
-All commands read manifests by `Source.read`, as strictly as `kubectl apply` does.
+All commands read manifests by `Source.read`, as strictly as a cluster does.
 """
 
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from acceleratedjob.api.names import KIND, Manifest, View
 from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.commands.changes import Change, change
-from acceleratedjob.commands.loading import check_outside_of_spec, parse
-from acceleratedjob.errors import InvalidSpec
+from acceleratedjob.errors import InvalidManifest, InvalidSpec
+from acceleratedjob.terminal import complain
+from acceleratedjob.validation import report, source
+from acceleratedjob.validation.check import Check
+from acceleratedjob.validation.nodes import Node
+from acceleratedjob.validation.report import Report
+from acceleratedjob.validation.source import START, Fault
 
 STDIN = "-"
 
@@ -68,47 +72,73 @@ class Source:
         """The folder of the file; for the standard input, the current one."""
         return Path() if self.place == STDIN else Path(self.place).parent
 
-    def read(self) -> Documents:
-        """Read the documents, and check the jobs.
+    def read(self, *checks: Check) -> Documents:
+        """Read the documents, and check the jobs; tell on standard error what may surprise.
+
+        Args:
+            checks: further checks of a job that is valid.
 
         Raises:
-            InvalidSpec: the file cannot be read, has no job, or a job is invalid.
+            InvalidManifest: the file cannot be read, has no job, or a job is invalid.
         """
-        found = list(_flat(parse(self._text())))
-        alone = len(found) == 1
-        jobs = {i: one for i, one in enumerate(found, 1) if alone or not _is_other(one)}
-        others = tuple(cast("Manifest", one) for i, one in enumerate(found, 1) if i not in jobs)
+        text = source.read(self._bytes())
+        found = list(_flat(text.documents))
+        jobs = [one for one in found if len(found) == 1 or not _is_other(one)]
+        others = tuple(one.value for one in found if one not in jobs)
+        reports = [self._report(one, checks) for one in jobs]
+        for one in (one for each in reports for one in each.warnings):
+            place = f"{self.name}:{one.place.line}:{one.place.column}"
+            complain(f"{place}: warning: {one.field}: {one.message}")
+        self._must_be_sound((*text.faults, *(one for each in reports for one in each.faults)))
         if not jobs:
             kinds = ", ".join(one["kind"] for one in others) or "no documents"
-            raise InvalidSpec("manifest", f"must have one {KIND}, got {kinds}")
-        pairs = [self._job(one, "" if alone else f"document {i}: ") for i, one in jobs.items()]
-        manifests, specs = zip(*pairs, strict=True)
-        return Documents(manifests, specs, others)
+            self._must_be_sound((Fault(START, "manifest", f"must have one {KIND}, got {kinds}"),))
+        manifests = tuple(one.manifest for one in reports if one.manifest is not None)
+        return Documents(manifests, tuple(map(JobSpec.from_manifest, manifests)), others)
 
-    def _text(self) -> bytes:
+    def _bytes(self) -> bytes:
         try:
             return sys.stdin.buffer.read() if self.place == STDIN else Path(self.place).read_bytes()
         except OSError as error:
-            raise InvalidSpec("manifest", f"cannot be read: {error}") from error
+            sentence = f"cannot be read: {error.strerror}"
+            line = f"{self.name}: manifest: {sentence}"
+            raise InvalidManifest("manifest", sentence, [line]) from error
 
-    def _job(self, document: object, where: str) -> tuple[Manifest, JobSpec]:
+    def _report(self, document: Node, checks: tuple[Check, ...]) -> Report:
+        if not self.changes or not isinstance(document.value, dict):
+            return report.of_document(document, *checks)
         try:
-            manifest = check_outside_of_spec(change(document, self.changes))
-            return manifest, JobSpec.from_manifest(manifest)
+            changed = change(document.value, self.changes)
         except InvalidSpec as error:
-            raise InvalidSpec(f"{where}{error.field}", error.message) from error
+            fault = Fault(document.find(error.field).place, error.field, error.message)
+            return Report(None, (fault,))
+        return report.of_document(document, *checks, changed=changed)
+
+    def _must_be_sound(self, faults: tuple[Fault, ...]) -> None:
+        if faults:
+            raise self._invalid(tuple(sorted(faults, key=lambda fault: fault.place)))
+
+    def _invalid(self, faults: tuple[Fault, ...]) -> InvalidManifest:
+        first = faults[0]
+        return InvalidManifest(first.field, first.message, [f"{self.name}:{one}" for one in faults])
 
 
-def _flat(documents: list[object]) -> Iterator[object]:
+def _flat(documents: tuple[Node, ...]) -> Iterator[Node]:
     """Yield the documents, and the items of lists, as `kubectl get -o yaml` prints them."""
     for one in documents:
-        items = one.get("items") if isinstance(one, dict) and one.get("kind") == "List" else None
-        yield from items if isinstance(items, list) else [one]
+        items = one.children.get("items") if _kind(one) == "List" else None
+        is_list = items is not None and isinstance(items.value, list)
+        yield from items.children.values() if items is not None and is_list else [one]
 
 
-def _is_other(document: object) -> bool:
+def _kind(document: Node) -> object:
+    return document.value.get("kind") if isinstance(document.value, dict) else None
+
+
+def _is_other(document: Node) -> bool:
     """Whether a document is an object of another kind, rather than a job with a mistake."""
-    if not isinstance(document, dict):
-        return False
-    kind, version = document.get("kind"), document.get("apiVersion")
-    return isinstance(kind, str) and isinstance(version, str) and kind != KIND
+    kind = _kind(document)
+    has_version = isinstance(document.value, dict) and isinstance(
+        document.value.get("apiVersion"), str
+    )
+    return has_version and isinstance(kind, str) and kind != KIND

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from acceleratedjob.commands.source import Documents, Source, ignored
-from acceleratedjob.errors import InvalidSpec
+from acceleratedjob.errors import InvalidManifest
 from acceleratedjob.exits import EXIT_USAGE
 from acceleratedjob.terminal import complain, lines, say
 
@@ -20,9 +20,10 @@ def validate(places: Iterable[str]) -> int:
 def _validated(source: Source) -> int:
     try:
         documents = source.read()
-    except InvalidSpec as error:
-        for line in lines(f"{source.name}: {error}", "  | "):
-            complain(line)
+    except InvalidManifest as error:
+        for fault in error.faults:
+            for line in lines(fault, "  | "):
+                complain(line)
         return EXIT_USAGE
     say(*(f"{source.name}: {sentence}" for sentence in _found(documents)))
     return 0
