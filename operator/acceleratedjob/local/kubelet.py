@@ -21,6 +21,7 @@ from acceleratedjob.local.cluster import LocalCluster, grace_period
 from acceleratedjob.local.container import Container
 from acceleratedjob.local.lines import Line
 from acceleratedjob.local.process import LOOPBACK, Command, Ports, command, missing_script
+from acceleratedjob.local.volumes import make_volumes
 from acceleratedjob.observe.endings import SIGNAL_BASE
 from acceleratedjob.observe.termination import MAX_BYTES
 
@@ -120,20 +121,21 @@ class Kubelet:
         """Run a pod, and report its start and its end."""
         self._report(pod, {"running": {"startedAt": format_time(utc_now())}}, "Running")
         with tempfile.TemporaryDirectory(prefix="acceleratedjob-") as folder:
-            ended = await self._run(pod, Path(folder, "termination-log"))
+            ended = await self._run(pod, Path(folder))
         ended["finishedAt"] = format_time(utc_now())
         succeeded = ended["exitCode"] == 0
         self._report(pod, {"terminated": ended}, "Succeeded" if succeeded else "Failed")
 
-    async def _run(self, pod: Manifest, words: Path) -> Manifest:
-        """Run the container of a pod, and return its terminated state."""
-        ports = self._ports_of(pod)
+    async def _run(self, pod: Manifest, folder: Path) -> Manifest:
+        """Run the container of a pod in a folder of its own, and return its terminated state."""
+        ports, words = self._ports_of(pod), folder / "termination-log"
         ready = command(
             pod,
             ports=ports,
             workdir=self._workdir,
             checkpoints=self._checkpoints,
             inherited=os.environ,
+            mounts=make_volumes(pod, self._cluster.objects("ConfigMap"), folder / "volumes"),
         )
         ready.env[TERMINATION_LOG] = str(words)
         tail: deque[str] = deque(maxlen=TAIL_LINES)

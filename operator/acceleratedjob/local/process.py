@@ -2,7 +2,8 @@
 
 Host names that only a cluster resolves become the loopback address, and ports become free ports.
 All other environment variables are the same as in a cluster, except that the ranks share the cores.
-Volumes, secrets, resources and other containers are ignored.
+Secrets, resources and other containers are ignored, and so are volumes except for those that
+`local.volumes` makes.
 """
 
 import ctypes
@@ -118,7 +119,13 @@ def ignored(spec: JobSpec) -> Iterator[str]:
 
 
 def command(
-    pod: View, *, ports: Ports, workdir: Path, checkpoints: Path, inherited: Mapping[str, str]
+    pod: View,
+    *,
+    ports: Ports,
+    workdir: Path,
+    checkpoints: Path,
+    inherited: Mapping[str, str],
+    mounts: Mapping[str, Path] | None = None,
 ) -> Command:
     """Return the command of the training container of a pod.
 
@@ -129,6 +136,7 @@ def command(
         checkpoints: the folder that takes the place of the volume of the checkpoints.
         inherited: the environment of this program; it may set variables that the container takes
             from a Secret or a ConfigMap.
+        mounts: the folders that take the place of other volumes, by their mount path.
     """
     container = trainer(pod)
     given = {entry["name"]: entry.get("value") for entry in container.get("env") or ()}
@@ -141,8 +149,16 @@ def command(
     path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
     ours = {"PATH": path, "PYTHONUNBUFFERED": "1"}
     env = _threads(contract) | kept | ours | expand_all(contract)
-    words = [*container["command"], *(container.get("args") or ())]
-    return Command([expand(word, env) for word in words], env, workdir)
+    words = [expand(one, env) for one in (*container["command"], *(container.get("args") or ()))]
+    return Command([_mounted(word, mounts or {}) for word in words], env, workdir)
+
+
+def _mounted(word: str, mounts: Mapping[str, Path]) -> str:
+    """Return a word of a command with the folder of a volume in place of its mount path."""
+    for mount, folder in mounts.items():
+        if word == mount or word.startswith(f"{mount}/"):
+            return f"{folder}{word.removeprefix(mount)}"
+    return word
 
 
 def _threads(contract: Mapping[str, str]) -> dict[str, str]:
