@@ -2,6 +2,9 @@
 
 InvalidSpec          the manifest is invalid: report it; it is not retried
 └── InvalidManifest  the same of a file: report its faults with their places
+NotShippable         a function, script or folder cannot be sent to a cluster: change it
+JobFailed            a job that was waited for has failed: its state says why
+LosesTraining        a stop would lose the training: ask, or force it
 ClusterError
 ├── NotFound         the object does not exist: success for a deletion
 ├── AlreadyExists    the name is taken: success if the job owns the object
@@ -72,6 +75,26 @@ class InvalidManifest(InvalidSpec):
 
     def __str__(self) -> str:
         return "\n".join(self.faults)
+
+
+class NotShippable(ValueError):
+    """What is to be trained cannot be sent to a cluster, or called there."""
+
+
+class JobFailed(Exception):
+    """A job that was waited for has failed.
+
+    Attributes:
+        name: the name of the job.
+    """
+
+    def __init__(self, message: str, *, name: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
+class LosesTraining(Exception):
+    """A stop would lose the training so far, because the job keeps no checkpoints."""
 
 
 class ClusterError(Exception):
