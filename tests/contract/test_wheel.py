@@ -140,6 +140,19 @@ def test_a_manifest_is_checked_without_an_extra(bare: Path, tmp_path: Path) -> N
     assert "imgae: is not a field of" in done.stderr
 
 
+def test_a_local_client_trains_without_an_extra(bare: Path, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("print('hello')")
+    code = "from acceleratedjob import Client\n"
+    code += "with Client.local() as client: print(*client.train('train.py', wait=True).logs())\n"
+    code += "Client()"
+    command = [str(bare / "python"), "-c", code]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.stdout == "rank 0 | hello\n", done.stderr
+    assert "pip install 'acceleratedjob[operator]'" in done.stderr
+
+
 def test_the_page_of_the_progress_is_in_the_wheel(bare: Path) -> None:
     code = "from runtime.control.progress.page import to_html; "
     code += "from runtime.control.progress.snapshot import Snapshot; print(to_html(Snapshot()))"

@@ -17,6 +17,7 @@ _PREFIX = {  # kind -> the part of its path before the namespace, and its plural
     names.KIND: (f"/apis/{names.API_VERSION}", names.PLURAL),
     "Pod": ("/api/v1", "pods"),
     "Service": ("/api/v1", "services"),
+    "ConfigMap": ("/api/v1", "configmaps"),
     "PersistentVolumeClaim": ("/api/v1", "persistentvolumeclaims"),
     "Event": ("/api/v1", "events"),
     "NetworkPolicy": ("/apis/networking.k8s.io/v1", "networkpolicies"),
@@ -48,7 +49,7 @@ def _stays(deleted: Manifest) -> bool:
 
 
 # The user writes their spec, so a misspelled field must not be dropped without a word.
-_USERS = frozenset({"PersistentVolumeClaim"})
+_USERS = frozenset({names.KIND, "PersistentVolumeClaim"})
 
 
 def _path(ref: Ref) -> str:
