@@ -11,10 +11,21 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from docs import chart, prose, resource, signature, tables
-from docs.source import Definition, Module, find, lineage, module, surface
+from docs.source import Definition, Module, find, lineage, module, operator_module, surface
 
 FOLDER = Path(__file__).with_name("api")
 OTHERS = "more"
+CLIENT = "client"
+ABOUT_CLIENT = "The Python client: what it does and returns, and its errors."
+CLIENT_NAMES = {  # module -> what to import from where, in order
+    "client.client": ("acceleratedjob", ("Client", "Job")),
+    "client.state": ("acceleratedjob", ("JobState", "LogLine")),
+    "api.status": ("acceleratedjob.api.status", ("Failure",)),
+    "errors": (
+        "acceleratedjob.errors",
+        ("NotShippable", "InvalidSpec", "JobFailed", "LosesTraining"),
+    ),
+}
 PAGES: dict[str, tuple[str, tuple[str, ...]]] = {  # name -> description, modules in order
     "accelerator": ("The object through which a script uses the library.", ("accelerator",)),
     "state": (
@@ -67,10 +78,15 @@ def pages() -> dict[str, str]:
     for (home, name), package in surface().items():
         homes[_page(home)].append((module(home), module(home).definitions[name], package))
     written = {name: _page_text(name, entries) for name, entries in homes.items() if entries}
-    about = {resource.NAME: resource.ABOUT} | {name: PAGES[name][0] for name in written}
+    about = {resource.NAME: resource.ABOUT, CLIENT: ABOUT_CLIENT}
+    about |= {name: PAGES[name][0] for name in written}
     index = "\n".join(f"- [{name}]({name}.md): {said}" for name, said in about.items())
     head = "# Reference\n\nWritten by `make docs` from the source.\n\n"
-    written |= {resource.NAME: resource.page(), "README": f"{head}{index}\n"}
+    written |= {
+        resource.NAME: resource.page(),
+        CLIENT: _client_page(),
+        "README": f"{head}{index}\n",
+    }
     return {f"{name}.md": text for name, text in written.items()}
 
 
@@ -128,6 +144,14 @@ def _page_text(name: str, entries: list[tuple[Module, Definition, str]]) -> str:
     blocks += tables.variables() if name == "configuration" else []
     for home, node, package in ordered:
         blocks += _entry(home, node, package)
+    return "\n\n".join(blocks) + "\n"
+
+
+def _client_page() -> str:
+    blocks = [f"# {CLIENT}", ABOUT_CLIENT]
+    for name, (package, classes) in CLIENT_NAMES.items():
+        home = operator_module(name)
+        blocks += [b for one in classes for b in _entry(home, home.definitions[one], package)]
     return "\n\n".join(blocks) + "\n"
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RUNTIME = Path(__file__).parents[1] / "runtime"
+OPERATOR = Path(__file__).parents[1] / "operator" / "acceleratedjob"
 Definition = ast.ClassDef | ast.FunctionDef
 # Of these all that is defined is public; of others, what `runtime`, `utils` or an `__all__` names.
 WHOLE = ("local_sgd",)
@@ -68,6 +69,13 @@ def module(name: str) -> Module:
     """A module by its name below `runtime`; `` is the package itself."""
     path = RUNTIME.joinpath(*name.split(".")) if name else RUNTIME
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return Module(name, file.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def operator_module(name: str) -> Module:
+    """A module by its name below `acceleratedjob`."""
+    file = OPERATOR.joinpath(*name.split(".")).with_suffix(".py")
     return Module(name, file.read_text(encoding="utf-8"))
 
 

@@ -125,7 +125,12 @@ def test_a_script_for_accelerate_trains_the_same_and_loads_its_checkpoint(tmp_pa
     assert run(f"{after}{SHOW}{LOAD}{SHOW}", tmp_path) == [theirs, theirs]
 
 
-@pytest.mark.parametrize("document", [name for name in DOCUMENTS if snippets(read(name), "python")])
+CLIENT = "docs/client.md"  # run in tests/operator/test_client_page.py, with a cluster
+
+
+@pytest.mark.parametrize(
+    "document", [name for name in DOCUMENTS if name != CLIENT and snippets(read(name), "python")]
+)
 def test_a_documents_python_runs(document: str, tmp_path: Path) -> None:
     """All blocks of a document are one script."""
     run("\n".join(snippets(read(document), "python")), tmp_path)

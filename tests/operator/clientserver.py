@@ -4,8 +4,9 @@ It answers POST and DELETE of jobs and ConfigMaps, and the logs of pods. It serv
 its own, because a client blocks.
 """
 
+import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,6 +106,10 @@ class ClientServer(ApiServer):
     def do(self, work: Any) -> Any:
         """Run a coroutine in its thread."""
         return self.portal.run(work)
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Start a coroutine in its thread, which runs until the end."""
+        asyncio.run_coroutine_threadsafe(work, self.portal._loop)
 
     def change(self, ref: Ref, change: Manifest) -> None:
         """Change an object as its author or the operator does."""

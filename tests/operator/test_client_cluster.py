@@ -206,7 +206,7 @@ def test_a_stop_waits_until_the_pods_have_ended(
     assert job.stop(timeout=SECONDS).phase == "Suspended"
     (made,) = objects(server, names.KIND)
     assert made["spec"]["suspend"] is True
-    assert job.resume().phase == "Suspended"  # until the operator has seen it
+    job.resume()
     (made,) = objects(server, names.KIND)
     assert made["spec"]["suspend"] is False
 

@@ -98,7 +98,8 @@ def test_a_job_that_fails_says_why(client: Client) -> None:
     state = job.wait(check=False)
     assert state.failed
     assert state.failures[0].exit_code == 1
-    assert client.stop(job.name) == client.resume(job.name) == state
+    job.resume()
+    assert job.stop() == state
 
 
 def test_a_job_is_stopped_and_goes_on(client: Client, tmp_path: Path) -> None:

@@ -120,6 +120,7 @@ def test_what_an_argument_sets_in_the_spec(given: Any, path: str, found: object)
             id="GPUs and cores",
         ),
         pytest.param({"env": {"A": "b"}}, "env", [{"name": "A", "value": "b"}], id="variables"),
+        pytest.param({"container": {"tty": True}}, "tty", True, id="another field"),
         pytest.param({"image": "b:2"}, "image", "b:2", id="an image"),
     ],
 )
@@ -127,6 +128,20 @@ def test_what_an_argument_sets_in_the_container(given: Any, path: str, found: ob
     made = manifest(**given)
     assert container(made)[path] == found
     jsonschema.validate(made["spec"], SPEC)
+
+
+def test_volumes_are_added_to_those_of_the_code() -> None:
+    volume = {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
+    mount = {"name": "data", "mountPath": "/data"}
+    made = manifest(
+        pod={"volumes": [volume], "nodeSelector": {"a": "b"}}, container={"volumeMounts": [mount]}
+    )
+    pod = made["spec"]["template"]["spec"]
+    assert [one["name"] for one in pod["volumes"]] == [
+        *("acceleratedjob-code", "acceleratedjob-work", "data")
+    ]
+    assert pod["nodeSelector"] == {"a": "b"}
+    assert container(made)["volumeMounts"][2:] == [mount]
 
 
 def test_there_is_a_process_for_each_gpu() -> None:
@@ -152,6 +167,8 @@ def test_there_is_a_process_for_each_gpu() -> None:
         pytest.param(
             {"spec": {"replicas": 2}}, "spec['replicas']: is made", id="it is given twice"
         ),
+        pytest.param({"pod": {"containers": []}}, "pod['containers']: is", id="the container"),
+        pytest.param({"container": {"env": []}}, "container['env']: is", id="variables twice"),
         pytest.param({"spec": {"replica": 2}}, "spec.replica", id="an unknown field"),
     ],
 )

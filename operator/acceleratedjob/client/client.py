@@ -93,6 +93,8 @@ class Client:
         checkpoint: str | Mapping[str, Any] | None = None,
         resources: Mapping[str, Any] | None = None,
         spec: Mapping[str, Any] | None = None,
+        pod: Mapping[str, Any] | None = None,
+        container: Mapping[str, Any] | None = None,
         name: str | None = None,
         wait: bool = False,
     ) -> "Job":
@@ -119,6 +121,8 @@ class Client:
                 `spec.checkpoint`.
             resources: limits of the container, such as `{"cpu": 8, "memory": "32Gi"}`.
             spec: other fields of the spec of the job, such as `{"failurePolicy": {...}}`.
+            pod: other fields of the spec of the pods, such as `nodeSelector` or `volumes`.
+            container: other fields of the training container, such as `volumeMounts`.
             name: the name of the job; by default that of the function or script, with a random end.
             wait: whether to wait until the job has finished.
 
@@ -142,6 +146,8 @@ class Client:
             checkpoint=checkpoint,
             resources=resources or {},
             spec=spec or {},
+            pod=pod or {},
+            container=container or {},
         )
         shipped = config_map(
             code, training.packages, job=training.name, name=f"{training.name}-code-{suffix}"
@@ -231,8 +237,8 @@ class Client:
             self._backend.suspend(name, True)
         return self._until(name, _is_stopped, timeout, "stopped")
 
-    def resume(self, name: str) -> JobState:
-        """Let a stopped job go on from its newest checkpoint, and return its state.
+    def resume(self, name: str) -> None:
+        """Let a stopped job go on from its newest checkpoint.
 
         Raises:
             NotFound: there is no job of the name.
@@ -240,7 +246,6 @@ class Client:
         job = self._backend.read(name)
         if not _has_finished(job) and job["spec"].get("suspend"):
             self._backend.suspend(name, False)
-        return self._until(name, lambda one: not one["spec"].get("suspend"), None, "resumed")
 
     def delete(self, name: str) -> None:
         """Delete a job, its pods and its code. Checkpoints are kept.
@@ -319,9 +324,9 @@ class Job:
         """Suspend it, and wait until its pods have ended; see `Client.stop`."""
         return self.client.stop(self.name, timeout=timeout, force=force)
 
-    def resume(self) -> JobState:
+    def resume(self) -> None:
         """Let it go on; see `Client.resume`."""
-        return self.client.resume(self.name)
+        self.client.resume(self.name)
 
     def delete(self) -> None:
         """Delete it; see `Client.delete`."""

@@ -16,6 +16,11 @@ GPU = "nvidia.com/gpu"
 CODE, WORK = "acceleratedjob-code", "acceleratedjob-work"  # volumes, and where they are mounted:
 CODE_PATH, WORK_PATH = "/acceleratedjob/code", "/acceleratedjob/work"
 SUFFIX_LENGTH = 5
+_OURS = {  # fields that other arguments set, by the argument that must not
+    "spec": frozenset({"checkpoint", "processesPerReplica", "replicas", "template"}),
+    "pod": frozenset({"containers"}),
+    "container": frozenset({"args", "command", "env", "image", "name", "resources"}),
+}
 _SIZE = re.compile(r"\d+(\.\d+)?[KMGTP]i?")
 
 
@@ -36,6 +41,8 @@ class Training:
             the fields of `spec.checkpoint`.
         resources: limits of the container, such as `{"memory": "16Gi"}`.
         spec: other fields of the spec of the job.
+        pod: other fields of the spec of the pods, such as `nodeSelector`; lists are appended.
+        container: other fields of the training container, such as `volumeMounts`; the same.
 
     Raises:
         InvalidSpec: an argument is invalid.
@@ -52,12 +59,17 @@ class Training:
     checkpoint: str | Mapping[str, Any] | None = None
     resources: Mapping[str, Any] = field(default_factory=dict)
     spec: Mapping[str, Any] = field(default_factory=dict)
+    pod: Mapping[str, Any] = field(default_factory=dict)
+    container: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check what the spec of the job would not show as it was given."""
-        for name in ("env", "resources", "spec"):
-            if not isinstance(getattr(self, name), Mapping):
-                raise InvalidSpec(name, f"must be a dict, got {shown(getattr(self, name))}")
+        for name in ("env", "resources", *_OURS):
+            given = getattr(self, name)
+            if not isinstance(given, Mapping):
+                raise InvalidSpec(name, f"must be a dict, got {shown(given)}")
+            for key in sorted(_OURS.get(name, frozenset()) & given.keys()):
+                raise InvalidSpec(f"{name}[{key!r}]", "is made from the other arguments")
         integer(minimum=0)(self.gpus, "gpus")
         if isinstance(self.packages, str):
             raise InvalidSpec("packages", f"must be a list of text, got {shown(self.packages)}")
@@ -65,10 +77,6 @@ class Training:
             if not _is_package(one):
                 sentence = "must be a package as pip takes it, such as 'einops==0.8.1', not a flag"
                 raise InvalidSpec(f"packages[{index}]", f"{sentence}, got {shown(one)}")
-        clashing = {"replicas", "template", "checkpoint", "processesPerReplica"} & set(self.spec)
-        if clashing:
-            first = min(clashing)
-            raise InvalidSpec(f"spec[{first!r}]", "is made from the other arguments")
 
 
 def _is_package(given: object) -> bool:
@@ -111,10 +119,11 @@ def _pod(training: Training, code: Code, config_map: str) -> Manifest:
         CODE: {"configMap": {"name": config_map}},
         WORK: {"emptyDir": {}},
     }
-    return {
+    made = {
         "containers": [_container(training, code)],
         "volumes": [{"name": name} | source for name, source in volumes.items()],
     }
+    return _with(made, training.pod)
 
 
 def _container(training: Training, code: Code) -> Manifest:
@@ -133,7 +142,15 @@ def _container(training: Training, code: Code) -> Manifest:
         ],
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
-    return {name: value for name, value in made.items() if value not in (None, [])}
+    known = {name: value for name, value in made.items() if value not in (None, [])}
+    return _with(known, training.container)
+
+
+def _with(made: Manifest, given: Mapping[str, Any]) -> Manifest:
+    """Return an object with the fields that the user gives; lists are appended to ours."""
+    ours = {name: value for name, value in made.items() if isinstance(value, list)}
+    both = {name: [*value, *given[name]] for name, value in ours.items() if name in given}
+    return {**made, **given, **both}
 
 
 def _checkpoint(training: Training) -> Mapping[str, Any] | None:

@@ -1,0 +1,140 @@
+"""The Python client against a real API server, with an operator."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from acceleratedjob import Client
+from acceleratedjob.errors import AlreadyExists, JobFailed, NotFound, Refused
+from tests.cluster.jobs import PYTHON, Job
+from tests.cluster.operators import connection, end_pod
+from tests.cluster.testbed import images, kwok
+from tests.cluster.testbed.places import PROJECT
+from tests.contract.documents import objects
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("crd")]
+
+SECONDS = 240
+(ROLE,) = objects("docs/client.md")
+
+
+def train(lr: float) -> None:
+    import os
+
+    print("rate", lr, "rank", os.environ["RANK"], flush=True)
+
+
+@pytest.fixture
+def client(job: Job) -> Iterator[Client]:
+    """A client of the administrator."""
+    kubeconfig = str(job.cluster.kubeconfig)
+    with Client(kubeconfig=kubeconfig, namespace=job.namespace, image="train:1") as made:
+        yield made
+
+
+def end_fake_pods(job: Job, name: str, code: int, message: str = "") -> None:
+    """Let the training containers of both pods of the first attempt end."""
+
+    async def go() -> None:
+        async with connection(job.cluster.kubeconfig) as link:
+            for index in (0, 1):
+                await end_pod(link, job.namespace, f"{name}-0-{index}", code, message)
+
+    asyncio.run(go())
+
+
+@pytest.mark.usefixtures("fake_nodes")
+def test_a_job_lives_and_ends_with_its_code(job: Job, client: Client) -> None:
+    options: dict[str, Any] = {"args": {"lr": 0.1}, "replicas": 2, "pod": kwok.PLACEMENT}
+    made = client.train(train, **options, name="digits")
+    with pytest.raises(AlreadyExists, match="a job digits exists in"):
+        client.train(train, **options, name="digits")
+    job.wait("jsonpath={.status.phase}=Running")
+    assert (made.get().phase, made.get().ready) == ("Running", 2)
+    assert [one.name for one in client.list()] == ["digits"]
+    (code,) = [name for name in job.names("configmaps") if name.startswith("digits-code-")]
+    assert job.get(".spec.template.spec.volumes[0].configMap.name") == code
+
+    assert made.stop(timeout=SECONDS, force=True).phase == "Suspended"
+    made.resume()
+    job.wait("jsonpath={.status.attempt}=1")
+    made.delete()
+    with pytest.raises(NotFound):
+        made.get()
+    job.wait_gone(f"configmap/{code}")  # by the garbage collector
+
+
+@pytest.mark.usefixtures("fake_nodes")
+def test_a_failure_is_told_with_its_message(job: Job, client: Client) -> None:
+    once = {"failurePolicy": {"maxRestarts": 0}}
+    made = client.train(train, args={"lr": 1}, replicas=2, pod=kwok.PLACEMENT, spec=once)
+    job.wait_for(made.name, "jsonpath={.status.phase}=Running")
+    end_fake_pods(job, made.name, 1, "no data")
+    with pytest.raises(JobFailed, match="no data"):
+        made.wait(timeout=SECONDS)
+    assert made.get().failures[0].message.endswith("no data")
+
+
+@pytest.fixture
+def user(job: Job, tmp_path: Path) -> Path:
+    """The kubeconfig of a user with the permissions that the documents name, and no more."""
+    job.kubectl("create", "serviceaccount", "ann")
+    job.kubectl("apply", "--filename=-", stdin=json.dumps(ROLE))
+    account = f"--serviceaccount={job.namespace}:ann"
+    job.kubectl("create", "rolebinding", "ann", f"--role={ROLE['metadata']['name']}", account)
+    token = job.kubectl("create", "token", "ann").strip()
+    raw = job.cluster.kubectl("config", "view", "--raw", "--flatten", "--output=json")
+    config = json.loads(raw)
+    config["users"] = [{"name": one["name"], "user": {"token": token}} for one in config["users"]]
+    path = tmp_path / "user.conf"
+    path.write_text(json.dumps(config))
+    return path
+
+
+@pytest.mark.usefixtures("fake_nodes")
+def test_a_user_needs_no_more_than_the_documents_say(job: Job, user: Path) -> None:
+    with Client(kubeconfig=str(user), namespace=job.namespace, image="train:1") as client:
+        made = client.train(train, args={"lr": 1}, replicas=2, pod=kwok.PLACEMENT, name="digits")
+        job.wait("jsonpath={.status.phase}=Running")
+        assert [one.phase for one in client.list()] == ["Running"]
+        made.stop(timeout=SECONDS, force=True)
+        made.resume()
+        job.wait("jsonpath={.status.attempt}=1")
+        made.delete()
+        job.wait_gone("aj/digits")
+
+        less = [rule for rule in ROLE["rules"] if "configmaps" not in rule["resources"]]
+        job.kubectl("apply", "--filename=-", stdin=json.dumps(ROLE | {"rules": less}))
+        with pytest.raises(Refused, match='cannot create resource "configmaps"'):
+            client.train(train, args={"lr": 1})
+        assert job.names("aj") == []  # the job was created first
+
+
+@pytest.mark.node
+@pytest.mark.slow
+@pytest.mark.usefixtures("node")
+def test_real_pods_run_what_is_shipped(client: Client) -> None:
+    folders = {"venv": sys.prefix, "python": sys.base_prefix, "project": str(PROJECT)}
+    made = client.train(
+        train,
+        args={"lr": 0.5},
+        replicas=2,
+        image=images.BASE,
+        env={"PATH": f"{Path(PYTHON).parent}:/usr/bin:/bin"},
+        pod={"volumes": [{"name": n, "hostPath": {"path": p}} for n, p in folders.items()]},
+        container={
+            "imagePullPolicy": "Never",
+            "volumeMounts": [
+                {"name": n, "mountPath": path, "readOnly": True} for n, path in folders.items()
+            ],
+        },
+    )
+    lines = list(made.logs(follow=True))
+    assert made.wait(timeout=SECONDS).succeeded
+    assert sorted(map(str, lines)) == [f"rank {n} | rate 0.5 rank {n}" for n in (0, 1)]
+    assert sorted(map(str, made.logs())) == sorted(map(str, lines))
