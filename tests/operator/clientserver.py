@@ -33,10 +33,14 @@ class ClientServer(ApiServer):
 
     Attributes:
         logs: what the containers of pods have written, by the name of the pod.
+        deaf: pairs of a verb and a resource whose request is neither done nor answered.
+        silent: pairs of a verb and a resource whose request is done, but not answered.
         portal: its thread.
     """
 
     logs: dict[str, bytes] = field(default_factory=dict)
+    deaf: set[tuple[str, str]] = field(default_factory=set)
+    silent: set[tuple[str, str]] = field(default_factory=set)
     portal: Portal = field(default_factory=Portal)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -62,6 +66,10 @@ class ClientServer(ApiServer):
             words = f'{resource} is forbidden: User "ann" cannot {verb} resource "{resource}"'
             raise Refused(words, final=False)
         body: Manifest = json.loads(await request.read())
+        if (verb, resource) in self.deaf | self.silent and request.transport is not None:
+            request.transport.abort()
+        if (verb, resource) in self.deaf:
+            return {}
         if verb == "create":
             return await self.cluster.create(body)
         return await self._delete(Ref(KINDS[resource], space, *named), body)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,12 +14,14 @@ from acceleratedjob import Client, JobState, LogLine
 from acceleratedjob.api import names
 from acceleratedjob.api.names import Manifest
 from acceleratedjob.api.times import format_time
+from acceleratedjob.client.portal import Portal
 from acceleratedjob.cluster import Ref
 from acceleratedjob.errors import (
     AlreadyExists,
     InvalidSpec,
     JobFailed,
     LosesTraining,
+    NoAnswer,
     NotFound,
     Refused,
     Unreachable,
@@ -99,6 +102,56 @@ def test_nothing_is_left_if_the_code_is_refused(client: Client, server: ClientSe
     with pytest.raises(Refused, match='User "ann" cannot create resource "configmaps"'):
         client.train(train)
     assert objects(server, names.KIND) == objects(server, "ConfigMap") == []
+
+
+@pytest.mark.parametrize("resource", ["acceleratedjobs", "configmaps"])
+def test_nothing_is_left_of_a_request_without_an_answer(
+    client: Client, server: ClientServer, resource: str
+) -> None:
+    server.silent.add(("create", resource))
+    with pytest.raises(NoAnswer):
+        client.train(train)
+    assert objects(server, names.KIND) == objects(server, "ConfigMap") == []
+
+
+def test_another_job_of_the_name_is_left_alone(client: Client, server: ClientServer) -> None:
+    client.train(train, name="digits")
+    server.deaf.add(("create", "acceleratedjobs"))
+    with pytest.raises(NoAnswer):
+        client.train(train, name="digits")
+    assert len(objects(server, names.KIND)) == 1
+
+
+def test_a_job_that_cannot_be_deleted_again_is_named(client: Client, server: ClientServer) -> None:
+    server.forbidden |= {("create", "configmaps"), ("delete", "acceleratedjobs")}
+    with pytest.raises(Refused) as error:
+        client.train(train, name="digits")
+    (note,) = error.value.__notes__
+    assert "the job digits may be left, and cannot start: delete it" in note
+
+
+def test_an_interrupted_call_has_cleaned_up_when_it_returns() -> None:
+    portal, began, did = Portal(), threading.Event(), list[str]()
+
+    async def work() -> None:
+        try:
+            began.set()
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            did.append("undone")
+
+    def interrupt() -> None:
+        began.wait()
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        portal.run(work())
+    assert did == ["undone"]
+    thread.join()
+    portal.close()
 
 
 def test_the_code_is_not_created_without_a_job(client: Client, server: ClientServer) -> None:
@@ -252,7 +305,7 @@ def test_the_lines_so_far(client: Client, server: ClientServer) -> None:
     assert list(job.logs()) == []
     pod(server, 0, 1, "c\n")
     pod(server, 0, 0, "a\nb")
-    pod(server, 0, 2, "", begun=False)
+    pod(server, 0, 2, "the API server refuses this request", begun=False)
     first = [line(0, 0, "a", 0), line(0, 0, "b", 0), line(0, 1, "c", 1)]
     assert list(job.logs()) == first
     assert list(job.logs(replica=1)) == first[2:]
@@ -275,6 +328,19 @@ def test_lines_are_followed_over_the_attempts_to_the_end(
     pod(server, 2, 0, "c\n")
     status(server, phase="Succeeded", conditions=[COMPLETE])
     assert list(lines) == [line(2, 0, "c", 0)]
+
+
+def test_a_pod_that_the_watch_does_not_bring_is_read_at_the_end(
+    client: Client, server: ClientServer
+) -> None:
+    server.forbidden.add(("watch", "pods"))
+    job = client.train(train, name="digits")
+    pod(server, 0, 0, "a\n")
+    lines = job.logs(follow=True)
+    assert next(lines) == line(0, 0, "a", 0)
+    pod(server, 1, 0, "b\n")
+    status(server, phase="Succeeded", conditions=[COMPLETE])
+    assert list(lines) == [line(1, 0, "b", 0)]
 
 
 def test_lines_may_be_left(client: Client, server: ClientServer) -> None:
@@ -321,3 +387,5 @@ def test_a_client_may_be_closed_twice(server: ClientServer, tmp_path: Path) -> N
         client = Client(kubeconfig=str(kubeconfig))
         client.close()
         client.close()
+        with pytest.raises(RuntimeError, match="the client must be open, but it was closed"):
+            client.list()

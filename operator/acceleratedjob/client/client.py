@@ -64,8 +64,8 @@ class Client:
     def local(cls, workdir: str | os.PathLike[str] = ".") -> Self:
         """Return a client that runs jobs on this machine, with their pods as processes.
 
-        A job ends with the program that has started it. Images, GPUs, other resources and Secrets
-        are ignored, as by `acceleratedjob run`.
+        A job ends with the program that has started it. Images, resources, Secrets and other
+        volumes are ignored, as by `acceleratedjob run`.
 
         Args:
             workdir: the working directory of the processes. The checkpoints of a job are kept in

@@ -13,7 +13,7 @@ from acceleratedjob.client.state import LogLine, processes
 from acceleratedjob.client.training import with_owner
 from acceleratedjob.cluster import Gone, Listed, Ref
 from acceleratedjob.commands.session import Session
-from acceleratedjob.errors import AlreadyExists, NotFound
+from acceleratedjob.errors import AlreadyExists, ClusterError, NotFound
 from acceleratedjob.kube.client import Connection, connect, load_configuration
 from acceleratedjob.kube.cluster import KubernetesCluster
 
@@ -64,15 +64,29 @@ class ClusterBackend:
         name = job["metadata"]["name"]
         try:
             made = await self._cluster.create(job)
+            await self._cluster.create(with_owner(config_map, made))
         except AlreadyExists as error:
             sentence = f"a job {name} exists in {self.namespace}: delete it, or choose another name"
             raise AlreadyExists(sentence) from error
-        try:
-            await self._cluster.create(with_owner(config_map, made))
-        except BaseException:  # also if the user interrupts: half a job would wait for its code
-            await asyncio.shield(self._delete(made))
+        except BaseException as error:  # also if the user interrupts it
+            await self._undo(job, error)
             raise
         return made
+
+    async def _undo(self, job: Manifest, error: BaseException) -> None:
+        """Delete a job that has been created, or may have been, without its code.
+
+        Another job of its name does not have the same volumes, which contain a random name.
+        """
+        try:
+            found = await self._cluster.read(Ref.of(job))
+            if _volumes(found) == _volumes(job):
+                await self._delete(found)
+        except NotFound:
+            return
+        except ClusterError as another:
+            name = job["metadata"]["name"]
+            error.add_note(f"the job {name} may be left, and cannot start: delete it ({another})")
 
     async def _delete(self, job: View) -> None:
         with contextlib.suppress(NotFound):
@@ -158,6 +172,11 @@ class ClusterBackend:
 
     def _ref(self, name: str) -> Ref:
         return Ref(names.KIND, self.namespace, name)
+
+
+def _volumes(job: View) -> list[str]:
+    pod = job["spec"]["template"]["spec"]
+    return [one["name"] + str(one.get("configMap")) for one in pod.get("volumes") or ()]
 
 
 def _has_finished(job: View) -> bool:

@@ -177,9 +177,14 @@ class LocalBackend:
             raise AlreadyExists(f"this client has a job {name}: delete it, or choose another name")
         check_runnable(JobSpec.from_manifest(job))
         shipped = config_map | {"metadata": config_map["metadata"] | {"namespace": NAMESPACE}}
-        made = LocalJob(job, shipped, self._workdir)
-        self._jobs[name] = made
-        return made.until(lambda one: "uid" in one["metadata"], None)
+        started = LocalJob(job, shipped, self._workdir)
+        try:
+            made = started.until(lambda one: "uid" in one["metadata"], None)
+        except BaseException:
+            started.end()
+            raise
+        self._jobs[name] = started
+        return made
 
     def read(self, name: str) -> Manifest:
         """See `Backend.read`."""

@@ -3,11 +3,13 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 Put = Callable[[T], Awaitable[None]]
+NOTICE_SECONDS = 1.0  # in which an interruption is noticed that came just before the wait
+CLEANUP_SECONDS = 30  # for what an interrupted call has to undo
 ROOM = 1000  # items that are produced before the caller takes one
 
 
@@ -23,12 +25,27 @@ class Portal:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Return what a coroutine returns; it is cancelled if the caller is interrupted."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        """Return what a coroutine returns.
+
+        If the caller is interrupted, the coroutine is cancelled, and has cleaned up when this
+        returns.
+
+        Raises:
+            RuntimeError: the portal is closed.
+        """
+        if self._loop.is_closed():
+            work.close()
+            raise RuntimeError("the client must be open, but it was closed")
+        call = _Call(work)
         try:
-            return future.result()
-        finally:
-            future.cancel()
+            self._loop.call_soon_threadsafe(call.start)
+            while not call.ended.acquire(timeout=NOTICE_SECONDS):
+                pass
+        except BaseException:
+            self._loop.call_soon_threadsafe(call.cancel)
+            call.ended.acquire(timeout=CLEANUP_SECONDS)
+            raise
+        return call.result()
 
     def iterate(self, produce: Callable[[Put[T]], Awaitable[None]]) -> Iterator[T]:
         """Yield what a coroutine puts; it is cancelled if the caller stops early."""
@@ -52,6 +69,48 @@ class Portal:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
+
+
+def _held() -> threading.Lock:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
+@dataclass(slots=True)
+class _Call(Generic[T]):
+    """A coroutine that a thread waits for; `start` and `cancel` are called in the event loop.
+
+    The caller may be interrupted anywhere, also before it knows that the coroutine has started.
+    Python's futures and events do not allow that: an interrupted wait may leave them locked.
+
+    Attributes:
+        work: the coroutine.
+        ended: a lock that is released when the coroutine has ended.
+    """
+
+    work: Coroutine[Any, Any, T]
+    ended: threading.Lock = field(default_factory=_held)
+    _task: "asyncio.Task[T] | None" = None
+
+    def start(self) -> None:
+        """Start the coroutine."""
+        self._task = asyncio.get_running_loop().create_task(self.work)
+        self._task.add_done_callback(lambda _: self.ended.release())
+
+    def cancel(self) -> None:
+        """Cancel the coroutine, if it has been started."""
+        if self._task is None:
+            self.work.close()
+            self.ended.release()
+        else:
+            self._task.cancel()
+
+    def result(self) -> T:
+        """Return what the coroutine has returned, or raise what it has raised."""
+        if self._task is None:
+            raise AssertionError  # it has ended
+        return self._task.result()
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,10 @@ def pip(work: Path, *words: str, names: list[str]) -> str:
     """Run `pip install`, and return what it prints; its errors go to the log."""
     flags = ("--quiet", "--disable-pip-version-check", "--root-user-action=ignore")
     command = [sys.executable, "-m", "pip", "install", *flags, f"--cache-dir={work / 'pip'}"]
-    done = subprocess.run([*command, *words], stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
+    env = os.environ | {"TMPDIR": str(work)}  # the only folder that is certain to be writable
+    done = subprocess.run(  # noqa: S603  # pip
+        [*command, *words], stdout=subprocess.PIPE, text=True, check=False, env=env
+    )
     if done.returncode:
         sys.exit(
             f"acceleratedjob: the packages {', '.join(names)} must be installed by pip 22.2 or "
