@@ -232,4 +232,8 @@ def test_a_job_whose_own_process_is_killed_is_not_waited_for(tmp_path: Path) -> 
         backend._jobs[job.name]._process.kill()
         with pytest.raises(ClusterError, match=r"the process that runs wait-once-.* by an error"):
             job.wait(timeout=SECONDS)
+    with pytest.raises(ClusterError, match="by an error"):
+        job.wait()
+    with pytest.raises(RuntimeError, match="the client must be open, but it was closed"):
+        client.train(fail)
     until(lambda: not any(map(lives, pids(tmp_path))))

@@ -21,6 +21,7 @@ from acceleratedjob.local.process import check_runnable
 
 NAMESPACE = "default"
 MAX_LINES = 100_000  # that are kept of a job; the oldest are dropped
+MAX_ERROR = 2000  # characters of an error
 END_SECONDS = 10  # beside the grace period of the pods, before a host is killed
 
 
@@ -33,9 +34,9 @@ class LocalJob:
         self._job = job
         self._lines: deque[LogLine] = deque(maxlen=MAX_LINES)
         self._count = 0  # of all lines, with those that were dropped
-        self._ended = False
+        self._ended, self._said = False, ""  # what its process has complained of
         self._grace = JobSpec.from_manifest(job).grace_seconds
-        self._errors: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  # closed by `end`
+        self._errors: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  # closed by `_listen`
         self._process = subprocess.Popen(  # noqa: S603  # our own program
             [sys.executable, "-m", host.__name__],
             stdin=subprocess.PIPE,
@@ -90,8 +91,12 @@ class LocalJob:
                 return
 
     def suspend(self, suspend: bool) -> None:
-        """Set `spec.suspend`."""
+        """Set `spec.suspend`, and return when it is set, or when the job has ended."""
         self._send({"suspend": suspend})
+        with self._news:
+            self._news.wait_for(
+                lambda: bool(self._job["spec"].get("suspend")) == suspend or self._ended
+            )
 
     def end(self) -> None:
         """Ask all processes to end, and wait for them."""
@@ -102,7 +107,6 @@ class LocalJob:
             self._process.kill()
             self._process.wait()
         self._listener.join()
-        self._errors.close()
 
     def leave(self) -> None:
         """Ask all processes to end, without waiting."""
@@ -126,8 +130,11 @@ class LocalJob:
                     self._take(json.loads(text))
                     self._news.notify_all()
         self._process.wait()
+        self._errors.seek(0)
+        said = self._errors.read()
+        self._errors.close()
         with self._news:
-            self._ended = True
+            self._ended, self._said = True, said[-MAX_ERROR:]
             self._news.notify_all()
 
     def _take(self, message: dict[str, Any]) -> None:
@@ -143,9 +150,7 @@ class LocalJob:
         name = self._job["metadata"]["name"]
         if self._process.poll() == 0:
             return NotFound(f"the job {name} was deleted")
-        self._errors.seek(0)
-        said = self._errors.read()[-2000:]
-        return ClusterError(f"the process that runs {name} has ended by an error:\n{said}")
+        return ClusterError(f"the process that runs {name} has ended by an error:\n{self._said}")
 
 
 class LocalBackend:
@@ -159,6 +164,7 @@ class LocalBackend:
         """
         self._workdir = workdir.absolute()
         self._jobs: dict[str, LocalJob] = {}
+        self._is_closed = False
 
     @property
     def namespace(self) -> str:
@@ -172,6 +178,8 @@ class LocalBackend:
 
     def create(self, job: Manifest, config_map: Manifest) -> Manifest:
         """See `Backend.create`."""
+        if self._is_closed:
+            raise RuntimeError("the client must be open, but it was closed")
         name = job["metadata"]["name"]
         if name in self._jobs:
             raise AlreadyExists(f"this client has a job {name}: delete it, or choose another name")
@@ -214,13 +222,13 @@ class LocalBackend:
 
     def close(self) -> None:
         """See `Backend.close`."""
-        for job in self._jobs.values():
-            job.leave()
+        self.leave()
         for job in self._jobs.values():
             job.end()
 
     def leave(self) -> None:
         """See `Backend.leave`."""
+        self._is_closed = True
         for job in self._jobs.values():
             job.leave()
 
