@@ -160,7 +160,9 @@ def test_there_is_a_process_for_each_gpu() -> None:
         pytest.param({"packages": ["--pre"]}, "packages[0]: must be a package", id="a flag of pip"),
         pytest.param({"packages": ["a", "b\nc"]}, "packages[1]: must be a package", id="two lines"),
         pytest.param({"env": ["A=b"]}, "env: must be a dict", id="variables in a list"),
-        pytest.param({"env": {"A": 1}}, "env[0].value: must be", id="a variable that is a number"),
+        pytest.param(
+            {"env": {"A": 1}}, "env['A']: must be a string, got 1", id="a variable that is a number"
+        ),
         pytest.param({"env": {"RANK": "1"}}, "RANK is set by the operator", id="a rank"),
         pytest.param({"checkpoint": "runs"}, "checkpoint: must be a URL", id="a folder"),
         pytest.param({"checkpoint": {}}, "spec.checkpoint: must have", id="an empty checkpoint"),

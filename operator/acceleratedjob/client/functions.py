@@ -157,7 +157,7 @@ def _check_arguments(function: Function, name: str, arguments: Mapping[str, Any]
         )
     problem = next(_misfits(dict(arguments), "args"), None)
     if problem is not None:
-        raise NotShippable(f"{problem}; {name} is called with values that JSON has")
+        raise NotShippable(f"{problem}; the arguments of {name} are sent as JSON")
     try:
         inspect.signature(function).bind(**arguments)
     except TypeError as error:

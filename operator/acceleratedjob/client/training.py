@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from acceleratedjob.api.names import API_VERSION, KIND, MAX_NAME_LENGTH, Manifest
-from acceleratedjob.api.schema import integer
+from acceleratedjob.api.schema import integer, string
 from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.api.template import TRAINER
 from acceleratedjob.client.code import START, Code
@@ -70,13 +70,19 @@ class Training:
                 raise InvalidSpec(name, f"must be a dict, got {shown(given)}")
             for key in sorted(_OURS.get(name, frozenset()) & given.keys()):
                 raise InvalidSpec(f"{name}[{key!r}]", "is made from the other arguments")
+        for key, value in self.env.items():
+            string(value, f"env[{key!r}]")
         integer(minimum=0)(self.gpus, "gpus")
-        if isinstance(self.packages, str):
-            raise InvalidSpec("packages", f"must be a list of text, got {shown(self.packages)}")
-        for index, one in enumerate(self.packages):
-            if not _is_package(one):
-                sentence = "must be a package as pip takes it, such as 'einops==0.8.1', not a flag"
-                raise InvalidSpec(f"packages[{index}]", f"{sentence}, got {shown(one)}")
+        _check_packages(self.packages)
+
+
+def _check_packages(given: Sequence[str]) -> None:
+    if isinstance(given, str):
+        raise InvalidSpec("packages", f"must be a list of text, got {shown(given)}")
+    for index, one in enumerate(given):
+        if not _is_package(one):
+            sentence = "must be a package as pip takes it, such as 'einops==0.8.1', not a flag"
+            raise InvalidSpec(f"packages[{index}]", f"{sentence}, got {shown(one)}")
 
 
 def _is_package(given: object) -> bool:
