@@ -16,6 +16,7 @@ from tests.cluster.operators import connection, end_pod
 from tests.cluster.testbed import images, kwok
 from tests.cluster.testbed.places import PROJECT
 from tests.contract.documents import objects
+from tests.operator.test_client_local import wheel
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("crd")]
 
@@ -115,26 +116,44 @@ def test_a_user_needs_no_more_than_the_documents_say(job: Job, user: Path) -> No
         assert job.names("aj") == []  # the job was created first
 
 
+def train_with_a_package(lr: float) -> None:
+    import os
+
+    import tiny  # type: ignore[import-not-found]  # is in the pods
+
+    print(tiny.SIZE, lr, "rank", os.environ["RANK"], flush=True)
+
+
 @pytest.mark.node
 @pytest.mark.slow
 @pytest.mark.usefixtures("node")
-def test_real_pods_run_what_is_shipped(client: Client) -> None:
+def test_real_pods_run_what_is_shipped_and_installed(client: Client, tmp_path: Path) -> None:
+    """The root file system of the pods is read-only."""
+    wheel(tmp_path)
     folders = {"venv": sys.prefix, "python": sys.base_prefix, "project": str(PROJECT)}
+    mounts = folders | {"wheels": "/wheels"}
     made = client.train(
-        train,
+        train_with_a_package,
         args={"lr": 0.5},
         replicas=2,
         image=images.BASE,
-        env={"PATH": f"{Path(PYTHON).parent}:/usr/bin:/bin"},
-        pod={"volumes": [{"name": n, "hostPath": {"path": p}} for n, p in folders.items()]},
+        packages=["tiny @ file:///wheels/tiny-1.0-py3-none-any.whl"],
+        env={"PATH": f"{Path(PYTHON).parent}:/usr/bin:/bin", "PIP_NO_INDEX": "1"},
+        pod={
+            "volumes": [
+                {"name": name, "hostPath": {"path": path}}
+                for name, path in (folders | {"wheels": str(tmp_path)}).items()
+            ]
+        },
         container={
             "imagePullPolicy": "Never",
+            "securityContext": {"readOnlyRootFilesystem": True},
             "volumeMounts": [
-                {"name": n, "mountPath": path, "readOnly": True} for n, path in folders.items()
+                {"name": name, "mountPath": path, "readOnly": True} for name, path in mounts.items()
             ],
         },
     )
-    lines = list(made.logs(follow=True))
+    lines = sorted(map(str, made.logs(follow=True)))
     assert made.wait(timeout=SECONDS).succeeded
-    assert sorted(map(str, lines)) == [f"rank {n} | rate 0.5 rank {n}" for n in (0, 1)]
-    assert sorted(map(str, made.logs())) == sorted(map(str, lines))
+    assert lines == [f"rank {n} | tiny 0.5 rank {n}" for n in (0, 1)]
+    assert sorted(map(str, made.logs())) == lines
