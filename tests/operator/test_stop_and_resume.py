@@ -17,8 +17,6 @@ from acceleratedjob.commands.errors import Misuse, NotDone
 from acceleratedjob.commands.session import Session
 from acceleratedjob.commands.stopping import (
     has_trained,
-    is_at_rest,
-    loss_of_a_stop,
     resume,
     resumed,
     stop,
@@ -26,6 +24,7 @@ from acceleratedjob.commands.stopping import (
 )
 from acceleratedjob.errors import NotFound, Refused
 from acceleratedjob.kube.cluster import KubernetesCluster
+from acceleratedjob.observe.stops import is_at_rest, loss_of_a_stop
 from tests.operator.apiserver import ApiServer, merge
 from tests.operator.builders import NOW, ago, job
 

@@ -9,6 +9,7 @@ of a replica. All lines are JSON.
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -38,9 +39,10 @@ async def run(first: Manifest, commands: asyncio.StreamReader, out: TextIO) -> N
         out.write(f"{json.dumps({key: value})}\n")
         out.flush()
 
-    def show(pod: View, line: Line) -> None:
+    def show(pod: View, lines: Sequence[Line]) -> None:
         attempt = int(pod["metadata"]["labels"][names.ATTEMPT_LABEL])
-        write(LINE, [attempt, replica_index(pod), line.text])
+        for line in (one for one in lines if one.is_finished):
+            write(LINE, [attempt, replica_index(pod), line.text])
 
     made = [await cluster.create(one) for one in first["objects"]]
     job = made[-1]

@@ -8,8 +8,7 @@ from acceleratedjob.commands.session import Session
 from acceleratedjob.commands.where import Where
 from acceleratedjob.kube.client import connect, load_configuration
 from acceleratedjob.kube.cluster import KubernetesCluster
-from acceleratedjob.kube.in_cluster import OWN_NAMESPACE, own_namespace
-from acceleratedjob.kube.kubeconfig import find
+from acceleratedjob.kube.in_cluster import usual_namespace
 
 
 def ask(where: Where, job: str | None, command: Callable[[Session], Awaitable[int]]) -> int:
@@ -30,13 +29,6 @@ def ask(where: Where, job: str | None, command: Callable[[Session], Awaitable[in
 async def session(where: Where, job: str | None = None) -> AsyncIterator[Session]:
     """Connect to a cluster, inside the block."""
     configuration = await load_configuration(where.files, where.context)
-    namespace = where.namespace or _usual_namespace(where)
+    namespace = where.namespace or usual_namespace(where.files, where.context)
     async with connect(configuration) as connection:
         yield Session(KubernetesCluster(connection, namespace), namespace, job, where.flags)
-
-
-def _usual_namespace(where: Where) -> str:
-    """Return the namespace that kubectl would use: that of the context, or that of the pod."""
-    if where.files is None and where.context is None and OWN_NAMESPACE.exists():
-        return own_namespace()
-    return find(where.files, where.context).namespace
