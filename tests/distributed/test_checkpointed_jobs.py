@@ -64,7 +64,7 @@ def test_a_killed_job_goes_on_from_its_checkpoint_and_a_new_one_begins_anew(
         assert steps[1, rank] == list(range(first, 17))
     (place,) = (tmp_path / "digits-checkpoint").iterdir()
     assert place.name.startswith("digits-")
-    assert f"checkpoints are written to {place}; to go on from them" in told
+    assert f"checkpoints are written to {place}\n" in told
     steps, _ = run(tmp_path, 1)
     assert steps[0, 0][0] == 1
     assert len(list((tmp_path / "digits-checkpoint").iterdir())) == 2
