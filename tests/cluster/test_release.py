@@ -123,7 +123,7 @@ def test_the_operators_image_is_nobodys_and_says_what_it_is(first: dict[str, Pat
 
 def test_the_operators_image_has_one_folder_beyond_its_base(first: dict[str, Path]) -> None:
     packages = {path.partition("/site-packages/")[2] for path in images.added(first["operator"])}
-    assert {"acceleratedjob/cli.py", "kopf/__init__.py"} <= packages
+    assert {"acceleratedjob/cli/__init__.py", "kopf/__init__.py"} <= packages
     assert [path for path in packages if path.startswith(("runtime/", "pip/", "hatchling/"))] == []
     outside = [path for path in images.added(first["operator"]) if not path.startswith("opt/")]
     assert outside == []
