@@ -239,6 +239,14 @@ def test_a_suspended_job_tells_the_checkpoint_with_which_its_pods_have_stopped(
     assert is_urgent(before, found) == (before.checkpoint != found.checkpoint)
 
 
+def test_an_attempt_that_never_told_does_not_take_over_where_another_one_began() -> None:
+    heard = told(answer(520, first_step=500))
+    before = suspended(JOB, replace(heard, attempt=2), NOW)
+    found = plan(spec(suspend=True), seen(stopping(540, attempt=1), status=before), NOW).status
+    assert found.progress is not None
+    assert (found.progress.attempt, found.progress.first_step) == (1, None)
+
+
 def test_an_attempt_that_has_told_is_not_changed_by_pods_of_the_last_one() -> None:
     status = told(answer(510, attempt=1, checkpoints=(STORED,)), replace(RUNNING, attempt=1))
     found = plan(JOB, seen(pod(0, 1), pod(1, 1), stopping(540), status=status), NOW).status

@@ -223,6 +223,8 @@ def _with_step(status: Status, step: int, now: datetime, attempt: int) -> Status
     known = status.progress or Progress()
     if known.attempt == attempt and known.step is not None and known.step >= step:
         return status
+    if known.attempt != attempt:
+        known = replace(known, first_step=None)
     percent = _percent(step, known.total_steps)
     known = replace(known, attempt=attempt, step=step, percent=percent, time=format_time(now))
     return replace(status, progress=known)
