@@ -80,7 +80,7 @@ def test_a_job_is_tried_submitted_changed_and_deleted(unserved: Job, tmp_path: P
             {"spec": {"replcas": 1}}, 2, "spec.replcas: is not a field of spec", id="here already"
         ),
         pytest.param(
-            {"metadata": {"labels": {"day": "a b"}}}, 4, "metadata.labels", id="by the API server"
+            {"metadata": {"finalizers": ["a b"]}}, 4, "metadata.finalizers", id="by the API server"
         ),
         pytest.param(
             {"metadata": {"namespace": "other"}}, 2, "set -n other", id="another namespace"
