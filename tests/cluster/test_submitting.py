@@ -80,7 +80,10 @@ def test_a_job_is_tried_submitted_changed_and_deleted(unserved: Job, tmp_path: P
             {"spec": {"replcas": 1}}, 2, "spec.replcas: is not a field of spec", id="here already"
         ),
         pytest.param(
-            {"metadata": {"finalizers": ["a b"]}}, 4, "metadata.finalizers", id="by the API server"
+            {"metadata": {"annotations": {"notes": "x" * 300_000}}},
+            4,
+            "metadata.annotations",
+            id="by the API server",
         ),
         pytest.param(
             {"metadata": {"namespace": "other"}}, 2, "set -n other", id="another namespace"
