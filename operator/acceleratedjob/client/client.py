@@ -354,7 +354,7 @@ def _connected(kubeconfig: str | None, context: str | None, namespace: str | Non
     """
     try:
         from acceleratedjob.client.cluster import ClusterBackend  # noqa: PLC0415  # an extra
-        from acceleratedjob.kube.in_cluster import usual_namespace  # noqa: PLC0415  # with it
+        from acceleratedjob.kube.kubeconfig import usual_namespace  # noqa: PLC0415  # with it
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"Client() needs the extra `operator`, without which {error.name} is not installed: "

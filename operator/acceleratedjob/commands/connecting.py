@@ -8,7 +8,7 @@ from acceleratedjob.commands.session import Session
 from acceleratedjob.commands.where import Where
 from acceleratedjob.kube.client import connect, load_configuration
 from acceleratedjob.kube.cluster import KubernetesCluster
-from acceleratedjob.kube.in_cluster import usual_namespace
+from acceleratedjob.kube.kubeconfig import usual_namespace
 
 
 def ask(where: Where, job: str | None, command: Callable[[Session], Awaitable[int]]) -> int:

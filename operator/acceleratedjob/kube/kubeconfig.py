@@ -15,6 +15,7 @@ import yaml
 
 from acceleratedjob.api.names import View
 from acceleratedjob.errors import Unreachable
+from acceleratedjob.kube.in_cluster import OWN_NAMESPACE, own_namespace
 
 USUAL = "~/.kube/config"
 
@@ -123,3 +124,14 @@ def _entries(section: Any) -> list[View]:
 
 def _mapping(found: Any) -> View:
     return found if isinstance(found, dict) else {}
+
+
+def usual_namespace(kubeconfig: str | None, context: str | None) -> str:
+    """Return the namespace that kubectl would use: that of the context, or that of the pod.
+
+    Raises:
+        Unreachable: the context cannot be used.
+    """
+    if kubeconfig is None and context is None and OWN_NAMESPACE.exists():
+        return own_namespace()
+    return find(kubeconfig, context).namespace
