@@ -11,9 +11,19 @@ from bench.quantity import digits, quantity, size_text
 from bench.reasons import REASONS
 
 NOTHING = "—"
+SUMMARY = {
+    *("first-keyed-time", "first-keyed-memory", "resume-keyed", "dispatcher-time", "step"),
+    *("scheduler-cosine", "checkpoint-pause", "launch", "gpu-step", "gpu-save-steps"),
+}
 HEAD = """# Performance
 
 <!-- Made by `python -m bench` from performance/results.json; do not edit. -->
+
+Some costs next to those of Hugging Face Accelerate {accelerate}; all of them are below.
+
+{summary}
+
+## How it is measured
 
 Every benchmark measures Accelerate {accelerate}, this runtime, and a floor, the lowest cost that is
 possible on this machine, in one run. `make bench` generates this page. Its last run was
@@ -37,6 +47,9 @@ possible on this machine, in one run. `make bench` generates this page. Its last
 `≥ n x` means that Accelerate's cost is at least n times the cost of this runtime. `≤ n x floor`
 means that the cost of this runtime is at most n times the floor.
 
+<details markdown="1">
+<summary>All goals, and why some are missed</summary>
+
 | benchmark | size | Accelerate | here | floor | goal | result | reached | reason if not |
 |---|---|---|---|---|---|---|---|---|
 """
@@ -46,9 +59,24 @@ def page(run: Run, results: Sequence[Result]) -> str:
     """Return the whole page."""
     titles = {case.name: case.what for case in CASES}
     told = measured_elsewhere((result.elsewhere, titles[result.case]) for result in results)
-    head = HEAD.format(**run.facts, elsewhere=told)
+    summary = "\n".join(_summary(results))
+    head = HEAD.format(**run.facts, elsewhere=told, summary=summary)
     lines = [summary_row(case, results) for case in CASES]
-    return head + "\n".join([*lines, *_themes(results)]) + "\n"
+    return head + "\n".join([*lines, "\n</details>", *_themes(results)]) + "\n"
+
+
+def _summary(results: Sequence[Result]) -> Iterator[str]:
+    """Yield the table and the pictures that come first."""
+    yield row(["what", "size", "Accelerate", "here", "Accelerate / here"])
+    yield "|---|---|---|---|---|"
+    for case in (case for case in CASES if case.name in SUMMARY):
+        result = _chosen(case, results)
+        size = size_text(result.size) or NOTHING
+        medians = [quantity(result.median(column), case.unit) for column in ("theirs", "ours")]
+        yield row([case.what, size, *medians, _ratio(result)])
+    for plot in PLOTS:
+        if is_measured(plot, results):
+            yield f"\n{_picture(plot)}\n\n{plot.caption(results)}".rstrip()
 
 
 def summary_row(case: Case, results: Sequence[Result]) -> str:
@@ -126,13 +154,11 @@ def _ratio(result: Result) -> str:
 
 def _themes(results: Sequence[Result]) -> Iterator[str]:
     for theme in THEMES:
-        yield f"\n## {theme.capitalize()}"
-        for plot in PLOTS:
-            if plot.theme == theme and is_measured(plot, results):
-                yield f"\n{_picture(plot)}\n\n{plot.caption(results)}".rstrip()
+        yield f'\n## {theme.capitalize()}\n\n<details markdown="1">\n<summary>All sizes</summary>'
         for case in CASES:
             if case.theme == theme:
                 yield from _details(case, results)
+        yield "\n</details>"
 
 
 def _picture(plot: Plot) -> str:

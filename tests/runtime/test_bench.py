@@ -15,7 +15,7 @@ from bench.case import Case, Goal, Result, Side, reached
 from bench.cases import CASES
 from bench.machine import Run
 from bench.measure import Different, check, turns
-from bench.page import page, summary_row
+from bench.page import SUMMARY, page, summary_row
 from bench.plots import PLOTS
 from bench.reasons import REASONS
 from tests.distributed.world import ROOT
@@ -70,6 +70,7 @@ def test_names_are_unique_and_known_where_they_are_used() -> None:
     assert len(NAMES) == len(CASES) == len({case.what for case in CASES})
     assert set(REASONS) <= NAMES
     assert {curve.case for plot in PLOTS for curve in plot.curves} <= NAMES
+    assert SUMMARY <= NAMES
 
 
 A = {"world": 2}
