@@ -14,7 +14,10 @@ from tests.runtime.loops import EACH_STEP, WITH_WORKERS, Event, Script, lived, s
 
 DIRECTORY, EVERY_STEPS = "ACCELERATEDJOB_CHECKPOINT_DIR", "ACCELERATEDJOB_CHECKPOINT_EVERY_STEPS"
 LIVES = 80
-pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
+    pytest.mark.filterwarnings("ignore:no data loader was prepared:UserWarning"),
+]
 
 
 @functools.cache
