@@ -103,7 +103,7 @@ class Life(World):
         assert before.attempt < after.attempt or (before.step or 0) <= (after.step or 0)
         assert (after.step or 0) <= max(self.reached.get(after.attempt, 0), 1)  # 1: of a stop
         if new.checkpoint is not None:
-            saved = max(one.saved for one in self.trainings.values())
+            saved = max([1, *(one.saved for one in self.trainings.values())])  # 1: of a stop
             assert new.checkpoint.step <= saved
             assert old.checkpoint is None or old.checkpoint.step <= new.checkpoint.step
         if new.failures[:1] != old.failures[:1] and new.failures[0].reason == Reason.STALLED:

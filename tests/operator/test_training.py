@@ -27,7 +27,7 @@ from acceleratedjob.observe.progress import (
 from acceleratedjob.observe.termination import LastWords
 from acceleratedjob.planner.actions import Announce
 from acceleratedjob.planner.planner import plan
-from acceleratedjob.planner.report import progress, restarting, succeeded, suspended
+from acceleratedjob.planner.report import failed, progress, restarting, succeeded, suspended
 from acceleratedjob.planner.state import Plan
 from acceleratedjob.planner.training import VERDICTS, with_told
 from tests.operator.builders import NOW, ago, ended, pod, spec
@@ -237,6 +237,12 @@ def test_a_suspended_job_tells_the_checkpoint_with_which_its_pods_have_stopped(
     assert found.checkpoint is not None
     assert (found.checkpoint.step, found.checkpoint.time) == saved
     assert is_urgent(before, found) == (before.checkpoint != found.checkpoint)
+
+
+def test_a_job_that_is_over_is_not_changed_by_pods_that_stop() -> None:
+    over = failed(JOB, replace(RUNNING, attempt=1), Reason.MAX_RESTARTS_EXCEEDED, "", NOW)
+    found = plan(JOB, seen(stopping(540), status=over), NOW).status
+    assert (found.progress, found.checkpoint) == (over.progress, over.checkpoint)
 
 
 def test_an_attempt_that_never_told_does_not_take_over_where_another_one_began() -> None:

@@ -107,7 +107,8 @@ def with_stops(status: Status, pods: Iterable[Pod]) -> Status:
         status: the status of the next attempt, which has told nothing yet.
         pods: all pods of the job.
     """
-    if status.progress is not None and status.progress.attempt >= status.attempt:
+    has_told = status.progress is not None and status.progress.attempt >= status.attempt
+    if status.finished or has_told:
         return status
     for pod in pods:
         ending = pod.ending
