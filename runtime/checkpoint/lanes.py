@@ -9,10 +9,9 @@ from typing import Any, Protocol
 
 import torch
 
-Pair = tuple[torch.Tensor, torch.Tensor]  # the bytes to copy to, and the ones to copy from
+from runtime.world.streams import has_streams, recorded
 
-# The accelerators that copy to pinned memory without the host, and the options of their events.
-_OPTIONS: dict[str, dict[str, Any]] = {"cuda": {"blocking": True}, "xpu": {}}
+Pair = tuple[torch.Tensor, torch.Tensor]  # the bytes to copy to, and the ones to copy from
 
 
 class Mark(Protocol):
@@ -63,9 +62,7 @@ class DeviceLane:
         self._stream.wait_stream(self._module.current_stream(self._device))
         with self._module.stream(self._stream):
             _copy(beside)
-        end = self._module.Event(**_OPTIONS[self._device.type])
-        end.record(self._stream)
-        return _End(self._module, self._device, end)
+        return _End(self._module, self._device, recorded(self._device, self._stream))
 
 
 class _End:
@@ -89,4 +86,4 @@ def _copy(pairs: Sequence[Pair]) -> None:
 
 def lane_of(device: torch.device) -> Lane | None:
     """Return a new lane of a device; None if it has no pinned memory, as the CPU itself."""
-    return DeviceLane(device) if device.type in _OPTIONS else None
+    return DeviceLane(device) if has_streams(device) else None

@@ -7,11 +7,10 @@ from typing import Any, Protocol
 import torch
 
 from runtime.collectives.nested import leaves, send_to_device
+from runtime.world.streams import has_streams, recorded
 
 Give = Callable[[], Any]
 
-# The accelerators that have streams, and the options of their events.
-_OPTIONS: dict[str, dict[str, Any]] = {"cuda": {"blocking": True}, "xpu": {}}
 _AHEAD = 3  # steps that the host may be ahead of the accelerator: each has the memory of a batch
 
 
@@ -71,7 +70,7 @@ class Beside:
         self._await_step()
         with self._module.stream(self._stream):
             sent = send_to_device(batch, self._device, self._non_blocking)
-        return partial(self._give, sent, self._event(self._stream))
+        return partial(self._give, sent, recorded(self._device, self._stream))
 
     def _give(self, sent: Any, end: Any) -> Any:
         current = self._module.current_stream(self._device)
@@ -83,19 +82,15 @@ class Beside:
 
     def _await_step(self) -> None:
         """Wait for a step a while ago: the memory of its batch is then used again."""
-        self._steps.append(self._event(self._module.current_stream(self._device)))
+        current = self._module.current_stream(self._device)
+        self._steps.append(recorded(self._device, current))
         if len(self._steps) > _AHEAD:
             self._steps.pop(0).synchronize()
-
-    def _event(self, stream: Any) -> Any:
-        event = self._module.Event(**_OPTIONS[self._device.type])
-        event.record(stream)
-        return event
 
 
 def placer(device: torch.device, *, non_blocking: bool) -> Placer:
     """Return what copies the batches of a pass to a device; see `DataLoaderConfiguration`."""
-    kind = Beside if device.type in _OPTIONS else AtOnce
+    kind = Beside if has_streams(device) else AtOnce
     return kind(device, non_blocking=non_blocking)
 
 
