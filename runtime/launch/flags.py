@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 DEFAULT_ADDR = "127.0.0.1"
-DEFAULT_PORT = "29500"
+DEFAULT_PORT = 29500
+AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,8 @@ WORLD_FLAGS = (
         "host name or IP address of rank 0",
     ),
     WorldFlag(
-        "master-port", "main-process-port", "PET_MASTER_PORT", DEFAULT_PORT, "port of rank 0"
+        *("master-port", "main-process-port", "PET_MASTER_PORT", AUTO),
+        f"port of rank 0; or {AUTO}: any free port for one pod, {DEFAULT_PORT} for several",
     ),
 )
 TORCHRUN = {  # flags that only torchrun implements, so that it starts a single process, too

@@ -40,6 +40,8 @@ class Pod:
         node_rank: the index of this pod, in [0, nodes).
         master_addr: the host name or IP address of rank 0.
         master_port: the port of rank 0; 0 stands for any free port, if there is only one pod.
+        standalone: whether the address and the port replace those in `env` for a single process,
+            too.
 
     Raises:
         ValueError: a number is out of its range.
@@ -52,6 +54,7 @@ class Pod:
     node_rank: int
     master_addr: str
     master_port: int
+    standalone: bool = False
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -95,7 +98,10 @@ def _is_alone(options: argparse.Namespace) -> bool:
 
 def _torchrun(options: argparse.Namespace, env: Mapping[str, str]) -> Replacement:
     """Return the command of torchrun, which by default restarts no process: the operator does."""
-    places = [f"--{place.name}={getattr(options, place.dest)}" for place in flags.WORLD_FLAGS]
+    given = vars(options)
+    if options.master_port == flags.AUTO:
+        given = given | {"master_port": flags.DEFAULT_PORT}
+    places = [f"--{place.name}={given[place.dest]}" for place in flags.WORLD_FLAGS]
     kind = ["-m"] if options.module else []
     kind += ["--no-python"] if options.no_python else []
     alone = ["--standalone"] if _is_alone(options) else []
@@ -105,17 +111,26 @@ def _torchrun(options: argparse.Namespace, env: Mapping[str, str]) -> Replacemen
 
 
 def _pod(options: argparse.Namespace, env: Mapping[str, str]) -> Pod:
+    alone, nodes = _is_alone(options), _number("nnodes", options.nnodes)
     python = [] if options.no_python else [sys.executable]
     kind = ["-m"] if options.module else []
     return Pod(
         argv=[*python, *kind, options.script, *options.args],
         env={**env, **options.settings},
         processes=options.nproc_per_node,
-        nodes=_number("nnodes", options.nnodes),
+        nodes=nodes,
         node_rank=_number("node-rank", options.node_rank),
-        master_addr=flags.DEFAULT_ADDR if _is_alone(options) else options.master_addr,
-        master_port=0 if _is_alone(options) else _number("master-port", options.master_port),
+        master_addr=flags.DEFAULT_ADDR if alone else options.master_addr,
+        master_port=0 if alone else _port(options.master_port, nodes),
+        standalone=alone,
     )
+
+
+def _port(text: str, nodes: int) -> int:
+    """Return the port; two launchers on one machine must not meet at the same one by default."""
+    if text == flags.AUTO:
+        return 0 if nodes == 1 else flags.DEFAULT_PORT
+    return _number("master-port", text)
 
 
 def _number(flag: str, text: str) -> int:
@@ -140,7 +155,7 @@ def environments(pod: Pod, *, processes: int, port: int) -> list[dict[str, str]]
     if processes > 1:
         return [{THREADS: "1", **pod.env, **own} for own in ranks]
     chosen = {name: ranks[0][name] for name in (contract.MASTER_ADDR, contract.MASTER_PORT)}
-    return [{**ranks[0], **pod.env, **(chosen if pod.master_port == 0 else {})}]
+    return [{**ranks[0], **pod.env, **(chosen if pod.standalone else {})}]
 
 
 def _ranks(pod: Pod, local_rank: int, processes: int, port: int) -> dict[str, str]:

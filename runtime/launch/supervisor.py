@@ -246,10 +246,15 @@ def _seconds(left: float) -> float | None:
 
 
 def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """Return a port that the kernel gives to nobody else for a minute.
+
+    It has had a connection, whose end waits in TIME_WAIT; a server may listen there nevertheless.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        with socket.create_connection(server.getsockname()):
+            server.accept()[0].close()  # the end that closes first is the one that waits
+    return port
 
 
 def say(text: str) -> None:

@@ -74,12 +74,20 @@ def join(world: World, backend: str | None, options: dict[str, Any]) -> None:
     except distributed.DistError as error:
         sentence = (
             f"rank {world.rank} of {world.size} cannot join at {MASTER_ADDR}={world.master_addr} "
-            f"{MASTER_PORT}={world.master_port}: {error}. Is rank 0 running, and does its name "
-            f"resolve from here?"
+            f"{MASTER_PORT}={world.master_port}: {error}. {_advice(world, str(error))}"
         )
         raise WorldError(sentence) from error
     roll_call.begin()
     atexit.register(_Leaver().end)
+
+
+def _advice(world: World, error: str) -> str:
+    """Return what to look at when a process cannot join."""
+    if world.rank:
+        return "Is rank 0 running, and does its name resolve from here?"
+    if "EADDRINUSE" in error:
+        return "Another process of this machine has the port: end it, or choose another port."
+    return "Have all other ranks been started, and can they reach this address?"
 
 
 def set_timeout(seconds: int) -> None:

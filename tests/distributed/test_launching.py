@@ -1,6 +1,7 @@
 """Ways to start, and to start wrongly."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,28 @@ def test_the_launcher_joins_two_pods_of_one_process(tmp_path: Path) -> None:
     assert [output.split("\n")[-2] for output in outputs] == ["2 0 3 no", "2 1 3 no"]
 
 
+MEETING = """
+import pathlib, sys, time, runtime, torch
+name, other = sys.argv[1:]
+accelerator = runtime.Accelerator(cpu=True)
+pathlib.Path(name).touch()
+deadline = time.monotonic() + 300
+while not pathlib.Path(other).exists() and time.monotonic() < deadline:
+    time.sleep(0.05)
+total = accelerator.reduce(torch.tensor(accelerator.process_index + 1.0), "sum")
+sys.stdout.write(f"{name} {pathlib.Path(other).exists()} {int(total)}\\n")
+"""
+
+
+def test_two_launchers_on_one_machine_do_not_meet(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "runtime.launch", "--nproc-per-node", "2"]
+    path, env = written(tmp_path, MEETING), os.environ | {"PYTHONPATH": str(ROOT)}
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    outputs = finish([start([*command, path, *names], env) for names in ((a, b), (b, a))])
+    found = [[one for one in output.splitlines() if str(tmp_path) in one] for output in outputs]
+    assert found == [[f"{a} True 3"] * 2, [f"{b} True 3"] * 2]
+
+
 NOTEBOOK = """
 import sys
 from runtime import Accelerator, debug_launcher, notebook_launcher
@@ -119,6 +142,16 @@ def test_a_rank_0_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
     done = run([sys.executable, written(tmp_path, text)], environment(1, 2, free_port()))
     assert done.returncode == 1
     assert "rank 1 of 2 cannot join at MASTER_ADDR=127.0.0.1 MASTER_PORT=" in done.stderr
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    text = "from runtime import PartialState; PartialState()\n"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        done = run([sys.executable, written(tmp_path, text)], environment(0, 2, port))
+    assert done.returncode == 1
+    assert f"rank 0 of 2 cannot join at MASTER_ADDR=127.0.0.1 MASTER_PORT={port}: " in done.stderr
+    assert "Another process of this machine has the port: end it, or choose" in done.stderr
 
 
 def test_a_rank_0_that_comes_later_is_waited_for(tmp_path: Path) -> None:

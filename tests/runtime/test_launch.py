@@ -76,12 +76,13 @@ def test_threads_of_openmp(processes: int, given: dict[str, str], threads: str |
 @pytest.mark.parametrize(
     ("typed", "processes", "port"),
     [
-        pytest.param("", "1", 29500, id="the default"),
-        pytest.param("--nproc-per-node 4", "4", 29500, id="several"),
-        pytest.param("--nproc_per_node=4", "4", 29500, id="torchrun's old names"),
-        pytest.param("--multi_gpu", "gpu", 29500, id="one for each GPU"),
-        pytest.param("--nproc-per-node auto", "auto", 29500, id="what torchrun would choose"),
-        pytest.param("--multi_gpu --num_processes 2", "2", 29500, id="on two of the GPUs"),
+        pytest.param("", "1", 0, id="the default: any free port"),
+        pytest.param("--nproc-per-node 4", "4", 0, id="several"),
+        pytest.param("--nproc_per_node=4", "4", 0, id="torchrun's old names"),
+        pytest.param("--multi_gpu", "gpu", 0, id="one for each GPU"),
+        pytest.param("--nproc-per-node auto", "auto", 0, id="what torchrun would choose"),
+        pytest.param("--multi_gpu --num_processes 2", "2", 0, id="on two of the GPUs"),
+        pytest.param("--master-port 29500", "1", 29500, id="a port that is told"),
         pytest.param("--standalone --nproc-per-node 2", "2", 0, id="standalone: any free port"),
         pytest.param("--num_processes 2 --main_process_port 0", "2", 0, id="port 0: any free port"),
         pytest.param("--nproc-per-node 1 --standalone", "1", 0, id="one process, standalone"),
@@ -95,6 +96,19 @@ def test_the_launcher_starts_the_processes_itself(typed: str, processes: str, po
         "127.0.0.1",
         port,
     )
+
+
+@pytest.mark.parametrize(
+    ("typed", "port"),
+    [
+        pytest.param("--nnodes 2", 29500, id="several pods: torchrun's default"),
+        pytest.param("--nnodes 2 --master-port auto", 29500, id="auto"),
+        pytest.param("--nnodes 2 --master-port 7", 7, id="a port that is told"),
+        pytest.param("--master-port auto", 0, id="auto of one pod: any free port"),
+    ],
+)
+def test_several_pods_meet_at_a_port_that_all_know(typed: str, port: int) -> None:
+    assert pod([*typed.split(), "t.py"], {}).master_port == port
 
 
 def test_accelerates_processes_are_those_of_all_machines() -> None:
