@@ -39,7 +39,6 @@ class Connection:
         """Send a message, now or when the socket can be written.
 
         Raises:
-            OSError: the connection has ended.
             ProtocolError: the other end reads nothing.
         """
         self._unsent += written(encode(message))
@@ -51,20 +50,21 @@ class Connection:
     def flush(self) -> None:
         """Send what can be sent without blocking.
 
-        Raises:
-            OSError: the connection has ended.
+        If the connection has ended, `receive` says so behind the messages that have arrived.
         """
         try:
             while self._unsent:
                 self._unsent = self._unsent[self.sock.send(self._unsent) :]
         except BlockingIOError:
             return
+        except OSError:
+            self._unsent = b""
 
     def receive(self) -> list[Message]:
         """Return the messages that have arrived.
 
         Raises:
-            OSError: the connection has ended.
+            OSError: the connection has ended, and no message is left.
             ProtocolError: the other end has sent something else.
         """
         data, self._before = self._before, b""
@@ -73,6 +73,9 @@ class Connection:
         except BlockingIOError:
             if not data:
                 return []
+        except OSError:
+            if not data:
+                raise
         return [decode(parsed(line)) for line in self._lines.feed(data)]
 
     def _read(self) -> bytes:

@@ -51,6 +51,7 @@ _ABSENT = (
     "runtime: no checkpoint can be agreed on, because ranks %s (%d of %d) are not connected to the "
     "coordinator at port %d; does a NetworkPolicy or a firewall allow this port between the pods?"
 )
+_REST_SECONDS = 1.0  # at most, to read what was sent before the end
 _GUESTS = 64  # connections that have not said hello, beside one for each rank
 # What a rank may say after its hello.
 _OBSERVED = (Plan, Whereabouts, Digested, Compared)  # what no agreement needs
@@ -159,9 +160,17 @@ class Server:
         try:
             while not self._is_over():
                 self._turn()
+            self._read_rest()
         finally:
             self._selector.close()
             self._release()
+
+    def _read_rest(self) -> None:
+        """Take what has arrived: processes that have ended may have sent it just before."""
+        until = time.monotonic() + _REST_SECONDS
+        while (ready := self._selector.select(0)) and time.monotonic() < until:
+            for key, events in ready:
+                self._handle(key.fileobj, events)
 
     def _release(self) -> None:
         """Close all sockets; also in a forked child, which must keep neither port nor connection.

@@ -10,7 +10,9 @@ from collections.abc import Callable
 import pytest
 
 from runtime.control.agent import Address, Agent
+from runtime.control.beat import Beat, Phase
 from runtime.control.lines import written
+from runtime.control.place import Place
 from runtime.control.server import Server
 from runtime.control.wire import encode
 from tests.runtime.control.ranks import LOOPBACK, Acted, Proxy, Training, coordinator, direct, ended
@@ -248,3 +250,16 @@ def test_the_progress_shows_what_the_ranks_say() -> None:
     assert seen[0]["step"] > 0  # type: ignore[operator]
     assert seen[0]["checkpoint"]["step"] == 123  # type: ignore[index]
     assert [one["rank"] for one in seen[0]["ranks"]] == [0, 1]  # type: ignore[attr-defined]
+
+
+def test_the_last_words_of_ranks_that_have_ended_are_heard() -> None:
+    """They may come so late that the coordinator has not even accepted the connection."""
+    heard = []
+    for _ in range(20):
+        with coordinator(1) as server:
+            beats = (Beat(place=Place(step, 1), phase=Phase.DONE) for step in (239, 240))
+            said = (server.identity.hello(0), *beats)
+            with socket.create_connection((LOOPBACK, server.port), 10) as sock:
+                sock.sendall(b"".join(written(encode(one)) for one in said))
+        heard.append((server.last_words() or {}).get("step"))
+    assert heard == [240] * 20

@@ -179,3 +179,34 @@ def test_somebody_who_reads_nothing_is_given_up() -> None:
 
         with closing(connection), pytest.raises(ProtocolError, match="has not read"):
             say_much()
+
+
+@pytest.mark.parametrize("is_reset", [False, True], ids=["closed", "reset"])
+def test_all_that_was_sent_before_the_end_is_heard(*, is_reset: bool) -> None:
+    """A reset, which a message causes that the other end has not read, does not hide it."""
+    facts = [Checkpointed(step=step, seconds=1.0) for step in range(3)]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        other = socket.create_connection(listener.getsockname())
+        sock, _ = listener.accept()
+    with other:
+        for fact in facts:
+            other.sendall(written(encode(fact)))
+        if is_reset:
+            sock.sendall(b"unread")
+    with closing(Connection(sock, sock.recv(1))) as connection:
+        connection.send(Collect())
+        connection.send(Collect())
+        assert connection.receive() == facts
+        with pytest.raises(ConnectionResetError):
+            connection.receive()
+
+
+def test_what_was_read_before_the_end_is_heard() -> None:
+    fact = Checkpointed(step=1, seconds=1.0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        socket.create_connection(listener.getsockname()).close()
+        sock, _ = listener.accept()
+    with closing(Connection(sock, written(encode(fact)))) as connection:
+        assert connection.receive() == [fact]
+        with pytest.raises(ConnectionResetError):
+            connection.receive()
