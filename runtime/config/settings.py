@@ -88,6 +88,10 @@ def _directory(name: str, text: str) -> str:
     return text
 
 
+def _exit_codes(name: str, text: str) -> tuple[int, ...]:
+    return tuple(_whole_number(name, one.strip(), at_least=0) for one in text.split(","))
+
+
 _at_least_0 = functools.partial(_whole_number, at_least=0)
 _at_least_1 = functools.partial(_whole_number, at_least=1)
 
@@ -235,6 +239,11 @@ class LoopSettings(Variables):
         divergence_every_steps: the number of optimizer steps between two comparisons of the
             tensors of all ranks, >= 1; without it they are not compared.
         progress_port: the port of the coordinator, on which progress is served.
+        in_place_restarts: how many times the launchers may start the processes of all pods again,
+            >= 0; default: 0.
+        stall_deadline_seconds: the time after which a training that hangs is ended, in seconds,
+            >= 1; without it, it is not.
+        fail_exit_codes: the exit codes after which the processes are not started again in place.
     """
 
     PREFIX = "ACCELERATEDJOB_"
@@ -247,6 +256,9 @@ class LoopSettings(Variables):
     stop_grace_seconds: int | None = _read_by(_at_least_0)
     divergence_every_steps: int | None = _read_by(_at_least_1)
     progress_port: int | None = _read_by(_at_least_0)
+    in_place_restarts: int | None = _read_by(_at_least_0)
+    stall_deadline_seconds: int | None = _read_by(_at_least_1)
+    fail_exit_codes: tuple[int, ...] | None = _read_by(_exit_codes)
 
     @property
     def useless(self) -> tuple[str, ...]:

@@ -1,10 +1,12 @@
 """A launcher's end of the control channel: it looks at its processes when they do not answer.
 
-It also hears the verdict on a hang, so that every pod can say it if it is ended because of it.
+It also hears the verdict on a hang, so that every pod can say it if it is ended because of it, and
+what the coordinator decides about the lives of all pods.
 """
 
 import contextlib
 import logging
+import queue
 import selectors
 import socket
 import threading
@@ -15,13 +17,15 @@ from runtime.control.agreement.timers import Timeouts
 from runtime.control.connection import Connection
 from runtime.control.forks import call_in_children
 from runtime.control.lines import ProtocolError
+from runtime.control.lives import Order
 from runtime.control.verdicts.report import Report
 from runtime.control.verdicts.summary import Summary
-from runtime.control.wire import Alive, Attend, Judged, Look, Message, Seen
+from runtime.control.wire import Alive, Attend, Cleared, Fell, Judged, Look, Message, Seen
 
 log = logging.getLogger(__name__)
 _CONNECT_SECONDS = 5.0
 _RETRY_SECONDS = 2.0
+_WAKES = 4096  # bytes
 _SILENCE_SECONDS = Timeouts().silence
 
 
@@ -29,6 +33,9 @@ class Attendant:
     """Attends to the training processes of one pod, in a thread.
 
     While there is no coordinator it tries again; the training never waits for it.
+
+    Attributes:
+        is_connected: whether the coordinator has let it in.
     """
 
     def __init__(
@@ -38,6 +45,7 @@ class Attendant:
         *,
         look: Callable[[tuple[int, ...]], Mapping[int, Report]],
         on_hang: Callable[[Summary | None], None],
+        on_order: Callable[[Order], None],
     ) -> None:
         """Start the thread, which calls all functions.
 
@@ -47,15 +55,26 @@ class Attendant:
             look: returns where some of the ranks of this pod are.
             on_hang: called with the verdict that the training hangs, and with None when none
                 stands any more. Losing the connection changes nothing.
+            on_order: called with what the coordinator orders; the same may come again.
         """
         self._own, self._find = own, find
         self._look, self._on_hang = look, on_hang
         self._hang: Summary | None = None
+        self._on_order = on_order
+        self._said: Fell | Cleared | None = None  # and is said again with each new connection
+        self._unsent: queue.SimpleQueue[Fell | Cleared] = queue.SimpleQueue()
+        self.is_connected = False
         self._is_over = False
         self._reads, self._wakes = socket.socketpair()
         call_in_children(self._release)
         self._thread = threading.Thread(target=self._run, name="attendant", daemon=True)
         self._thread.start()
+
+    def say(self, message: Fell | Cleared) -> None:
+        """Say something about the life of this pod, now and with each new connection."""
+        self._said = message
+        self._unsent.put(message)
+        self._wakes.send(b"\0")
 
     def close(self) -> None:
         """End the thread; a verdict that stands is kept."""
@@ -75,13 +94,16 @@ class Attendant:
                 except (OSError, ProtocolError) as error:
                     log.debug("no coordinator: %s", error)
                     self._pause()
+                finally:
+                    self.is_connected = False
         finally:
             self._release()
 
     def _pause(self) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(self._reads, selectors.EVENT_READ)
-            selector.select(_RETRY_SECONDS)
+            if selector.select(_RETRY_SECONDS):
+                self._reads.recv(_WAKES)
 
     def _attend(self) -> None:
         """Speak to the coordinator until the connection ends.
@@ -94,16 +116,26 @@ class Attendant:
         with contextlib.closing(Connection(sock)) as connection, _selector(sock) as selector:
             selector.register(self._reads, selectors.EVENT_READ)
             connection.send(self._own)
+            if (said := self._said) is not None:
+                connection.send(said)
             heard = time.monotonic()
             while not self._is_over:
                 selector.modify(sock, _events(connection))
-                selector.select(max(0.0, heard + _SILENCE_SECONDS - time.monotonic()))
-                connection.flush()
+                ready = selector.select(max(0.0, heard + _SILENCE_SECONDS - time.monotonic()))
+                if any(key.fileobj is self._reads for key, _ in ready):
+                    self._reads.recv(_WAKES)
+                self._send(connection)
                 for message in connection.receive():
                     heard = time.monotonic()
                     self._take(connection, message)
                 if time.monotonic() - heard > _SILENCE_SECONDS:
                     raise ConnectionResetError("the coordinator says nothing any more")
+
+    def _send(self, connection: Connection) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                connection.send(self._unsent.get_nowait())
+        connection.flush()
 
     def _take(self, connection: Connection, message: Message) -> None:
         """Act on a message of the coordinator.
@@ -111,6 +143,7 @@ class Attendant:
         Raises:
             ProtocolError: a coordinator does not say this to a launcher.
         """
+        self.is_connected = True
         if isinstance(message, Look):
             for rank, report in self._look(message.ranks).items():
                 connection.send(Seen(rank=rank, report=report))
@@ -118,6 +151,8 @@ class Attendant:
             if message.hang != self._hang:
                 self._hang = message.hang
                 self._on_hang(message.hang)
+        elif isinstance(message, Order):
+            self._on_order(message)
         elif not isinstance(message, Alive):
             raise ProtocolError(f"a coordinator must not say {type(message).__name__}")
 

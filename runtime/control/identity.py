@@ -7,6 +7,11 @@ from runtime.control.verdicts.life import Home
 from runtime.control.wire import Hello
 
 
+def random_name() -> str:
+    """Return the name of a new life."""
+    return secrets.token_hex(16)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
     """Which ranks a coordinator speaks to; anything else is refused.
@@ -16,6 +21,7 @@ class Identity:
         attempt: the number of the attempt.
         size: the number of ranks.
         processes: the number of ranks in each pod, >= 1.
+        name: the name of the job, for people.
         life: a random name of this start of the processes.
     """
 
@@ -23,7 +29,8 @@ class Identity:
     attempt: int
     size: int
     processes: int = 1
-    life: str = field(default_factory=lambda: secrets.token_hex(16))
+    name: str = ""
+    life: str = field(default_factory=random_name)
 
     def hello(self, rank: int) -> Hello:
         """Return what a rank of this life says first."""

@@ -10,7 +10,13 @@ from runtime.control.beat import Beat
 from runtime.control.identity import Identity
 from runtime.control.judge import SECONDS, Judge
 from runtime.control.progress.respond import Page, pages
-from runtime.control.progress.snapshot import CheckpointProgress, Snapshot, Tier, Totals
+from runtime.control.progress.snapshot import (
+    CheckpointProgress,
+    LifeFailure,
+    Snapshot,
+    Tier,
+    Totals,
+)
 from runtime.control.progress.tracker import Tracker
 from runtime.control.verdicts.life import Life
 from runtime.control.verdicts.track import Limits
@@ -20,6 +26,7 @@ from runtime.control.wire import (
     Compare,
     Compared,
     Digested,
+    Fell,
     Judged,
     Look,
     Message,
@@ -39,21 +46,52 @@ class Observer:
         judge_at: when to judge next, by the monotonic clock.
     """
 
-    def __init__(self, identity: Identity, *, name: str, limits: Limits | None) -> None:
+    def __init__(self, identity: Identity, *, limits: Limits | None) -> None:
         """Begin with nothing heard.
 
         Args:
             identity: which ranks there are.
-            name: the name of the job.
             limits: how long a rank may stand.
         """
         now = time.monotonic()
         self._tracker = Tracker(
-            attempt=identity.attempt, ranks=identity.size, now=now, name=name, uid=identity.uid
+            attempt=identity.attempt,
+            ranks=identity.size,
+            now=now,
+            name=identity.name,
+            uid=identity.uid,
         )
-        self._judge = Judge(Life(identity.attempt, 0), identity.homes, limits)
+        self._identity, self._limits = identity, limits
+        self._nodes: dict[int, str] = {}  # by the replica
+        self._life = 0
+        self._judge = self._judge_of(0)
         self.judge_at = now + SECONDS
         self.pages: dict[str, Page] = dict(pages(self.snapshot))
+
+    def begin(self, life: int, failure: Fell | None, now: float) -> None:
+        """Begin to follow another life: what was heard in the one before does not count in it.
+
+        Args:
+            life: its number.
+            failure: what has ended the one before.
+            now: the monotonic time.
+        """
+        if failure is not None:
+            self._tracker.fail(_shown(self._life, failure, self._identity, datetime.now(UTC)))
+        self._life = life
+        self._judge = self._judge_of(life)
+        self._tracker.begin(life, now)
+
+    def _judge_of(self, life: int) -> Judge:
+        judge = Judge(Life(self._identity.attempt, life), self._identity.homes, self._limits)
+        for replica, node in self._nodes.items():
+            judge.settle(replica, node)
+        return judge
+
+    @property
+    def has_stepped(self) -> bool:
+        """Whether a step was completed in this life."""
+        return self._tracker.has_stepped
 
     @property
     def hang(self) -> Judged:
@@ -71,6 +109,7 @@ class Observer:
 
     def attend(self, replica: int, node: str) -> None:
         """Note on which node the launcher of a pod runs."""
+        self._nodes[replica] = node
         self._judge.settle(replica, node)
 
     def see(self, seen: Seen) -> None:
@@ -90,7 +129,7 @@ class Observer:
             now: the monotonic time.
         """
         if isinstance(message, Beat):
-            self._tracker.hear(rank, message, now, life=0)
+            self._tracker.hear(rank, message, now, life=self._life)
             self._judge.hear(rank, message)
         elif isinstance(message, Whereabouts):
             self._judge.take(rank, message.report)
@@ -134,6 +173,20 @@ class Observer:
         for sentence in self._judge.news:
             log.warning("runtime: %s", sentence)
         self._judge.news.clear()
+
+
+def _shown(life: int, failure: Fell, identity: Identity, at: datetime) -> LifeFailure:
+    return LifeFailure(
+        life=life,
+        rank=failure.rank,
+        replica=failure.rank // identity.processes,
+        exit_code=failure.status if failure.status >= 0 else None,
+        signal=-failure.status if failure.status < 0 else None,
+        exception=failure.exception,
+        message=failure.message,
+        step=failure.at_step,
+        time=at,
+    )
 
 
 def for_launcher(message: Message, ranks: range) -> Message | None:

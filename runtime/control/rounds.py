@@ -89,9 +89,20 @@ class Rounds:
     def will_stop(self) -> bool:
         """Whether all ranks are leaving, or are connected, so that they can agree on it."""
         state = self.state
-        if isinstance(state.word, Go) and state.word.action is not Action.SAVE:
+        if self.will_leave:
             return True
         return state.connected == state.everyone and not state.ended
+
+    @property
+    def stops(self) -> bool:
+        """Whether the ranks were asked to stop."""
+        return self.state.wanted is Action.STOP or self.will_leave
+
+    @property
+    def will_leave(self) -> bool:
+        """Whether all ranks are leaving."""
+        word = self.state.word
+        return isinstance(word, Go) and word.action is not Action.SAVE
 
     def absent(self, now: float) -> frozenset[int]:
         """Return the ranks that have no connection, if all have been waited for too long."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from runtime.control.agreement import messages as agreement
 from runtime.control.beat import Beat, Phase
+from runtime.control.frames import printable
 from runtime.control.lines import LARGEST, ProtocolError
 from runtime.control.place import Place
 from runtime.control.progress.snapshot import Tier
@@ -20,8 +21,10 @@ from runtime.control.verdicts.summary import Summary
 
 MAX_TEXT = 256  # characters
 _DIGEST = re.compile(r"([0-9a-f]{16})?")
+MAX_SENTENCE = 512  # characters
 MAX_RANKS = 1024  # of a pod
 _METRICS = 64  # numbers of a beat
+_SIGNALS, _CODES = -64, 255  # the range of the status of a process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +194,97 @@ class Compared:
     last: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fell:
+    """A training process of a pod has failed; said by its launcher.
+
+    Attributes:
+        number: the life, >= 0.
+        rank: the rank of the process.
+        status: the exit code, or minus the number of the signal that terminated the process.
+        exception: the type of the exception, as the process has told it; empty if it has not.
+        message: the message of the exception.
+        at_step: the number of completed optimizer steps; None if the process has not told it.
+        why_not: why this pod must not begin another life; empty if it may.
+    """
+
+    number: int
+    rank: int
+    status: int
+    exception: str = ""
+    message: str = ""
+    at_step: int | None = None
+    why_not: str = ""
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the process has ended by itself."""
+        return self.status > 0
+
+    @property
+    def sentence(self) -> str:
+        """What has happened, for people."""
+        if self.exception:
+            return f"rank {self.rank}: {printable(self.exception)}"
+        how = f"exited with code {self.status}" if self.is_error else f"got signal {-self.status}"
+        return f"rank {self.rank} {how}"
+
+    def is_like(self, other: "Fell") -> bool:
+        """Whether both are the same error at the same step."""
+        facts = (self.exception, self.at_step, self.status)
+        return bool(self.exception) and facts == (other.exception, other.at_step, other.status)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cleared:
+    """Nothing of a life runs in a pod any more; said by its launcher.
+
+    Attributes:
+        number: the life, >= 0.
+    """
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clear:
+    """A launcher must end all processes of a life, because another one follows.
+
+    Attributes:
+        number: the life that ends, >= 0.
+        why: what has failed, for people.
+    """
+
+    number: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begin:
+    """A launcher must start the processes of a life.
+
+    Attributes:
+        number: the life, >= 1.
+        life: its random name.
+    """
+
+    number: int
+    life: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveUp:
+    """No life follows the current one; a launcher ends as it does without a coordinator.
+
+    Attributes:
+        number: the current life, >= 0.
+        why: the reason, for people.
+    """
+
+    number: int
+    why: str
+
+
 Fact = (
     Hello
     | Beat
@@ -206,6 +300,11 @@ Fact = (
     | Digested
     | Compare
     | Compared
+    | Fell
+    | Cleared
+    | Clear
+    | Begin
+    | GiveUp
 )
 Message = Fact | agreement.Message
 _KINDS: Mapping[str, type[Fact]] = {
@@ -223,6 +322,11 @@ _KINDS: Mapping[str, type[Fact]] = {
     "digested": Digested,
     "compare": Compare,
     "compared": Compared,
+    "fell": Fell,
+    "cleared": Cleared,
+    "clear": Clear,
+    "begin": Begin,
+    "giveup": GiveUp,
 }
 
 
@@ -269,6 +373,20 @@ def _fact(made: type[Fact], found: Mapping[str, Any]) -> Fact:
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str) or len(value) > MAX_TEXT:
         sentence = f"{name} must be a text of at most {MAX_TEXT} characters, got {value!r:.100}"
+        raise ValueError(sentence)
+    return value
+
+
+def _sentence(name: str, value: Any) -> str:
+    if not isinstance(value, str) or len(value) > MAX_SENTENCE:
+        sentence = f"{name} must be a text of at most {MAX_SENTENCE} characters, got {value!r:.100}"
+        raise ValueError(sentence)
+    return value
+
+
+def _status(name: str, value: Any) -> int:
+    if type(value) is not int or not _SIGNALS <= value <= _CODES:
+        sentence = f"{name} must be a whole number in [{_SIGNALS}, {_CODES}], got {value!r:.100}"
         raise ValueError(sentence)
     return value
 
@@ -370,4 +488,11 @@ _READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "digest": _digest,
     "name": _printable,
     "last": _digest,
+    "number": _count,
+    "status": _status,
+    "exception": _text,
+    "message": _sentence,
+    "at_step": _optional_count,
+    "why_not": _text,
+    "why": _printable,
 }

@@ -43,11 +43,11 @@ def main(connect: Connect = control_of) -> None:
 def _supervise(pod: Pod, connect: Connect) -> int:
     signals = Signals(RECEIVED)
     try:
-        number, grace = count(pod.processes, pod.env), LoopSettings.from_env(os.environ).grace
+        number, settings = count(pod.processes, pod.env), LoopSettings.from_env(os.environ)
         control = connect(pod, number, os.environ)
     except ValueError as error:
         flags.parser(os.environ).error(str(error))
-    supervisor = Supervisor(pod, host=control, notices=control, signals=signals, grace=grace)
+    supervisor = Supervisor(pod, control=control, signals=signals, settings=settings)
     try:
         return supervisor.run(number)
     except CannotStart as error:

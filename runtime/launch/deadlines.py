@@ -104,6 +104,11 @@ def after_passing_on(now: float, *, grace: float) -> Deadlines:
     return Deadlines(kill_at=now + grace, why=why)
 
 
+def for_another_life(now: float, why: str) -> Deadlines:
+    """Return the deadlines that end everything now, because another life follows."""
+    return Deadlines(now, now, f"the processes of all pods start again, because of {why}")
+
+
 def at_once(now: float) -> Deadlines:
     """Return the deadlines that end everything now."""
     return Deadlines(now, now, "the launcher was interrupted twice")

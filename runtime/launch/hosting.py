@@ -1,7 +1,10 @@
 """What the launcher offers to the control channel: a place to live, and the notices of a stop."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
+
+from runtime.control.lives import Order
+from runtime.control.wire import Begin, Fell
 
 
 class Host(Protocol):
@@ -40,7 +43,35 @@ class Notices(Protocol):
         ...
 
 
-class Control(Host, Notices, Protocol):
+class Restarts(Protocol):
+    """Where the launchers of all pods agree on another life."""
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Hear of orders; called before `start`.
+
+        Args:
+            wake: called when there is an order, by any thread.
+        """
+        ...
+
+    def orders(self) -> list[Order]:
+        """Return the orders that have come since the last call; the same may come again."""
+        ...
+
+    def fell(self, failure: Fell) -> bool:
+        """Tell that a process has failed, and return whether an order is to be expected."""
+        ...
+
+    def cleared(self, number: int) -> None:
+        """Tell that nothing of a life runs in this pod any more."""
+        ...
+
+    def begin(self, order: Begin) -> Mapping[str, str]:
+        """Return environment variables for the processes of the next life."""
+        ...
+
+
+class Control(Host, Notices, Restarts, Protocol):
     """Both ends of a control channel in the launcher."""
 
 
@@ -61,3 +92,21 @@ class NoControl:
     def notice(self, seconds_left: float, why: str) -> bool:  # noqa: ARG002  # the protocol's
         """Return that nobody attends."""
         return False
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Do nothing."""
+
+    def orders(self) -> list[Order]:
+        """Return none."""
+        return []
+
+    def fell(self, failure: Fell) -> bool:  # noqa: ARG002  # the protocol's
+        """Return that there is nobody who could give an order."""
+        return False
+
+    def cleared(self, number: int) -> None:
+        """Do nothing."""
+
+    def begin(self, order: Begin) -> Mapping[str, str]:  # noqa: ARG002  # the protocol's
+        """Return no variables."""
+        return {}

@@ -1,5 +1,6 @@
 """Receives the signals of the launcher in the order in which they come."""
 
+import contextlib
 import os
 import select
 import signal
@@ -7,6 +8,7 @@ from collections.abc import Iterable
 from types import FrameType
 
 _CHUNK_BYTES = 4096
+_WAKE = 0  # the number of no signal
 
 
 class Signals:
@@ -31,7 +33,7 @@ class Signals:
                 signal.signal(number, _received)
 
     def wait(self, seconds: float | None) -> list[signal.Signals]:
-        """Wait for signals, and return those that have come since the last call, in order.
+        """Wait for signals, or for `wake`; return those since the last call, in order.
 
         Args:
             seconds: the longest time to wait; None for no limit. At the end of it the result is
@@ -39,7 +41,12 @@ class Signals:
         """
         readable, _, _ = select.select([self._read], [], [], seconds)
         numbers = os.read(self._read, _CHUNK_BYTES) if readable else b""
-        return [signal.Signals(number) for number in numbers]
+        return [signal.Signals(number) for number in numbers if number != _WAKE]
+
+    def wake(self) -> None:
+        """End the current or the next call of `wait`. May be called by any thread."""
+        with contextlib.suppress(BlockingIOError):  # enough is to be read already
+            os.write(self._write, bytes([_WAKE]))
 
 
 def _received(number: int, frame: FrameType | None) -> None:

@@ -14,13 +14,18 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from runtime.launch import deadlines, endings, plan, processes
+from runtime.config.settings import LoopSettings
+from runtime.control.lives import CLEARING_SECONDS
+from runtime.control.wire import Begin, Clear, GiveUp
+from runtime.launch import deadlines, endings, memory, plan, processes, succession
 from runtime.launch.deadlines import Deadlines
 from runtime.launch.endings import Ending
-from runtime.launch.hosting import Host, Notices
+from runtime.launch.hosting import Control
 from runtime.launch.signals import Signals
+from runtime.launch.succession import Succession
 from runtime.world import contract, last_words
 
+DECIDING_SECONDS = 5.0  # that the coordinator may take to decide about another life
 FOLLOWING_SECONDS = 6.0  # that the others have to stop by themselves when one has stopped
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 PASSED_ON = (signal.SIGUSR1, signal.SIGUSR2)  # they mean something to the script only
@@ -47,8 +52,12 @@ class Life:
     Attributes:
         started: the ranks, by process ID.
         ended: the ends, in order.
+        succession: what follows.
+        oom_kills: how many processes of this container the kernel had killed before.
     """
 
+    succession: Succession = field(default_factory=Succession)
+    oom_kills: int = field(default_factory=memory.oom_kills)
     started: dict[int, str] = field(default_factory=dict)
     ended: list[Ending] = field(default_factory=list)
 
@@ -63,20 +72,25 @@ class Supervisor:
     """Runs the processes of a pod until all have ended."""
 
     def __init__(
-        self, pod: plan.Pod, *, host: Host, notices: Notices, signals: Signals, grace: float
+        self,
+        pod: plan.Pod,
+        *,
+        control: Control,
+        signals: Signals,
+        settings: LoopSettings,
     ) -> None:
         """Store the arguments.
 
         Args:
             pod: the processes to start.
-            host: lives as long as the processes.
-            notices: gets a notice when the pod has to stop.
+            control: lives as long as the processes, gets a notice when the pod has to stop, and
+                decides whether they are started again.
             signals: receives `RECEIVED`.
-            grace: the seconds from SIGTERM until the container is killed.
+            settings: the settings of the loop.
         """
-        self._pod, self._grace = pod, grace
-        self._host, self._notices = host, notices
-        self._signals = signals
+        self._pod, self._settings, self._grace = pod, settings, settings.grace
+        self._control, self._signals = control, signals
+        self._life = Life()
         self._deadlines = Deadlines()
         self._requests, self._kills = 0, False  # SIGTERMs that deadlines have sent, and SIGKILL
         self._noticed = self._interrupted = False
@@ -91,21 +105,84 @@ class Supervisor:
             CannotStart: the program cannot be started.
         """
         processes.adopt_orphans()
-        life = Life()
         with contextlib.ExitStack() as stack:
-            more = self._host.start()
-            stack.callback(self._host.close)
-            stack.callback(self._kill_all, life)
+            self._control.listen(self._signals.wake)
+            more = self._control.start()
+            stack.callback(self._control.close)
+            stack.callback(self._kill_all)
             asked = [one for one in self._signals.wait(0) if one in ENDING]
             if asked:
                 return endings.SIGNAL_BASE + asked[0]
-            self.start(life, number, more)
-            self.wait(life)
-            self.end(life)
-        code = endings.exit_code(life.ended)
-        if not code and (progress := self._host.last_words()):
+            self._live(number, more)
+            while (then := self._next(self._life)) is not None:
+                self._begin(then)
+                self._live(number, self._control.begin(then))
+        code = endings.exit_code(self._life.ended)
+        if not code and (progress := self._control.last_words()):
             last_words.write_progress(os.environ, progress)
         return code
+
+    def _live(self, number: int, more: Mapping[str, str]) -> None:
+        """Start the processes of a life, and return when nothing of it runs any more."""
+        self.start(self._life, number, more)
+        self.wait(self._life)
+        self.end(self._life)
+
+    def _next(self, life: Life) -> Begin | None:
+        """Return the order to begin another life; None if there is none.
+
+        The coordinator gives it when nothing of the old life runs in any pod.
+        """
+        found, began = life.succession, time.monotonic()
+        while True:
+            self._heed(life)
+            if not found.is_open or self._noticed or self._interrupted:
+                break
+            limit = DECIDING_SECONDS
+            if found.is_ending:
+                limit += CLEARING_SECONDS
+                self._tell_cleared(found)
+            if (left := began + limit - time.monotonic()) <= 0:
+                break
+            self._reap(life, self._signals.wait(left))
+        return None if self._noticed or self._interrupted else found.then
+
+    def _tell_cleared(self, found: Succession) -> None:
+        if not found.is_cleared:
+            found.is_cleared = True
+            self._control.cleared(found.number)
+
+    def _begin(self, order: Begin) -> None:
+        """Forget the old life."""
+        say(f"life {order.number} begins in place")
+        last_words.clear(os.environ)
+        self._life = Life(Succession(order.number))
+        self._deadlines = Deadlines()
+        self._requests, self._kills = 0, False
+
+    def _heed(self, life: Life) -> None:
+        """Act on the orders of the coordinator."""
+        for order in self._control.orders():
+            was_ending = life.succession.is_ending
+            life.succession.heed(order)
+            if isinstance(order, Clear) and life.succession.is_ending and not was_ending:
+                limit = deadlines.for_another_life(time.monotonic(), order.why)
+                self._deadlines = self._deadlines.and_also(limit)
+            if isinstance(order, GiveUp) and life.succession.is_asked_for:
+                say(f"the processes are not started again in place: {order.why}")
+
+    def _ask(self, life: Life, ending: Ending) -> None:
+        """Ask for another life, unless this pod was to end anyway."""
+        if not self._settings.in_place_restarts or self._noticed or self._interrupted:
+            return
+        told = succession.failure(
+            life.succession.number,
+            ending,
+            last_words.read(os.environ),
+            lacked_memory=memory.oom_kills() > life.oom_kills,
+            fail_codes=self._settings.fail_exit_codes or (),
+        )
+        life.succession.is_asked_for = self._control.fell(told)
 
     def start(self, life: Life, number: int, more: Mapping[str, str]) -> None:
         """Start the processes of a life.
@@ -119,7 +196,8 @@ class Supervisor:
             CannotStart: the program cannot be started.
         """
         port = self._pod.master_port or _free_port()
-        if number > 1 and plan.THREADS not in self._pod.env:
+        is_first = life.succession.number == 0
+        if is_first and number > 1 and plan.THREADS not in self._pod.env:
             say(_OMP_WARNING)
         for rank, env in enumerate(plan.environments(self._pod, processes=number, port=port)):
             argv = plan.arguments(self._pod, rank) if number > 1 else self._pod.argv
@@ -135,6 +213,7 @@ class Supervisor:
         while life.running and (now := time.monotonic()) < self._deadlines.give_up_at:
             self._meet_deadlines(life, now, life.running)
             self._reap(life, self._signals.wait(_seconds(self._deadlines.next_after(now) - now)))
+            self._heed(life)
         for pid in life.running:
             self._take_note(life, Ending(life.started[pid], pid, -signal.SIGKILL))
 
@@ -179,7 +258,8 @@ class Supervisor:
     def _take_note(self, life: Life, ending: Ending) -> None:
         is_first = ending.is_failure and endings.first_failure(life.ended) is None
         life.ended.append(ending)
-        if ending.is_failure and (ending.signal or len(life.started) > 1):
+        is_told = life.succession.is_ending  # why it was killed was said already
+        if ending.is_failure and not is_told and (ending.signal or len(life.started) > 1):
             say(ending.sentence)
         if ending.code == endings.STOPPED and not self._noticed:
             self._follow()
@@ -190,6 +270,8 @@ class Supervisor:
         if words:
             last_words.write(os.environ, words)
         self._deadlines = self._deadlines.and_also(deadlines.after_failure(time.monotonic()))
+        if not life.succession.is_ending:
+            self._ask(life, ending)
 
     def _receive(self, life: Life, number: signal.Signals) -> None:
         """Act on a signal."""
@@ -229,16 +311,16 @@ class Supervisor:
 
     def _is_attended(self, seconds_left: float) -> bool:
         try:
-            return self._notices.notice(seconds_left, "the pod has got SIGTERM")
+            return self._control.notice(seconds_left, "the pod has got SIGTERM")
         except Exception:  # noqa: BLE001  # whatever the channel does, the processes are to stop
             traceback.print_exc()
             return False
 
-    def _kill_all(self, life: Life) -> None:
-        """Kill what is left; nothing is, unless an error has ended `_run`."""
-        if processes.left_behind(life.started):
+    def _kill_all(self) -> None:
+        """Kill what is left; nothing is, unless an error has ended `run`."""
+        if processes.left_behind(self._life.started):
             self._deadlines = Deadlines(0, time.monotonic(), "the launcher has failed")
-            self.end(life)
+            self.end(self._life)
 
 
 def _seconds(left: float) -> float | None:

@@ -139,6 +139,34 @@ def write(env: Mapping[str, str], facts: Mapping[str, Any]) -> None:
             _write_first(env.get(PATH), facts)
 
 
+def read(env: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a process of this pod has written; nothing outside of a job.
+
+    Args:
+        env: the environment variables of the job.
+    """
+    found: dict[str, Any] = {}
+    if REPLICAS in env:
+
+        def keep(before: bytes) -> None:
+            found.update(_read(before) or {})
+
+        with contextlib.suppress(OSError):  # as above
+            _change(env.get(PATH), keep)
+    return found
+
+
+def clear(env: Mapping[str, str]) -> None:
+    """Remove what was written: the processes begin again. Do nothing outside of a job.
+
+    Args:
+        env: the environment variables of the job.
+    """
+    if REPLICAS in env:
+        with contextlib.suppress(OSError):  # as above
+            _change(env.get(PATH), lambda _: b"")
+
+
 def write_hang(env: Mapping[str, str], hang: Mapping[str, Any] | None) -> None:
     """Write the verdict that the training hangs, or take it back; nothing outside of a job.
 

@@ -12,6 +12,7 @@ from runtime.control.place import Place
 from runtime.control.progress.snapshot import (
     CheckpointProgress,
     Goodput,
+    LifeFailure,
     Lost,
     RankProgress,
     Snapshot,
@@ -52,6 +53,9 @@ FULL = Snapshot(
         for rank in range(8)
     ),
     verdicts=(Verdict(kind=VerdictKind.STRAGGLER, text="rank 5 is slow", rank=5, node="n5"),),
+    failures=(
+        LifeFailure(life=0, rank=5, replica=2, time=AT, signal=9, message="killed", step=530),
+    ),
     goodput=Goodput(ratio=0.5, productive_seconds=60, lost=Lost(loading=30.0, hang=0.0)),
 )
 
@@ -96,6 +100,19 @@ verdicts = st.builds(
     since=st.none() | times,
 )
 
+failures = st.builds(
+    LifeFailure,
+    life=small,
+    rank=small,
+    replica=small,
+    time=times,
+    exit_code=st.none() | small,
+    signal=st.none() | small,
+    exception=texts,
+    message=texts,
+    step=st.none() | small,
+)
+
 
 @st.composite
 def snapshots(draw: st.DrawFn) -> Snapshot:
@@ -110,6 +127,8 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     tracker.plan(draw(totals))
     for saved in draw(st.lists(checkpoints, max_size=3)):
         tracker.saved(saved)
+    for failure in draw(st.lists(failures, max_size=2)):
+        tracker.fail(failure)
     tracker.judge(draw(st.lists(verdicts, max_size=3)), now)
     return tracker.snapshot(now + 1, AT + timedelta(seconds=1))
 

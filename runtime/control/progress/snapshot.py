@@ -150,6 +150,42 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LifeFailure:
+    """What has ended a life, after which the pods have begun another one.
+
+    Attributes:
+        life: the life that ended, from 0.
+        rank: the rank that failed first.
+        replica: its replica.
+        time: when the next life began.
+        exit_code: the exit code of its process; None if a signal terminated it.
+        signal: the number of this signal.
+        exception: the type of the exception, as the process has told it; empty if it has not.
+        message: its message.
+        step: the number of completed optimizer steps, if the process has told it.
+
+    Raises:
+        ValueError: a number is negative or too large, or the time has no time zone.
+    """
+
+    life: int
+    rank: int
+    replica: int
+    time: datetime
+    exit_code: int | None = None
+    signal: int | None = None
+    exception: str = ""
+    message: str = ""
+    step: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers and the time."""
+        for name in ("life", "rank", "replica", "exit_code", "signal", "step"):
+            check_count(name, getattr(self, name))
+        _check_time("time", self.time)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lost:
     """The seconds that an attempt has lost, by cause; None where the pod cannot know.
 
@@ -232,6 +268,7 @@ class Snapshot:
         checkpoints: the newest complete checkpoints, the newest first.
         ranks: all ranks of the world, in order.
         verdicts: what is wrong now.
+        failures: what has ended the newest of the lives before this one, the newest first.
         goodput: what the time of the attempt went into.
 
     Raises:
@@ -259,6 +296,7 @@ class Snapshot:
     checkpoints: tuple[CheckpointProgress, ...] = ()
     ranks: tuple[RankProgress, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    failures: tuple[LifeFailure, ...] = ()
     goodput: Goodput = field(default_factory=Goodput)
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ from runtime.control.progress.pace import Pace
 from runtime.control.progress.snapshot import (
     MAX_PERCENT,
     CheckpointProgress,
+    LifeFailure,
     RankProgress,
     Snapshot,
     Tier,
@@ -24,6 +25,7 @@ from runtime.control.progress.snapshot import (
 
 KEPT_CHECKPOINTS: Final = 10
 KEPT_VERDICTS: Final = 20
+KEPT_FAILURES: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +82,28 @@ class Tracker:
         self._totals = Totals()
         self._checkpoints: tuple[CheckpointProgress, ...] = ()
         self._verdicts: tuple[Verdict, ...] = ()
+        self._failures: tuple[LifeFailure, ...] = ()
+        self._began: int | None = None  # the step at which rank 0 was first heard in this life
         self._pace, self._curve, self._ledger = Pace(), Curve(), Ledger(now)
 
     def begin(self, life: int, now: float) -> None:
         """Begin a life: forget the beats and the verdicts of the one before."""
         self._life = life
-        self._heard, self._verdicts = {}, ()
+        self._heard, self._verdicts, self._began = {}, (), None
         self._pace.begin()
         self._ledger.begin(now)
+
+    def fail(self, failure: LifeFailure) -> None:
+        """Take what has ended a life."""
+        exception, message = plain(failure.exception), plain(failure.message)
+        told = replace(failure, exception=exception, message=message)
+        self._failures = (told, *self._failures)[:KEPT_FAILURES]
+
+    @property
+    def has_stepped(self) -> bool:
+        """Whether rank 0 has completed a step in this life."""
+        main = self._heard.get(0)
+        return main is not None and self._began is not None and main.beat.place.steps > self._began
 
     def hear(self, rank: int, beat: Beat, now: float, *, life: int) -> None:
         """Take a beat of a rank of a life."""
@@ -133,6 +149,7 @@ class Tracker:
             checkpoints=self._checkpoints,
             ranks=tuple(self._progress(rank, now) for rank in range(self._world_size)),
             verdicts=self._verdicts,
+            failures=self._failures,
             goodput=self._ledger.goodput(now, self._pace.step_seconds),
         )
         if main is None or not _has_begun(main.beat):
@@ -163,6 +180,8 @@ class Tracker:
         )
 
     def _follow(self, beat: Beat, now: float) -> None:
+        if self._began is None and _has_begun(beat):
+            self._began = beat.place.steps
         self._pace.hear(beat, now)
         self._ledger.hear(beat, now, self._pace.step_seconds)
         if beat.loss is not None:

@@ -18,6 +18,7 @@ from runtime.control.beat import Beat, Phase
 from runtime.control.frames import Frame
 from runtime.control.identity import Identity
 from runtime.control.lines import MAX_LINE, written
+from runtime.control.lives import Order
 from runtime.control.place import Place
 from runtime.control.server import Server
 from runtime.control.verdicts.report import Report
@@ -51,6 +52,7 @@ class Pod:
 
     looked: list[tuple[int, ...]] = field(default_factory=list)
     heard: list[Summary | None] = field(default_factory=list)
+    ordered: list[Order] = field(default_factory=list)
 
 
 class Heard(Agent):
@@ -81,6 +83,7 @@ class Job:
             lambda: (LOOPBACK, self.server.port),
             look=look,
             on_hang=pod.heard.append,
+            on_order=pod.ordered.append,
         )
         self.stack.callback(attendant.close)
         return pod
@@ -245,7 +248,11 @@ def test_the_longest_report_fits_into_a_line() -> None:
 def test_a_launcher_leaves_somebody_who_says_what_no_coordinator_says() -> None:
     with socket.create_server((LOOPBACK, 0)) as other, ExitStack() as stack:
         attendant = Attendant(
-            Attend(**OURS), other.getsockname, look=lambda _: {}, on_hang=lambda _: None
+            Attend(**OURS),
+            other.getsockname,
+            look=lambda _: {},
+            on_hang=lambda _: None,
+            on_order=lambda _: None,
         )
         stack.callback(attendant.close)
         sock, _ = other.accept()

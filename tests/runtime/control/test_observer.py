@@ -20,7 +20,7 @@ from runtime.control.wire import Checkpointed, Collect, Message
     ],
 )
 def test_how_long_a_save_may_take_is_known_from_a_checkpoint_on(tier: Tier, is_asked: bool) -> None:
-    observer = Observer(Identity(uid="u", attempt=0, size=1), name="", limits=None)
+    observer = Observer(Identity(uid="u", attempt=0, size=1), limits=None)
     began = time.monotonic()
     observer.hear(0, Checkpointed(step=1, seconds=1.0, tier=tier), began)
     said: list[Message] = []
