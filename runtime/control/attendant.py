@@ -33,9 +33,6 @@ class Attendant:
     """Attends to the training processes of one pod, in a thread.
 
     While there is no coordinator it tries again; the training never waits for it.
-
-    Attributes:
-        is_connected: whether the coordinator has let it in.
     """
 
     def __init__(
@@ -63,7 +60,6 @@ class Attendant:
         self._on_order = on_order
         self._said: Fell | Cleared | None = None  # and is said again with each new connection
         self._unsent: queue.SimpleQueue[Fell | Cleared] = queue.SimpleQueue()
-        self.is_connected = False
         self._is_over = False
         self._reads, self._wakes = socket.socketpair()
         call_in_children(self._release)
@@ -94,8 +90,6 @@ class Attendant:
                 except (OSError, ProtocolError) as error:
                     log.debug("no coordinator: %s", error)
                     self._pause()
-                finally:
-                    self.is_connected = False
         finally:
             self._release()
 
@@ -143,7 +137,6 @@ class Attendant:
         Raises:
             ProtocolError: a coordinator does not say this to a launcher.
         """
-        self.is_connected = True
         if isinstance(message, Look):
             for rank, report in self._look(message.ranks).items():
                 connection.send(Seen(rank=rank, report=report))

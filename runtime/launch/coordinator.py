@@ -136,11 +136,10 @@ class Follower(NoControl):
         return [self._orders.get() for _ in range(self._orders.qsize())]
 
     def fell(self, failure: Fell) -> bool:
-        """Tell the coordinator that a process has failed, if it is connected."""
-        if self._attendant is None or not self._attendant.is_connected:
-            return False
-        self._attendant.say(failure)
-        return True
+        """Tell the coordinator that a process has failed, now or when it is connected."""
+        if self._attendant is not None:
+            self._attendant.say(failure)
+        return self._attendant is not None
 
     def cleared(self, number: int) -> None:
         """Tell the coordinator that nothing of a life runs in this pod any more."""

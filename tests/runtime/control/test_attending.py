@@ -1,9 +1,10 @@
 """Launchers at the control channel, with real sockets: they look at ranks, and hear the verdict."""
 
+import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,13 +19,25 @@ from runtime.control.beat import Beat, Phase
 from runtime.control.frames import Frame
 from runtime.control.identity import Identity
 from runtime.control.lines import MAX_LINE, written
-from runtime.control.lives import Order
+from runtime.control.lives import Order, Restarts
 from runtime.control.place import Place
+from runtime.control.progress.encoding import to_json
 from runtime.control.server import Server
 from runtime.control.verdicts.report import Report
 from runtime.control.verdicts.summary import Summary
 from runtime.control.verdicts.track import Limits
-from runtime.control.wire import Attend, Hello, Seen, Whereabouts, encode
+from runtime.control.wire import (
+    Attend,
+    Begin,
+    Clear,
+    Cleared,
+    Fell,
+    Hello,
+    Message,
+    Seen,
+    Whereabouts,
+    encode,
+)
 from tests.runtime.control.ranks import LOOPBACK, QUICK, direct, ended
 
 SECONDS = 30.0
@@ -53,6 +66,7 @@ class Pod:
     looked: list[tuple[int, ...]] = field(default_factory=list)
     heard: list[Summary | None] = field(default_factory=list)
     ordered: list[Order] = field(default_factory=list)
+    say: Callable[[Fell | Cleared], None] = field(init=False)
 
 
 class Heard(Agent):
@@ -86,6 +100,7 @@ class Job:
             on_order=pod.ordered.append,
         )
         self.stack.callback(attendant.close)
+        pod.say = attendant.say
         return pod
 
     def rank(self, rank: int) -> Heard:
@@ -107,7 +122,7 @@ class Job:
         self.stack.callback(made.close)
         return made
 
-    def raw(self, *messages: Attend | Hello | Seen | Whereabouts) -> socket.socket:
+    def raw(self, *messages: Message) -> socket.socket:
         """Return a connection that has said something."""
         sock = socket.create_connection((LOOPBACK, self.server.port), SECONDS)
         self.stack.callback(sock.close)
@@ -116,18 +131,18 @@ class Job:
 
 
 @contextmanager
-def job(size: int, processes: int = 1) -> Iterator[Job]:
+def job(size: int, processes: int = 1, *, restarts: Restarts | None = None) -> Iterator[Job]:
     identity = Identity(uid="uid", attempt=0, size=size, processes=processes)
-    own = Server(identity, host=LOOPBACK, timeouts=QUICK, limits=LIMITS)
+    own = Server(identity, host=LOOPBACK, timeouts=QUICK, limits=LIMITS, restarts=restarts)
     with ExitStack() as stack:
         stack.callback(own.close)
         yield Job(own, stack)
 
 
 @contextmanager
-def hanging(size: int) -> Iterator[tuple[Job, Heard]]:
+def hanging(size: int, *, restarts: Restarts | None = None) -> Iterator[tuple[Job, Heard]]:
     """A job in which all ranks wait but the last, which has beaten once and says nothing more."""
-    with job(size) as made:
+    with job(size, restarts=restarts) as made:
         for replica in range(size):
             made.attend(replica)
         others = [made.rank(rank) for rank in range(size - 1)]
@@ -171,8 +186,64 @@ def test_a_verdict_is_kept_when_the_coordinator_has_ended() -> None:
         assert [len(pod.heard) for pod in made.pods.values()] == [1, 1]
 
 
+def shown(made: Job) -> dict[str, Any]:
+    """What /progress answers now."""
+    found: dict[str, Any] = json.loads(to_json(made.server._observer.snapshot()))
+    return found
+
+
+def ends(pods: Iterable[Pod], number: int) -> None:
+    """Wait until pods are told to end a life, and let them say that they have."""
+    pods = list(pods)
+    until(lambda: all(pod.ordered for pod in pods))
+    assert {type(pod.ordered[-1]) for pod in pods} == {Clear}
+    for pod in pods:
+        pod.say(Cleared(number=number))
+
+
+def test_after_a_failure_all_pods_begin_another_life_in_which_the_old_one_does_not_count() -> None:
+    with job(2, restarts=Restarts(most=1)) as made:
+        pods = [made.attend(replica) for replica in range(2)]
+        first = made.server.identity.hello(1)
+        old = made.raw(first)
+        assert old.recv(4096)
+        until(lambda: made.server._lives.attending == {0, 1})
+        pods[1].say(Fell(number=0, rank=1, status=-9))
+        ends(pods, 0)
+        until(lambda: all(len(pod.ordered) > 1 for pod in pods))
+        [begin] = {pod.ordered[-1] for pod in pods}
+        assert isinstance(begin, Begin)
+        assert begin.number == 1
+        assert begin.life == made.server.identity.life != first.life
+        assert ended(made.raw(first))  # of the old life
+        assert made.raw(made.server.identity.hello(1)).recv(4096)
+        found = shown(made)
+        assert found["life"] == 1
+        [failure] = found["failures"]
+        assert (failure["life"], failure["rank"], failure["signal"]) == (0, 1, 9)
+
+
+def test_a_hang_ends_a_life_if_that_is_asked_for() -> None:
+    with hanging(2, restarts=Restarts(most=1, ends_hangs=True)) as (made, _):
+        pods = made.pods.values()
+        ends(pods, 0)
+        until(lambda: all(isinstance(pod.ordered[-1], Begin) for pod in pods))
+        until(lambda: all(pod.heard[-1] is None for pod in pods))  # none hangs any more
+        [failure] = shown(made)["failures"]
+        assert (failure["rank"], failure["exception"]) == (1, "Hang")
+        assert "rank 1" in failure["message"]
+
+
+def test_a_hang_ends_no_life_by_default() -> None:
+    with hanging(2, restarts=Restarts(most=1)) as (made, _):
+        until(lambda: all(pod.heard for pod in made.pods.values()))
+        judged = made.server._observer.judge_at
+        until(lambda: made.server._observer.judge_at > judged + 0.1)  # once more
+        assert [pod.ordered for pod in made.pods.values()] == [[], []]
+
+
 OURS: dict[str, Any] = {"uid": "uid", "attempt": 0, "replica": 1}
-STRANGERS: dict[str, list[Attend | Seen]] = {
+STRANGERS: dict[str, list[Attend | Seen | Fell]] = {
     "a launcher of another job": [Attend(**OURS | {"uid": "other"})],
     "a launcher of another attempt": [Attend(**OURS | {"attempt": 1})],
     "a launcher of a pod that there is not": [Attend(**OURS | {"replica": 2})],
@@ -180,13 +251,18 @@ STRANGERS: dict[str, list[Attend | Seen]] = {
         Attend(**OURS),
         Seen(rank=1, report=LINE),
     ],
+    "a launcher that says that a rank of another pod has failed": [
+        Attend(**OURS),
+        Fell(number=0, rank=1, status=1),
+    ],
+    "a rank that says that it has failed": [Fell(number=0, rank=1, status=1)],
     "a launcher that greets twice": [Attend(**OURS), Attend(**OURS)],
     "somebody who has seen something before a greeting": [Seen(rank=2, report=LINE)],
 }
 
 
 @pytest.mark.parametrize("said", STRANGERS.values(), ids=STRANGERS)
-def test_it_is_dropped(said: list[Attend | Seen]) -> None:
+def test_it_is_dropped(said: list[Attend | Seen | Fell]) -> None:
     with job(4, processes=2) as made:
         sock = made.raw(*said)
         while not ended(sock):
