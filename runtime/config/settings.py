@@ -241,6 +241,7 @@ class LoopSettings(Variables):
         progress_port: the port of the coordinator, on which progress is served.
         in_place_restarts: how many times the launchers may start the processes of all pods again,
             >= 0; default: 0.
+        standby: whether a process in reserve waits for each restart in place; default: true.
         stall_deadline_seconds: the time after which a training that hangs is ended, in seconds,
             >= 1; without it, it is not.
         fail_exit_codes: the exit codes after which the processes are not started again in place.
@@ -257,6 +258,7 @@ class LoopSettings(Variables):
     divergence_every_steps: int | None = _read_by(_at_least_1)
     progress_port: int | None = _read_by(_at_least_0)
     in_place_restarts: int | None = _read_by(_at_least_0)
+    standby: bool | None = None
     stall_deadline_seconds: int | None = _read_by(_at_least_1)
     fail_exit_codes: tuple[int, ...] | None = _read_by(_exit_codes)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.control import stacks
+from runtime.world import reserve
 from runtime.world.contract import NAME, RANK
 
 PROC = Path("/proc")
@@ -76,7 +77,10 @@ def _processes() -> Iterator[_Process]:
         with contextlib.suppress(OSError):  # it has ended, or belongs to another user
             env = Path(folder, "environ").read_bytes()
             stat = Path(folder, "stat").read_text(errors="replace")
-            parent = int(stat.rpartition(")")[2].split()[1])
+            name, _, rest = stat.rpartition(")")
+            parent = int(rest.split()[1])
+            if name.partition("(")[2] == reserve.NAME:
+                continue  # it is none yet
             yield _Process(int(folder.name), parent, _variables(env))
 
 

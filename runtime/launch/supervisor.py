@@ -21,11 +21,13 @@ from runtime.launch import deadlines, endings, memory, plan, processes, successi
 from runtime.launch.deadlines import Deadlines
 from runtime.launch.endings import Ending
 from runtime.launch.hosting import Control
+from runtime.launch.reserve import Reserve
 from runtime.launch.signals import Signals
 from runtime.launch.succession import Succession
 from runtime.world import contract, last_words
 
 DECIDING_SECONDS = 5.0  # that the coordinator may take to decide about another life
+RESERVE_SECONDS = 10.0  # after a start, when the imports of the training processes are over
 FOLLOWING_SECONDS = 6.0  # that the others have to stop by themselves when one has stopped
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 PASSED_ON = (signal.SIGUSR1, signal.SIGUSR2)  # they mean something to the script only
@@ -39,6 +41,9 @@ _OMP_WARNING = (  # torchrun's
     "your application as needed.\n"
     "*****************************************"
 )
+
+
+Start = tuple[list[str], dict[str, str]]  # the program with its arguments, the environment
 
 
 class CannotStart(Exception):
@@ -91,6 +96,8 @@ class Supervisor:
         self._pod, self._settings, self._grace = pod, settings, settings.grace
         self._control, self._signals = control, signals
         self._life = Life()
+        self._reserve = Reserve()
+        self._fill_at, self._fill = math.inf, list[Start]()  # when to fill the reserve, with what
         self._deadlines = Deadlines()
         self._requests, self._kills = 0, False  # SIGTERMs that deadlines have sent, and SIGKILL
         self._noticed = self._interrupted = False
@@ -110,6 +117,7 @@ class Supervisor:
             more = self._control.start()
             stack.callback(self._control.close)
             stack.callback(self._kill_all)
+            stack.callback(self._reserve.close)
             asked = [one for one in self._signals.wait(0) if one in ENDING]
             if asked:
                 return endings.SIGNAL_BASE + asked[0]
@@ -117,6 +125,8 @@ class Supervisor:
             while (then := self._next(self._life)) is not None:
                 self._begin(then)
                 self._live(number, self._control.begin(then))
+            self._reserve.close()
+            self.end(self._life)
         code = endings.exit_code(self._life.ended)
         if not code and (progress := self._control.last_words()):
             last_words.write_progress(os.environ, progress)
@@ -195,24 +205,53 @@ class Supervisor:
         Raises:
             CannotStart: the program cannot be started.
         """
-        port = self._pod.master_port or _free_port()
         is_first = life.succession.number == 0
         if is_first and number > 1 and plan.THREADS not in self._pod.env:
             say(_OMP_WARNING)
-        for rank, env in enumerate(plan.environments(self._pod, processes=number, port=port)):
-            argv = plan.arguments(self._pod, rank) if number > 1 else self._pod.argv
-            try:
-                pid = processes.start(argv, {**env, **more}, reads_stdin=number == 1)
-            except OSError as error:
-                sentence = f"{argv[0]!r} cannot be started: {error.strerror}"
-                raise CannotStart(sentence) from error
-            life.started[pid] = env[contract.RANK]
+        starts = self._starts(number, more)
+        for index, (argv, env) in enumerate(starts):
+            life.started[self._start(index, argv, env, only=number == 1)] = env[contract.RANK]
+        is_last = life.succession.number >= (self._settings.in_place_restarts or 0)
+        if not is_last and self._settings.standby is not False:
+            self._fill_at, self._fill = time.monotonic() + RESERVE_SECONDS, starts
+
+    def _starts(self, number: int, more: Mapping[str, str]) -> list[Start]:
+        """Return the program with its arguments, and the environment, of each process."""
+        port = self._pod.master_port or _free_port()
+        return [
+            (plan.arguments(self._pod, rank) if number > 1 else self._pod.argv, {**env, **more})
+            for rank, env in enumerate(plan.environments(self._pod, processes=number, port=port))
+        ]
+
+    def _start(self, index: int, argv: list[str], env: Mapping[str, str], *, only: bool) -> int:
+        """Return the process ID of a training process: one in reserve, or a new one."""
+        pid = self._reserve.take(index, env)
+        if pid is not None:
+            return pid
+        try:
+            return processes.start(argv, env, reads_stdin=only)
+        except OSError as error:
+            sentence = f"{argv[0]!r} cannot be started: {error.strerror}"
+            raise CannotStart(sentence) from error
+
+    def _fill_reserve(self, now: float) -> None:
+        if now >= self._fill_at:
+            self._fill_at = math.inf
+            with contextlib.suppress(OSError):  # without one, the next life starts more slowly
+                self._reserve.fill(self._fill)
+
+    def _left(self, life: Life) -> list[int]:
+        """Return what runs below this process, except the processes in reserve."""
+        waiting = self._reserve.pids
+        return [pid for pid in processes.left_behind(life.started) if pid not in waiting]
 
     def wait(self, life: Life) -> None:
         """Wait until all training processes of a life have ended, and act on signals."""
         while life.running and (now := time.monotonic()) < self._deadlines.give_up_at:
             self._meet_deadlines(life, now, life.running)
-            self._reap(life, self._signals.wait(_seconds(self._deadlines.next_after(now) - now)))
+            self._fill_reserve(now)
+            next_at = min(self._deadlines.next_after(now), self._fill_at)
+            self._reap(life, self._signals.wait(_seconds(next_at - now)))
             self._heed(life)
         for pid in life.running:
             self._take_note(life, Ending(life.started[pid], pid, -signal.SIGKILL))
@@ -224,7 +263,7 @@ class Supervisor:
         rest = deadlines.of_the_rest(now, is_training=self._noticed and was_asked)
         self._deadlines = self._deadlines.and_also(rest)
         self._requests, self._kills = 0, False
-        while (left := processes.left_behind(life.started)) and now < self._deadlines.give_up_at:
+        while (left := self._left(life)) and now < self._deadlines.give_up_at:
             self._meet_deadlines(life, now, left)
             self._reap(life, self._signals.wait(_POLL_SECONDS))
             now = time.monotonic()
@@ -238,7 +277,7 @@ class Supervisor:
             if not self._kills:
                 say(f"killing what still runs: {self._deadlines.why}")
             self._kills = True
-            processes.send(processes.left_behind(life.started), signal.SIGKILL)
+            processes.send(self._left(life), signal.SIGKILL)
         elif requests > self._requests:
             processes.send(targets, signal.SIGTERM)
         self._requests = max(requests, self._requests)
@@ -247,10 +286,11 @@ class Supervisor:
         """Act on signals, then take note of the processes that have ended."""
         for number in received:
             self._receive(life, number)
+        reaped = list(processes.reap())
+        for pid, _ in reaped:
+            self._reserve.lose(pid)
         found = [
-            Ending(life.started[pid], pid, status)
-            for pid, status in processes.reap()
-            if pid in life.started
+            Ending(life.started[pid], pid, status) for pid, status in reaped if pid in life.started
         ]
         for ending in endings.in_order(found):
             self._take_note(life, ending)
@@ -318,7 +358,7 @@ class Supervisor:
 
     def _kill_all(self) -> None:
         """Kill what is left; nothing is, unless an error has ended `run`."""
-        if processes.left_behind(self._life.started):
+        if self._left(self._life):
             self._deadlines = Deadlines(0, time.monotonic(), "the launcher has failed")
             self.end(self._life)
 

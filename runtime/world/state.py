@@ -11,7 +11,7 @@ from runtime.config.enums import DistributedType
 from runtime.config.parsing import naming
 from runtime.config.precision import choose_precision
 from runtime.config.settings import Settings, env_name
-from runtime.world import last_words, roll_call
+from runtime.world import last_words, reserve, roll_call
 from runtime.world.device import choose, named, place
 from runtime.world.process_group import check_backend, join, joined_world, leave, set_timeout
 from runtime.world.roles import ProcessControl
@@ -64,6 +64,7 @@ class PartialState(Shared, ProcessControl):
         super().__init__()
         if self.initialized:
             return
+        reserve.check(os.environ)
         last_words.install(os.environ)
         world, settings = joined_world(), Settings.from_env(os.environ)
         kind = choose(cpu=cpu or bool(settings.use_cpu), distributed=world.size > 1)

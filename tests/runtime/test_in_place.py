@@ -58,16 +58,20 @@ class Pods:
         for replica in range(pods):
             own = {"PET_NNODES": str(pods), "PET_NODE_RANK": str(replica)}
             own |= {"PET_NPROC_PER_NODE": str(processes)}
-            self.running.append(
-                subprocess.Popen(
-                    command,
-                    cwd=self.folder,
-                    env=self.env | own | dict(env or {}),
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    text=True,
-                )
-            )
+            self.running.append(self.launched(command, own | dict(env or {})))
+
+    def launched(
+        self, command: list[str], env: Mapping[str, str] | None = None
+    ) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=self.env | dict(env or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
     def ended(self) -> list[tuple[int, str]]:
         """The exit codes and the outputs of the launchers."""
@@ -202,3 +206,85 @@ def test_the_termination_message_is_that_of_the_last_life(pods: Pods) -> None:
     assert output.count("before") == 2
     assert "before {" not in output
     assert json.loads(message.read_text())["exception"] == "killed by SIGKILL"
+
+
+# The launcher, which has a process in reserve at once.
+AT_ONCE = """
+import runpy
+from runtime.launch import supervisor
+supervisor.RESERVE_SECONDS = 0.0
+runpy.run_module("runtime.launch", run_name="__main__", alter_sys=True)
+"""
+# In life 0 it waits for the process in reserve; in both it says what it sees of itself.
+SEEN = """
+import json
+from pathlib import Path
+from runtime.world import reserve
+def is_reserve(folder):
+    try:
+        name, rest = (folder / "stat").read_text().split(") ")
+        return name.endswith("(standby") and int(rest.split()[1]) == os.getppid()
+    except OSError:
+        return False
+while start == 0 and not any(map(is_reserve, Path("/proc").glob("[0-9]*"))): time.sleep(0.01)
+main = sys.modules["__main__"]
+facts = {"name": __name__, "file": __file__, "argv": sys.argv, "path": sys.path[0]}
+facts |= {"main": vars(main) is globals(), "doc": __doc__, "rank": rank, "stdin": sys.stdin.read()}
+facts |= {"comm": Path("/proc/self/comm").read_text(), "session": os.getsid(0) == os.getpid()}
+facts |= {"ignored": [one for one in (2, 13, 15) if signal.getsignal(one) is signal.SIG_IGN]}
+others = {"reserve": bool(reserve._notes), "torch": "torch" in sys.modules}
+others |= {"life": os.environ["ACCELERATEDJOB_LIFE"]}
+(here / f"seen.{start}").write_text(json.dumps([facts, others]))
+if start == 0: kill()
+raise ValueError("of the script")
+"""
+
+
+@pytest.mark.parametrize("is_module", [False, True], ids=["script", "module"])
+def test_a_process_from_the_reserve_is_as_if_it_were_started(
+    pods: Pods, *, is_module: bool
+) -> None:
+    (pods.folder / "train.py").write_text(PRELUDE + SEEN)
+    flags = ["-m", "train"] if is_module else ["train.py"]
+    command = [sys.executable, "-c", AT_ONCE, *flags, "--lr", "1"]
+    with pods.launched(command, {"ACCELERATEDJOB_IN_PLACE_RESTARTS": "1"}) as process:
+        output, _ = process.communicate(timeout=SECONDS)
+    (plain, first), (reserved, second) = (
+        json.loads((pods.folder / f"seen.{start}").read_text()) for start in (0, 1)
+    )
+    assert (first["reserve"], second["reserve"]) == (False, True)
+    assert (first["torch"], second["torch"]) == (False, True)
+    assert first["life"] != second["life"]
+    assert reserved == plain
+    assert reserved["argv"][1:] == ["--lr", "1"]
+    assert process.returncode == 1
+    assert 'train.py", line' in output
+    assert "ValueError: of the script" in output
+
+
+CHANGES = """
+import os, sys
+from runtime.world import reserve
+if "again" not in sys.argv:
+    program = [sys.executable, "-c", "import os; print('again', os.environ.get('OMP_NUM_THREADS'))"]
+    found = dict(os.environ)
+    reserve.note(program, found, found | {"TORCHINDUCTOR_CACHE_DIR": "set by the import"})
+    os.environ |= {"TORCHINDUCTOR_CACHE_DIR": "set by the import", "LR": "1"}
+    reserve.check(os.environ)
+    print("goes on", flush=True)
+    os.environ["OMP_NUM_THREADS"] = "7"
+    reserve.check(os.environ)
+"""
+
+
+def test_a_script_that_sets_what_counts_at_the_import_of_torch_is_started_again() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CHANGES],
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["goes on", "again None"]
+    assert "the script sets OMP_NUM_THREADS, which counts only before torch" in done.stderr
