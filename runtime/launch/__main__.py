@@ -15,13 +15,10 @@ from runtime.launch.coordinator import control_of
 from runtime.launch.counting import count
 from runtime.launch.hosting import Control
 from runtime.launch.plan import Pod, Replacement, plan
+from runtime.launch.say import say
 from runtime.launch.signals import Signals
-from runtime.launch.supervisor import (
-    RECEIVED,
-    CannotStart,
-    Supervisor,
-    say,
-)
+from runtime.launch.starter import CannotStart
+from runtime.launch.supervisor import RECEIVED, Supervisor
 
 CANNOT_START = 127  # as in shells
 

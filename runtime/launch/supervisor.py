@@ -8,7 +8,6 @@ import dataclasses
 import math
 import os
 import signal
-import socket
 import time
 import traceback
 from collections.abc import Mapping
@@ -21,33 +20,18 @@ from runtime.launch import deadlines, endings, memory, plan, processes, successi
 from runtime.launch.deadlines import Deadlines
 from runtime.launch.endings import Ending
 from runtime.launch.hosting import Control
-from runtime.launch.reserve import Reserve
+from runtime.launch.say import say
 from runtime.launch.signals import Signals
+from runtime.launch.starter import Starter
 from runtime.launch.succession import Succession
-from runtime.world import contract, last_words
+from runtime.world import last_words
 
 DECIDING_SECONDS = 5.0  # that the coordinator may take to decide about another life
-RESERVE_SECONDS = 10.0  # after a start, when the imports of the training processes are over
 FOLLOWING_SECONDS = 6.0  # that the others have to stop by themselves when one has stopped
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 PASSED_ON = (signal.SIGUSR1, signal.SIGUSR2)  # they mean something to the script only
 RECEIVED = (*ENDING, *PASSED_ON)
-_STDERR = 2  # not `sys.stderr`, whose buffer keeps what cannot be written, and fails again at exit
 _POLL_SECONDS = 0.5  # how often to look for processes whose end is not reported to the launcher
-_OMP_WARNING = (  # torchrun's
-    "*****************************************\n"
-    "Setting OMP_NUM_THREADS environment variable for each process to be 1 in default, to avoid "
-    "your system being overloaded, please further tune the variable for optimal performance in "
-    "your application as needed.\n"
-    "*****************************************"
-)
-
-
-Start = tuple[list[str], dict[str, str]]  # the program with its arguments, the environment
-
-
-class CannotStart(Exception):
-    """The program of the processes cannot be started."""
 
 
 @dataclass(slots=True)
@@ -96,8 +80,7 @@ class Supervisor:
         self._pod, self._settings, self._grace = pod, settings, settings.grace
         self._control, self._signals = control, signals
         self._life = Life()
-        self._reserve = Reserve()
-        self._fill_at, self._fill = math.inf, list[Start]()  # when to fill the reserve, with what
+        self._starter = Starter(pod, settings)
         self._deadlines = Deadlines()
         self._requests, self._kills = 0, False  # SIGTERMs that deadlines have sent, and SIGKILL
         self._noticed = self._interrupted = False
@@ -117,7 +100,7 @@ class Supervisor:
             more = self._control.start()
             stack.callback(self._control.close)
             stack.callback(self._kill_all)
-            stack.callback(self._reserve.close)
+            stack.callback(self._starter.close)
             asked = [one for one in self._signals.wait(0) if one in ENDING]
             if asked:
                 return endings.SIGNAL_BASE + asked[0]
@@ -125,7 +108,7 @@ class Supervisor:
             while (then := self._next(self._life)) is not None:
                 self._begin(then)
                 self._live(number, self._control.begin(then))
-            self._reserve.close()
+            self._starter.close()
             self.end(self._life)
         code = endings.exit_code(self._life.ended)
         if not code and (progress := self._control.last_words()):
@@ -134,9 +117,10 @@ class Supervisor:
 
     def _live(self, number: int, more: Mapping[str, str]) -> None:
         """Start the processes of a life, and return when nothing of it runs any more."""
-        self.start(self._life, number, more)
-        self.wait(self._life)
-        self.end(self._life)
+        life = self._life
+        life.started = self._starter.start(number, more, life=life.succession.number)
+        self.wait(life)
+        self.end(life)
 
     def _next(self, life: Life) -> Begin | None:
         """Return the order to begin another life; None if there is none.
@@ -194,63 +178,17 @@ class Supervisor:
         )
         life.succession.is_asked_for = self._control.fell(told)
 
-    def start(self, life: Life, number: int, more: Mapping[str, str]) -> None:
-        """Start the processes of a life.
-
-        Args:
-            life: gets the processes.
-            number: the number of processes.
-            more: further environment variables.
-
-        Raises:
-            CannotStart: the program cannot be started.
-        """
-        is_first = life.succession.number == 0
-        if is_first and number > 1 and plan.THREADS not in self._pod.env:
-            say(_OMP_WARNING)
-        starts = self._starts(number, more)
-        for index, (argv, env) in enumerate(starts):
-            life.started[self._start(index, argv, env, only=number == 1)] = env[contract.RANK]
-        is_last = life.succession.number >= (self._settings.in_place_restarts or 0)
-        if not is_last and self._settings.standby is not False:
-            self._fill_at, self._fill = time.monotonic() + RESERVE_SECONDS, starts
-
-    def _starts(self, number: int, more: Mapping[str, str]) -> list[Start]:
-        """Return the program with its arguments, and the environment, of each process."""
-        port = self._pod.master_port or _free_port()
-        return [
-            (plan.arguments(self._pod, rank) if number > 1 else self._pod.argv, {**env, **more})
-            for rank, env in enumerate(plan.environments(self._pod, processes=number, port=port))
-        ]
-
-    def _start(self, index: int, argv: list[str], env: Mapping[str, str], *, only: bool) -> int:
-        """Return the process ID of a training process: one in reserve, or a new one."""
-        pid = self._reserve.take(index, env)
-        if pid is not None:
-            return pid
-        try:
-            return processes.start(argv, env, reads_stdin=only)
-        except OSError as error:
-            sentence = f"{argv[0]!r} cannot be started: {error.strerror}"
-            raise CannotStart(sentence) from error
-
-    def _fill_reserve(self, now: float) -> None:
-        if now >= self._fill_at:
-            self._fill_at = math.inf
-            with contextlib.suppress(OSError):  # without one, the next life starts more slowly
-                self._reserve.fill(self._fill)
-
     def _left(self, life: Life) -> list[int]:
         """Return what runs below this process, except the processes in reserve."""
-        waiting = self._reserve.pids
+        waiting = self._starter.waiting
         return [pid for pid in processes.left_behind(life.started) if pid not in waiting]
 
     def wait(self, life: Life) -> None:
         """Wait until all training processes of a life have ended, and act on signals."""
         while life.running and (now := time.monotonic()) < self._deadlines.give_up_at:
             self._meet_deadlines(life, now, life.running)
-            self._fill_reserve(now)
-            next_at = min(self._deadlines.next_after(now), self._fill_at)
+            self._starter.fill(now)
+            next_at = min(self._deadlines.next_after(now), self._starter.fill_at)
             self._reap(life, self._signals.wait(_seconds(next_at - now)))
             self._heed(life)
         for pid in life.running:
@@ -288,7 +226,7 @@ class Supervisor:
             self._receive(life, number)
         reaped = list(processes.reap())
         for pid, _ in reaped:
-            self._reserve.lose(pid)
+            self._starter.lose(pid)
         found = [
             Ending(life.started[pid], pid, status) for pid, status in reaped if pid in life.started
         ]
@@ -365,21 +303,3 @@ class Supervisor:
 
 def _seconds(left: float) -> float | None:
     return None if left == math.inf else max(0.0, left)
-
-
-def _free_port() -> int:
-    """Return a port that the kernel gives to nobody else for a minute.
-
-    It has had a connection, whose end waits in TIME_WAIT; a server may listen there nevertheless.
-    """
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        with socket.create_connection(server.getsockname()):
-            server.accept()[0].close()  # the end that closes first is the one that waits
-    return port
-
-
-def say(text: str) -> None:
-    """Write a line to the log, even if nobody reads it any more."""
-    with contextlib.suppress(OSError):
-        os.write(_STDERR, f"runtime.launch: {text}\n".encode(errors="replace"))
