@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from acceleratedjob.api import names
 from acceleratedjob.commands.console import MAX_BARS, Console
 from acceleratedjob.commands.screen import has_color, is_live
-from acceleratedjob.local.lines import Line, LineCutter
+from acceleratedjob.lines import Line, LineCutter
 from tests.operator.screen import Screen
 from tests.operator.screen import Tty as Terminal
 

@@ -12,7 +12,6 @@ from acceleratedjob.client.portal import Portal, Put
 from acceleratedjob.client.state import LogLine, processes
 from acceleratedjob.client.training import with_owner
 from acceleratedjob.cluster import Gone, Listed, Ref
-from acceleratedjob.commands.session import Session
 from acceleratedjob.errors import AlreadyExists, ClusterError, NotFound
 from acceleratedjob.kube.client import Connection, connect, load_configuration
 from acceleratedjob.kube.cluster import KubernetesCluster
@@ -130,7 +129,7 @@ class ClusterBackend:
 
     def suspend(self, name: str, suspend: bool) -> None:
         """See `Backend.suspend`."""
-        self._portal.run(Session(self._cluster, self.namespace, name).suspend(suspend))
+        self._portal.run(self._cluster.suspend(self._ref(name), suspend))
 
     def delete(self, name: str) -> None:
         """See `Backend.delete`."""

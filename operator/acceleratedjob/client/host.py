@@ -17,9 +17,9 @@ from acceleratedjob.api import names
 from acceleratedjob.api.names import Manifest, View
 from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.cluster import Ref
+from acceleratedjob.lines import Line
 from acceleratedjob.local.cluster import LocalCluster
 from acceleratedjob.local.kubelet import replica_index
-from acceleratedjob.local.lines import Line
 from acceleratedjob.local.machine import Machine
 
 JOB, LINE = "job", "line"  # the keys of the output

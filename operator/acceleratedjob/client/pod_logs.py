@@ -1,25 +1,21 @@
 """Reads the logs of the pods of a job, over its attempts."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
-
-import aiohttp
 
 from acceleratedjob.api import names
 from acceleratedjob.api.names import View
 from acceleratedjob.client.portal import Put
 from acceleratedjob.client.state import LogLine
 from acceleratedjob.cluster import Listed
-from acceleratedjob.commands.log_choice import container, has_begun
 from acceleratedjob.errors import NotFound
 from acceleratedjob.kube.client import Connection
-from acceleratedjob.kube.cluster import collection
-from acceleratedjob.kube.health import Pulse
 from acceleratedjob.kube.informer import Stream
-from acceleratedjob.local.lines import LineCutter
+from acceleratedjob.kube.logs import pod_stream, read_log
+from acceleratedjob.observe.containers import has_begun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +77,7 @@ class PodLogs:
 
     def _stream(self) -> Stream:
         selector = ",".join(f"{k}={v}" for k, v in names.pod_selector(self.job, self.uid).items())
-        path = collection("Pod", self.namespace)
-        return Stream(self.connection, path, "Pod", selector, Pulse(()))
+        return pod_stream(self.connection, self.namespace, selector)
 
     def _is_next(self, pod: View) -> bool:
         """Whether a pod is to be read from now on; afterwards it is known."""
@@ -100,22 +95,11 @@ class PodLogs:
         (attempt, replica), _ = _placed(pod)
         rank = replica if self.processes == 1 else None
         try:
-            async for text in self._lines(pod, follow=follow):
-                await put(LogLine(attempt=attempt, replica=replica, rank=rank, text=text))
+            async for lines in read_log(self.connection, self.namespace, pod, follow=follow):
+                for line in lines:
+                    await put(LogLine(attempt=attempt, replica=replica, rank=rank, text=line.text))
         except NotFound:  # the pod was deleted since it was seen
             return
-
-    async def _lines(self, pod: View, *, follow: bool) -> AsyncIterator[str]:
-        path = f"{collection('Pod', self.namespace)}/{pod['metadata']['name']}/log"
-        params = {"container": container(pod), "follow": str(follow).lower()}
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
-        async with self.connection.open("GET", path, params=params, timeout=timeout) as answer:
-            cutter = LineCutter()
-            async for data in answer.content.iter_any():
-                for line in cutter.feed(data):
-                    yield line.text
-            for line in cutter.end():
-                yield line.text
 
 
 def _placed(pod: View) -> tuple[tuple[int, int], View]:

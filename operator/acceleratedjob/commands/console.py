@@ -14,8 +14,8 @@ from rich.text import Text
 
 from acceleratedjob.api.names import View
 from acceleratedjob.commands import screen
+from acceleratedjob.lines import Line
 from acceleratedjob.local.kubelet import replica_index
-from acceleratedjob.local.lines import Line
 from acceleratedjob.terminal import lines
 
 MAX_BAR = 4096  # characters of a progress bar that are looked at

@@ -95,17 +95,3 @@ def mixed(choice: Choice, rank: int) -> str:
     first = rank // choice.processes * choice.processes
     ranks = f"{first} to {first + choice.processes - 1}"
     return f"rank {rank} is in replica {choice.replica}, whose log mixes ranks {ranks}"
-
-
-def container(pod: View) -> str:
-    """Return the name of the training container of a pod."""
-    annotations = pod["metadata"].get("annotations") or {}
-    name = annotations.get(names.DEFAULT_CONTAINER) or pod["spec"]["containers"][0]["name"]
-    return str(name)
-
-
-def has_begun(pod: View) -> bool:
-    """Whether the training container of a pod has started, so that it has a log."""
-    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
-    states = (one.get("state") or {} for one in statuses if one["name"] == container(pod))
-    return any("running" in state or "terminated" in state for state in states)

@@ -2,31 +2,20 @@
 
 import asyncio
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TextIO
-
-import aiohttp
 
 from acceleratedjob.api import names
 from acceleratedjob.api.names import View
 from acceleratedjob.cluster import Change, Gone, Listed
-from acceleratedjob.commands.log_choice import (
-    Choice,
-    Wish,
-    choose,
-    container,
-    has_begun,
-    mixed,
-)
+from acceleratedjob.commands.log_choice import Choice, Wish, choose, mixed
 from acceleratedjob.commands.screen import has_color
 from acceleratedjob.commands.session import Session
 from acceleratedjob.errors import ClusterError, NotFound
 from acceleratedjob.kube.client import Connection
-from acceleratedjob.kube.cluster import collection
-from acceleratedjob.kube.health import Pulse
 from acceleratedjob.kube.informer import Stream
-from acceleratedjob.local.lines import Line, LineCutter
+from acceleratedjob.kube.logs import pod_stream, read_log
+from acceleratedjob.observe.containers import has_begun
 from acceleratedjob.terminal import complain
 
 
@@ -148,8 +137,7 @@ class Reader:
                     self._gone.add(index)
 
     def _stream(self) -> Stream:
-        path = collection("Pod", self.namespace)
-        return Stream(self.connection, path, "Pod", self.choice.selector, Pulse(()))
+        return pod_stream(self.connection, self.namespace, self.choice.selector)
 
     def _chosen(self, pod: View) -> list[tuple[int, View]]:
         """Return a pod with its index, if the pod belongs to the job and is selected."""
@@ -159,16 +147,6 @@ class Reader:
 
     async def _copy(self, index: int, pod: View, *, follow: bool) -> None:
         prefix = self.choice.prefix(index, colour=self.colour)
-        path = f"{collection('Pod', self.namespace)}/{pod['metadata']['name']}/log"
-        params = {"container": container(pod), "follow": str(follow).lower()}
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
-        async with self.connection.open("GET", path, params=params, timeout=timeout) as answer:
-            cutter = LineCutter()
-            async for data in answer.content.iter_any():
-                self._print(prefix, cutter.feed(data))
-            self._print(prefix, cutter.end())
-
-    def _print(self, prefix: str, cut: Iterable[Line]) -> None:
-        for line in cut:
-            self.out.write(f"{prefix}{line.text}\n")
-        self.out.flush()
+        async for lines in read_log(self.connection, self.namespace, pod, follow=follow):
+            self.out.writelines(f"{prefix}{line.text}\n" for line in lines)
+            self.out.flush()

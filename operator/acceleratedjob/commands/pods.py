@@ -8,11 +8,11 @@ from acceleratedjob.api import names
 from acceleratedjob.api.names import View
 from acceleratedjob.api.status import Status
 from acceleratedjob.api.template import trainer
-from acceleratedjob.commands.log_choice import container
 from acceleratedjob.commands.session import Session
 from acceleratedjob.errors import ClusterError
 from acceleratedjob.kube.cluster import collection
 from acceleratedjob.kube.exec import Output, run_in_pod
+from acceleratedjob.observe.containers import trainer_name
 
 _PYTHON = re.compile(r"(.*/)?python[\d.]*")
 _NO_MODULE = re.compile(r"No module named '?runtime")
@@ -55,7 +55,7 @@ def running(pods: Iterable[View], *, uid: str, attempt: int) -> list[RunningPod]
                 RunningPod(
                     index=place[1],
                     name=pod["metadata"]["name"],
-                    container=container(pod),
+                    container=trainer_name(pod),
                     pythons=_pythons(pod),
                     is_shared=bool(pod["spec"].get("shareProcessNamespace")),
                 )
@@ -65,7 +65,7 @@ def running(pods: Iterable[View], *, uid: str, attempt: int) -> list[RunningPod]
 
 def _runs(pod: View) -> bool:
     statuses = (pod.get("status") or {}).get("containerStatuses") or ()
-    named = (one for one in statuses if one["name"] == container(pod))
+    named = (one for one in statuses if one["name"] == trainer_name(pod))
     return any("running" in (one.get("state") or {}) for one in named)
 
 

@@ -10,11 +10,10 @@ from acceleratedjob.api.status import Status
 from acceleratedjob.cluster import Gone, Listed, Ref
 from acceleratedjob.errors import ClusterError, NotFound
 from acceleratedjob.exits import EXIT_FAILED
-from acceleratedjob.kube.cluster import KubernetesCluster, collection
+from acceleratedjob.kube.cluster import KubernetesCluster
 
 # An API server's answer for a path that it does not serve, rather than for a missing object.
 _NO_RESOURCE = re.compile("page not found|could not find the requested resource")
-_MERGE = "application/merge-patch+json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +36,10 @@ class Session:
         """Return a command about the job, as it would be typed."""
         return f"`{' '.join(('acceleratedjob', command, str(self.name), *more))}{self.flags}`"
 
+    @property
+    def _ref(self) -> Ref:
+        return Ref(names.KIND, self.namespace, str(self.name))
+
     async def read(self) -> View:
         """Return the job.
 
@@ -45,7 +48,7 @@ class Session:
             ClusterError: the API server does not know jobs.
         """
         try:
-            return await self.cluster.read(Ref(names.KIND, self.namespace, str(self.name)))
+            return await self.cluster.read(self._ref)
         except NotFound as error:
             _check_installed(error)
             raise NotFound(
@@ -67,11 +70,7 @@ class Session:
 
     async def suspend(self, suspend: bool) -> View:
         """Set `spec.suspend`, and return the job."""
-        path = f"{collection(names.KIND, self.namespace)}/{self.name}"
-        change = {"spec": {"suspend": suspend}}
-        connection = self.cluster.connection
-        job: View = await connection.request("PATCH", path, change, content_type=_MERGE)
-        return job
+        return await self.cluster.suspend(self._ref, suspend)
 
     async def changes(self) -> AsyncIterator[tuple[View, bool]]:
         """Yield the job, or every job, and then each change, with whether the job was deleted."""

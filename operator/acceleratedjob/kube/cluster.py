@@ -25,8 +25,8 @@ _PREFIX = {  # kind -> the part of its path before the namespace, and its plural
     "PodGroup.scheduling.x-k8s.io": ("/apis/scheduling.x-k8s.io/v1alpha1", "podgroups"),
 }
 
-
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_MERGE = "application/merge-patch+json"
 
 
 def collection(kind: str, namespace: str | None) -> str:
@@ -139,6 +139,18 @@ class KubernetesCluster:
             sentence = f"{ref.name} is another object now"
             raise NotFound(sentence)
         return written
+
+    async def suspend(self, job: Ref, suspend: bool) -> Manifest:
+        """Set `spec.suspend` of a job, as its user, and return the job.
+
+        Raises:
+            NotFound: the job does not exist.
+        """
+        change = {"spec": {"suspend": suspend}}
+        changed: Manifest = await self.connection.request(
+            "PATCH", _path(job), change, content_type=_MERGE
+        )
+        return changed
 
     def watch(self, kind: str) -> AsyncIterator[Change]:
         """See `Cluster.watch`."""

@@ -15,7 +15,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from acceleratedjob.local.lines import Line, LineCutter
+from acceleratedjob.lines import Line, LineCutter
 from acceleratedjob.local.process import Command, end_with_parent
 
 CHUNK_BYTES = 2**16

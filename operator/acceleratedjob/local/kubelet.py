@@ -17,9 +17,9 @@ from acceleratedjob.cluster import Changed, Listed, Ref
 from acceleratedjob.controller.polling.asking import ask
 from acceleratedjob.controller.polling.hearing import Target
 from acceleratedjob.controller.polling.notices import tell_pod
+from acceleratedjob.lines import Line
 from acceleratedjob.local.cluster import LocalCluster, grace_period
 from acceleratedjob.local.container import Container
-from acceleratedjob.local.lines import Line
 from acceleratedjob.local.process import LOOPBACK, Command, Ports, command, missing_script
 from acceleratedjob.local.volumes import make_volumes
 from acceleratedjob.observe.endings import SIGNAL_BASE

@@ -21,6 +21,19 @@ def trainer_status(pod: View) -> View:
     return next((entry for entry in statuses if name in (None, entry["name"])), {})
 
 
+def trainer_name(pod: View) -> str:
+    """Return the name of the training container of a pod."""
+    annotations = pod["metadata"].get("annotations") or {}
+    return str(annotations.get(names.DEFAULT_CONTAINER) or pod["spec"]["containers"][0]["name"])
+
+
+def has_begun(pod: View) -> bool:
+    """Whether the training container of a pod has started, so that it has a log."""
+    name, statuses = trainer_name(pod), _statuses(pod, "containerStatuses")
+    states = (entry.get("state") or {} for entry in statuses if entry["name"] == name)
+    return any("running" in state or "terminated" in state for state in states)
+
+
 def is_up(pod: View, conditions: Mapping[str, View], trainer: View) -> bool:
     """Whether a replica is up.
 
