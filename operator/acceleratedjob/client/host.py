@@ -19,7 +19,7 @@ from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.cluster import Ref
 from acceleratedjob.lines import Line
 from acceleratedjob.local.cluster import LocalCluster
-from acceleratedjob.local.kubelet import replica_index
+from acceleratedjob.local.kubelet import Kubelet, replica_index
 from acceleratedjob.local.machine import Machine
 
 JOB, LINE = "job", "line"  # the keys of the output
@@ -47,10 +47,9 @@ async def run(first: Manifest, commands: asyncio.StreamReader, out: TextIO) -> N
     made = [await cluster.create(one) for one in first["objects"]]
     job = made[-1]
     write(JOB, job)
-    machine = Machine(
-        cluster, workdir=Path(first["workdir"]), checkpoints=Path(first["checkpoints"]), show=show
-    )
-    await machine.run(
+    workdir, checkpoints = Path(first["workdir"]), Path(first["checkpoints"])
+    kubelet = Kubelet(cluster, workdir=workdir, checkpoints=checkpoints, show=show)
+    await Machine(cluster, kubelet).run(
         job,
         see=lambda changed: write(JOB, changed),
         asked_to_end=_obey(commands, cluster, Ref.of(job)),

@@ -8,6 +8,7 @@ import signal
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from acceleratedjob.api import names
@@ -21,16 +22,14 @@ from acceleratedjob.commands.console import Console
 from acceleratedjob.commands.source import STDIN, Source
 from acceleratedjob.commands.source import ignored as other_kinds
 from acceleratedjob.commands.status_line import PERIOD_SECONDS, StatusLine
-from acceleratedjob.controller.controller import Controller
 from acceleratedjob.controller.polling.cadence import POLLS
-from acceleratedjob.controller.polling.poller import Poller
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.exits import EXIT_FAILED, EXIT_INTERRUPTED
 from acceleratedjob.local import orphans
 from acceleratedjob.local.cluster import LocalCluster
 from acceleratedjob.local.kubelet import Kubelet
+from acceleratedjob.local.machine import Machine, Work
 from acceleratedjob.local.process import check_runnable, ignored, on_this_machine
-from acceleratedjob.planner.state import FAILED_GANG_GRACE_SECONDS
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -98,11 +97,20 @@ async def run_job(
         show=console.pod,
         reads_stdin=console.prompts,
     )
-    controller = Controller(cluster, tell=kubelet.tell)
-    controller.see(job)
-    line = StatusLine(console, lambda: controller.hearing.last(uid))
+    budget = replace(POLLS, at_least=PERIOD_SECONDS) if console.is_live else POLLS
+    machine = Machine(cluster, kubelet, budget=budget)
+    line = StatusLine(console, lambda: machine.progress(uid))
+    interrupted = asyncio.Event()
     try:
-        status = await _serve(cluster, controller, kubelet, line, grace=spec.grace_seconds)
+        with _signals(interrupted, kubelet.kill):
+            status = await machine.run(
+                job,
+                see=line.see,
+                asked_to_end=interrupted.wait(),
+                grace=spec.grace_seconds,
+                beside=_beside(cluster, line),
+                before_stop=partial(_close, console, spec.grace_seconds),
+            )
     except BaseExceptionGroup as group:
         raise _first(group) from group
     finally:
@@ -150,29 +158,18 @@ def _first(error: BaseException) -> BaseException:
     return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
-async def _serve(
-    cluster: LocalCluster, controller: Controller, kubelet: Kubelet, line: StatusLine, *, grace: int
-) -> Status | None:
-    """Run a job until it has finished, and return its status; None if it was interrupted."""
-    interrupted, console = asyncio.Event(), line.console
-    with _signals(interrupted, kubelet.kill):
-        async with asyncio.TaskGroup() as tasks:  # an error in one task cancels the others
-            ended = tasks.create_task(_follow(cluster, controller, line))
-            asked = tasks.create_task(interrupted.wait())
-            works = [_tell_events(cluster, console), controller.run(), kubelet.run()]
-            budget = replace(POLLS, at_least=PERIOD_SECONDS) if console.is_live else POLLS
-            works.append(Poller([controller], ask=kubelet.ask, budget=budget).run())
-            if console.is_live:
-                works.append(line.follow())
-            background = [tasks.create_task(work) for work in works]
-            await asyncio.wait((ended, asked), return_when=asyncio.FIRST_COMPLETED)
-            console.close()
-            if not ended.done():
-                console.tell(f"interrupted; stopping all replicas within {grace} s (again: now)")
-            kubelet.stop(FAILED_GANG_GRACE_SECONDS if ended.done() else grace)
-            for task in (ended, asked, *background):
-                task.cancel()
-    return None if ended.cancelled() else ended.result()
+def _beside(cluster: LocalCluster, line: StatusLine) -> Iterator[Work]:
+    """Yield what a run prints beside the output of the replicas."""
+    yield _tell_events(cluster, line.console)
+    if line.console.is_live:
+        yield line.follow()
+
+
+def _close(console: Console, grace: int, finished: bool) -> None:
+    """Remove the live lines, and say what follows if the run is interrupted."""
+    console.close()
+    if not finished:
+        console.tell(f"interrupted; stopping all replicas within {grace} s (again: now)")
 
 
 @contextlib.contextmanager
@@ -193,18 +190,6 @@ def _signals(interrupted: asyncio.Event, again: Callable[[], None]) -> Iterator[
     finally:
         for number in heeded:
             loop.remove_signal_handler(number)
-
-
-async def _follow(cluster: LocalCluster, controller: Controller, line: StatusLine) -> Status:
-    """Show the status of a job until it has finished."""
-    async for change in cluster.watch(names.KIND):
-        if isinstance(change, Changed):
-            controller.see(change.object)
-            status = Status.from_manifest(change.object)
-            line.see(change.object)
-            if status.finished:
-                return status
-    raise AssertionError  # a watch does not end
 
 
 async def _tell_events(cluster: LocalCluster, console: Console) -> None:
