@@ -62,11 +62,11 @@ def recorded() -> dict[str, str]:
 
 def ours(case: Case) -> str:
     """Return what the commands say."""
-    return "<br>".join(_code(str(fault)) for fault in report.of_job(case.data()).faults)
+    return "<br>".join(_code(str(fault)) for fault in report.of_file(case.data()).faults)
 
 
 def _warnings(case: Case) -> str:
-    return "<br>".join(_code(str(fault)) for fault in report.of_job(case.data()).warnings)
+    return "<br>".join(_code(str(fault)) for fault in report.of_file(case.data()).warnings)
 
 
 def _change(case: Case) -> str:

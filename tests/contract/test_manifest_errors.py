@@ -26,7 +26,7 @@ def test_there_are_many_of_them_and_no_two_alike() -> None:
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.about) for case in WRONG])
 def test_a_wrong_manifest_has_a_fault_on_a_line_of_it(case: Case) -> None:
-    found = report.of_job(case.data())
+    found = report.of_file(case.data())
     assert found.faults
     lines = case.data().count(b"\n") + 1
     assert all(1 <= fault.place.line <= lines for fault in found.faults)
@@ -34,7 +34,7 @@ def test_a_wrong_manifest_has_a_fault_on_a_line_of_it(case: Case) -> None:
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.about) for case in RIGHT])
 def test_a_right_manifest_has_none(case: Case) -> None:
-    assert report.of_job(case.data()).faults == ()
+    assert report.of_file(case.data()).faults == ()
 
 
 @pytest.mark.parametrize("job", [pytest.param(job, id=name) for name, job in documents.jobs()])
@@ -46,5 +46,5 @@ def test_a_job_that_the_documents_show_has_none(job: Manifest) -> None:
     "file", sorted((documents.PROJECT / "examples").glob("*/job.yaml")), ids=str
 )
 def test_an_example_has_none_and_no_surprise(file: Path) -> None:
-    found = report.of_job(file.read_bytes())
+    found = report.of_file(file.read_bytes())
     assert (found.faults, found.warnings) == ((), ())

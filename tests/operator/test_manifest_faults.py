@@ -43,7 +43,7 @@ spec:
 
 def told(text: str) -> list[str]:
     """What is wrong in a text."""
-    return [str(fault) for fault in report.of_job(text.encode()).faults]
+    return [str(fault) for fault in report.of_file(text.encode()).faults]
 
 
 def test_all_is_told_at_once_in_the_order_of_the_text() -> None:
@@ -68,7 +68,7 @@ def test_all_is_told_at_once_in_the_order_of_the_text() -> None:
 
 
 def test_what_is_valid_and_may_surprise_is_a_warning() -> None:
-    (warning,) = report.of_job(TEXT.encode()).warnings
+    (warning,) = report.of_file(TEXT.encode()).warnings
     assert (
         str(warning) == '10:11: spec.runtime.seed: YAML reads 010 as 8: write 8, or "010" for text'
     )
@@ -88,10 +88,10 @@ def test_a_command_prints_each_fault_with_the_name_of_the_file(
 
 def test_what_cannot_run_here_has_its_place_too() -> None:
     made = job({"command": None}, suspend=True)
-    found = report.of_job(json.dumps(made, indent=1).encode(), check_runnable)
+    found = report.of_file(json.dumps(made, indent=1).encode(), check_runnable)
     assert [fault.field for fault in found.faults] == ["spec.suspend"]
     assert found.faults[0].place.line > 1
-    assert report.of_job(json.dumps(made).encode()).faults == ()
+    assert report.of_file(json.dumps(made).encode()).faults == ()
 
 
 @pytest.mark.parametrize(("row", "field"), [pytest.param(row[1], row[2], id=row[0]) for row in BAD])
@@ -117,7 +117,7 @@ def refused(made: Manifest) -> list[str]:
 @settings(max_examples=200, deadline=None)
 def test_all_that_the_operator_refuses_is_told_and_has_a_place(spec: Manifest) -> None:
     made = manifest(spec)
-    found = report.of_job(json.dumps(made, indent=1).encode())
+    found = report.of_file(json.dumps(made, indent=1).encode())
     assert set(refused(made)) <= {fault.field for fault in found.faults}
     lines = json.dumps(made, indent=1).count("\n") + 1
     assert all(1 <= fault.place.line <= lines for fault in found.faults)
@@ -252,20 +252,21 @@ def test_a_repair_is_advised_that_was_tried(value: str, advice: str) -> None:
 @pytest.mark.parametrize("value", ["replicas: two", "replicas: 0", "replicas: '0'", "suspend: 1"])
 def test_no_repair_is_advised_that_does_not_help(value: str) -> None:
     made = job() | {"spec": job()["spec"] | yaml.safe_load(value)}
-    (fault,) = report.of_job(json.dumps(made).encode()).faults
+    (fault,) = report.of_file(json.dumps(made).encode()).faults
     assert "write" not in fault.message
 
 
 def test_what_was_set_since_is_checked_at_the_place_of_what_has_it() -> None:
-    (document,) = source.read(json.dumps(job(), indent=1).encode()).documents
+    data = json.dumps(job(), indent=1).encode()
+    (document,) = source.read(data).documents
     changed = replaced(document.value, ("spec",), job(replicas=0, network={"prot": 1})["spec"])
-    found = report.of_document(document, changed=changed)
+    found = report.of_file(data, edit=lambda _: changed)
     assert [(one.field, one.place) for one in found.faults] == [
         ("spec.network.prot", document.find("spec").place),
         ("spec.replicas", document.find("spec.replicas").place),
     ]
-    assert found.manifest == changed
-    assert report.of_document(document).faults == ()
+    assert found.jobs == (changed,)
+    assert report.of_file(data).faults == ()
 
 
 def test_a_document_of_another_kind_is_told_that_alone() -> None:
@@ -308,7 +309,7 @@ def test_a_large_manifest_is_checked_without_repairs(spec: Any) -> None:
 @pytest.mark.parametrize("key", ["", ".", "a.b", "[0]", "]", "x" * 2000, "é", "\n"])
 def test_a_field_of_any_name_has_its_place(key: str) -> None:
     for made in (job() | {key: 1}, job(**{key: 1}), job(template={key: {}, "spec": {}})):
-        faults = report.of_job(json.dumps(made, indent=1).encode()).faults
+        faults = report.of_file(json.dumps(made, indent=1).encode()).faults
         assert faults
         assert all(fault.place.line >= 1 for fault in faults)
 
@@ -316,6 +317,6 @@ def test_a_field_of_any_name_has_its_place(key: str) -> None:
 def test_checking_changes_nothing() -> None:
     made = job({"command": "x"}, replicas="2")
     before = copy.deepcopy(made)
-    report.of_job(json.dumps(made).encode())
+    report.of_file(json.dumps(made).encode())
     check.faults(made)
     assert made == before

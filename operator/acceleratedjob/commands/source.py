@@ -6,18 +6,17 @@ All commands read manifests by `Source.read`, as strictly as a cluster does.
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from acceleratedjob.api.names import KIND, Manifest, View
+from acceleratedjob.api.names import Manifest, View
 from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.commands.changes import Change, change
-from acceleratedjob.errors import InvalidManifest, InvalidSpec
+from acceleratedjob.errors import InvalidManifest
 from acceleratedjob.terminal import complain
-from acceleratedjob.validation import report, source
+from acceleratedjob.validation import report
 from acceleratedjob.validation.check import Check
-from acceleratedjob.validation.nodes import Node
-from acceleratedjob.validation.report import Report
-from acceleratedjob.validation.source import START, Fault
+from acceleratedjob.validation.source import Fault
 
 STDIN = "-"
 
@@ -81,20 +80,14 @@ class Source:
         Raises:
             InvalidManifest: the file cannot be read, has no job, or a job is invalid.
         """
-        text = source.read(self._bytes())
-        found = list(_flat(text.documents))
-        jobs = [one for one in found if len(found) == 1 or not _is_other(one)]
-        others = tuple(one.value for one in found if one not in jobs)
-        reports = [self._report(one, checks) for one in jobs]
-        for one in (one for each in reports for one in each.warnings):
+        edit = partial(change, changes=self.changes) if self.changes else None
+        found = report.of_file(self._bytes(), *checks, edit=edit)
+        for one in found.warnings:
             place = f"{self.name}:{one.place.line}:{one.place.column}"
             complain(f"{place}: warning: {one.field}: {one.message}")
-        self._must_be_sound((*text.faults, *(one for each in reports for one in each.faults)))
-        if not jobs:
-            kinds = ", ".join(one["kind"] for one in others) or "no documents"
-            self._must_be_sound((Fault(START, "manifest", f"must have one {KIND}, got {kinds}"),))
-        manifests = tuple(one.manifest for one in reports if one.manifest is not None)
-        return Documents(manifests, tuple(map(JobSpec.from_manifest, manifests)), others)
+        if found.faults:
+            raise self._invalid(found.faults)
+        return Documents(found.jobs, tuple(map(JobSpec.from_manifest, found.jobs)), found.others)
 
     def _bytes(self) -> bytes:
         try:
@@ -104,41 +97,6 @@ class Source:
             line = f"{self.name}: manifest: {sentence}"
             raise InvalidManifest("manifest", sentence, [line]) from error
 
-    def _report(self, document: Node, checks: tuple[Check, ...]) -> Report:
-        if not self.changes or not isinstance(document.value, dict):
-            return report.of_document(document, *checks)
-        try:
-            changed = change(document.value, self.changes)
-        except InvalidSpec as error:
-            fault = Fault(document.find(error.field).place, error.field, error.message)
-            return Report(None, (fault,))
-        return report.of_document(document, *checks, changed=changed)
-
-    def _must_be_sound(self, faults: tuple[Fault, ...]) -> None:
-        if faults:
-            raise self._invalid(tuple(sorted(faults, key=lambda fault: fault.place)))
-
     def _invalid(self, faults: tuple[Fault, ...]) -> InvalidManifest:
         first = faults[0]
         return InvalidManifest(first.field, first.message, [f"{self.name}:{one}" for one in faults])
-
-
-def _flat(documents: tuple[Node, ...]) -> Iterator[Node]:
-    """Yield the documents, and the items of lists, as `kubectl get -o yaml` prints them."""
-    for one in documents:
-        items = one.children.get("items") if _kind(one) == "List" else None
-        is_list = items is not None and isinstance(items.value, list)
-        yield from items.children.values() if items is not None and is_list else [one]
-
-
-def _kind(document: Node) -> object:
-    return document.value.get("kind") if isinstance(document.value, dict) else None
-
-
-def _is_other(document: Node) -> bool:
-    """Whether a document is an object of another kind, rather than a job with a mistake."""
-    kind = _kind(document)
-    has_version = isinstance(document.value, dict) and isinstance(
-        document.value.get("apiVersion"), str
-    )
-    return has_version and isinstance(kind, str) and kind != KIND

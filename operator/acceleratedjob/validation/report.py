@@ -1,10 +1,10 @@
-"""Reports on a manifest: the job, what is wrong with it, and what may surprise."""
+"""Reports on the file of a manifest: the jobs, what is wrong with them, and what may surprise."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 
 from acceleratedjob.api.names import KIND, Manifest
 from acceleratedjob.errors import InvalidSpec
@@ -14,55 +14,85 @@ from acceleratedjob.validation.nodes import Node
 from acceleratedjob.validation.source import START, Fault
 
 MAX_WARNINGS = 20
+Edit = Callable[[Manifest], Manifest]  # raises InvalidSpec
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found in a file.
+    """What was found in a file, or in one document of it.
 
     Attributes:
-        manifest: the only document; None if there is none, or several.
+        jobs: the jobs, changed as asked; one that is no mapping is left out.
+        others: the objects of other kinds.
         faults: what is wrong, in the order of the text.
         warnings: valid values that YAML reads otherwise than they look, in the order of the text.
     """
 
-    manifest: Manifest | None
+    jobs: tuple[Manifest, ...] = ()
+    others: tuple[Manifest, ...] = ()
     faults: tuple[Fault, ...] = ()
     warnings: tuple[Fault, ...] = ()
 
 
-def of_job(data: bytes, *checks: Check) -> Report:
-    """Report on a file that must contain one job.
+def of_file(data: bytes, *checks: Check, edit: Edit | None = None) -> Report:
+    """Report on a file, which must contain a job.
 
     Args:
         data: the bytes of the file.
         checks: further checks of a job that is valid.
+        edit: changes a job before it is checked; a field that it adds gets the place of what it is
+            added to.
     """
-    found = source.read(data)
-    if len(found.documents) != 1:
-        return Report(None, found.faults or (_number(found.documents),))
-    made = of_document(found.documents[0], *checks)
-    return replace(made, faults=_ordered((*found.faults, *made.faults)))
+    text = source.read(data)
+    found = list(_flat(text.documents))
+    jobs = [one for one in found if len(found) == 1 or not _is_other(one)]
+    others = tuple(one.value for one in found if one not in jobs)
+    reports = [_of_job(one, checks, edit) for one in jobs]
+    faults = (*text.faults, *chain.from_iterable(one.faults for one in reports))
+    return Report(
+        jobs=tuple(chain.from_iterable(one.jobs for one in reports)),
+        others=others,
+        faults=_sorted(faults) or (() if jobs else (_no_job(others),)),
+        warnings=tuple(chain.from_iterable(one.warnings for one in reports)),
+    )
 
 
-def of_document(document: Node, *checks: Check, changed: Manifest | None = None) -> Report:
-    """Report on one document of a file, which must be a job.
-
-    Args:
-        document: the document.
-        checks: further checks of a job that is valid.
-        changed: what is checked instead of the document, if something was set since it was read;
-            a field that the document does not have gets the place of what it was set in.
-    """
-    value = document.value if changed is None else changed
+def _of_job(document: Node, checks: tuple[Check, ...], edit: Edit | None) -> Report:
+    value = document.value
     if not isinstance(value, dict):
-        return Report(None, (_no_mapping(document),))
+        return Report(faults=(_no_mapping(document),))
+    try:
+        changed = value if edit is None else edit(value)
+    except InvalidSpec as error:
+        return Report(faults=(_placed(document, error),))
     find = partial(check.faults, checks=checks)
-    told = find(value)
-    if changed is None:
+    told = find(changed)
+    if edit is None:
         told = list(hints.advised(document, told, find))
     faults = _ordered(tuple(_placed(document, fault) for fault in told))
-    return Report(value, faults, tuple(islice(_surprises(document, faults), MAX_WARNINGS)))
+    warnings = tuple(islice(_surprises(document, faults), MAX_WARNINGS))
+    return Report(jobs=(changed,), faults=faults, warnings=warnings)
+
+
+def _flat(documents: tuple[Node, ...]) -> Iterator[Node]:
+    """Yield the documents, and the items of lists, as `kubectl get -o yaml` prints them."""
+    for one in documents:
+        items = one.children.get("items") if _kind(one) == "List" else None
+        is_list = items is not None and isinstance(items.value, list)
+        yield from items.children.values() if items is not None and is_list else [one]
+
+
+def _kind(document: Node) -> object:
+    return document.value.get("kind") if isinstance(document.value, dict) else None
+
+
+def _is_other(document: Node) -> bool:
+    """Whether a document is an object of another kind, rather than a job with a mistake."""
+    kind = _kind(document)
+    has_version = isinstance(document.value, dict) and isinstance(
+        document.value.get("apiVersion"), str
+    )
+    return has_version and isinstance(kind, str) and kind != KIND
 
 
 def _placed(document: Node, fault: InvalidSpec) -> Fault:
@@ -75,7 +105,11 @@ def _ordered(faults: tuple[Fault, ...]) -> tuple[Fault, ...]:
     by_field: dict[str, Fault] = {}
     for fault in faults:
         by_field.setdefault(fault.field, fault)
-    return tuple(sorted(by_field.values(), key=lambda fault: fault.place))
+    return _sorted(tuple(by_field.values()))
+
+
+def _sorted(faults: tuple[Fault, ...]) -> tuple[Fault, ...]:
+    return tuple(sorted(faults, key=lambda fault: fault.place))
 
 
 def _no_mapping(document: Node) -> Fault:
@@ -83,9 +117,9 @@ def _no_mapping(document: Node) -> Fault:
     return Fault(document.place, "manifest", f"must be an {KIND} as a YAML mapping, got {found}")
 
 
-def _number(documents: tuple[Node, ...]) -> Fault:
-    place = documents[1].place if documents else START
-    return Fault(place, "manifest", f"must be one {KIND}, got {len(documents)} documents")
+def _no_job(others: tuple[Manifest, ...]) -> Fault:
+    kinds = ", ".join(one["kind"] for one in others) or "no documents"
+    return Fault(START, "manifest", f"must have one {KIND}, got {kinds}")
 
 
 def _surprises(document: Node, faults: tuple[Fault, ...]) -> Iterator[Fault]:
