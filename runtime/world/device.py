@@ -1,12 +1,17 @@
 """The kinds of devices, and the communication backend of each."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 
 from runtime.config.enums import DistributedType
+from runtime.errors import WorldError
+from runtime.world.contract import LOCAL_WORLD_SIZE
+
+# With one of these, each process of a pod may have been given devices of its own.
+_VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +105,33 @@ def place(kind: Kind, local_rank: int) -> torch.device:
     index = local_rank % torch.get_device_module(kind.name).device_count()
     torch.get_device_module(kind.name).set_device(index)
     return torch.device(kind.name, index)
+
+
+def check_own_gpu(
+    backend: str | None,
+    local_size: int,
+    env: Mapping[str, str],
+    count: Callable[[], int] = torch.cuda.device_count,
+) -> None:
+    """Check that each process of this pod can have a GPU of its own, as NCCL requires.
+
+    Args:
+        backend: the backend of torch.distributed.
+        local_size: the number of processes in this pod.
+        env: the environment variables.
+        count: returns the number of GPUs that this process finds.
+
+    Raises:
+        WorldError: there are fewer GPUs than processes.
+    """
+    if "nccl" not in (backend or "") or any(name in env for name in _VISIBLE):
+        return
+    found = count()
+    if local_size > found:
+        sentence = (
+            f"NCCL needs a GPU for each process of a pod, but {LOCAL_WORLD_SIZE} is {local_size} "
+            f"and torch finds {found}: start {found} (spec.processesPerReplica, --nproc-per-node), "
+            "give the pod more GPUs, or let the processes share them with "
+            "ACCELERATE_DISTRIBUTED_BACKEND=gloo"
+        )
+        raise WorldError(sentence)

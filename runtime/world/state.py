@@ -12,7 +12,7 @@ from runtime.config.parsing import naming
 from runtime.config.precision import choose_precision
 from runtime.config.settings import Settings, env_name
 from runtime.world import last_words, reserve, roll_call
-from runtime.world.device import choose, named, place
+from runtime.world.device import check_own_gpu, choose, named, place
 from runtime.world.process_group import check_backend, join, joined_world, leave, set_timeout
 from runtime.world.roles import ProcessControl
 from runtime.world.shared import Shared
@@ -76,6 +76,8 @@ class PartialState(Shared, ProcessControl):
                 check_backend(settings.distributed_backend)
         backend = asked or settings.distributed_backend or kind.backend
         if world.size > 1:
+            if not distributed.is_initialized():  # else the script has chosen the devices
+                check_own_gpu(backend, world.local_size, os.environ)
             join(world, backend, kwargs)
             if settings.collective_timeout is not None and "timeout" not in kwargs:
                 set_timeout(settings.collective_timeout)

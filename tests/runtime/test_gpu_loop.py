@@ -82,6 +82,14 @@ def test_a_failure_of_the_gpu_is_in_the_termination_message_with_its_line(tmp_pa
     assert "found.item()" in message.read_text()
 
 
+@pytest.mark.skipif("CUDA_VISIBLE_DEVICES" in os.environ, reason="is then not judged")
+def test_more_processes_than_gpus_is_an_error_with_both_numbers(tmp_path: Path) -> None:
+    found = torch.cuda.device_count()
+    done = life(tmp_path / "it", "never", FEW, PET_NPROC_PER_NODE=str(found + 1))
+    assert done.returncode not in {0, 143}
+    assert f"LOCAL_WORLD_SIZE is {found + 1} and torch finds {found}: start {found}" in done.stderr
+
+
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_a_step_does_not_wait_for_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for its batch, its loss, or an automatic checkpoint."""

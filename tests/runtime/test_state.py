@@ -1,5 +1,6 @@
 """The process' state, next to Accelerate's where both can be made in one process."""
 
+import contextlib
 import copy
 import pickle
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import runtime.state
 import runtime.utils
 from runtime import Accelerator
 from runtime.config.enums import DistributedType
+from runtime.errors import WorldError
 from runtime.state import AcceleratorState, GradientState, PartialState
 from runtime.world import device
 
@@ -154,3 +156,28 @@ def test_an_accelerator_whose_state_was_forgotten_says_so(library: Any) -> None:
     type(accelerator.state)._reset_state()
     with pytest.raises(AttributeError, match=r"happens if `AcceleratorState._reset_state\(\)`"):
         accelerator.prepare(torch.nn.Linear(1, 1))
+
+
+NCCL = "cpu:gloo,cuda:nccl"
+
+
+@pytest.mark.parametrize(
+    ("backend", "processes", "found", "env", "is_refused"),
+    [
+        pytest.param(NCCL, 2, 1, {}, True, id="two processes of a pod with one GPU"),
+        pytest.param("nccl", 9, 8, {}, True, id="one process too many"),
+        pytest.param(NCCL, 8, 8, {}, False, id="a GPU for each"),
+        pytest.param(NCCL, 1, 8, {}, False, id="several GPUs for one process"),
+        pytest.param("gloo", 2, 1, {}, False, id="gloo lets processes share a GPU"),
+        pytest.param("cpu:gloo,npu:hccl", 2, 1, {}, False, id="other devices are not judged"),
+        pytest.param(
+            NCCL, 2, 1, {"CUDA_VISIBLE_DEVICES": "1"}, False, id="each may have been given its own"
+        ),
+    ],
+)
+def test_nccl_has_a_gpu_for_each_process_of_a_pod(
+    backend: str, processes: int, found: int, env: dict[str, str], is_refused: bool
+) -> None:
+    words = f"is {processes} and torch finds {found}: start {found}"
+    with pytest.raises(WorldError, match=words) if is_refused else contextlib.nullcontext():
+        device.check_own_gpu(backend, processes, env, lambda: found)

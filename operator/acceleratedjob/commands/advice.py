@@ -262,8 +262,8 @@ EXCEPTIONS: dict[str, tuple[str, str]] = {
         "See the logs of the processes that the message names.",
     ),
     "WorldError": (
-        "The environment variables do not describe the world of the job.",
-        "Start the script with `python -m runtime.launch SCRIPT`.",
+        "The environment variables do not describe the world of the job, or it has too few GPUs.",
+        "Do what the message says: mostly, start the script with `python -m runtime.launch SCRIPT`.",
     ),
     "DistBackendError": (
         "A collective has failed.",
