@@ -126,6 +126,12 @@ BAD: list[tuple[str, Manifest, str, str]] = [
     ("no amount of a GPU", job(_limits("lots")), f"{LIMITS}[nvidia.com/gpu]", OPERATOR),
     ("less than no GPU", job(_limits("-1")), f"{LIMITS}[nvidia.com/gpu]", OPERATOR),
     ("more GPUs than a node has", job(_limits("1M")), LIMITS, OPERATOR),
+    (
+        "more processes than GPUs",
+        job(_limits(2), processesPerReplica=3),
+        "spec.processesPerReplica",
+        OPERATOR,
+    ),
     ("a grace in words", job(**_pod(terminationGracePeriodSeconds="long")), "terminationG", API),
     ("a grace below 0", job(**_pod(terminationGracePeriodSeconds=-1)), "terminationG", API),
     ("volumes by name", job(**_pod(volumes={"data": {}})), f"{POD}.volumes", API),

@@ -5,6 +5,9 @@ import pytest
 from acceleratedjob.api import devices
 from acceleratedjob.api.attempt import Attempt
 from acceleratedjob.api.names import Manifest
+from acceleratedjob.api.sections import MAX_PROCESSES
+from acceleratedjob.api.spec import JobSpec
+from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.manifests.env import NODE_NAME, merged
 from acceleratedjob.observe.observed import Observed
 from acceleratedjob.planner.actions import Announce
@@ -165,6 +168,35 @@ def test_auto_is_a_process_for_each_device(
     assert env["PET_NPROC_PER_NODE"] == str(processes)
     assert ("ACCELERATE_USE_CPU" in env) == on_cpu
     assert replace(job, processes_per_replica=3).processes == 3
+
+
+@pytest.mark.parametrize(
+    ("limits", "fields", "most"),
+    [
+        pytest.param({devices.NVIDIA: 2}, {}, 2, id="GPUs"),
+        pytest.param({devices.AMD: 4}, {}, 4, id="AMD's"),
+        pytest.param({devices.NVIDIA: 2}, {"runtime": {"backend": "nccl"}}, 2, id="NCCL by name"),
+        pytest.param(
+            {devices.NVIDIA: 2}, {"runtime": {"backend": "gloo"}}, None, id="gloo shares GPUs"
+        ),
+        pytest.param({"nvidia.com/gpu.shared": 2}, {}, None, id="shares may be of one GPU"),
+        pytest.param({"habana.ai/gaudi": 2}, {}, None, id="other devices are not judged"),
+        pytest.param({devices.NVIDIA: 2, "example.com/npu": 8}, {}, None, id="others beside them"),
+        pytest.param({devices.NVIDIA: 0}, {}, None, id="no GPU: it computes on the CPU"),
+    ],
+)
+def test_there_are_no_more_processes_than_gpus(
+    limits: dict[str, int], fields: dict[str, object], most: int | None
+) -> None:
+    def with_processes(count: int) -> JobSpec:
+        return spec({"resources": {"limits": limits}}, processesPerReplica=count, **fields)
+
+    if most is None:
+        assert with_processes(MAX_PROCESSES).processes == MAX_PROCESSES
+        return
+    assert with_processes(most).processes == most
+    with pytest.raises(InvalidSpec, match=f"in the limits, {most}, got {most + 1}: NCCL"):
+        with_processes(most + 1)
 
 
 def pod_of(container: Manifest | None = None, **pod: object) -> Manifest:

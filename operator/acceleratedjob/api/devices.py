@@ -21,6 +21,7 @@ DEVICE = re.compile(
     r"|cambricon\.com/mlu"
     r"|mthreads\.com/gpu"
 )
+NVIDIA, AMD = "nvidia.com/gpu", "amd.com/gpu"  # whole GPUs, of which NCCL needs one per process
 _VISIBLE = re.compile(r"(NVIDIA|AMD|HABANA|ASCEND)_VISIBLE_DEVICES")  # read by the runtime
 _NONE_VISIBLE = ("", "none", "void")
 
@@ -81,6 +82,13 @@ def _of_pod(pod: View) -> Iterator[str]:
 def may_be(template: View) -> bool:
     """Whether the training container may have a device, counted or not."""
     return bool(count(template)) or any(True for _ in uncounted(template))
+
+
+def enough_for(template: View) -> int | None:
+    """Return the number of processes for which NCCL has enough GPUs; None if it is not known."""
+    counted = _counted(template)
+    is_known = bool(counted) and all(name in (NVIDIA, AMD) for name, _ in counted)
+    return None if not is_known or any(True for _ in uncounted(template)) else count(template)
 
 
 def _counted(template: View) -> list[tuple[str, int]]:

@@ -163,7 +163,7 @@ def _read_spec(value: object) -> _Spec:
     """Read all fields, and check those that depend on each other."""
     spec = read(_Spec, value, "spec")
     with Faults() as faults:
-        for check in (_check_bounds, _check_priority, _check_devices, _check_checkpoint):
+        for check in _CHECKS:
             faults.of(check, spec)
     return spec
 
@@ -230,6 +230,17 @@ def _check_devices(spec: _Spec) -> None:
         raise InvalidSpec(path, f"must have at most {MAX_PROCESSES} devices, got {asked}")
 
 
+def _check_processes(spec: _Spec) -> None:
+    """Check that NCCL has a GPU for each process; with the backend gloo, they may share one."""
+    given, most = spec.processes_per_replica, devices.enough_for(spec.template)
+    if spec.runtime.backend == "gloo" or not isinstance(given, int) or most is None:
+        return
+    if given > most:
+        sentence = f"must be at most the number of GPUs in the limits, {most}, got {given}"
+        advice = "NCCL needs a GPU for each process; spec.runtime.backend gloo lets them share one"
+        raise InvalidSpec("spec.processesPerReplica", f"{sentence}: {advice}")
+
+
 def _check_checkpoint(spec: _Spec) -> None:
     """Check that the template leaves the name and the mount path of the checkpoint volume free."""
     if spec.checkpoint is None or spec.checkpoint.volume is None:
@@ -247,6 +258,9 @@ def _check_checkpoint(spec: _Spec) -> None:
                 f"must not be in {MOUNT_PATH}, where the volume of spec.checkpoint is mounted"
             )
             raise InvalidSpec(path, f"{sentence}, got {shown(mount['mountPath'])}")
+
+
+_CHECKS = (_check_bounds, _check_priority, _check_devices, _check_processes, _check_checkpoint)
 
 
 def _check_kind(manifest: View) -> None:

@@ -263,7 +263,7 @@ EXCEPTIONS: dict[str, tuple[str, str]] = {
     ),
     "WorldError": (
         "The environment variables do not describe the world of the job, or it has too few GPUs.",
-        "Do what the message says: mostly, start the script with `python -m runtime.launch SCRIPT`.",
+        "Do what the message says, mostly: start the script with `python -m runtime.launch`.",
     ),
     "DistBackendError": (
         "A collective has failed.",
