@@ -81,7 +81,7 @@ check: $(VENV)/.dev ## run the linters, the type checker and the import checks
 	$(BIN)/lint-imports
 
 gpu: $(if $(GPU_PYTHON),,$(VENV)/.dev) ## run the runtime's tests on a GPU; GPU_PYTHON=python3 uses a Python that has torch, and installs nothing
-	$(or $(GPU_PYTHON),$(BIN)/python) -m pytest --numprocesses $(WORKERS) --dist loadgroup $(GPU_FLAGS) tests/runtime
+	$(or $(GPU_PYTHON),$(BIN)/python) -m pytest --numprocesses $(WORKERS) --dist loadgroup $(GPU_FLAGS) tests/runtime tests/contract/test_gpus.py
 
 bench: $(VENV)/.dev ## run the benchmarks against other libraries and operators; writes docs/performance*.md
 	$(BIN)/python -m bench

@@ -179,6 +179,15 @@ def test_a_package_that_there_is_not(client: Client) -> None:
     assert any("No matching distribution" in line.text for line in job.logs())
 
 
+def test_gpus_that_this_machine_does_not_have(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(InvalidSpec, match=r"has no nvidia.com/gpu, got 2: gpus=0 trains on the"):
+        client.train(greet, args={"who": "you"}, gpus=2)
+    assert client.list() == []
+
+
 def test_names(client: Client) -> None:
     job = client.train(greet, args={"who": "ann"}, name="greet")
     with pytest.raises(AlreadyExists, match="has a job greet: delete it, or choose another name"):

@@ -34,8 +34,8 @@ def run(source: "Source", workdir: Path | None) -> int:
     """Run a job on this machine, without Kubernetes, images or root.
 
     Its pods are processes, which are started and restarted as by the operator; only the training
-    container runs. Ctrl-C asks all replicas to stop, and a second Ctrl-C kills them. The exit code
-    is 0 if the job succeeds, and 1 if it fails.
+    container runs, with as many GPUs of this machine as its limits say. Ctrl-C asks all replicas to
+    stop, and a second Ctrl-C kills them. The exit code is 0 if the job succeeds, and 1 if it fails.
     """
     from acceleratedjob.commands.run import run_source
 

@@ -17,6 +17,7 @@ from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.client import host
 from acceleratedjob.client.state import LogLine, processes
 from acceleratedjob.errors import AlreadyExists, ClusterError, NotFound
+from acceleratedjob.local.dealing import Gpus, check_gpus
 from acceleratedjob.local.process import check_runnable
 
 NAMESPACE = "default"
@@ -183,7 +184,9 @@ class LocalBackend:
         name = job["metadata"]["name"]
         if name in self._jobs:
             raise AlreadyExists(f"this client has a job {name}: delete it, or choose another name")
-        check_runnable(JobSpec.from_manifest(job))
+        spec = JobSpec.from_manifest(job)
+        check_runnable(spec)
+        check_gpus(spec, Gpus.of_this_machine(), "gpus=0")
         shipped = config_map | {"metadata": config_map["metadata"] | {"namespace": NAMESPACE}}
         started = LocalJob(job, shipped, self._workdir)
         try:

@@ -22,11 +22,13 @@ from acceleratedjob.commands.console import Console
 from acceleratedjob.commands.source import STDIN, Source
 from acceleratedjob.commands.source import ignored as other_kinds
 from acceleratedjob.commands.status_line import PERIOD_SECONDS, StatusLine
+from acceleratedjob.commands.waiting import NO_GPU, Waits, fitting
 from acceleratedjob.controller.polling.cadence import POLLS
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.exits import EXIT_FAILED, EXIT_INTERRUPTED
 from acceleratedjob.local import orphans
 from acceleratedjob.local.cluster import LocalCluster
+from acceleratedjob.local.dealing import Gpus, check_gpus, shortage
 from acceleratedjob.local.kubelet import Kubelet
 from acceleratedjob.local.machine import Machine, Work
 from acceleratedjob.local.process import check_runnable, ignored, on_this_machine
@@ -44,7 +46,9 @@ def run_source(source: Source, *, workdir: Path | None) -> int:
     Raises:
         InvalidSpec: the manifest has not exactly one job, or the job cannot run on this machine.
     """
-    documents, folder = source.read(check_runnable), source.folder
+    gpus = Gpus.of_this_machine()
+    check = partial(check_gpus, gpus=gpus, advice=NO_GPU)
+    documents, folder = source.read(check_runnable, check), source.folder
     if len(documents.jobs) > 1:
         found = ", ".join(spec.name for spec in documents.specs)
         sentence = f"must have one {names.KIND} to run, got {found}: put each into its own file"
@@ -53,7 +57,9 @@ def run_source(source: Source, *, workdir: Path | None) -> int:
     console = Console(prompts=gets_stdin(spec, is_taken=source.place == STDIN))
     for sentence in other_kinds(documents):
         console.tell(sentence)
-    run = run_job(documents.jobs[0], workdir=workdir or folder, folder=folder, console=console)
+    run = run_job(
+        documents.jobs[0], workdir=workdir or folder, folder=folder, console=console, gpus=gpus
+    )
     with orphans.none_left():
         return asyncio.run(run)
 
@@ -65,6 +71,7 @@ async def run_job(
     folder: Path,
     cluster: LocalCluster | None = None,
     console: Console | None = None,
+    gpus: Gpus | None = None,
 ) -> int:
     """Run a job until it has finished, and return the exit code of the command.
 
@@ -74,12 +81,13 @@ async def run_job(
         folder: the directory of the manifest, beside which checkpoints are kept.
         cluster: where the job is created; one of its own by default.
         console: where the output is printed; the standard output by default.
+        gpus: the GPUs of this machine; by default those that this program sees.
 
     Raises:
         InvalidSpec: the job is invalid, or cannot run on this machine.
     """
-    spec = JobSpec.from_manifest(manifest)
-    check_runnable(spec)
+    gpus = gpus or Gpus.of_this_machine()
+    spec = _runnable(manifest, gpus)
     console, cluster = console or Console(), cluster or LocalCluster()
     for sentence in ignored(spec):
         console.tell(sentence)
@@ -96,29 +104,39 @@ async def run_job(
         checkpoints=volume,
         show=console.pod,
         reads_stdin=console.prompts,
+        gpus=gpus,
     )
     budget = replace(POLLS, at_least=PERIOD_SECONDS) if console.is_live else POLLS
     machine = Machine(cluster, kubelet, budget=budget)
     line = StatusLine(console, lambda: machine.progress(uid))
-    interrupted = asyncio.Event()
+    asked_to_end = asyncio.Event()
+    waits = Waits(console, shortage(spec, gpus), asked_to_end.set)
     try:
-        with _signals(interrupted, kubelet.kill):
+        with _signals(asked_to_end, kubelet.kill):
             status = await machine.run(
                 job,
-                see=line.see,
-                asked_to_end=interrupted.wait(),
+                see=partial(_see, line, waits),
+                asked_to_end=asked_to_end.wait(),
                 grace=spec.grace_seconds,
                 beside=_beside(cluster, line),
-                before_stop=partial(_close, console, spec.grace_seconds),
+                before_stop=partial(_close, waits, spec.grace_seconds),
             )
     except BaseExceptionGroup as group:
         raise _first(group) from group
     finally:
         console.close()
-    code = EXIT_INTERRUPTED if status is None else _conclude(status, console)
+    code = _ended(waits) if status is None else _conclude(status, console)
     if code and kept is not None and kept.next:
         console.tell(f"Next: {kept.next}")
     return code
+
+
+def _runnable(manifest: Manifest, gpus: Gpus) -> JobSpec:
+    """Return a job that can run on this machine."""
+    spec = JobSpec.from_manifest(manifest)
+    check_runnable(spec)
+    check_gpus(spec, gpus, NO_GPU)
+    return spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,22 +183,27 @@ def _beside(cluster: LocalCluster, line: StatusLine) -> Iterator[Work]:
         yield line.follow()
 
 
-def _close(console: Console, grace: int, finished: bool) -> None:
+def _see(line: StatusLine, waits: Waits, job: Manifest) -> None:
+    line.see(job)
+    waits.see(job)
+
+
+def _close(waits: Waits, grace: int, finished: bool) -> None:
     """Remove the live lines, and say what follows if the run is interrupted."""
-    console.close()
-    if not finished:
-        console.tell(f"interrupted; stopping all replicas within {grace} s (again: now)")
+    waits.console.close()
+    if not finished and not waits.is_vain:
+        waits.console.tell(f"interrupted; stopping all replicas within {grace} s (again: now)")
 
 
 @contextlib.contextmanager
-def _signals(interrupted: asyncio.Event, again: Callable[[], None]) -> Iterator[None]:
+def _signals(asked: asyncio.Event, again: Callable[[], None]) -> Iterator[None]:
     """Inside the block, the first signal to stop sets an event; later ones call `again`."""
     loop = asyncio.get_running_loop()
 
     def heard() -> None:
-        if interrupted.is_set():
+        if asked.is_set():
             again()
-        interrupted.set()
+        asked.set()
 
     heeded = [one for one in _STOP_SIGNALS if signal.getsignal(one) != signal.SIG_IGN]  # nohup
     for number in heeded:
@@ -196,6 +219,15 @@ async def _tell_events(cluster: LocalCluster, console: Console) -> None:
     async for change in cluster.watch("Event"):
         if isinstance(change, Changed):
             console.tell(f"{change.object['reason']}: {change.object['message']}")
+
+
+def _ended(waits: Waits) -> int:
+    """Say why a run that has not finished was ended, and return the exit code."""
+    if not waits.is_vain or waits.lacks is None:
+        return EXIT_INTERRUPTED
+    waits.console.tell(f"Failed: {waits.lacks}")
+    waits.console.tell(f"Next: {fitting(waits.lacks)}")
+    return EXIT_FAILED
 
 
 def _conclude(status: Status, console: Console) -> int:

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from acceleratedjob.api import names
-from acceleratedjob.api.names import Manifest, View
+from acceleratedjob.api.names import Manifest, Reason, View
 from acceleratedjob.api.template import trainer
 from acceleratedjob.api.times import format_time, parse_time, utc_now
 from acceleratedjob.cluster import Changed, Listed, Ref
@@ -20,6 +20,7 @@ from acceleratedjob.controller.polling.notices import tell_pod
 from acceleratedjob.lines import Line
 from acceleratedjob.local.cluster import LocalCluster, grace_period
 from acceleratedjob.local.container import Container
+from acceleratedjob.local.dealing import Gpus, insufficient
 from acceleratedjob.local.process import LOOPBACK, Command, Ports, command, missing_script
 from acceleratedjob.local.volumes import make_volumes
 from acceleratedjob.observe.endings import SIGNAL_BASE
@@ -46,6 +47,7 @@ class Kubelet:
         checkpoints: Path,
         show: Show,
         reads_stdin: bool = False,
+        gpus: Gpus | None = None,
     ) -> None:
         """Create a kubelet.
 
@@ -55,10 +57,12 @@ class Kubelet:
             checkpoints: the folder that takes the place of the volume of the checkpoints.
             show: called with their output.
             reads_stdin: whether they read from the standard input of this program.
+            gpus: the GPUs of the machine; by default those that this program sees.
         """
         self._cluster = cluster
         self._workdir, self._checkpoints = workdir, checkpoints
         self._show, self._reads_stdin = show, reads_stdin
+        self._gpus = gpus or Gpus.of_this_machine()
         self._ports: dict[str, Ports] = {}  # by MASTER_ADDR, which differs between attempts
         self._lives: dict[str, asyncio.Task[None]] = {}  # by pod uid, like the following two
         self._containers: dict[str, Container] = {}
@@ -75,7 +79,8 @@ class Kubelet:
             async for change in self._cluster.watch("Pod"):
                 pods = change.objects if isinstance(change, Listed) else (change.object,)
                 for pod in pods if isinstance(change, Listed | Changed) else ():
-                    self._see(pod, tasks)
+                    self._see(pod)
+                self._start_pods(tasks)
 
     async def ask(self, target: Target) -> bytes:
         """Ask replica 0 for its progress, at the port that its process listens at.
@@ -110,18 +115,31 @@ class Kubelet:
         for container in self._containers.values():
             container.kill()
 
-    def _see(self, pod: Manifest, tasks: asyncio.TaskGroup) -> None:
-        uid, deadline = pod["metadata"]["uid"], pod["metadata"].get("deletionTimestamp")
+    def _see(self, pod: Manifest) -> None:
+        deadline = pod["metadata"].get("deletionTimestamp")
         if deadline is not None:
             self._stop(pod, parse_time(deadline))
-        elif uid not in self._lives:
-            self._lives[uid] = tasks.create_task(self._live(pod))
+
+    def _start_pods(self, tasks: asyncio.TaskGroup) -> None:
+        """Start the pods that are new, or wait for GPUs, as far as their GPUs are free now."""
+        for pod in self._cluster.objects("Pod"):
+            uid, metadata = pod["metadata"]["uid"], pod["metadata"]
+            if uid in self._lives or "deletionTimestamp" in metadata:
+                continue
+            lacking = self._gpus.take(pod)
+            if lacking:
+                self._report_unscheduled(pod, insufficient(lacking))
+            else:
+                self._report(pod, {"running": {"startedAt": format_time(utc_now())}}, "Running")
+                self._lives[uid] = tasks.create_task(self._live(pod))
 
     async def _live(self, pod: Manifest) -> None:
-        """Run a pod, and report its start and its end."""
-        self._report(pod, {"running": {"startedAt": format_time(utc_now())}}, "Running")
-        with tempfile.TemporaryDirectory(prefix="acceleratedjob-") as folder:
-            ended = await self._run(pod, Path(folder))
+        """Run a pod, and report its end."""
+        try:
+            with tempfile.TemporaryDirectory(prefix="acceleratedjob-") as folder:
+                ended = await self._run(pod, Path(folder))
+        finally:
+            self._gpus.give_back(pod)
         ended["finishedAt"] = format_time(utc_now())
         succeeded = ended["exitCode"] == 0
         self._report(pod, {"terminated": ended}, "Succeeded" if succeeded else "Failed")
@@ -137,7 +155,7 @@ class Kubelet:
             inherited=os.environ,
             mounts=make_volumes(pod, self._cluster.objects("ConfigMap"), folder / "volumes"),
         )
-        ready.env[TERMINATION_LOG] = str(words)
+        ready.env.update(self._gpus.env(pod), **{TERMINATION_LOG: str(words)})
         tail: deque[str] = deque(maxlen=TAIL_LINES)
         try:
             container = await self._start(pod, ready, tail)
@@ -173,6 +191,14 @@ class Kubelet:
     def _ports_of(self, pod: Manifest) -> Ports:
         env = {entry["name"]: entry.get("value") for entry in trainer(pod)["env"]}
         return self._ports.setdefault(str(env["MASTER_ADDR"]), Ports.free())
+
+    def _report_unscheduled(self, pod: Manifest, message: str) -> None:
+        told = {"type": "PodScheduled", "status": "False", "reason": Reason.UNSCHEDULABLE}
+        told["message"] = message
+        if told not in pod["status"].get("conditions", ()):
+            self._cluster.change(
+                Ref.of(pod), lambda stored: stored["status"].update(conditions=[told])
+            )
 
     def _report(self, pod: Manifest, state: Manifest, phase: str) -> None:
         ready = "True" if phase == "Running" else "False"

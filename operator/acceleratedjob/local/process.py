@@ -2,8 +2,8 @@
 
 Host names that only a cluster resolves become the loopback address, and ports become free ports.
 All other environment variables are the same as in a cluster, except that the ranks share the cores.
-Secrets, resources and other containers are ignored, and so are volumes except for those that
-`local.volumes` makes.
+Secrets and other containers are ignored, and so are resources, except for the GPUs that
+`local.dealing` deals, and volumes, except for those that `local.volumes` makes.
 """
 
 import ctypes
@@ -22,6 +22,7 @@ from acceleratedjob.api.sections import Scheduling
 from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.api.template import reserved_env, trainer, trainer_index
 from acceleratedjob.errors import InvalidSpec
+from acceleratedjob.local.dealing import ignored_devices
 from acceleratedjob.manifests.env import CHECKPOINT_DIR
 
 LOOPBACK = "127.0.0.1"
@@ -114,6 +115,8 @@ def ignored(spec: JobSpec) -> Iterator[str]:
         )
     if given is not None and given.reclaim_policy == DELETE:
         yield "spec.checkpoint.reclaimPolicy Delete is ignored: nothing is deleted"
+    for name in ignored_devices(spec.template):
+        yield f"the limit of {name} is ignored: the processes see all such devices of this machine"
     if spec.network.isolate:
         yield "spec.network.isolate is ignored: the processes use the loopback interface"
 
