@@ -123,15 +123,15 @@ class Kubelet:
     def _start_pods(self, tasks: asyncio.TaskGroup) -> None:
         """Start the pods that are new, or wait for GPUs, as far as their GPUs are free now."""
         for pod in self._cluster.objects("Pod"):
-            uid, metadata = pod["metadata"]["uid"], pod["metadata"]
-            if uid in self._lives or "deletionTimestamp" in metadata:
+            metadata = pod["metadata"]
+            if metadata["uid"] in self._lives or "deletionTimestamp" in metadata:
                 continue
             lacking = self._gpus.take(pod)
             if lacking:
                 self._report_unscheduled(pod, insufficient(lacking))
             else:
                 self._report(pod, {"running": {"startedAt": format_time(utc_now())}}, "Running")
-                self._lives[uid] = tasks.create_task(self._live(pod))
+                self._lives[metadata["uid"]] = tasks.create_task(self._live(pod))
 
     async def _live(self, pod: Manifest) -> None:
         """Run a pod, and report its end."""
@@ -193,8 +193,12 @@ class Kubelet:
         return self._ports.setdefault(str(env["MASTER_ADDR"]), Ports.free())
 
     def _report_unscheduled(self, pod: Manifest, message: str) -> None:
-        told = {"type": "PodScheduled", "status": "False", "reason": Reason.UNSCHEDULABLE}
-        told["message"] = message
+        told = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": Reason.UNSCHEDULABLE,
+            "message": message,
+        }
         if told not in pod["status"].get("conditions", ()):
             self._cluster.change(
                 Ref.of(pod), lambda stored: stored["status"].update(conditions=[told])
