@@ -36,6 +36,7 @@ from runtime.control.wire import (
 )
 
 log = logging.getLogger(__name__)
+_LOOKS = 10  # judgements in the least time after which a world may be said to hang
 
 
 class Observer:
@@ -65,7 +66,9 @@ class Observer:
         self._nodes: dict[int, str] = {}  # by the replica
         self._life = 0
         self._judge = self._judge_of(0)
-        self.judge_at = now + SECONDS
+        # A hang that is to be found soon is looked for more often.
+        self._seconds = min(SECONDS, (limits or Limits()).floor / _LOOKS)
+        self.judge_at = now + self._seconds
         self.pages: dict[str, Page] = dict(pages(self.snapshot))
 
     def begin(self, life: int, failure: Fell | None, now: float) -> None:
@@ -165,7 +168,7 @@ class Observer:
 
     def judge(self, now: float) -> Iterator[Message]:
         """Judge the training, and yield what all are to hear; `Look` is for launchers only."""
-        self.judge_at, before = now + SECONDS, self._judge.hang
+        self.judge_at, before = now + self._seconds, self._judge.hang
         yield self._judge.judge(now, datetime.now(UTC)) or Alive()
         if self._judge.hang != before:
             yield self._judge.hang

@@ -335,6 +335,21 @@ def test_launchers_look_once_at_ranks_that_do_not_answer() -> None:
     assert isinstance(wishes[4][1], Verdict)  # its patience has ended
 
 
+def test_launchers_look_at_once_at_ranks_that_were_silent_before() -> None:
+    """A stopped process will not answer: to wait for it would only delay the verdict."""
+    watch = Watch(limits=Limits(floor=5.0, ceiling=5.0))
+    for at in range(7):
+        said = dict.fromkeys((0, 1) if at < 4 else (0,), beat_of(9, Phase.STEP, at))
+        watch = watch.heard(watch.life, said, at)
+    watch, wish = watch.decided({})
+    assert wish is Order.COLLECT
+    watch, wish = watch.told(watch.life, 0, REPORTS["waits"] or Report()).decided({})
+    assert wish is Order.LOOK
+    watch, wish = watch.told(watch.life, 1, Report(excuse="it is stopped")).decided({})
+    assert isinstance(wish, Verdict)
+    assert wish.rank == 1
+
+
 def test_what_a_launcher_sees_decides_at_once() -> None:
     watch = asked_world()
     watch = watch.told(watch.life, 1, Report(excuse="it is stopped"))

@@ -118,7 +118,7 @@ class Watch:
             asked = replace(self, asked=self.clock, has_looked=False, reports={})
             return asked, Order.COLLECT
         waited = self.clock - self.asked
-        if self.silent and not self.has_looked and waited >= self.limits.answer:
+        if self.silent and not self.has_looked and (self._is_mute or waited >= self.limits.answer):
             return replace(self, has_looked=True), Order.LOOK
         if self._awaited and waited < self.limits.patience:
             return self, None
@@ -154,6 +154,12 @@ class Watch:
     def _are_standing(self, tracks: Collection[Track]) -> bool:
         furthest = max(one.beat.place for one in tracks)
         return all(one.stands(self.clock, self.limits, furthest, self.saved) for one in tracks)
+
+    @property
+    def _is_mute(self) -> bool:
+        """Whether the ranks that have not reported are connected, but were not heard before."""
+        silent, longest = [self.tracks[rank] for rank in self.silent], 2 * self.limits.answer
+        return all(one.is_connected and self.clock - one.heard >= longest for one in silent)
 
     @property
     def _awaited(self) -> set[int]:
