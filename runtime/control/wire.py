@@ -230,9 +230,10 @@ class Fell:
         return f"rank {self.rank} {how}"
 
     def is_like(self, other: "Fell") -> bool:
-        """Whether both are the same error at the same step."""
+        """Whether both are the same error at the same step, which is known."""
         facts = (self.exception, self.at_step, self.status)
-        return bool(self.exception) and facts == (other.exception, other.at_step, other.status)
+        is_known = bool(self.exception) and self.at_step is not None
+        return is_known and facts == (other.exception, other.at_step, other.status)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -102,6 +102,12 @@ def test_another_failure_than_the_last_one_is_followed_by_a_life(failure: Fell) 
     assert {type(order) for order in orders} == {Clear}
 
 
+def test_a_kill_at_a_step_that_nobody_knows_is_like_no_other() -> None:
+    killed = replace(KILLED, exception="killed by SIGKILL")
+    state, _ = fallen(replace(running(number=1), before=killed), replace(killed, number=1))
+    assert state.standing is Standing.CLEARING
+
+
 def test_a_kill_before_the_first_step_is_followed_by_a_life() -> None:
     state, _ = fallen(running(), has_stepped=False)
     assert state.standing is Standing.CLEARING
