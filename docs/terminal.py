@@ -71,7 +71,7 @@ _ONCE = "spec.failurePolicy.maxRestarts=0"
 _SCRIPT = "from runtime import Accelerator; Accelerator(); 1 / 0"
 _WRONG = f"spec.template.spec.containers[0].command=[python, -c, {_SCRIPT}]"
 SESSIONS = {
-    "demo": Session(DEMO, lambda text: "WentOn" in text and shows_percent(text, 70)),
+    "demo": Session(DEMO, lambda text: "RestartedInPlace" in text and shows_percent(text, 70)),
     "done": Session(DEMO),
     "interrupted": Session(DEMO, lambda text: shows_percent(text, 20), then="\x03"),
     "failed": Session(("run", "examples/digits/job.yaml", *("--set", _WRONG, "--set", _ONCE))),

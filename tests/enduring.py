@@ -25,7 +25,11 @@ STALLS_AFTER, NEVER = 3, 600  # seconds
 EVERY_STEPS = 4  # between two checkpoints
 SPEC: Manifest = {
     "stallDeadlineSeconds": NEVER,  # pods may take long to start
-    "failurePolicy": {"backoff": {"initialSeconds": 0}},
+    "failurePolicy": {
+        "inPlaceRestarts": 1,
+        "backoff": {"initialSeconds": 0},
+        "rules": [{"action": "Restart", "reasons": ["Stalled"]}],  # hangs are not ended in place
+    },
     "elastic": {"minReplicas": 2, "maxReplicas": 3},
 }
 ARE_ALL_TOLD = "ACCELERATEDJOB_STORMS" in os.environ  # else each story once, by some test
@@ -52,6 +56,9 @@ class Enduring(Protocol):
 
     def drain(self) -> None:
         """Evict all of its pods."""
+
+    def pods(self) -> list[tuple[str, ...]]:
+        """Return the uid, the address and the node of each of its pods."""
 
 
 def until(holds: Callable[[], object], what: str) -> None:
@@ -114,7 +121,18 @@ def process(job: Enduring, attempt: int, rank: int) -> int:
 
 
 def is_killed(job: Enduring) -> None:
-    before = trains(job)
+    """Once, which costs no pod, and again, which costs all: it is restarted in place only once."""
+    before, pods = trains(job), job.pods()
+    os.kill(process(job, before.attempt, 1), signal.SIGKILL)
+    until(lambda: job.status().life > before.life, "another life")
+    trained = len(steps(job, before.attempt, 1))
+    until(lambda: len(steps(job, before.attempt, 1)) > trained, "a step of it")
+    again = job.status()
+    assert (again.attempt, again.restarts) == (before.attempt, before.restarts)
+    assert again.restarts_in_place == before.restarts_in_place + 1
+    (ended, *_) = again.failures
+    assert (ended.life, ended.replica, ended.signal) == (before.life, 1, signal.SIGKILL)
+    assert job.pods() == pods
     os.kill(process(job, before.attempt, 1), signal.SIGKILL)
     after = trains(job, 1, before.attempt)
     assert after.restarts == before.restarts + 1
@@ -202,12 +220,14 @@ def goes_on_exactly(job: Enduring, before: Status, after: Status) -> None:
 
 
 def every_sample_counts_once(job: Enduring) -> None:
-    """Of a step that was trained again, the last time counts."""
+    """Of a step that was trained again, the last time counts, also within an attempt."""
     found: dict[int, tuple[int, int]] = {}
     samples: dict[tuple[int, int], list[int]] = {}
     for file in job.folder.glob("[0-9]*-[0-9]*"):
         attempt = int(file.name.partition("-")[0])
-        for epoch, step, *read in lines(file):
+        for step, (epoch, read) in {
+            step: (epoch, read) for epoch, step, *read in lines(file)
+        }.items():
             found[step] = max(found.get(step, (0, 0)), (attempt, epoch))
             samples.setdefault((step, attempt), []).extend(read)
     assert sorted(found) == list(range(1, STEPS + 1))

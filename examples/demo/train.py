@@ -1,7 +1,7 @@
 """Train on scikit-learn's digits while a process is killed; the training goes on where it was.
 
-At a step of the first attempt, rank 1 kills itself, as the kernel does when memory runs out. The
-operator restarts the job, and both ranks go on from the newest checkpoint.
+At a step of the first life, rank 1 kills itself, as a crash in native code does. The launchers of
+both pods start the processes again in place, and both ranks go on from the newest checkpoint.
 """
 
 import os
@@ -31,7 +31,6 @@ def main():
     set_seed(0)
     config = DataLoaderConfiguration(split_batches=True, use_seedable_sampler=True)
     accelerator = Accelerator(dataloader_config=config)
-    is_first = os.environ.get("ACCELERATEDJOB_ATTEMPT", "0") == "0"
     model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     model, optimizer, loader = accelerator.prepare(
@@ -48,13 +47,13 @@ def main():
             optimizer.step()
             optimizer.zero_grad()
             correct += (scores.argmax(dim=1) == labels).sum()
-            is_its_turn = is_first and accelerator.process_index == 1
+            is_its_turn = began_at == 0 and accelerator.process_index == 1
             if is_its_turn and accelerator.completed_steps == KILLED_AT:
                 os.kill(os.getpid(), signal.SIGKILL)
         accuracy = accelerator.reduce(correct, "sum").item() / (len(loader) * BATCH)
     if accelerator.is_main_process:
         print(f"accuracy {accuracy:.3f} after {accelerator.completed_steps} steps")
-        if not is_first:
+        if began_at:
             print(
                 f"rank 1 was killed in step {KILLED_AT}; the training went on from the checkpoint "
                 f"of step {began_at}, and used each sample once in each epoch"

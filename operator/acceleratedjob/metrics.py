@@ -65,6 +65,11 @@ RESTARTS = Counter(
     ["reason"],
     registry=REGISTRY,
 )
+RESTARTS_IN_PLACE = Counter(
+    "accelerated_job_restarts_in_place_total",
+    "Lives that have begun in the pods of a running attempt, after a failure of a process.",
+    registry=REGISTRY,
+)
 POLLS = Counter(
     "accelerated_job_progress_polls_total",
     "Requests for the progress of a job, by result: ok, invalid, stale, timeout or unreachable.",

@@ -121,6 +121,7 @@ def test_defaults_are_shown(digits: Job) -> None:
             "maxRestarts": 3,
             "backoff": {"initialSeconds": 1, "maxSeconds": 300},
             "countRestarts": "Total",
+            "inPlaceRestarts": 3,
         },
         "cleanPodPolicy": "Running",
         "scheduling": {"gang": "none"},

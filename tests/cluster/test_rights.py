@@ -8,6 +8,7 @@ import yaml
 
 from acceleratedjob.api.names import Manifest
 from acceleratedjob.api.spec import JobSpec
+from acceleratedjob.manifests.in_place import FAIL_EXIT_CODES, RESTARTS, STALL_DEADLINE
 from acceleratedjob.manifests.network import network_policy
 from tests.attempts import pod_of
 from tests.cluster.charts import RELEASE, Release
@@ -106,7 +107,7 @@ MADE_FROM: dict[str, Manifest] = {
 OTHERS: dict[str, Manifest] = {
     "replicas": {"replicas": 3},
     "elastic": {"elastic": {"maxReplicas": 5}},
-    "failurePolicy": {"failurePolicy": {"maxRestarts": 1}},
+    "failurePolicy": {"failurePolicy": {"maxRestarts": 1, "inPlaceRestarts": 0}},
     "cleanPodPolicy": {"cleanPodPolicy": "All"},
     "activeDeadlineSeconds": {"activeDeadlineSeconds": 60},
     "startupDeadlineSeconds": {"startupDeadlineSeconds": 60},
@@ -115,6 +116,7 @@ OTHERS: dict[str, Manifest] = {
     "suspend": {"suspend": False},
 }
 NEVER_CHANGES = {"managedBy"}
+OF_RESTARTS = {RESTARTS, STALL_DEADLINE, FAIL_EXIT_CODES}  # numbers, which permit nothing
 
 
 def test_each_field_of_a_spec_is_known_to_be_one_that_pods_are_made_from_or_not() -> None:
@@ -132,7 +134,10 @@ def made_pod(job: Manifest, change: Manifest) -> Manifest:
         merged["spec"]["template"] = {"spec": pod}
     spec = JobSpec.from_manifest(merged)
     wall = network_policy(spec) if spec.network.isolate else None
-    return {"pod": pod_of(spec, attempt=0, index=0), "wall": wall}
+    pod = pod_of(spec, attempt=0, index=0)
+    (trainer, *_) = pod["spec"]["containers"]
+    trainer["env"] = [one for one in trainer["env"] if one["name"] not in OF_RESTARTS]
+    return {"pod": pod, "wall": wall}
 
 
 @pytest.mark.parametrize("field", [*MADE_FROM, *OTHERS])

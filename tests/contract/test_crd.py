@@ -141,6 +141,8 @@ def test_the_status_of_the_largest_job_can_be_read_again() -> None:
         pytest.param({"waits": [WAIT | {"replicas": "-3"}]}, id="a clock of no replica"),
         pytest.param({"failures": [FAILURE | {"replica": -1}]}, id="a failure of no replica"),
         pytest.param({"failures": [FAILURE | {"step": -1}]}, id="a step before the first"),
+        pytest.param({"failures": [FAILURE | {"life": -1}]}, id="a life before the first"),
+        pytest.param({"life": 101}, id="more lives than an attempt may have"),
         pytest.param({"progress": {"step": 2**53}}, id="a step beyond all bounds"),
         pytest.param({"progress": {"percent": 101}}, id="more than all"),
         pytest.param({"checkpoint": {"step": 1, "tier": "tape", "time": TIME}}, id="another tier"),

@@ -170,9 +170,21 @@ def test_checkpoints_are_as_the_spec_says(given: dict[str, object], read: dict[s
         checkpoint_dir="s3://bucket/a",
         stop_grace_seconds=90,
         progress_port=29400,
+        in_place_restarts=3,
         **({"checkpoint_keep": 2} | read),
     )
     assert LoopSettings.from_env(env_of(job)) == expected
+
+
+def test_restarts_in_place_are_as_the_spec_says() -> None:
+    policy = {
+        "inPlaceRestarts": 2,
+        "rules": [{"action": "Fail", "exitCodes": [42], "signals": [9]}],
+    }
+    job = spec(stallDeadlineSeconds=60, failurePolicy=policy)
+    found = LoopSettings.from_env(env_of(job))
+    assert (found.in_place_restarts, found.stall_deadline_seconds) == (2, 60)
+    assert found.fail_exit_codes == (42, 137)
 
 
 def waits_for(seconds: int) -> dict[str, object]:

@@ -118,6 +118,9 @@ def test_what_the_runtime_tells_the_operator_reads(snapshot: Snapshot) -> None:
     assert [one.step for one in found.checkpoints] == [one.step for one in snapshot.checkpoints]
     assert found.checkpoint == next(iter(found.checkpoints), None)
     assert [one.kind for one in found.verdicts] == [one.kind for one in snapshot.verdicts]
+    for name in ("life", "rank", "exit_code", "signal", "step"):
+        lives = [[getattr(one, name) for one in side.failures] for side in (snapshot, found)]
+        assert lives[0] == lives[1]
     for name in ("eta_seconds", "samples_per_second", "loss"):
         told, read = getattr(snapshot, name), getattr(found, name)
         if told is not None and 2**53 < abs(told) < math.inf:

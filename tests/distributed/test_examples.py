@@ -147,7 +147,9 @@ def test_an_example_trains_with_every_rank_and_to_the_loss_of_one_process(
 
 def test_the_demo_kills_a_rank_and_goes_on_from_the_newest_checkpoint(tmp_path: Path) -> None:
     output = by_make(tmp_path)
-    assert "-- WentOn: Attempt 1 goes on from step 900" in output
+    (event,) = (line for line in output if line.startswith("-- RestartedInPlace: "))
+    assert "Replica 1 (pod demo-0-1" in event
+    assert event.endswith("; life 1 of attempt 0 begins in the same pods")
     (accuracy,) = (line.split()[2] for line in output if line.startswith("[0] accuracy "))
     assert float(accuracy) > 0.95
     (told,) = (line for line in output if line.startswith("[0] rank 1 was killed in step 905; "))

@@ -21,13 +21,13 @@ from tests.operator.builders import NOW, ago, pod, spec
 JOB = spec()
 RUNNING = progress(JOB, Observed(pods=(pod(0), pod(1))), ago(60))
 FAILURE = Failure(attempt=0, replica=1, pod="digits-0-1", reason="Error", time=format_time(NOW))
-SECOND = restarting(JOB, RUNNING.with_failure(FAILURE), "", counted=True, now=NOW)
+SECOND = restarting(JOB, RUNNING.with_failures(FAILURE), "", counted=True, now=NOW)
 LATE = replace(SECOND, failures=(replace(FAILURE, time=format_time(ago(60))),))
 SUSPENDED = suspended(JOB, replace(RUNNING, attempt=1), NOW)
 NEVER = Refusal(message="no", final=True)
 COMPLETE = succeeded(JOB, RUNNING, NOW)
 INVALID = invalid(Status(), "no", 1, NOW)
-FAILED = failed(JOB, RUNNING.with_failure(FAILURE), Reason.MAX_RESTARTS_EXCEEDED, "", NOW)
+FAILED = failed(JOB, RUNNING.with_failures(FAILURE), Reason.MAX_RESTARTS_EXCEEDED, "", NOW)
 
 
 def made_from(job: JobSpec, observed: Observed) -> Observed:

@@ -50,8 +50,13 @@ class Moment:
         told: dict[str, Any] = {"attempt": self.attempt, "life": self.life, "step": self.step}
         told |= {"totalSteps": TOTAL, "stepSeconds": 1.0, "checkpoints": [saved]}
         told["goodput"] = {"productiveSeconds": self.step}
+        told["failures"] = [self.failure(life) for life in range(self.life)][:-11:-1]
         told["verdicts"] = [{"kind": "hang", "text": self.place}] if self.hangs else []
         return json.dumps(told).encode()
+
+    def failure(self, life: int) -> dict[str, Any]:
+        """What has ended an earlier life."""
+        return {"life": life, "rank": 0, "time": "2026-01-01T12:00:00Z", "signal": 9}
 
 
 @dataclass(slots=True)

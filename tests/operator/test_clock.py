@@ -17,7 +17,7 @@ from tests.operator.builders import NOW, job, spec
 from tests.operator.clockwork import Clock, Fated, Operator
 
 FAILURE = Failure(attempt=0, replica=1, pod="digits-0-1", reason="Error", time=format_time(NOW))
-FAILED = restarting(spec(), Status().with_failure(FAILURE), "", counted=True, now=NOW)
+FAILED = restarting(spec(), Status().with_failures(FAILURE), "", counted=True, now=NOW)
 
 
 @pytest.mark.parametrize("hours", [-24, -1, 1])

@@ -23,7 +23,7 @@ RUNNING = progress(JOB, UP, ago(60))
 STARTING = progress(JOB, DOWN, ago(60))
 FAILURE = Failure(attempt=0, replica=1, pod="p", reason="Error", time=format_time(ago(50)))
 SECOND = replace(
-    restarting(JOB, STARTING.with_failure(FAILURE), "", counted=True, now=ago(50)),
+    restarting(JOB, STARTING.with_failures(FAILURE), "", counted=True, now=ago(50)),
     failures_in_a_row=4,  # 8 s of backoff
 )
 SUSPENDED = suspended(JOB, RUNNING, ago(50))
@@ -132,7 +132,7 @@ def test_pods_past_a_deadline_may_save_what_they_have() -> None:
 
 
 COMPLETE = succeeded(JOB, RUNNING, ago(10))
-FAILED = failed(JOB, RUNNING.with_failure(FAILURE), "Why", "", ago(10))  # type: ignore[arg-type]
+FAILED = failed(JOB, RUNNING.with_failures(FAILURE), "Why", "", ago(10))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("status", [COMPLETE, FAILED], ids=["Complete", "Failed"])

@@ -40,6 +40,15 @@ class LocalJob:
 
         self._do(work())
 
+    def pods(self) -> list[tuple[str, ...]]:
+        async def work() -> list[tuple[str, ...]]:
+            return [
+                (pod["metadata"]["uid"], pod["status"]["podIP"], pod["spec"]["nodeName"])
+                for pod in self._cluster.objects("Pod")
+            ]
+
+        return list(self._do(work()))
+
     def drain(self) -> None:
         async def work() -> None:
             for pod in self._cluster.objects("Pod"):

@@ -16,7 +16,7 @@ from tests.operator.builders import NOW, ago, ended, pod, spec
 JOB = spec()
 WAITS = pod(1, ready=False, waiting=Waiting(reason="NotReady", message="not yet"))
 FAILURE = Failure(attempt=0, replica=1, pod="digits-0-1", reason="Error", time=format_time(NOW))
-RUNNING = progress(JOB, Observed(pods=(pod(0), WAITS)), ago(60)).with_failure(FAILURE)
+RUNNING = progress(JOB, Observed(pods=(pod(0), WAITS)), ago(60)).with_failures(FAILURE)
 COMPLETE = succeeded(JOB, RUNNING, ago(10))
 
 

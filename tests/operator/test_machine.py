@@ -12,7 +12,7 @@ from hypothesis.stateful import invariant
 
 from acceleratedjob.api import names
 from acceleratedjob.api.names import Manifest, Reason
-from acceleratedjob.api.status import Failure, Status
+from acceleratedjob.api.status import MAX_LIVES, Failure, Status
 from acceleratedjob.api.training import Progress
 from acceleratedjob.cluster import WATCHED
 from acceleratedjob.observe.observed import Observed
@@ -82,8 +82,8 @@ class Life(World):
             assert new == replace(old, observed_generation=new.observed_generation)
             return
         assert new.attempt - old.attempt in (0, 1)
-        failed = new.failures[:1] != old.failures[:1]
-        counted = failed and new.attempt > old.attempt and counts(new.failures[0])
+        failed = new.ends[:1] != old.ends[:1]
+        counted = failed and new.attempt > old.attempt and counts(new.ends[0])
         assert new.restarts - old.restarts == counted
         assert new.resizes - old.resizes in (0, new.attempt - old.attempt)
         if new.size is not None:
@@ -97,17 +97,34 @@ class Life(World):
             assert wanted <= self.done
 
     def follows_from_what_was_told(self, old: Status, new: Status) -> None:
-        """Within an attempt no step falls, and nothing is said that its training did not reach."""
+        """Within a life no step falls, and nothing is said that its training did not reach."""
         before, after = old.progress or Progress(step=0), new.progress or Progress(step=0)
         assert before.attempt <= after.attempt <= new.attempt
-        assert before.attempt < after.attempt or (before.step or 0) <= (after.step or 0)
+        lives = [(one.attempt, one.life) for one in (before, after)]
+        assert lives[0] < lives[1] or (before.step or 0) <= (after.step or 0)
+        self.follows_in_place(old, new)
         assert (after.step or 0) <= max(self.reached.get(after.attempt, 0), 1)  # 1: of a stop
         if new.checkpoint is not None:
             saved = max([1, *(one.saved for one in self.trainings.values())])  # 1: of a stop
             assert new.checkpoint.step <= saved
             assert old.checkpoint is None or old.checkpoint.step <= new.checkpoint.step
-        if new.failures[:1] != old.failures[:1] and new.failures[0].reason == Reason.STALLED:
-            self.was_judged_rightly(new.failures[0])
+        if new.ends[:1] != old.ends[:1] and new.ends[0].reason == Reason.STALLED:
+            self.was_judged_rightly(new.ends[0])
+
+    def follows_in_place(self, old: Status, new: Status) -> None:
+        """Each life is counted once, and what has ended it is known."""
+        begun = new.restarts_in_place - old.restarts_in_place
+        most = self.trainings[old.attempt].life if old.attempt in self.trainings else 0
+        assert 0 <= begun <= max(0, most - old.life)
+        assert new.life == (old.life + begun if new.attempt == old.attempt else 0)
+        newest = [
+            one.life
+            for one in new.failures
+            if (one.attempt, one.life is None) == (old.attempt, False)
+        ]
+        ended = range(old.life + begun)
+        assert newest == list(reversed(ended))[: len(newest)]
+        assert len(newest) >= min(begun, MAX_LIVES)
 
     def was_judged_rightly(self, failure: Failure) -> None:
         """By the newest life of its own attempt, and not before the deadline."""

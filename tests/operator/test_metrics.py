@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -6,7 +7,7 @@ import pytest
 from acceleratedjob import metrics
 from acceleratedjob.api.names import Reason
 from acceleratedjob.api.status import Failure, Status
-from acceleratedjob.controller.reporting import count_restart
+from acceleratedjob.controller.reporting import count_restarts
 from acceleratedjob.local.cluster import LocalCluster
 from tests.operator.builders import job
 from tests.operator.lives import background, operate, until
@@ -34,11 +35,31 @@ def failed(attempt: int, reason: str) -> Failure:
 def test_a_restart_is_counted_by_its_reason(new: dict[str, Any], counted: str | None) -> None:
     before = {reason: value("accelerated_job_restarts_total", reason=reason) for reason in KNOWN}
     failures = tuple(failed(0, reason) for reason in new.get("failures", ()))
-    count_restart(Status(), Status(attempt=new["attempt"], failures=failures))
+    count_restarts(Status(), Status(attempt=new["attempt"], failures=failures))
     after = {reason: value("accelerated_job_restarts_total", reason=reason) for reason in KNOWN}
     assert [reason for reason in KNOWN if after[reason] != before[reason]] == [counted] * bool(
         counted
     )
+
+
+@pytest.mark.parametrize(
+    ("new", "counted"),
+    [
+        pytest.param(Status(restarts_in_place=5), 2, id="two lives have begun"),
+        pytest.param(Status(restarts_in_place=3), 0, id="none has"),
+        pytest.param(Status(), 0, id="another client has changed the status"),
+    ],
+)
+def test_lives_that_have_begun_are_counted(new: Status, counted: int) -> None:
+    before = value("accelerated_job_restarts_in_place_total")
+    count_restarts(Status(restarts_in_place=3), new)
+    assert value("accelerated_job_restarts_in_place_total") - before == counted
+
+
+def test_what_has_ended_a_life_is_no_restart_of_the_job() -> None:
+    before = value("accelerated_job_restarts_total", reason="Error")
+    count_restarts(Status(), Status(attempt=1, failures=(replace(failed(0, "Error"), life=0),)))
+    assert value("accelerated_job_restarts_total", reason="Error") == before
 
 
 KNOWN = ("OOMKilled", "Error", "Other", "my own")

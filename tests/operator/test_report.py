@@ -157,7 +157,7 @@ def test_the_times_of_a_job() -> None:
 def test_the_newest_ten_failures_are_kept() -> None:
     status = Status()
     for attempt in range(12):
-        status = status.with_failure(replace(FAILURE, attempt=attempt))
+        status = status.with_failures(replace(FAILURE, attempt=attempt))
     assert [failure.attempt for failure in status.failures] == [*range(11, 1, -1)]
 
 

@@ -46,7 +46,7 @@ KILLED = replace(
     FAILURE, exit_code=137, signal=9, reason="OOMKilled", message="was terminated by signal 9",
     traceback=None, exception=None, step=None, victims=0,
 )  # fmt: skip
-AGAIN = replace(RUNNING.with_failure(FAILURE), failures_in_a_row=5, terminating=3)
+AGAIN = replace(RUNNING.with_failures(FAILURE), failures_in_a_row=5, terminating=3)
 RESTARTING = restarting(JOB, AGAIN, "", counted=True, now=ago(4))
 
 
@@ -130,7 +130,7 @@ FAILURE_TOLD = [
         ),
         pytest.param(
             failed(
-                JOB, RUNNING.with_failure(KILLED), Reason.MAX_RESTARTS_EXCEEDED, "no more", ago(4)
+                JOB, RUNNING.with_failures(KILLED), Reason.MAX_RESTARTS_EXCEEDED, "no more", ago(4)
             ),
             [
                 "digits in research: Failed, for 4s; attempt 0, 4/4 replicas up",
@@ -163,7 +163,7 @@ FAILURE_TOLD = [
             id="suspended",
         ),
         pytest.param(
-            succeeded(JOB, RUNNING.with_failure(FAILURE), ago(60)),
+            succeeded(JOB, RUNNING.with_failures(FAILURE), ago(60)),
             [
                 "digits in research: Succeeded, for 1m; attempt 0, 4/4 replicas up",
                 "",
@@ -218,7 +218,7 @@ def test_why_reads_what_a_newer_operator_writes() -> None:
 def test_no_text_of_a_pods_moves_a_cursor_or_passes_for_a_line_of_ours() -> None:
     evil = "a\x1b]52;c;x\x07\x9b2J\u202e\r\n\nNext\n  - run this"
     words = replace(FAILURE, message=evil, traceback=evil, reason="Error")
-    status = failed(JOB, RUNNING.with_failure(words), Reason.FAILURE_POLICY, evil, NOW)
+    status = failed(JOB, RUNNING.with_failures(words), Reason.FAILURE_POLICY, evil, NOW)
     waits = replace(PENDING.pending[0], message=evil)
     lines = why(stored(replace(status, pending=(waits,))), NOW)
     assert all(line.isprintable() for line in lines)
@@ -321,7 +321,7 @@ def test_why_tells_what_is_wrong_with_the_training(
     ],
 )
 def test_only_what_says_so_was_stopped_on_request(failure: Failure, how: str) -> None:
-    assert f"    OOMKilled, {how}" in why(stored(RUNNING.with_failure(failure)), NOW)
+    assert f"    OOMKilled, {how}" in why(stored(RUNNING.with_failures(failure)), NOW)
 
 
 def test_why_warns_of_a_claim_for_one_node() -> None:

@@ -84,6 +84,7 @@ class Reason(StrEnum):
     WAITING_FOR_REPLICAS = "WaitingForReplicas"
     SUSPENDED = "Suspended"
     RESUMED = "Resumed"
+    RESTARTED_IN_PLACE = "RestartedInPlace"  # another life has begun in the pods of the attempt
     WENT_ON = "WentOn"  # an attempt has begun to train, at the step of a checkpoint
     FINISHED = "Finished"
     SUCCEEDED = "Succeeded"

@@ -16,6 +16,7 @@ MAX_REPLICAS = 10_000
 MAX_PROCESSES = 1024  # per pod
 MAX_RULES = 32
 MAX_MATCHES = 128  # entries per list of a rule
+MAX_IN_PLACE = 100  # restarts in place of an attempt
 _GENERATORS = list_of(choice(*RNG_TYPES), at_most=len(RNG_TYPES))
 _WORD = text(r"[A-Za-z0-9]([-A-Za-z0-9._/]*[A-Za-z0-9])?", "a word such as OOMKilled", at_most=255)
 _NAME = text(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", "a lowercase DNS name", at_most=63)
@@ -142,12 +143,14 @@ class FailurePolicy:
     Attributes:
         max_restarts: the maximum number of counted restarts.
         count_restarts: which restarts are counted.
+        in_place_restarts: the maximum number of restarts in place, for each attempt.
         backoff: the time between a failure and the next attempt.
         rules: the rules, which are tried in order before the default rules.
     """
 
     max_restarts: Annotated[int, integer(minimum=0)] = 3
     count_restarts: Annotated[str, choice(TOTAL, WITHOUT_PROGRESS)] = TOTAL
+    in_place_restarts: Annotated[int, integer(minimum=0, maximum=MAX_IN_PLACE)] = 3
     backoff: Annotated[Backoff, section(Backoff)] = Backoff()
     rules: Annotated[tuple[FailureRule, ...], list_of(_rule, at_most=MAX_RULES)] = ()
 

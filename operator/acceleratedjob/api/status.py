@@ -5,6 +5,7 @@ The next reconcile depends on its history: the attempt, the counted restarts, th
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,17 +26,19 @@ from acceleratedjob.api.schema import (
     section,
     string,
 )
-from acceleratedjob.api.sections import MAX_PROCESSES, MAX_REPLICAS
+from acceleratedjob.api.sections import MAX_IN_PLACE, MAX_PROCESSES, MAX_REPLICAS
 from acceleratedjob.api.times import format_time, parse_time
 from acceleratedjob.api.training import Checkpoint, Goodput, Progress, Shown, Stall
 
 MAX_FAILURES = 10
+MAX_LIVES = 5  # of them; the others are ends of attempts, by which the failure policy decides
 MAX_MESSAGE = 1024  # characters; a status with 10 failures stays far from etcd's limit
 _COUNT = integer(minimum=0)
 _STEPS = integer(minimum=0, maximum=MAX_COUNT)  # as the training tells them
 # The number of pods to create has an upper limit, because other clients may write the status.
 _SIZE = integer(minimum=0, maximum=MAX_REPLICAS)
 _PROCESSES = integer(minimum=0, maximum=MAX_PROCESSES)
+_LIFE = integer(minimum=0, maximum=MAX_IN_PLACE)
 
 
 def _told(cls: type[Any]) -> Reader:
@@ -90,10 +93,12 @@ class Pending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why an attempt ended: its first failure, without the failures that it caused.
+    """Why an attempt or a life ended: the first failure, without the failures that it caused.
 
     Attributes:
         attempt: the number of the attempt.
+        life: the life that ended, after which another one began in the same pods; None if the
+            attempt ended.
         replica: the index of the replica that failed.
         pod: the name of its pod.
         reason: the reason, such as OOMKilled.
@@ -101,7 +106,7 @@ class Failure:
         message: a sentence about the failure.
         rank: the rank that failed; of several ranks per replica, only one that reported itself.
         node: the node of the pod.
-        exit_code: the exit code of the training container.
+        exit_code: the exit code of the training container, or of the process if a life ended.
         signal: the number of the signal that terminated it.
         exception: the type of the exception, as the process reported it.
         traceback: the end of the traceback.
@@ -112,6 +117,7 @@ class Failure:
     """
 
     attempt: Annotated[int, _COUNT]
+    life: Annotated[int | None, _COUNT] = None
     replica: Annotated[int, _COUNT]
     pod: Annotated[str, string]
     reason: Annotated[str, string]
@@ -137,7 +143,9 @@ class Status:
         phase: the phase; None before the first status was written.
         ready_ratio: replicas that are ready or have succeeded, of all replicas, such as `3/4`.
         attempt: the number of the current attempt.
+        life: the life of the current attempt, from 0.
         restarts: the number of restarts that counted towards maxRestarts.
+        restarts_in_place: the number of lives that have begun in the pods of a running attempt.
         failures_in_a_row: the number of consecutive failed attempts, which sets the backoff.
         resizes: the number of resizes.
         size: the number of replicas of the attempt, once it is decided.
@@ -171,7 +179,9 @@ class Status:
     phase: Annotated[str | None, string] = None
     ready_ratio: Annotated[str | None, string] = None
     attempt: Annotated[int, _COUNT] = 0
+    life: Annotated[int, _LIFE] = 0
     restarts: Annotated[int, _COUNT] = 0
+    restarts_in_place: Annotated[int, _COUNT] = 0
     failures_in_a_row: Annotated[int, _COUNT] = 0
     resizes: Annotated[int, _COUNT] = 0
     size: Annotated[int | None, _SIZE] = None
@@ -247,9 +257,17 @@ class Status:
         begun = {one.reason: parse_time(one.since) for one in self.pending if one.since}
         return Clocks(self.waits, begun)
 
-    def with_failure(self, failure: Failure) -> "Status":
-        """Return the status with one more failure in its history."""
-        return dataclasses.replace(self, failures=(failure, *self.failures)[:MAX_FAILURES])
+    @property
+    def ends(self) -> tuple[Failure, ...]:
+        """The failures that ended attempts, the newest first; the others ended lives only."""
+        return tuple(one for one in self.failures if one.life is None)
+
+    def with_failures(self, *newer: Failure) -> "Status":
+        """Return the status with more failures in its history, the newest first."""
+        lives = itertools.count(1)
+        failures = (*newer, *self.failures)
+        kept = [one for one in failures if one.life is None or next(lives) <= MAX_LIVES]
+        return dataclasses.replace(self, failures=tuple(kept[:MAX_FAILURES]))
 
 
 def with_conditions(status: Status, changed: Iterable[Condition], now: datetime) -> Status:
@@ -279,7 +297,7 @@ def condition(
     )
 
 
-_URGENT_FIELDS = ("attempt", "restarts", "size", "failures")
+_URGENT_FIELDS = ("attempt", "restarts", "restarts_in_place", "size", "failures")
 _URGENT_CONDITIONS = (
     *(ConditionType.SUSPENDED, ConditionType.COMPLETE),
     *(ConditionType.FAILED, ConditionType.STALLED),

@@ -19,6 +19,7 @@ class Progress:
 
     Attributes:
         attempt: the attempt that the numbers are of.
+        life: the life that they are of, from 0.
         first_step: the number of completed optimizer steps when the attempt began to train.
         step: the number of completed optimizer steps.
         total_steps: the number of optimizer steps of the training.
@@ -33,6 +34,7 @@ class Progress:
     """
 
     attempt: Annotated[int, _COUNT] = 0
+    life: Annotated[int, _COUNT] = 0
     first_step: Annotated[int | None, _COUNT] = None
     step: Annotated[int | None, _COUNT] = None
     total_steps: Annotated[int | None, _COUNT] = None

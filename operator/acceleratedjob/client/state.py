@@ -22,6 +22,7 @@ class JobState:
         ready: the number of pods that are ready.
         attempt: the number of earlier attempts.
         restarts: the number of restarts that counted towards `maxRestarts`.
+        restarts_in_place: how many times the processes were started again in their pods.
         step: the number of completed optimizer steps.
         total_steps: the number of optimizer steps of the training.
         percent: how much of the steps is done, 0 to 100.
@@ -42,6 +43,7 @@ class JobState:
     ready: int = 0
     attempt: int = 0
     restarts: int = 0
+    restarts_in_place: int = 0
     step: int | None = None
     total_steps: int | None = None
     percent: int | None = None
@@ -69,6 +71,7 @@ class JobState:
             ready=status.ready or 0,
             attempt=status.attempt,
             restarts=status.restarts,
+            restarts_in_place=status.restarts_in_place,
             step=progress.step,
             total_steps=progress.total_steps,
             percent=progress.percent,
@@ -116,7 +119,7 @@ def _message(status: Status) -> str:
 
 def failure_text(state: JobState) -> str:
     """Return the message of the error for a job that has failed."""
-    first = state.failures[0] if state.failures else None
+    first = next((one for one in state.failures if one.life is None), None)
     traceback = "" if first is None or first.traceback is None else f"\n{first.traceback}"
     return f"{state.name} has failed: {state.message}{traceback}"
 

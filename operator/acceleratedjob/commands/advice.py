@@ -31,6 +31,10 @@ ADVICE: dict[str, tuple[str, str]] = {
         "A later attempt has begun to train, at the step of the newest checkpoint.",
         NOTHING,
     ),
+    Reason.RESTARTED_IN_PLACE: (
+        "A process has failed, and the processes of all pods were started again in their pods.",
+        "If it happens again, see the failure: the message names the replica.",
+    ),
     Reason.RECENT: ("The newest checkpoint on storage is not older than two intervals.", NOTHING),
     Reason.OVERDUE: (
         "The newest checkpoint on storage is older than two intervals of `spec.checkpoint`.",

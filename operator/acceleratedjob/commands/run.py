@@ -234,12 +234,12 @@ def _conclude(status: Status, console: Console) -> int:
     if status.holds(ConditionType.COMPLETE):
         console.tell("Succeeded")
         return 0
-    for failure in status.failures[:1]:  # repeated, because other replicas wrote lines after it
+    for failure in status.ends[:1]:  # repeated, because other replicas wrote lines after it
         for line in (failure.traceback or "").splitlines():
             console.tell(line)
     reasons = (entry.message for entry in status.conditions if entry.type == ConditionType.FAILED)
     console.tell(f"Failed: {next(reasons, '')}")
-    for failure in status.failures[:1]:
+    for failure in status.ends[:1]:
         console.tell(f"Next: {next_step(failure.reason, failure.exception)}")
     return EXIT_FAILED
 

@@ -10,7 +10,10 @@ from acceleratedjob.terminal import plain
 # The columns of the table, and of the lines that --watch prints.
 HEADER = ("NAME", "PHASE", "READY", "STEP", "PROGRESS", "ETA", "GOODPUT", "RESTARTS", "AGE")
 WATCHED = (*HEADER[:-2], "SAMPLES/S", "CHECKPOINT", "RESTARTS", "VERDICTS")
-WIDE = (*HEADER[:4], "EPOCH", *HEADER[4:], "SAMPLES/S", "LOSS", "CHECKPOINT", "SAVED", "VERDICTS")
+WIDE = (
+    *(*HEADER[:4], "EPOCH", *HEADER[4:8], "IN-PLACE", *HEADER[8:]),
+    *("SAMPLES/S", "LOSS", "CHECKPOINT", "SAVED", "VERDICTS"),
+)
 VERDICTS = (ConditionType.HANGING, ConditionType.STRAGGLING, ConditionType.DIVERGED)
 # The columns in the order in which they are left out, if the table would be too wide.
 _OPTIONAL = ("AGE", "RESTARTS", "GOODPUT", "ETA", "READY", "STEP", "PROGRESS")
@@ -69,6 +72,7 @@ def cells(job: View, now: datetime, *, gone: bool = False) -> dict[str, str]:
         "CHECKPOINT": _with(saved.get("step"), "{}"),
         "SAVED": _since(saved.get("time"), now),
         "RESTARTS": str(status.get("restarts", 0)),
+        "IN-PLACE": str(status.get("restartsInPlace", 0)),
         "VERDICTS": ",".join(type_ for type_, _ in notes(job) if type_ in VERDICTS),
         "AGE": _since(metadata["creationTimestamp"], now),
     }

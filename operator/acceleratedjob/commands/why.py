@@ -17,6 +17,7 @@ from acceleratedjob.commands.lost_time import lost_time
 from acceleratedjob.commands.session import Session, exit_code
 from acceleratedjob.commands.text import ending, wrapped
 from acceleratedjob.errors import InvalidSpec
+from acceleratedjob.manifests.in_place import restarts as restarts_in_place
 from acceleratedjob.observe.endings import SIGNAL_BASE
 from acceleratedjob.planner.failure_policy import backoff_end
 from acceleratedjob.terminal import lines, say
@@ -125,7 +126,8 @@ def _failure(failure: Failure, now: datetime) -> Iterator[str]:
     node = f" on node {failure.node}" if failure.node else ""
     step = f", at step {failure.step}" if failure.step is not None else ""
     who = f"replica {failure.replica}{rank} (pod {failure.pod}{node})"
-    yield f"  attempt {failure.attempt}, {_ago(failure.time, now)} ago: {who}{step}"
+    life = f", life {failure.life}" if failure.life is not None else ""
+    yield f"  attempt {failure.attempt}{life}, {_ago(failure.time, now)} ago: {who}{step}"
     how = ending(failure.exit_code, failure.signal)
     if failure.exit_code == STOPPED and failure.step is not None and failure.exception is None:
         how = f"{how}, stopped on request, with a checkpoint of step {failure.step}"
@@ -167,9 +169,12 @@ def _going_on(spec: JobSpec, status: Status, now: datetime) -> Iterator[str]:
         yield f"  processesPerReplica auto is {spec.processes}: {devices.found(spec.template)}"
     if status.ready_time is not None or status.failures:
         yield from _cost(spec, status, now)
-    if status.failures:
+    if status.ends:
         limit = spec.failure_policy.max_restarts
         yield f"  counted restarts: {status.restarts} of {limit}"
+    if status.restarts_in_place:
+        most = restarts_in_place(spec)
+        yield f"  restarts in place: {status.restarts_in_place}, at most {most} in each attempt"
     end = backoff_end(spec, status)
     if end is not None and end > now and not status.replicas:
         yield f"  the next attempt starts in {age((end - now).total_seconds())} (backoff)"

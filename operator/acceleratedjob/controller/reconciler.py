@@ -19,7 +19,7 @@ from acceleratedjob.controller.first_seen import Since
 from acceleratedjob.controller.polling.cadence import Turns
 from acceleratedjob.controller.polling.hearing import Hearing, target
 from acceleratedjob.controller.polling.notices import Notices, Tell
-from acceleratedjob.controller.reporting import about, count_restart
+from acceleratedjob.controller.reporting import about, count_restarts
 from acceleratedjob.controller.specs import Specs
 from acceleratedjob.controller.workqueue import WorkQueue
 from acceleratedjob.errors import ClusterError, Conflict, NotFound, is_answer
@@ -204,7 +204,7 @@ class Reconciler:
         self._unwritten.pop(uid, None)
         self._training.turns.wrote(uid, elapsed())
         self._cache.keep_job(written)
-        count_restart(old, new)
+        count_restarts(old, new)
         log.info("phase=%s", new.phase, extra=about(job, new.attempt))
         return True
 

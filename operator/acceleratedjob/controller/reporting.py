@@ -13,10 +13,11 @@ from acceleratedjob.errors import ClusterError, NoAnswer
 log = logging.getLogger(__name__)
 
 
-def count_restart(old: Status, new: Status) -> None:
-    """Count a new attempt that follows a failure, not one that follows a suspension."""
-    if new.attempt > old.attempt and new.failures != old.failures:
-        metrics.RESTARTS.labels(metrics.restart_reason(new.failures[0].reason)).inc()
+def count_restarts(old: Status, new: Status) -> None:
+    """Count lives that have begun, and a new attempt that follows a failure, not a suspension."""
+    metrics.RESTARTS_IN_PLACE.inc(max(0, new.restarts_in_place - old.restarts_in_place))
+    if new.attempt > old.attempt and new.ends != old.ends:
+        metrics.RESTARTS.labels(metrics.restart_reason(new.ends[0].reason)).inc()
 
 
 def about(job: Manifest, attempt: int | None = None) -> Manifest:

@@ -13,6 +13,7 @@ from acceleratedjob.api.attempt import Attempt
 from acceleratedjob.api.names import Manifest
 from acceleratedjob.api.sections import RuntimeSettings
 from acceleratedjob.api.spec import JobSpec
+from acceleratedjob.manifests.in_place import in_place_env
 
 Env = dict[str, str]
 
@@ -59,6 +60,7 @@ def pod_env(spec: JobSpec, *, attempt: Attempt, index: int) -> Env:
         | _termination(spec)
         | {"ACCELERATEDJOB_PROGRESS_PORT": str(spec.network.progress_port)}
         | {"ACCELERATEDJOB_STOP_GRACE_SECONDS": str(spec.grace_seconds)}
+        | in_place_env(spec)
         | _checkpoint(spec)
         | _runtime(spec.runtime)
         | _device(spec, attempt)

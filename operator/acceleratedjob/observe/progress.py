@@ -32,10 +32,12 @@ MAX_BYTES = 256 * 1024
 MAX_TEXT = 500  # characters of a verdict
 MAX_VERDICTS = 20
 MAX_CHECKPOINTS = 10
+MAX_FAILURES = 10
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _NOTHING = Lost()
 _COUNT = integer(minimum=0, maximum=MAX_COUNT)
 _SECONDS = number(minimum=0)
+_INT32 = integer(minimum=0)
 
 
 class NotProgressError(ValueError):
@@ -101,6 +103,31 @@ class AttemptGoodput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LifeFailure:
+    """What has ended a life, after which another one has begun in the same pods.
+
+    Attributes:
+        life: the life that ended, from 0.
+        rank: the rank that failed first.
+        time: when the next life began, by the clock of the pod of replica 0.
+        exit_code: the exit code of the process; None if a signal terminated it.
+        signal: the number of this signal.
+        exception: the type of the exception; empty if the process has not told it.
+        message: the message of the exception.
+        step: the number of completed optimizer steps, if the process has told it.
+    """
+
+    life: Annotated[int, _COUNT]
+    rank: Annotated[int, _COUNT]
+    time: Annotated[str, time]
+    exit_code: Annotated[int | None, _INT32] = None
+    signal: Annotated[int | None, _INT32] = None
+    exception: Annotated[str, _sentence] = ""
+    message: Annotated[str, _sentence] = ""
+    step: Annotated[int | None, _COUNT] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """How far the training is; None where that is not known.
 
@@ -121,6 +148,7 @@ class Progress:
         checkpoint: the newest complete checkpoint; its time is by the clock of its pod.
         checkpoints: the newest complete checkpoints, the newest first.
         verdicts: what is wrong now.
+        failures: what has ended the newest of the lives before this one, the newest first.
         goodput: what the time of the attempt went into.
     """
 
@@ -142,6 +170,7 @@ class Progress:
         tuple[Checkpoint, ...], _lenient(Checkpoint, at_most=MAX_CHECKPOINTS)
     ] = ()
     verdicts: Annotated[tuple[Verdict, ...], _lenient(Verdict, at_most=MAX_VERDICTS)] = ()
+    failures: Annotated[tuple[LifeFailure, ...], _lenient(LifeFailure, at_most=MAX_FAILURES)] = ()
     goodput: Annotated[AttemptGoodput, section(AttemptGoodput, whole=False)] = AttemptGoodput()
 
     def verdict(self, kind: VerdictKind) -> Verdict | None:

@@ -55,14 +55,14 @@ def failed(at: Situation) -> Plan | None:
         at.now,
         has_progressed=progress.has_newer_checkpoint(first, seen),
     )
-    recorded = replace(seen.with_failure(entry), failures_in_a_row=in_a_row)
+    recorded = replace(seen.with_failures(entry), failures_in_a_row=in_a_row)
     if decision.verdict is Verdict.FAIL:
         status = report.failed(at.spec, recorded, decision.reason, decision.message, at.now)
         return Plan(status=status, steps=(*remains(at, status), (event,)))
     counted = decision.verdict is Verdict.RESTART
     recorded = replace(recorded, terminating=report.terminating(at.observed.pods))
     status = report.restarting(at.spec, recorded, decision.message, counted=counted, now=at.now)
-    gone = endings(at, at.observed.pods, grace_after(recorded.failures[0]))
+    gone = endings(at, at.observed.pods, grace_after(entry))
     return Plan(status=status, steps=(*gone, (event,)))
 
 

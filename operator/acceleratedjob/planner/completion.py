@@ -76,7 +76,7 @@ def remains(at: Situation, status: Status) -> Steps:
 
 def _last_failures(status: Status) -> list[Failure]:
     """The failure that ended the current attempt, if there is one."""
-    return [failure for failure in status.failures[:1] if failure.attempt == status.attempt]
+    return [failure for failure in status.ends[:1] if failure.attempt == status.attempt]
 
 
 def refused(at: Situation) -> Plan | None:

@@ -119,7 +119,7 @@ def _judge(cause: Cause, status: Status, spec: JobSpec) -> tuple[Verdict, Reason
     if verdict is not Verdict.RESTART:
         return verdict, reason, why
     end = _end_of(cause)
-    if progress.is_stuck(end, status.failures):
+    if progress.is_stuck(end, status.ends):
         row = f"{progress.MAX_EQUAL_ENDS} attempts in a row"
         return (
             Verdict.FAIL,
@@ -209,7 +209,7 @@ def in_a_row(
 
 def backoff_end(spec: JobSpec, status: Status) -> datetime | None:
     """Return when the current attempt may start; None if the previous one did not fail."""
-    newest = status.failures[:1]
+    newest = status.ends[:1]
     if not newest or newest[0].attempt != status.attempt - 1:
         return None
     wait = delay(spec.failure_policy.backoff, status.failures_in_a_row)

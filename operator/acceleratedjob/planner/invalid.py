@@ -33,7 +33,7 @@ def failed(at: Situation) -> Plan | None:
     told = f"{subject(first.pod)} {first.message}; no new attempt can start: {at.invalid}"
     seen = report.progress(at.spec, at.observed, at.now)
     entry = failure_policy.failure(first, at.attempt.processes, victims=len(others))
-    recorded = seen.with_failure(entry)
+    recorded = seen.with_failures(entry)
     status = report.failed(at.spec, recorded, Reason.INVALID_SPEC, told, at.now)
     event = Announce(Reason.INVALID_SPEC, told, warning=True)
     return Plan(status=status, steps=(*remains(at, status), (event,)))

@@ -19,6 +19,7 @@ from acceleratedjob.planner import (
     completion,
     deadlines,
     invalid,
+    lives,
     startup,
     stopping,
     training,
@@ -76,7 +77,11 @@ def plan(
     )
     told = training.went_on(observed.status, made.status)
     begun = () if told is None else (Announce(Reason.WENT_ON, told),)
-    made = replace(made, steps=(*made.steps, *steps((*verdicts, *begun))))
+    in_place = tuple(
+        Announce(Reason.RESTARTED_IN_PLACE, sentence, warning=True)
+        for sentence in lives.news(observed.status, made.status)
+    )
+    made = replace(made, steps=(*made.steps, *steps((*in_place, *verdicts, *begun))))
     due = [made.requeue_after] if made.requeue_after is not None else []
     due += stopping.due(situation)
     due += [time - now for time in deadlines.due(spec, made.status) if time > now]

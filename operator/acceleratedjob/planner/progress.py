@@ -34,7 +34,7 @@ def is_stuck(end: End, failures: Sequence[Failure]) -> bool:
 
     Args:
         end: the end of the current attempt.
-        failures: the earlier failures of the job, the newest first.
+        failures: the earlier failures that ended attempts, the newest first.
     """
     if end.step is None or end.exception is None:
         return False
@@ -68,7 +68,5 @@ def has_newer_checkpoint(cause: Cause, status: Status) -> bool:
         status: the status of the attempt.
     """
     newest = newest_checkpoint(cause, status)
-    before = max(
-        (one.checkpoint for one in status.failures if one.checkpoint is not None), default=-1
-    )
+    before = max((one.checkpoint for one in status.ends if one.checkpoint is not None), default=-1)
     return newest is not None and newest > before

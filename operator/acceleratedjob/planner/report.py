@@ -65,8 +65,8 @@ def progress(spec: JobSpec, observed: Observed, now: datetime) -> Status:
         conditions.append(_condition(ConditionType.SUSPENDED, False, Reason.RESUMED, "", spec))
     # `started` reads since when the job has not been ready, so it comes before the new conditions.
     known = with_conditions(training.started(status, old, now), conditions, now)
-    told = training.heard(known, observed.told, now)
-    told = training.with_endings(told, (*members.lost, *present))
+    told = training.heard(spec, known, observed, now)
+    told = training.with_endings(spec, told, (*members.lost, *present))
     saves = (freshness.freshness(spec, told, now), grace.too_short(spec, members, told))
     return with_conditions(told, [one for one in saves if one is not None], now)
 
@@ -225,6 +225,7 @@ def _without_pods(status: Status, spec: JobSpec, attempt: Attempt) -> Status:
         created=0,
         failed=0,
         ready_time=None,
+        life=0,
         pending=(),
         waits=(),
     )

@@ -83,7 +83,7 @@ def _cleaning(at: Situation) -> Steps:
 
 def old_pods(at: Situation) -> Steps:
     """Return the steps that end pods which are no replicas of the current attempt."""
-    graces = {failure.attempt: grace_after(failure) for failure in at.status.failures}
+    graces = {failure.attempt: grace_after(failure) for failure in at.status.ends}
     by_grace: defaultdict[int | None, list[Pod]] = defaultdict(list)
     for pod in at.old:
         by_grace[graces.get(pod.attempt)].append(pod)
@@ -110,7 +110,7 @@ def _groups(at: Situation) -> Iterator[Action]:
     """
     if at.spec.scheduling.gang in WITH_POD_GROUP:
         yield CreatePodGroup()
-    failed = at.status.failures[:1]
+    failed = at.status.ends[:1]
     if at.status.attempt > 0 and not (failed and failed[0].attempt == at.status.attempt - 1):
         yield from (
             DeletePodGroup(gang) for gang in WITH_POD_GROUP if gang != at.spec.scheduling.gang

@@ -71,7 +71,7 @@ class Situation:
     @cached_property
     def heard(self) -> Status:
         """The status with what the training has told since: an attempt that ends is closed so."""
-        return training.heard(self.status, self.observed.told, self.now)
+        return training.heard(self.spec, self.status, self.observed, self.now)
 
     @cached_property
     def attempt(self) -> Attempt:

@@ -4,12 +4,13 @@ A pod that tells nonsense can spoil the numbers of its own job only.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from acceleratedjob.api.names import ConditionType, Reason
 from acceleratedjob.api.schema import MAX_COUNT
+from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.api.status import Condition, Status, condition, with_conditions
 from acceleratedjob.api.times import age, format_time, parse_time
 from acceleratedjob.api.training import (
@@ -25,9 +26,10 @@ from acceleratedjob.api.training import (
     total,
 )
 from acceleratedjob.observe import progress as answers
-from acceleratedjob.observe.observed import Told
+from acceleratedjob.observe.observed import Observed
 from acceleratedjob.observe.pod import Pod
 from acceleratedjob.observe.progress import VerdictKind
+from acceleratedjob.planner import lives
 
 _RATIO_DIGITS = 4
 _ROUNDING = timedelta(seconds=2)  # less than the time between two polls
@@ -50,11 +52,12 @@ def with_told(
 
     Args:
         status: the status of the attempt.
-        told: the answer; None if there is none. One of another attempt is ignored.
+        told: the answer; None if there is none. One of another attempt, or of an older life, is
+            ignored.
         now: the current time.
         ago: the time since the answer.
     """
-    if told is None or told.attempt != status.attempt:
+    if told is None or told.attempt != status.attempt or told.life < _known_life(status):
         return status
     known = replace(
         status,
@@ -65,9 +68,18 @@ def with_told(
     return with_shown(with_conditions(known, _verdicts(known, told), now))
 
 
-def heard(status: Status, told: Told, now: datetime) -> Status:
-    """Return the status with what an attempt has told last, which may not be written yet."""
-    return with_told(status, told.progress, now, ago=told.age)
+def heard(spec: JobSpec, status: Status, observed: Observed, now: datetime) -> Status:
+    """Return the status with what an attempt has told last, which may not be written yet.
+
+    Args:
+        spec: the spec of the job.
+        status: the status of the attempt.
+        observed: the observed state.
+        now: the current time.
+    """
+    told = observed.told
+    known = lives.counted(spec, status, told.progress, observed.pods, now)
+    return with_told(known, told.progress, now, ago=told.age)
 
 
 def went_on(old: Status, new: Status) -> str | None:
@@ -82,10 +94,11 @@ def went_on(old: Status, new: Status) -> str | None:
     return f"Attempt {after.attempt} goes on from step {after.first_step}"
 
 
-def with_endings(status: Status, pods: Iterable[Pod]) -> Status:
-    """Return the status with what ended pods say of the steps after the last answer.
+def with_endings(spec: JobSpec, status: Status, pods: Sequence[Pod]) -> Status:
+    """Return the status with what ended pods say of the steps and lives after the last answer.
 
     Args:
+        spec: the spec of the job.
         status: the status of the attempt.
         pods: the pods of the attempt.
     """
@@ -94,6 +107,7 @@ def with_endings(status: Status, pods: Iterable[Pod]) -> Status:
         if ending is not None and ending.step is not None:
             status = with_shown(_with_step(status, ending.step, ending.time, status.attempt))
         if ending is not None and pod.index == 0 and pod.succeeded:
+            status = lives.counted(spec, status, ending.progress, pods, ending.time)
             status = with_told(status, ending.progress, ending.time)
     return status
 
@@ -175,20 +189,25 @@ def with_shown(status: Status) -> Status:
     return replace(status, shown=None if shown == Shown() else shown)
 
 
-def _progress(known: Progress | None, told: answers.Progress, read_at: datetime) -> Progress | None:
-    """Return the new numbers; within an attempt, the step and the epoch never fall.
+def _known_life(status: Status) -> int:
+    """Return the life of the attempt that the numbers are of."""
+    known = status.progress
+    return known.life if known is not None and known.attempt == status.attempt else 0
 
-    They fall in the answers when the processes were started again in their pods, and repeat steps.
-    """
+
+def _progress(known: Progress | None, told: answers.Progress, read_at: datetime) -> Progress | None:
+    """Return the new numbers; within a life, the step and the epoch never fall."""
     if told.step is None:
         return known
     step, epoch, first = told.step, told.epoch, told.first_step
     if known is not None and known.attempt == told.attempt:
         first = first if known.first_step is None else known.first_step
-        step = max(step, known.step or 0)
-        epoch = known.epoch if epoch is None else max(epoch, known.epoch or 0)
+        if told.life == known.life:
+            step = max(step, known.step or 0)
+            epoch = known.epoch if epoch is None else max(epoch, known.epoch or 0)
     return Progress(
         attempt=told.attempt or 0,
+        life=told.life,
         first_step=first,
         step=step,
         total_steps=told.total_steps,
@@ -225,7 +244,7 @@ def _with_step(status: Status, step: int, now: datetime, attempt: int) -> Status
     if known.attempt == attempt and known.step is not None and known.step >= step:
         return status
     if known.attempt != attempt:
-        known = replace(known, first_step=None)
+        known = replace(known, life=0, first_step=None)
     percent = _percent(step, known.total_steps)
     known = replace(known, attempt=attempt, step=step, percent=percent, time=format_time(now))
     return replace(status, progress=known)
@@ -299,7 +318,7 @@ def _with_pending(goodput: Goodput, status: Status, now: datetime) -> Goodput:
     """Add the time in which the pods of the attempt were not all up."""
     begins = [parse_time(status.start_time)] if status.start_time else [now]
     if goodput.lost != Lost():  # else nothing was counted before, such as earlier attempts
-        begins += [parse_time(one.time) for one in status.failures[:1]]
+        begins += [parse_time(one.time) for one in status.ends[:1]]
         ready = status.condition(ConditionType.READY)
         if ready is not None and ready.status == "False":
             begins.append(parse_time(ready.last_transition_time))

@@ -59,6 +59,7 @@ class Heard:
         hangs_since: when an answer first said that this life hangs at this step.
         silent_since: when the first poll after the last answer was not answered.
         misses: the number of polls since the last answer.
+        begins: whether the last answer was the first one of a later life.
     """
 
     progress: Progress | None = None
@@ -67,13 +68,21 @@ class Heard:
     hangs_since: float | None = None
     silent_since: float | None = None
     misses: int = 0
+    begins: bool = False
 
     def answered(self, progress: Progress, now: float) -> "Heard":
         """Return what is known after an answer."""
         hangs = progress.verdict(VerdictKind.HANG) is not None
         same = self.hangs_since if _is_same_place(self.progress, progress) else None
         since = (now if same is None else same) if hangs else None
-        return Heard(progress=progress, answered_at=now, at=now, hangs_since=since)
+        life = 0 if self.progress is None else self.progress.life
+        return Heard(
+            progress=progress,
+            answered_at=now,
+            at=now,
+            hangs_since=since,
+            begins=progress.life > life,
+        )
 
     def missed(self, now: float) -> "Heard":
         """Return what is known after a poll without an answer."""
@@ -184,9 +193,10 @@ class Hearing:
         return _between(None if heard is None or heard.progress is None else heard.answered_at, now)
 
     def is_of_note(self, job: str) -> bool:
-        """Whether a job is silent, or tells a verdict."""
+        """Whether a job is silent, or tells a verdict or another life."""
         heard = self._heard.get(job, Heard())
-        return heard.is_silent or (heard.progress is not None and bool(heard.progress.verdicts))
+        has_verdicts = heard.progress is not None and bool(heard.progress.verdicts)
+        return heard.is_silent or heard.begins or has_verdicts
 
     def _is_cut_off(self) -> bool:
         """Whether several jobs have answered before, and none of them does now.
