@@ -82,5 +82,5 @@ def _why_not(code: int, *, lacked_memory: bool, fail_codes: Sequence[int]) -> st
     if lacked_memory:
         return "the kernel has killed a process at the memory limit"
     if code in fail_codes:
-        return f"the failure policy fails the job after exit code {code}"
+        return f"a rule of spec.failurePolicy is about exit code {code}"
     return f"exit code {code}: the program cannot be run" if code in _CANNOT_RUN else ""

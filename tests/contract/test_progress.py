@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from jsonschema import Draft202012Validator
 
 from acceleratedjob import metrics
+from acceleratedjob.observe.progress import read_last_progress
 from runtime.control.beat import Beat, Phase
 from runtime.control.place import Place
 from runtime.control.progress.bounds import MAX_COUNT
-from runtime.control.progress.encoding import MAX_BYTES, to_json
+from runtime.control.progress.encoding import MAX_BYTES, last_words, to_json
 from runtime.control.progress.metrics import to_prometheus
 from runtime.control.progress.snapshot import Lost, RankProgress, Snapshot, Verdict, VerdictKind
 from runtime.control.progress.tracker import Tracker
@@ -36,6 +37,23 @@ def test_whatever_ranks_say_the_answer_is_as_the_schema_says_and_bounded(
     answer = to_json(snapshot)
     assert wrong(answer) == []
     assert len(answer) <= MAX_BYTES
+
+
+@given(snapshots())
+@SLOW
+def test_what_is_left_at_the_end_is_read_by_the_operator_and_bounded(snapshot: Snapshot) -> None:
+    words = json.loads(json.dumps(last_words(snapshot)))
+    assert len(json.dumps(words, ensure_ascii=False, separators=(",", ":")).encode()) <= 2048
+    found = read_last_progress(words)
+    assert found is not None
+    lives = [one.life for one in snapshot.failures]
+    assert [one.life for one in found.failures] == lives[: len(found.failures)]
+
+
+def test_the_newest_failures_that_fit_are_left_at_the_end() -> None:
+    long = [replace(FULL.failures[0], life=life, message="x" * 400) for life in (4, 3, 2, 1, 0)]
+    told = last_words(replace(FULL, failures=tuple(long)))
+    assert [one["life"] for one in told["failures"]] == [4, 3, 2]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Writes a snapshot as JSON; docs/progress.schema.json is its schema."""
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from runtime.control.progress.interest import by_interest
 from runtime.control.progress.snapshot import RankProgress, Snapshot
 
 MAX_BYTES: Final = 256 * 1024
+MAX_LAST_BYTES: Final = 2 * 1024
 _DIGITS = 6  # significant digits of a number that was measured
 # What is left when the training has ended, in the termination message.
 _LAST = (
@@ -38,9 +40,16 @@ def to_json(snapshot: Snapshot, limit: int = MAX_BYTES) -> bytes:
 
 
 def last_words(snapshot: Snapshot) -> dict[str, Any]:
-    """Return what is left of a snapshot when the training has ended; at most 2 KiB as JSON."""
+    """Return what is left of a snapshot when the training has ended.
+
+    It has at most `MAX_LAST_BYTES` as JSON; the oldest failures that do not fit are left out.
+    """
     made = _plain(replace(snapshot, ranks=(), losses=(), metrics={}))
-    return {name: made[name] for name in _LAST}
+    words = {name: made[name] for name in _LAST}
+    room = MAX_LAST_BYTES - len(_dump(words | {"failures": []}))
+    sizes = itertools.accumulate(len(_dump(one)) + len(",") for one in made["failures"])
+    fitting = zip(made["failures"], sizes, strict=True)
+    return words | {"failures": [one for one, size in fitting if size <= room]}
 
 
 def _fitting(ranks: tuple[RankProgress, ...], room: int) -> Iterator[tuple[int, bytes]]:
