@@ -249,6 +249,18 @@ def test_a_job_that_there_is_not(client: Client) -> None:
         client.logs("digits")
 
 
+@pytest.mark.parametrize("name", ["", "..", "digits/status", "x/../digits", "digits?x=1"])
+def test_a_name_that_no_job_can_have_reaches_no_other_object(
+    client: Client, server: ClientServer, name: str
+) -> None:
+    client.train(train, name="digits")
+    for call in (client.get, client.job, client.wait, client.stop, client.resume, client.delete):
+        with pytest.raises(NotFound):
+            call(name)
+    (left,) = objects(server, names.KIND)
+    assert left["metadata"]["name"] == "digits"
+
+
 def test_a_stop_waits_until_the_pods_have_ended(
     client: Client, server: ClientServer, later: Callable[..., None]
 ) -> None:

@@ -22,6 +22,7 @@ from acceleratedjob.commands.errors import Misuse, NotDone
 from acceleratedjob.commands.text import wrapped
 from acceleratedjob.commands.why import why
 from acceleratedjob.errors import ClusterError, InvalidSpec, NotFound, Unreachable
+from acceleratedjob.exits import EXIT_NOT_FOUND
 from tests.operator.builders import NOW, job
 from tests.operator.serving import api_server
 
@@ -428,3 +429,25 @@ def test_the_explanation_is_as_wide_as_the_terminal() -> None:
     narrow = list(wrapped(told, width=40))
     assert max(map(len, narrow)) <= 40 < max(map(len, told))
     assert " ".join(" ".join(narrow).split()) == " ".join(" ".join(told).split())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "digits/status", "mnist/../digits", "digits?x=1", "digits#x", "digits%2F"],
+)
+@pytest.mark.parametrize("command", [["status"], ["why"], ["stop", "--force"], ["delete"]])
+def test_a_name_that_no_job_can_have_reaches_no_other_object(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+    name: str,
+) -> None:
+    with api_server(tmp_path, named("digits", phase="Running")) as kubeconfig:
+        monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+        assert main([*command, "--", name]) == EXIT_NOT_FOUND
+        assert f"job {shlex.quote(name)} not found" in capsys.readouterr().err
+        assert main([*command, "-n", "../research/x", "digits"]) == EXIT_NOT_FOUND
+        assert main(["status", "-n", ".."]) == EXIT_NOT_FOUND
+        assert main(["status", "digits"]) == 0
+    assert "Running" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """What the commands about a job of a cluster work with."""
 
 import re
+import shlex
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
@@ -52,7 +53,7 @@ class Session:
         except NotFound as error:
             _check_installed(error)
             raise NotFound(
-                f"job {self.name} not found in namespace {self.namespace}; "
+                f"job {shlex.quote(self._ref.name)} not found in namespace {self.namespace}; "
                 "`acceleratedjob status -A` lists those of all namespaces"
             ) from error
 

@@ -3,14 +3,16 @@
 import sys
 from dataclasses import replace
 
-from acceleratedjob.api.names import API_VERSION, KIND, PLURAL, Manifest
+from acceleratedjob.api.names import KIND, Manifest
 from acceleratedjob.api.status import Status
+from acceleratedjob.cluster import Ref
 from acceleratedjob.commands.errors import Misuse
 from acceleratedjob.commands.session import Session
 from acceleratedjob.commands.source import Documents, title
 from acceleratedjob.commands.watching import display, watch
 from acceleratedjob.errors import Conflict, InvalidSpec, NotFound
 from acceleratedjob.kube.apply import apply, path_of
+from acceleratedjob.kube.cluster import path
 from acceleratedjob.terminal import say
 
 _KEPT = ("name", "labels", "annotations")  # of the metadata; the API server sets the rest
@@ -62,8 +64,8 @@ def _check_identity(manifest: Manifest, namespace: str) -> None:
 async def _other(manifest: Manifest, session: Session, *, dry_run: bool) -> str:
     """Apply an object of another kind, and return a sentence about it."""
     connection = session.cluster.connection
-    path = await path_of(connection, manifest, session.namespace)
-    await apply(connection, path, manifest, dry_run=dry_run)
+    place = await path_of(connection, manifest, session.namespace)
+    await apply(connection, place, manifest, dry_run=dry_run)
     return f"{title(manifest)} {'would be' if dry_run else 'is'} applied"
 
 
@@ -71,9 +73,9 @@ async def _job(manifest: Manifest, session: Session, *, dry_run: bool) -> str:
     """Apply a job, and return a sentence about it."""
     single = replace(session, name=manifest["metadata"]["name"])
     before = await _existing(single)
-    path = f"/apis/{API_VERSION}/namespaces/{session.namespace}/{PLURAL}/{single.name}"
+    place = path(Ref(KIND, session.namespace, manifest["metadata"]["name"]))
     try:
-        after = await apply(single.cluster.connection, path, _sent(manifest), dry_run=dry_run)
+        after = await apply(single.cluster.connection, place, _sent(manifest), dry_run=dry_run)
     except Conflict as error:
         sentence = "apply it as it was applied before, or delete the job first"
         raise Conflict(f"{error}; {sentence}") from error

@@ -5,6 +5,7 @@ from typing import Any
 from acceleratedjob.api.names import Manifest, View
 from acceleratedjob.errors import NotFound
 from acceleratedjob.kube.client import Connection
+from acceleratedjob.kube.cluster import segment
 
 FIELD_MANAGER = "acceleratedjob"
 _APPLY = "application/apply-patch+yaml"  # JSON is YAML, too
@@ -14,11 +15,12 @@ async def path_of(connection: Connection, manifest: View, namespace: str) -> str
     """Return the path of an object, by the resources that the API server tells it has.
 
     Raises:
-        NotFound: the API server does not know the kind.
+        NotFound: the API server does not know the kind, or no object can have the name.
         ClusterError: it cannot be asked.
     """
     version, kind = manifest["apiVersion"], manifest["kind"]
-    prefix = f"/apis/{version}" if "/" in version else f"/api/{version}"
+    group, _, number = version.rpartition("/")
+    prefix = f"/apis/{segment(group)}/{segment(number)}" if group else f"/api/{segment(number)}"
     unknown = NotFound(
         f"the API server must have the kind {kind} of {version}, and does not: install its CRD"
     )
@@ -28,8 +30,8 @@ async def path_of(connection: Connection, manifest: View, namespace: str) -> str
         raise unknown from error
     for one in told["resources"]:
         if one["kind"] == kind and "/" not in one["name"]:
-            place = f"/namespaces/{namespace}" if one["namespaced"] else ""
-            return f"{prefix}{place}/{one['name']}/{manifest['metadata']['name']}"
+            place = f"/namespaces/{segment(namespace)}" if one["namespaced"] else ""
+            return f"{prefix}{place}/{one['name']}/{segment(manifest['metadata']['name'])}"
     raise unknown
 
 

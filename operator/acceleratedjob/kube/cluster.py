@@ -3,12 +3,13 @@
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from functools import partial
+from urllib.parse import quote
 
 from acceleratedjob import metrics
 from acceleratedjob.api import names
 from acceleratedjob.api.names import Manifest
 from acceleratedjob.cluster import Change, Listed, Ref, Rendered
-from acceleratedjob.errors import Conflict, NotFound, NotLeading
+from acceleratedjob.errors import Conflict, NotFound, NotLeading, shown
 from acceleratedjob.kube.client import Connection
 from acceleratedjob.kube.health import Pulse
 from acceleratedjob.kube.informer import Stream
@@ -36,7 +37,31 @@ def collection(kind: str, namespace: str | None) -> str:
     '/api/v1/namespaces/research/pods'
     """
     prefix, plural = _PREFIX[kind]
-    return f"{prefix}/namespaces/{namespace}/{plural}" if namespace else f"{prefix}/{plural}"
+    place = f"/namespaces/{segment(namespace)}" if namespace else ""
+    return f"{prefix}{place}/{plural}"
+
+
+def path(ref: Ref) -> str:
+    """Return the path of an object.
+
+    Raises:
+        NotFound: no object can have its name or namespace.
+    """
+    return f"{collection(ref.kind, ref.namespace)}/{segment(ref.name)}"
+
+
+def segment(name: str) -> str:
+    """Return a name as a part of a path, which it neither ends nor leaves.
+
+    >>> segment("system:reader"), segment("a?b#c")
+    ('system:reader', 'a%3Fb%23c')
+
+    Raises:
+        NotFound: no object can have the name; it may be that of a user, who has mistyped it.
+    """
+    if name in ("", ".", "..") or "/" in name or "%" in name:
+        raise NotFound(f"no object can have the name {shown(name)}")
+    return quote(name, safe=":")
 
 
 def _stays(deleted: Manifest) -> bool:
@@ -50,10 +75,6 @@ def _stays(deleted: Manifest) -> bool:
 
 # The user writes their spec, so a misspelled field must not be dropped without a word.
 _USERS = frozenset({names.KIND, "PersistentVolumeClaim"})
-
-
-def _path(ref: Ref) -> str:
-    return f"{collection(ref.kind, ref.namespace)}/{ref.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +96,10 @@ class KubernetesCluster:
     async def create(self, manifest: Manifest) -> Manifest:
         """See `Cluster.create`."""
         ref = Ref.of(manifest)
-        path, begin = collection(ref.kind, ref.namespace), self._begin("create", manifest["kind"])
+        place, begin = collection(ref.kind, ref.namespace), self._begin("create", manifest["kind"])
         params = {"fieldValidation": "Strict"} if ref.kind in _USERS else None
         made: Manifest = await self.connection.request(
-            "POST", path, manifest, params=params, begin=begin
+            "POST", place, manifest, params=params, begin=begin
         )
         return made
 
@@ -96,7 +117,7 @@ class KubernetesCluster:
 
     async def read(self, ref: Ref) -> Manifest:
         """See `Cluster.read`."""
-        found: Manifest = await self.connection.request("GET", _path(ref))
+        found: Manifest = await self.connection.request("GET", path(ref))
         return found
 
     async def delete(
@@ -114,7 +135,7 @@ class KubernetesCluster:
             options["gracePeriodSeconds"] = grace_seconds
         try:
             left: Manifest = await self.connection.request(
-                "DELETE", _path(ref), options, begin=begin
+                "DELETE", path(ref), options, begin=begin
             )
         except Conflict as error:  # another object has the name now
             raise NotFound(str(error)) from error
@@ -130,7 +151,7 @@ class KubernetesCluster:
         ]
         written: Manifest = await self.connection.request(
             "PATCH",
-            f"{_path(ref)}/status",
+            f"{path(ref)}/status",
             patch,
             content_type="application/json-patch+json",
             begin=self._begin("patch", ref.kind),
@@ -148,7 +169,7 @@ class KubernetesCluster:
         """
         change = {"spec": {"suspend": suspend}}
         changed: Manifest = await self.connection.request(
-            "PATCH", _path(job), change, content_type=_MERGE
+            "PATCH", path(job), change, content_type=_MERGE
         )
         return changed
 
