@@ -22,7 +22,7 @@ from acceleratedjob.commands.errors import Misuse, NotDone
 from acceleratedjob.commands.text import wrapped
 from acceleratedjob.commands.why import why
 from acceleratedjob.errors import ClusterError, InvalidSpec, NotFound, Unreachable
-from acceleratedjob.exits import EXIT_NOT_FOUND
+from acceleratedjob.exits import EXIT_NOT_FOUND, EXIT_USAGE
 from tests.operator.builders import NOW, job
 from tests.operator.serving import api_server
 
@@ -451,3 +451,37 @@ def test_a_name_that_no_job_can_have_reaches_no_other_object(
         assert main(["status", "-n", ".."]) == EXIT_NOT_FOUND
         assert main(["status", "digits"]) == 0
     assert "Running" in capsys.readouterr().out
+
+
+def run_by_shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What a shell line does, in which `$IT` is the program."""
+    return subprocess.run(
+        ["sh", "-c", line.replace("$IT", f"{sys.executable} -m acceleratedjob")],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no /dev/full")
+@pytest.mark.parametrize("words", ["--help", "render job.yaml", "validate job.yaml"])
+def test_a_full_disk_is_a_sentence(tmp_path: Path, words: str) -> None:
+    written(tmp_path, job())
+    done = run_by_shell(f"$IT {words} > /dev/full", tmp_path)
+    assert (done.returncode, done.stderr) == (
+        EXIT_USAGE,
+        "acceleratedjob: cannot write: No space left on device\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [("$IT validate job.yaml >&-", 0), ("$IT validate none >&- 2>&-", EXIT_USAGE)],
+    ids=["the output is closed", "both are closed"],
+)
+def test_an_output_may_be_closed(tmp_path: Path, line: str, code: int) -> None:
+    written(tmp_path, job())
+    done = run_by_shell(line, tmp_path)
+    assert (done.returncode, done.stderr) == (code, "")
