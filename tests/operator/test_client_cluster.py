@@ -249,6 +249,13 @@ def test_a_job_that_there_is_not(client: Client) -> None:
         client.logs("digits")
 
 
+@pytest.mark.parametrize("replica", [-1, 2])
+def test_the_logs_of_a_replica_that_there_is_not(client: Client, replica: int) -> None:
+    job = client.train(train, name="digits", replicas=2)
+    with pytest.raises(InvalidSpec, match="replica: must be between 0 and 1"):
+        job.logs(replica=replica)
+
+
 @pytest.mark.parametrize("name", ["", "..", "digits/status", "x/../digits", "digits?x=1"])
 def test_a_name_that_no_job_can_have_reaches_no_other_object(
     client: Client, server: ClientServer, name: str

@@ -172,6 +172,22 @@ def test_there_is_a_process_for_each_gpu() -> None:
         pytest.param({"pod": {"containers": []}}, "pod['containers']: is", id="the container"),
         pytest.param({"container": {"env": []}}, "container['env']: is", id="variables twice"),
         pytest.param({"spec": {"replica": 2}}, "spec.replica", id="an unknown field"),
+        pytest.param(
+            {"pod": {"nodeselector": {}}},
+            "did you mean nodeSelector",
+            id="a misspelt field of pods",
+        ),
+        pytest.param(
+            {"container": {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}},
+            "must be one of the pod's volumes, got 'data'",
+            id="a mount without a volume",
+        ),
+        pytest.param({"image": 3}, ".image: must be a string, got 3", id="a number as the image"),
+        pytest.param(
+            {"gpus": 2, "resources": {"nvidia.com/gpu": 1}},
+            "resources['nvidia.com/gpu']: is made from gpus",
+            id="GPUs twice",
+        ),
     ],
 )
 def test_an_invalid_argument_is_named(given: Any, words: str) -> None:

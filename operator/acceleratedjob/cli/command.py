@@ -22,8 +22,8 @@ CODES: dict[type[Exception], int] = {
 }
 EXIT_CODES = (
     "0 success, 1 the job has failed, 2 invalid command line or manifest, or the output cannot be "
-    "written, 3 job or pod not found, 4 the cluster cannot be reached or rejects the request, 5 not "
-    "done within --timeout, 130 interrupted."
+    "written, 3 job or pod not found, 4 the cluster cannot be reached or rejects the request, 5 "
+    "not done within --timeout, 130 interrupted."
 )
 _EXTRA = ("aiohttp", "kopf", "kubernetes")  # installed by the extra `operator`
 _MISSING = (

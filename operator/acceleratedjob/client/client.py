@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from acceleratedjob.api.names import View
+from acceleratedjob.api.schema import integer
 from acceleratedjob.api.status import Status
 from acceleratedjob.api.times import utc_now
 from acceleratedjob.client.backend import Backend
@@ -209,8 +210,11 @@ class Client:
             follow: whether to yield new lines, of later attempts, too, until the job has finished.
 
         Raises:
+            InvalidSpec: the job has no such replica.
             NotFound: there is no job of the name.
         """
+        if replica is not None:
+            _check_replica(replica, self._backend.read(name))
         return self._backend.logs(name, replica=replica, follow=follow)
 
     def stop(self, name: str, *, timeout: float | None = None, force: bool = False) -> JobState:
@@ -335,6 +339,11 @@ class Job:
 
 def _title(source: Source) -> str:
     return Path(source).stem if isinstance(source, str | os.PathLike) else source.__name__
+
+
+def _check_replica(replica: int, job: View) -> None:
+    size = job["spec"].get("replicas") or 1
+    integer(minimum=0, maximum=size - 1)(replica, "replica")
 
 
 def _has_finished(job: View) -> bool:

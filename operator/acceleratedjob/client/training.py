@@ -1,5 +1,6 @@
 """Makes the manifest of a job from the arguments of `Client.train`; pure."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,12 +8,13 @@ from typing import Any
 
 from acceleratedjob.api.names import API_VERSION, KIND, MAX_NAME_LENGTH, Manifest
 from acceleratedjob.api.schema import integer, string
-from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.api.template import TRAINER
 from acceleratedjob.client.code import START, Code
 from acceleratedjob.errors import InvalidSpec, shown
+from acceleratedjob.validation import check
 
 GPU = "nvidia.com/gpu"
+_IMAGE = "spec.template.spec.containers[0].image"
 CODE, WORK = "acceleratedjob-code", "acceleratedjob-work"  # volumes, and where they are mounted:
 CODE_PATH, WORK_PATH = "/acceleratedjob/code", "/acceleratedjob/work"
 SUFFIX_LENGTH = 5
@@ -73,6 +75,8 @@ class Training:
         for key, value in self.env.items():
             string(value, f"env[{key!r}]")
         integer(minimum=0)(self.gpus, "gpus")
+        if self.gpus and GPU in self.resources:
+            raise InvalidSpec(f"resources[{GPU!r}]", "is made from gpus: remove one of them")
         _check_packages(self.packages)
 
 
@@ -116,8 +120,17 @@ def job_manifest(training: Training, code: Code, *, config_map: str) -> Manifest
             "template": {"spec": _pod(training, code, config_map)},
         },
     }
-    JobSpec.from_manifest(made)
+    _check(made, needs_image=training.image is not None)
     return made
+
+
+def _check(job: Manifest, *, needs_image: bool) -> None:
+    """Check a job as a cluster does, which gets it as JSON."""
+    found = check.faults(json.loads(json.dumps(job)))
+    wrong = [fault for fault in found if needs_image or fault.field != _IMAGE]
+    if wrong:
+        first, *others = wrong
+        raise InvalidSpec(first.field, first.message, others)
 
 
 def _pod(training: Training, code: Code, config_map: str) -> Manifest:
