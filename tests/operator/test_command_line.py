@@ -207,7 +207,23 @@ def test_words_that_kubectl_offers(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert completed("why", "-n", "other", "m") == ([], ":4")
         assert completed("why", "--context", "l") == (["lab", "live"], ":4")
         assert completed("why", "-n", "") == (["research"], ":4")
-        assert completed("render", "-f", "jo") == ([], ":0")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["run", "jo"], ["render", "-f", "jo"], ["validate", "a.yaml", "jo"], ["submit", "jo"]),
+        *(["status", "--kubeconfig", "co"], ["checkpoints", "--folder", "di"]),
+    ],
+    ids=" ".join,
+)
+def test_a_shell_completes_files(words: list[str]) -> None:
+    assert completed(*words) == ([], ":0")
+
+
+def test_fish_cuts_no_description_at_a_comma(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", "fish"]) == 0
+    assert 'string split --max 1 ","' in capsys.readouterr().out
 
 
 def test_a_cluster_that_cannot_be_asked_offers_nothing(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 COMPLETE = "_ACCELERATEDJOB_COMPLETE"  # the environment variable by which a shell asks for words
 SHELLS = ("bash", "zsh", "fish")
+# click's script for fish cuts a description at its first comma.
+_FISH_SPLIT = ('(string split "," $completion)', '(string split --max 1 "," $completion)')
 SECONDS = 3  # a cluster that takes longer has no words to offer
 # What kubectl does with the words of a plugin; see cobra's ShellCompDirective.
 _FILES, _NO_FILES = 0, 4
@@ -93,7 +95,8 @@ def completion(ctx: click.Context, shell: str) -> int:
     from click.shell_completion import get_completion_class
 
     maker = cast("type[ShellComplete]", get_completion_class(shell))
-    click.echo(maker(ctx.find_root().command, {}, "acceleratedjob", COMPLETE).source(), nl=False)
+    script = maker(ctx.find_root().command, {}, "acceleratedjob", COMPLETE).source()
+    click.echo(script.replace(*_FISH_SPLIT), nl=False)
     return 0
 
 

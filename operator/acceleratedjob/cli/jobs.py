@@ -209,7 +209,12 @@ def dump(job: str, where: Where) -> int:
 )
 @job_argument(required=False, metavar="[JOB]")
 @of_cluster
-@click.option("--folder", metavar="DIR", help="A folder of this machine, or a URL.")
+@click.option(
+    "--folder",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="A folder of this machine, or a URL.",
+)
 @output_option("json", "yaml")
 def checkpoints(job: str | None, where: Where, *, folder: str | None, output: str | None) -> int:
     """List the checkpoints of a job: `python -m runtime.checkpoints` is run in a pod.

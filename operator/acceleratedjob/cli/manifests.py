@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from acceleratedjob.cli.command import Command
-from acceleratedjob.cli.parameters import of_cluster, of_manifest, output_option
+from acceleratedjob.cli.parameters import MANIFEST, of_cluster, of_manifest, output_option
 from acceleratedjob.commands.where import Where
 
 if TYPE_CHECKING:
@@ -68,8 +68,16 @@ def render(source: "Source", output: str | None) -> int:
         ("validate -", "Check the standard input"),
     ),
 )
-@click.argument("files", nargs=-1, metavar="FILE...")
-@click.option("-f", "--filename", "named", multiple=True, metavar="FILE", help="The same as FILE.")
+@click.argument("files", nargs=-1, metavar="FILE...", type=MANIFEST)
+@click.option(
+    "-f",
+    "--filename",
+    "named",
+    multiple=True,
+    metavar="FILE",
+    type=MANIFEST,
+    help="The same as FILE.",
+)
 def validate(files: tuple[str, ...], named: tuple[str, ...]) -> int:
     """Check manifests as the operator and the API server do, without a cluster.
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from acceleratedjob.commands.changes import Change
 
 Function = Callable[..., Any]
+MANIFEST = click.Path(allow_dash=True)  # which shells complete; the command says what is wrong
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 
 
@@ -72,6 +73,7 @@ def of_cluster(function: Function) -> Function:
     @click.option(
         "--kubeconfig",
         metavar="FILE",
+        type=click.Path(),
         help="Path of the kubeconfig. (default: $KUBECONFIG, then ~/.kube/config)",
     )
     @click.option(
@@ -95,12 +97,12 @@ def job_argument(*, required: bool = True, metavar: str = "JOB") -> Callable[[Fu
 def of_manifest(function: Function) -> Function:
     """Add a manifest and changes of its job; the function gets `source`, a `Source`."""
 
-    @click.argument("file", required=False, metavar="FILE")
+    @click.argument("file", required=False, metavar="FILE", type=MANIFEST)
     @click.option(
         "-f",
         "--filename",
         metavar="FILE",
-        type=click.Path(allow_dash=True),
+        type=MANIFEST,
         help="The same as FILE; - is the standard input.",
     )
     @click.option("--replicas", type=click.IntRange(min=1), metavar="N", help="Set spec.replicas.")
