@@ -23,10 +23,10 @@ cluster does, and report all faults at once, each as `FILE:LINE:COLUMN: FIELD: S
 checks in three steps: `kubectl apply` checks the job by the schema of the CRD, the operator reads
 the job, and the API server checks the first pod or claim when the operator creates it.
 
-The commands are stricter than `kubectl apply` in three points: a key that is given twice, a tag
-(`!name`), and text that is neither UTF-8 nor UTF-16. A field of pods that Kubernetes {version} does
-not have is unknown, even if the cluster is newer. `run` also needs a `command`, and runs no job
-that is suspended or that another controller manages.
+The commands are stricter than `kubectl apply` in five points: a key that is given twice, a key that
+is a fraction, a tag (`!name`), a tab outside of a text, and text that is neither UTF-8 nor UTF-16.
+A field of pods that Kubernetes {version} does not have is unknown, even if the cluster is newer.
+`run` also needs a `command`, and runs no job that is suspended or that another controller manages.
 
 A cluster may still refuse what the commands accept: they do not know what exists in it, such as a
 PriorityClass, and check only the most frequent rules of pods. The sentence is then in the status.

@@ -78,6 +78,7 @@ WRONG = (
     Case("an alias without an anchor", _COMMAND, "*command\n"),
     Case("a control character", _NAME, "  name: dig\x07its\n"),
     Case("Latin-1", _NAME, "  name: digits # für alle\n", "latin-1"),
+    Case("a directive", JOB, f"%YAML 1.2\n---\n{JOB}"),
     Case("a tag", _COMMAND, "!command [python, train.py]\n"),
     Case("a key that is given twice", _REPLICAS, "  replicas: 2\n  replicas: 4\n"),
     # What YAML reads
@@ -145,6 +146,13 @@ WRONG = (
     ),
     _pod("a selector of numbers", "nodeSelector: {gpus: 8}"),
     _pod("pods that the kubelet restarts", "restartPolicy: OnFailure"),
+    _container("a GPU without its domain", "resources: {limits: {gpu: 1}}"),
+    _container("half a GPU", "resources: {limits: {nvidia.com/gpu: 0.5}}"),
+    _container("a probe that does nothing", "livenessProbe: {periodSeconds: 5}"),
+    _pod(
+        "permissions that are not octal",
+        "volumes: [{name: data, configMap: {name: data, defaultMode: 644}}]",
+    ),
     Case("two containers of one name", _CONTAINERS, f"{_CONTAINERS}{_TRAINER}{_IMAGE}"),
 )
 

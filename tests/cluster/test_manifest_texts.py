@@ -13,6 +13,7 @@ from docs.wrong_manifests import RIGHT, WRONG, Case
 from tests.cluster.conftest import Kubectl, fresh_namespace
 from tests.cluster.testbed.cluster import Cluster
 from tests.cluster.verdicts import ACCEPTED, Asker
+from tests.contract import pods
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("crd"), pytest.mark.slow]
 
@@ -43,6 +44,17 @@ def test_a_cluster_says_of_a_wrong_manifest_what_the_page_shows(asker: Asker, ca
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.about) for case in RIGHT])
 def test_a_cluster_accepts_a_right_manifest(asker: Asker, case: Case) -> None:
     assert asker.verdict(case.data()) == ACCEPTED
+
+
+def test_a_cluster_refuses_and_accepts_the_pods_that_the_commands_do(asker: Asker) -> None:
+    wrong = [pods.manifest(*row.values) for row in pods.rows()]
+    right = [pods.manifest(pods.Wrong(text, ""), True) for text in pods.RIGHT]
+    jobs = {f"wrong-{i}": one for i, one in enumerate(wrong)}
+    jobs |= {f"right-{i}": one for i, one in enumerate(right)}
+    for name, one in jobs.items():
+        one["metadata"] = {"name": name}
+    accepted = {name.removesuffix("-0-0") for name in asker.accepted_pods(jobs.values())}
+    assert accepted == {name for name in jobs if name.startswith("right")}
 
 
 def test_scalars_are_read_as_kubectl_reads_them(testbed: Cluster) -> None:

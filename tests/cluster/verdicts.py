@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,16 +48,30 @@ class Asker:
                 )
         return ACCEPTED
 
+    def accepted_pods(self, jobs: Iterable[Manifest]) -> list[str]:
+        """Return the names of the first pods of jobs that the API server accepts."""
+        specs = [JobSpec.from_manifest(self._with_uid(one)) for one in jobs]
+        made = [pod(spec, attempt=Attempt.full(spec), index=0) for spec in specs]
+        data = json.dumps({"apiVersion": "v1", "kind": "List", "items": made}).encode()
+        done = self._kubectl("create", data, output="name")
+        return [name.removeprefix("pod/") for name in done.stdout.decode().split()]
+
+    def _with_uid(self, made: Manifest) -> Manifest:
+        metadata = made["metadata"] | {"uid": UID, "namespace": self.namespace}
+        return made | {"metadata": metadata}
+
     def _stored(self, text: bytes) -> Manifest:
         made: Manifest = json.loads(text)
         made["metadata"]["uid"] = UID
         return made
 
-    def _kubectl(self, verb: str, data: bytes) -> subprocess.CompletedProcess[bytes]:
+    def _kubectl(
+        self, verb: str, data: bytes, output: str = "json"
+    ) -> subprocess.CompletedProcess[bytes]:
         """Have objects checked strictly."""
         command = [self.cluster.program, "--kubeconfig", str(self.cluster.kubeconfig)]
         command += ["--namespace", self.namespace, verb, "--validate=strict", "--dry-run=server"]
-        command += ["--output=json", "--filename=-"]
+        command += [f"--output={output}", "--filename=-"]
         return subprocess.run(command, input=data, capture_output=True, check=False, timeout=60)
 
     def _sentence(self, said: bytes) -> str:

@@ -13,7 +13,7 @@ import click
 import pytest
 import yaml
 
-from acceleratedjob.api.names import Manifest
+from acceleratedjob.api.names import API_VERSION, Manifest
 from acceleratedjob.cli import completion, main, program
 from acceleratedjob.cli.command import Command
 from acceleratedjob.cli.parameters import Duration
@@ -280,8 +280,8 @@ def test_a_change_that_is_none(text: str) -> None:
     ("path", "sentence"),
     [
         (("a", "b"), "a.b: cannot be set: a is 1"),
-        (("c", 2), r"c\[2\]: cannot be set: c is a list of 1 entries"),
-        (("c", "b"), "c.b: cannot be set: c is a list of 1 entries"),
+        (("c", 2), r"c\[2\]: cannot be set: c is a list of 1 entry"),
+        (("c", "b"), "c.b: cannot be set: c is a list of 1 entry"),
         ((0,), r"\[0\]: cannot be set: the manifest is "),
     ],
 )
@@ -312,8 +312,15 @@ def test_other_kinds_are_ignored_with_a_sentence(
     )
 
 
-def test_a_list_as_kubectl_prints_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    items = {"apiVersion": "v1", "kind": "List", "items": [job(), DATA]}
+@pytest.mark.parametrize(
+    ("version", "kind"),
+    [("v1", "List"), (API_VERSION, "AcceleratedJobList")],
+    ids=["as kubectl prints it", "as the API server answers"],
+)
+def test_a_list_is_its_items(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], version: str, kind: str
+) -> None:
+    items = {"apiVersion": version, "kind": kind, "items": [job(), DATA]}
     assert len(rendered(capsys, written(tmp_path, items))) == 3
 
 
@@ -501,3 +508,24 @@ def test_an_output_may_be_closed(tmp_path: Path, line: str, code: int) -> None:
     written(tmp_path, job())
     done = run_by_shell(line, tmp_path)
     assert (done.returncode, done.stderr) == (code, "")
+
+
+@pytest.mark.parametrize(
+    ("typed", "advice"),
+    [
+        ("spec.runtime.mixedPrecision=no", "'spec.runtime.mixedPrecision=\"no\"'"),
+        ("metadata.labels[example.com/a]=1", "'metadata.labels[example.com/a]=\"1\"'"),
+        ("spec.replicas=yes", ""),
+    ],
+)
+def test_quotes_are_advised_for_what_is_set_if_they_help(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], typed: str, advice: str
+) -> None:
+    path = written(tmp_path, job())
+    assert main(["render", path, "--set", typed]) == EXIT_USAGE
+    (line,) = capsys.readouterr().err.splitlines()
+    _, found, told = line.partition(": for text write --set ")
+    assert (bool(found), told) == (bool(advice), advice)
+    if advice:
+        (text,) = shlex.split(advice)
+        assert main(["render", path, "--set", text]) == 0

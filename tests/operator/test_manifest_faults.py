@@ -132,6 +132,9 @@ def test_a_second_fault_does_not_hide_the_first(spec: Manifest) -> None:
     assert {fault.field for fault in more} == alone | {"sepc"}
 
 
+FROM = {"name": "a", "key": "x"}  # a key of a Secret
+
+
 @pytest.mark.parametrize(
     ("container", "field", "message"),
     [
@@ -151,7 +154,7 @@ def test_a_second_fault_does_not_hide_the_first(spec: Manifest) -> None:
                 "env": [
                     {
                         "name": "A",
-                        "valueFrom": {"fieldRef": {"fieldPath": "x"}, "secretKeyRef": {"key": "x"}},
+                        "valueFrom": {"fieldRef": {"fieldPath": "x"}, "secretKeyRef": FROM},
                     }
                 ]
             },
@@ -159,9 +162,9 @@ def test_a_second_fault_does_not_hide_the_first(spec: Manifest) -> None:
             "must have one source, got fieldRef and secretKeyRef",
         ),
         (
-            {"envFrom": [{"secretRef": {"nam": "a"}}]},
-            "envFrom[0].secretRef.nam",
-            "did you mean name?",
+            {"envFrom": [{"secretRef": {"name": "a", "optinal": True}}]},
+            "envFrom[0].secretRef.optinal",
+            "did you mean optional?",
         ),
         (
             {"volumeMounts": [{"name": "a", "mountPath": "/a"}]},
@@ -171,7 +174,7 @@ def test_a_second_fault_does_not_hide_the_first(spec: Manifest) -> None:
         (
             {"livenessProbe": {"httpGet": {"port": 1.5}}},
             "livenessProbe.httpGet.port",
-            "a whole number or a string",
+            "must be a port",
         ),
         (
             {"resources": {"requests": {"nvidia.com/gpu": 1}}},

@@ -68,7 +68,9 @@ def test_line_ends_of_windows_and_a_byte_order_mark_move_no_place() -> None:
     ("text", "fault"),
     [
         pytest.param("a: [", "1:5: manifest: must be YAML, got a bracket", id="a bracket"),
-        pytest.param("a:\n\tb: 1", "2:1: manifest: must be YAML, got a tab: indent", id="a tab"),
+        pytest.param(
+            "a:\n\tb: 1", "2:1: manifest: must be YAML, got a tab: write spaces", id="a tab"
+        ),
         pytest.param("a: b: c", "1:5: manifest: must be YAML, got a key where", id="two keys"),
         pytest.param("a: 'b", "got a quote that is not closed: close it", id="a quote"),
         pytest.param("a: @b", "special character: put it in quotes", id="a special character"),

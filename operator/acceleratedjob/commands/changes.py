@@ -1,9 +1,11 @@
 """Changes of the fields of a manifest, as `--set FIELD=VALUE` asks for them."""
 
 import copy
+import json
 import re
+import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -22,10 +24,25 @@ class Change:
     Attributes:
         path: the keys and the indices that lead to the field.
         value: the value.
+        typed: the field and the value as they were typed; None for a value of another option.
     """
 
     path: tuple[str | int, ...]
     value: Any
+    typed: tuple[str, str] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def as_text(self) -> "Change | None":
+        """The change to the value as it was typed, if YAML has read no text from it."""
+        if self.typed is None or isinstance(self.value, dict | list | str):
+            return None
+        return Change(self.path, self.typed[1], self.typed)
+
+    @property
+    def quoted(self) -> str:
+        """The option that sets the value as it was typed, for a shell."""
+        name, value = self.typed or ("", "")
+        return f"--set {shlex.quote(f'{name}={json.dumps(value)}')}"
 
 
 def read_change(text: str) -> Change:
@@ -46,10 +63,11 @@ def read_change(text: str) -> Change:
         position = found.end()
     if not path or text[position : position + 1] != "=":
         raise Misuse(f"must be FIELD=VALUE, {_EXAMPLE}, got {shown(text)}")
+    value = text[position + 1 :]
     try:
-        return Change(tuple(path), yaml.safe_load(text[position + 1 :]))
+        return Change(tuple(path), yaml.safe_load(value), (text[:position], value))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise Misuse(f"the value must be YAML, got {shown(text[position + 1 :])}") from error
+        raise Misuse(f"the value must be YAML, got {shown(value)}") from error
 
 
 def change(document: Any, changes: Iterable[Change]) -> Any:
@@ -93,8 +111,12 @@ def _check(inside: Any, step: str | int, at: str) -> None:
     size = len(inside) if isinstance(inside, list) else -1
     if isinstance(step, int) and step <= size:
         return
-    found = f"a list of {size} entries" if size >= 0 else shown(inside)
+    found = f"a list of {_entries(size)}" if size >= 0 else shown(inside)
     raise InvalidSpec(_path(at, step), f"cannot be set: {at or 'the manifest'} is {found}")
+
+
+def _entries(size: int) -> str:
+    return "1 entry, [0]" if size == 1 else f"{size} entries"
 
 
 def _path(at: str, step: str | int) -> str:

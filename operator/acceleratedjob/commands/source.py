@@ -4,8 +4,8 @@ All commands read manifests by `Source.read`, as strictly as a cluster does.
 """
 
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from acceleratedjob.errors import InvalidManifest
 from acceleratedjob.terminal import complain
 from acceleratedjob.validation import report
 from acceleratedjob.validation.check import Check
+from acceleratedjob.validation.report import Report
 from acceleratedjob.validation.source import Fault
 
 STDIN = "-"
@@ -80,13 +81,13 @@ class Source:
         Raises:
             InvalidManifest: the file cannot be read, has no job, or a job is invalid.
         """
-        edit = partial(change, changes=self.changes) if self.changes else None
-        found = report.of_file(self._bytes(), *checks, edit=edit)
+        data = self._bytes()
+        found = self._report(data, checks)
         for one in found.warnings:
             place = f"{self.name}:{one.place.line}:{one.place.column}"
             complain(f"{place}: warning: {one.field}: {one.message}")
         if found.faults:
-            raise self._invalid(found.faults)
+            raise self._invalid(self._advised(fault, data, checks) for fault in found.faults)
         return Documents(found.jobs, tuple(map(JobSpec.from_manifest, found.jobs)), found.others)
 
     def _bytes(self) -> bytes:
@@ -97,6 +98,22 @@ class Source:
             line = f"{self.name}: manifest: {sentence}"
             raise InvalidManifest("manifest", sentence, [line]) from error
 
-    def _invalid(self, faults: tuple[Fault, ...]) -> InvalidManifest:
-        first = faults[0]
-        return InvalidManifest(first.field, first.message, [f"{self.name}:{one}" for one in faults])
+    def _report(self, data: bytes, checks: tuple[Check, ...], *more: Change) -> Report:
+        changes = (*self.changes, *more)
+        edit = partial(change, changes=changes) if changes else None
+        return report.of_file(data, *checks, edit=edit)
+
+    def _advised(self, fault: Fault, data: bytes, checks: tuple[Check, ...]) -> Fault:
+        """Advise quotes for a value that was set, if the field takes the text as it was typed."""
+        for one in self.changes:
+            if (meant := one.as_text) is None:
+                continue
+            left = {other.field for other in self._report(data, checks, meant).faults}
+            if fault.field not in left:
+                return replace(fault, message=f"{fault.message}: for text write {one.quoted}")
+        return fault
+
+    def _invalid(self, found: Iterable[Fault]) -> InvalidManifest:
+        faults = tuple(found)
+        lines = [f"{self.name}:{one}" for one in faults]
+        return InvalidManifest(faults[0].field, faults[0].message, lines)

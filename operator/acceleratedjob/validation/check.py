@@ -31,7 +31,7 @@ _TYPED: tuple[tuple[tuple[str, ...], str], ...] = (  # where Kubernetes' own typ
     ((*_VOLUME, "hostPath"), "HostPathVolumeSource"),
     ((*_VOLUME, "csi"), "CSIVolumeSource"),
 )
-_LABELS = (("metadata", "labels"), ("spec", "template", "metadata", "labels"))
+_METADATA = (("metadata",), ("spec", "template", "metadata"))
 
 
 def faults(manifest: Any, checks: tuple[Check, ...] = ()) -> list[InvalidSpec]:
@@ -113,7 +113,8 @@ def _rules(manifest: View, wrong: list[str]) -> Iterator[InvalidSpec]:
     rules: tuple[tuple[tuple[str, ...], Callable[..., Iterator[InvalidSpec]]], ...] = (
         (_POD, partial(pod_rules.faults, volumes=volumes)),
         (_CLAIM, pod_rules.claim_faults),
-        *((keys, pod_rules.labels) for keys in _LABELS),
+        *(((*keys, "labels"), pod_rules.labels) for keys in _METADATA),
+        *(((*keys, "annotations"), pod_rules.annotations) for keys in _METADATA),
     )
     for keys, rule in rules:
         value, path = _at(manifest, keys), ".".join(keys)

@@ -75,7 +75,7 @@ def _repairs(found: Found) -> Iterator[tuple[Any, str]]:
     if text is not None and not isinstance(value, str):
         read = "" if text == json.dumps(value) else f", as YAML reads {text} without quotes"
         yield text, f'{read}: write "{text}" in quotes'
-    if isinstance(value, str):
+    if isinstance(value, str) and value:
         plain = scalars.read(value)
         yield plain, f": write {value} without quotes"
         yield from _durations(value)

@@ -14,6 +14,7 @@ from acceleratedjob.validation.nodes import Node
 from acceleratedjob.validation.source import START, Fault
 
 MAX_WARNINGS = 20
+_LISTS = ("List", f"{KIND}List")  # as kubectl and the API server print them
 Edit = Callable[[Manifest], Manifest]  # raises InvalidSpec
 
 
@@ -77,7 +78,7 @@ def _of_job(document: Node, checks: tuple[Check, ...], edit: Edit | None) -> Rep
 def _flat(documents: tuple[Node, ...]) -> Iterator[Node]:
     """Yield the documents, and the items of lists, as `kubectl get -o yaml` prints them."""
     for one in documents:
-        items = one.children.get("items") if _kind(one) == "List" else None
+        items = one.children.get("items") if _kind(one) in _LISTS else None
         is_list = items is not None and isinstance(items.value, list)
         yield from items.children.values() if items is not None and is_list else [one]
 

@@ -24,7 +24,7 @@ _NO_KEY = "a key must be a text, got a bracket: put a text that begins with { or
 _STRING = "tag:yaml.org,2002:str"
 _COLLECTIONS = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
 _PROBLEMS = (  # a part of PyYAML's message, what it means, and what to do
-    (r"'\\t' that cannot start", "a tab", "indent with spaces"),
+    (r"'\\t' that cannot start", "a tab", "write spaces"),
     (
         "mapping values are not allowed",
         "a key where none may be",
@@ -199,6 +199,8 @@ class _Reader:
         """Take an event, and return the document that it ends."""
         if isinstance(event, yaml.DocumentStartEvent):
             self._anchors = {}
+            if event.version or event.tags:
+                raise _Unreadable(_place(event), "must have no line that begins with %: remove it")
         elif isinstance(event, yaml.CollectionStartEvent):
             self._begin(event)
         elif isinstance(event, yaml.CollectionEndEvent):
