@@ -240,7 +240,8 @@ class Checkpointer:
             safe_serialization,
         )
         each = each_object(random_states(self._accumulation.step) | dict(more.random))
-        return common + [random_part(rank, state) for rank, state in enumerate(each)]
+        own_batches = self._state.coordinate.one_of_each(each)
+        return common + [random_part(rank, state) for rank, state in enumerate(own_batches)]
 
     def _write(
         self,
@@ -367,7 +368,7 @@ class Checkpointer:
             [] if is_sharded else own.optimizers,
             own.schedulers,
             own.dataloaders,
-            self._state.process_index,
+            self._state.coordinate.rank,
             scaler,
             map_location,
             load_kwargs,

@@ -96,7 +96,8 @@ def random_part(process_index: int, state: dict[str, Any]) -> Part:
     """Return the file for the random states of one process.
 
     Args:
-        process_index: the rank of the process.
+        process_index: its data-parallel rank: processes that train on the same batches draw the
+            same numbers.
         state: the result of `random_states` on that process.
     """
     return Part(f"{RNG_STATE_NAME}_{process_index}.pkl", state)
@@ -156,7 +157,7 @@ def _remove_others(folder: Path, written: set[str]) -> None:
     names = layout.names(folder)
     old = layout.replaced(names, manifest.listed(folder) & names, written)
     manifest.forget(folder)
-    own = {random_part(rank, {}).name for rank in range(PartialState().num_processes)}
+    own = {random_part(rank, {}).name for rank in range(PartialState().coordinate.size)}
     for name in old - own - layout.custom(names):
         (folder / name).unlink()
 

@@ -21,7 +21,7 @@ def load_random_states(folder: Path, process_index: int) -> dict[str, Any]:
 
     Args:
         folder: the checkpoint.
-        process_index: the rank of this process.
+        process_index: the data-parallel rank of this process.
 
     Returns:
         A dict with `step`, the number of batches in the accumulation, and `ahead`, the batches

@@ -8,6 +8,7 @@ import torch
 from runtime.collectives import tensors
 from runtime.collectives.nested import honor_type, leaves, map_items, map_tensors
 from runtime.collectives.objects import each_object
+from runtime.world.coordinate import DataCoordinate
 from runtime.world.gradient_state import GradientState
 from runtime.world.mappings import remade
 from runtime.world.state import PartialState
@@ -15,6 +16,8 @@ from runtime.world.state import PartialState
 
 def gather_for_metrics(input_data: Any, use_gather_object: bool = False) -> Any:
     """Gather results from all processes, without those of samples that fill the last batch.
+
+    Of processes that train on the same batches, the results of the first one count.
 
     Args:
         input_data: nested tensors, or a list with one object of any type per sample, or lists,
@@ -30,14 +33,15 @@ def gather_for_metrics(input_data: Any, use_gather_object: bool = False) -> Any:
     state = PartialState()
     loader = GradientState().active_dataloader
     is_last = loader is not None and loader.end_of_dataloader
-    ranks = state.num_processes - (loader.padding_ranks if is_last else 0)
+    own = state.coordinate
+    ranks = own.size - (loader.padding_ranks if is_last else 0)
     real = _samples_of_last(loader) if is_last else 0
     if not state.use_distributed:
         return _cut(input_data, real, use_gather_object) if real else input_data
     are_tensors = all(isinstance(leaf, torch.Tensor) for leaf in leaves(input_data))
     if use_gather_object or not are_tensors:
-        return _joined(each_object(input_data)[:ranks], real or None)
-    kept = _Kept(ranks, state.num_processes, real)
+        return _joined(list(own.one_of_each(each_object(input_data)))[:ranks], real or None)
+    kept = _Kept(ranks, own, real)
     return map_tensors(kept, tensors.gather(input_data))
 
 
@@ -73,14 +77,17 @@ def _is_of_columns(data: Any) -> bool:
 
 
 class _Kept:
-    """A function that drops the rows of a gathered tensor that fill the last batch."""
+    """A function that drops the rows of a gathered tensor that fill the last batch, and copies."""
 
-    def __init__(self, ranks: int, world_size: int, real: int) -> None:
-        self.ranks, self.world_size, self.real = ranks, world_size, real
+    def __init__(self, ranks: int, own: DataCoordinate, real: int) -> None:
+        self.ranks, self.own, self.real = ranks, own, real
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
-        if self.ranks < self.world_size:
-            tensor = tensor[: len(tensor) // self.world_size * self.ranks]
+        if self.own.span > 1:
+            shares = tensor.chunk(self.own.num_processes) if len(tensor) else [tensor]
+            tensor = torch.cat(list(self.own.one_of_each(shares)))
+        if self.ranks < self.own.size:
+            tensor = tensor[: len(tensor) // self.own.size * self.ranks]
         return tensor[: self.real] if self.real else tensor
 
 

@@ -60,8 +60,9 @@ def prepare_data_loader(
     Args:
         dataloader: the script's data loader, which must be the same on all processes.
         device: the device of this process.
-        num_processes: the number of processes that share the data; default: the world size.
-        process_index: the rank of this process among them; default: its rank in the world.
+        num_processes: the number of processes that read different batches; default: all, or with
+            a ParallelismConfig its `data_parallel_size`.
+        process_index: the rank of this process among them; default: its data-parallel rank.
         split_batches: whether the script's batch size is that of all processes together.
         put_on_device: whether batches are moved to the device.
         rng_types: the random generators that are synchronized at the start of each epoch.
@@ -74,15 +75,15 @@ def prepare_data_loader(
         data_seed: that seed; default: rank 0's torch seed.
         non_blocking: whether batches are copied to the device without waiting.
         use_stateful_dataloader: accepted for compatibility; every prepared loader is stateful.
-        torch_device_mesh: accepted for compatibility and ignored: each of `num_processes` reads
-            different data, which is only correct for a mesh of data parallelism alone.
+        torch_device_mesh: accepted for compatibility and ignored: the ParallelismConfig of the
+            Accelerator says which processes read the same batches.
         shuffle: `torch` draws random orders as torch does; `keyed` computes different orders, in
             constant time and memory per index.
 
     Raises:
         ValueError: batches cannot be split evenly, or arguments contradict each other.
     """
-    state = PartialState()
+    own = PartialState().coordinate
     config = DataLoaderConfiguration(
         split_batches=split_batches,
         dispatch_batches=dispatch_batches,
@@ -95,8 +96,8 @@ def prepare_data_loader(
     plan = plan_of(
         dataloader,
         config,
-        world_size=state.num_processes if num_processes is None else num_processes,
-        rank=state.process_index if process_index is None else process_index,
+        world_size=own.size if num_processes is None else num_processes,
+        rank=own.rank if process_index is None else process_index,
         device=device,
         put_on_device=put_on_device,
         rng_types=rng_types,

@@ -31,11 +31,12 @@ def set_seed(seed: int, device_specific: bool = False, deterministic: bool = Fal
 
     Args:
         seed: the seed, in [0, 2**32).
-        device_specific: whether to add the rank to the seed, so that processes differ.
+        device_specific: whether to add the data-parallel rank to the seed, so that processes which
+            train on different batches differ.
         deterministic: whether torch must also use deterministic algorithms.
     """
     if device_specific:
-        seed += PartialState().process_index
+        seed += PartialState().coordinate.rank
     random.seed(seed)
     _seed_numpy(seed)
     torch.manual_seed(seed)  # on all devices

@@ -239,7 +239,7 @@ class Checkpoints:
         more = Additions(
             facts=entry.facts,
             dataloaders=dataloaders,
-            random={"ahead": {"world_size": PartialState().num_processes, "batches": kept}},
+            random={"ahead": {"world_size": PartialState().coordinate.size, "batches": kept}},
             goes_on=why is not Why.END,
         )
         try:

@@ -156,7 +156,7 @@ class Restorer:
             raise RuntimeError("no checkpoint was loaded")
         with self._opened(self._loaded) as folder, changed_scripts_told(folder):
             found = self._checkpointer.load_from(folder, scaler=self._scaler())
-        self.heads = _heads(found.get("ahead"), PartialState().num_processes)
+        self.heads = _heads(found.get("ahead"), PartialState().coordinate.size)
 
     @contextmanager
     def _opened(self, found: Found) -> Iterator[Path]:
@@ -173,7 +173,7 @@ def _heads(found: Any, world_size: int) -> dict[int, Any]:
 
     Args:
         found: what the file of the rank's random states says, which is not trusted.
-        world_size: the number of processes.
+        world_size: the number of processes that train on different batches.
     """
     if not isinstance(found, Mapping) or found.get("world_size") != world_size:
         return {}

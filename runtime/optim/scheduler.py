@@ -70,7 +70,7 @@ class AcceleratedScheduler:
             return
         if any(optimizer.step_was_skipped for optimizer in self.optimizers):
             return
-        steps = 1 if self.split_batches else self._state.num_processes
+        steps = 1 if self.split_batches else self._state.coordinate.size
         if steps > 1 and self._leaps and not args and not kwargs:
             steps -= leap(self.scheduler, steps - 1)
         for _ in range(steps):

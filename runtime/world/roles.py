@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from runtime.world.coordinate import DataCoordinate
 from runtime.world.splitting import check_lengths, split
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -16,10 +17,16 @@ class ProcessControl:
     num_processes: int
     process_index: int
     local_process_index: int
+    batch_span: int
 
     def wait_for_everyone(self) -> None:
         """Wait until all processes have called this."""
         raise NotImplementedError
+
+    @property
+    def coordinate(self) -> DataCoordinate:
+        """The place of this process among those that train on different batches."""
+        return DataCoordinate(self.process_index, self.num_processes, self.batch_span)
 
     @property
     def use_distributed(self) -> bool:
@@ -135,6 +142,8 @@ class ProcessControl:
     def split_between_processes(self, inputs: Any, apply_padding: bool = False) -> Iterator[Any]:
         """Give each process its share of some inputs.
 
+        Processes that train on the same batches get the same share.
+
         If the length cannot be divided evenly, the first processes have one element more.
 
         Args:
@@ -146,8 +155,9 @@ class ProcessControl:
             ValueError: the values of a mapping differ in length.
             TypeError: the inputs have no order or no length.
         """
-        if self.num_processes > 1:
-            inputs = split(inputs, self.process_index, self.num_processes, padded=apply_padding)
+        own = self.coordinate
+        if own.size > 1:
+            inputs = split(inputs, own.rank, own.size, padded=apply_padding)
         elif isinstance(inputs, Mapping):
             check_lengths(inputs)
         yield inputs

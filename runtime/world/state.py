@@ -33,12 +33,14 @@ class PartialState(Shared, ProcessControl):
         num_processes: the world size.
         process_index: the rank of this process.
         local_process_index: the rank of this process among those of its pod or machine.
+        batch_span: the number of processes that train on each batch together, which the layout
+            of an Accelerator sets.
         debug: whether shapes are compared before each collective.
         fork_launched: whether a notebook's launcher has started this process.
     """
 
     _known_attrs = (
-        *("_cpu", "_mixed_precision", "_shared_state", "backend", "debug", "device"),
+        *("_cpu", "_mixed_precision", "_shared_state", "backend", "batch_span", "debug", "device"),
         *("distributed_type", "fork_launched", "local_process_index", "num_processes"),
         "process_index",
     )
@@ -49,6 +51,7 @@ class PartialState(Shared, ProcessControl):
     num_processes: int
     process_index: int
     local_process_index: int
+    batch_span: int
 
     def __init__(self, cpu: bool = False, **kwargs: Any) -> None:
         """Join the world, unless this process has joined it already.
@@ -88,6 +91,7 @@ class PartialState(Shared, ProcessControl):
         self.num_processes = world.size
         self.process_index = world.rank
         self.local_process_index = world.local_rank
+        self.batch_span = 1
         self.debug = bool(settings.debug_mode)
         self.fork_launched = bool(settings.fork_launched)
         self._cpu = cpu
@@ -199,6 +203,7 @@ class AcceleratorState(Shared):
             self._check_same(wanted, cpu)
             if not PartialState.is_made():  # only the PartialState was reset
                 self._partial = PartialState(cpu, **kwargs)
+                self._lay_out()
             return
         if not _from_accelerator:
             sentence = (
@@ -211,7 +216,7 @@ class AcceleratorState(Shared):
         self.dynamo_plugin = dynamo_plugin
         self.fsdp_plugin = fsdp_plugin
         self.parallelism_config = parallelism_config
-        self.device_mesh = None
+        self.device_mesh: Any = None
         self._partial = partial
         self._lay_out()
 
@@ -224,6 +229,7 @@ class AcceleratorState(Shared):
             return
         if layout is not None:
             self.device_mesh = layout.get_device_mesh(partial.device.type)
+            partial.batch_span = layout.non_data_parallel_size
         if plugin is not None:
             self._whole_type = partial.distributed_type
             partial.distributed_type = DistributedType.FSDP
@@ -281,6 +287,8 @@ class AcceleratorState(Shared):
         """
         if "_whole_type" in cls._shared_state:  # the next Accelerator need not shard models
             cls._shared_state["_partial"].distributed_type = cls._shared_state["_whole_type"]
+        if PartialState.is_made():  # nor divide them
+            PartialState().batch_span = 1
         super()._reset_state()
         if reset_partial_state:
             PartialState._reset_state()  # noqa: SLF001  # a private name of Accelerate

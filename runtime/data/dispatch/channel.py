@@ -13,6 +13,7 @@ from torch import distributed
 
 from runtime.data.dispatch import messages
 from runtime.data.dispatch.messages import READING_FAILED, Received, Step
+from runtime.world.coordinate import DataCoordinate
 from runtime.world.roll_call import Collective
 
 _FIRST = 2**16  # bytes of the buffer for the first message
@@ -39,13 +40,15 @@ class Channel(Protocol):
 class Sender:
     """Rank 0's end; if rank 0 cannot read, it tells the others, which would wait otherwise."""
 
-    def __init__(self, steps: Iterator[Step]) -> None:
+    def __init__(self, steps: Iterator[Step], coordinate: DataCoordinate) -> None:
         """Read the first step and begin to send it.
 
         Args:
-            steps: the steps that rank 0 reads.
+            steps: the steps that rank 0 reads, with a part for each data-parallel rank.
+            coordinate: which ranks get the same part.
         """
         self._steps = steps
+        self._coordinate = coordinate
         self._error: Exception | None = None
         self._others = range(1, distributed.get_world_size())
         self._ready = dict.fromkeys(self._others, _FIRST)  # bytes of each rank's buffer
@@ -94,9 +97,10 @@ class Sender:
             buffers, self._buffers = self._buffers[:count], self._buffers[count:]
             self._buffers += buffers
             try:
+                parts = [self._next.parts[self._coordinate.rank_of(one)] for one in self._others]
                 return [
                     buffer.filled(part, self._next)
-                    for buffer, part in zip(buffers, self._next.parts[1:], strict=True)
+                    for buffer, part in zip(buffers, parts, strict=True)
                 ]
             except Exception as error:  # noqa: BLE001  # as in `_read`
                 self._next, self._error = None, error

@@ -78,7 +78,7 @@ class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
     @property
     def width(self) -> int:
         """The number of batches that rank 0 reads for one step."""
-        return 1 if self.split_batches else self.state.num_processes
+        return 1 if self.split_batches else self.state.coordinate.size
 
     def __len__(self) -> int:
         whole = super().__len__()
@@ -113,7 +113,7 @@ class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
             return
         channel: Channel
         if self.state.process_index == 0:
-            channel = Sender(self._steps())
+            channel = Sender(self._steps(), self.state.coordinate)
         else:
             self._pass_by()
             channel = Receiver()
@@ -161,7 +161,7 @@ class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
         return cache(lambda: self._read_again() or read)
 
     def _seek(self, resumed: Position) -> None:
-        is_late = self._samples > 0 and self.state.num_processes > 1 and not self._drop_last
+        is_late = self._samples > 0 and self.state.coordinate.size > 1 and not self._drop_last
         self._indices.wanted = self.width if is_late else 0
         self._head = []
         is_told = Progress.of(resumed.dataset).state is not None
@@ -201,7 +201,7 @@ class DataLoaderDispatcher(DataLoaderAdapter, DataLoaderStateMixin):
             self.generator, self._indices = generator, indices
 
     def _divided(self, group: list[Any], first: First, *, is_last: bool) -> Step:
-        size = self.state.num_processes
+        size = self.state.coordinate.size
         if self.split_batches:
             return by_samples(group, size, first, is_last=is_last, slice_fn=self.slice_fn)
         return by_batches(group, size, first, is_last=is_last, slice_fn=self.slice_fn)
