@@ -107,6 +107,18 @@ CASES: dict[str, tuple[list[Report], set[int], Evidence, tuple[int, ...], str]] 
         (0, 1),
         "all_reduce, collective 7",
     ),
+    "of two ranks that compute layers together, the one that the other waits for": (
+        [
+            where(ALL_REDUCE, positions=[at(5, waits=True, group="tp 0"), at(2, group="dp 0")]),
+            where(DATA, positions=[at(4, group="tp 0"), at(2, group="dp 1")]),
+            where(ALL_REDUCE, positions=[at(5, group="tp 1"), at(3, waits=True, group="dp 0")]),
+            where(ALL_REDUCE, positions=[at(5, group="tp 1"), at(3, waits=True, group="dp 1")]),
+        ],
+        set(),
+        Evidence.ABSENT,
+        (1,),
+        "all_reduce, collective 3 of group dp 1",
+    ),
     "a rank outside of a group is not absent from it": (
         [
             where(ALL_REDUCE, positions=[at(3, waits=True, group="pair")]),
