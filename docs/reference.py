@@ -49,8 +49,15 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {  # name -> description, module
         ("checkpoint.contents",),
     ),
     "sharding": (
-        "Models that are sharded over the processes.",
-        ("*fsdp*", "*sharded*", "checkpoint.merging", "parallel.mesh", "sharding"),
+        "Models of which each process has a part.",
+        (
+            "*fsdp*",
+            "*sharded*",
+            "checkpoint.merging",
+            "parallel.mesh",
+            "parallel.handlers",
+            "sharding",
+        ),
     ),
     "operations": (
         "Collectives, and operations on nested tensors.",

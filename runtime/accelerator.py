@@ -53,7 +53,7 @@ from runtime.optim.accumulation import Accumulation
 from runtime.optim.optimizer import AcceleratedOptimizer
 from runtime.optim.scaler import make_scaler, unscale
 from runtime.optim.scheduler import AcceleratedScheduler
-from runtime.parallel import containers, mesh, wrap
+from runtime.parallel import clipping, containers, mesh, wrap
 from runtime.parallel.compile import TorchDynamoPlugin
 from runtime.parallel.compile import plugin_of as dynamo_plugin_of
 from runtime.parallel.mesh import ParallelismConfig
@@ -161,7 +161,8 @@ class Accelerator:
             dynamo_backend: the backend of torch.compile.
             dynamo_plugin: how models are compiled, in detail.
             deepspeed_plugins: not supported.
-            parallelism_config: the number of replicas of a model, and of the shards of each.
+            parallelism_config: the number of replicas of a model, of the shards of each, and of the
+                processes that compute each layer together.
 
         Raises:
             WorldError: the environment does not describe a world, or it cannot be joined.
@@ -520,7 +521,7 @@ class Accelerator:
 
     @property
     def tensor_parallel_rank(self) -> int:
-        """0: this library does not support tensor parallelism.
+        """The index of this process among those that compute each layer together.
 
         Raises:
             RuntimeError: there is no `parallelism_config`.
@@ -647,7 +648,7 @@ class Accelerator:
 
         Raises:
             ValueError: `device_map` has placed the model on several devices, and there are several
-                processes.
+                processes; or tensor parallelism cannot divide the model.
         """
         must_be(model, nn.Module, "prepare_model()", "a model")
         prepared: Any = self._preparer.model(
@@ -947,9 +948,7 @@ class Accelerator:
             The norm before scaling, a scalar.
         """
         found = self._complete_gradients(parameters, "clip_grad_norm_()")
-        norm = nn.utils.clip_grad_norm_(found, max_norm, norm_type)
-        full: Callable[[], torch.Tensor] | None = getattr(norm, "full_tensor", None)
-        return norm if full is None else full()
+        return clipping.clip_grad_norm_(found, max_norm, norm_type)
 
     def clip_grad_value_(self, parameters: Any, clip_value: float) -> None:
         """Limit each gradient element to `[-clip_value, clip_value]`.
@@ -992,7 +991,7 @@ class Accelerator:
         with join_uneven_inputs(
             joinables,
             self._prepared.dataloaders,
-            distributed_type=self.distributed_type,
+            state=self.state,
             usual=self.even_batches,
             even_batches=even_batches,
         ):
@@ -1219,7 +1218,7 @@ class Accelerator:
             all call this, and returned on the main process only.
         """
         must_be(model, nn.Module, "get_state_dict()", "a model")
-        return export.state_dict_of(model, is_sharded=self.is_fsdp2, unwrap=unwrap)
+        return export.state_dict_of(model, is_sharded=self.state.divides_models, unwrap=unwrap)
 
     def save_model(
         self,

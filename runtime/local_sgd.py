@@ -38,10 +38,16 @@ class LocalSGD:
             enabled: whether to average weights instead of gradients; if not, nothing is changed.
 
         Raises:
-            ValueError: `local_sgd_steps` is less than 1.
+            ValueError: `local_sgd_steps` is less than 1, or each process has a part of the model.
         """
         if local_sgd_steps < 1:
             sentence = f"local_sgd_steps must be at least 1, got {local_sgd_steps}"
+            raise ValueError(sentence)
+        if enabled and accelerator.state.divides_models:
+            sentence = (
+                "LocalSGD averages whole models, but each process has a part of this one: pass "
+                "enabled=False, or train without an fsdp_plugin and with tp_size=1"
+            )
             raise ValueError(sentence)
         self.enabled = enabled and accelerator.use_distributed
         self.accelerator = accelerator

@@ -197,12 +197,12 @@ class Checkpointer:
     @property
     def writes_files_itself(self) -> bool:
         """Whether a sharded model, or a hook of the script, writes files of its own."""
-        return self._state.fsdp_plugin is not None or bool(self.registry.save_hooks)
+        return self.is_sharded or bool(self.registry.save_hooks)
 
     @property
     def is_sharded(self) -> bool:
         """Whether the processes write their parts of a sharded model."""
-        return self._state.fsdp_plugin is not None
+        return self._state.saves_parts
 
     def state_bytes(self) -> int:
         """Return the size of what a checkpoint contains, counting tensors only."""

@@ -48,7 +48,8 @@ def save_all(
     """Write models and optimizers in the form that a plugin asks for.
 
     Args:
-        plugin: a FullyShardedDataParallelPlugin; its `state_dict_type` is the form.
+        plugin: a FullyShardedDataParallelPlugin, whose `state_dict_type` is the form; None: in
+            parts.
         folder: a directory on a file system that all ranks share.
         models: prepared models.
         optimizers: prepared optimizers of these models.
@@ -108,14 +109,15 @@ def _write(folder: Path, state: dict[str, Any]) -> None:
 
 
 def _is_whole(plugin: Any) -> bool:
-    return bool(plugin.state_dict_type == StateDictType.FULL_STATE_DICT)
+    return plugin is not None and bool(plugin.state_dict_type == StateDictType.FULL_STATE_DICT)
 
 
 def save_model(plugin: Any, model: nn.Module, folder: Path, index: int) -> None:
     """Write a model.
 
     Args:
-        plugin: a FullyShardedDataParallelPlugin; its `state_dict_type` is the form.
+        plugin: a FullyShardedDataParallelPlugin, whose `state_dict_type` is the form; None: in
+            parts.
         model: the prepared model.
         folder: the directory of the checkpoint.
         index: the position of the model among the prepared ones.
@@ -133,7 +135,8 @@ def save_optimizer(
     """Write the optimizer of a model.
 
     Args:
-        plugin: a FullyShardedDataParallelPlugin; its `state_dict_type` is the form.
+        plugin: a FullyShardedDataParallelPlugin, whose `state_dict_type` is the form; None: in
+            parts.
         optimizer: the prepared optimizer.
         model: the model that it trains.
         folder: the directory of the checkpoint.

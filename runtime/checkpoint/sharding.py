@@ -7,16 +7,15 @@ from torch import nn
 
 from runtime.checkpoint.filenames import FSDP_MODEL_NAME
 from runtime.checkpoint.manifest import Contents
-from runtime.config.enums import DistributedType
 
 
 def save_sharded(
     state: Any, folder: Path, models: list[nn.Module], optimizers: list[Any], *, is_shared: bool
 ) -> bool:
-    """Write sharded models and their optimizers, if there is an FSDP plugin.
+    """Write models of which each process has a part, and their optimizers.
 
-    A world of one process writes the same files if it has the plugin, so that checkpoints do not
-    depend on the world size.
+    A world of one process writes the same files if it has an FSDP plugin, so that checkpoints do
+    not depend on the world size.
 
     Args:
         state: the AcceleratorState of this process.
@@ -26,12 +25,12 @@ def save_sharded(
         is_shared: whether all processes write to the same directory.
 
     Returns:
-        Whether there is a plugin; without one nothing is written.
+        Whether models are written in parts; otherwise nothing is written.
 
     Raises:
         ValueError: each machine writes to its own directory.
     """
-    if state.fsdp_plugin is None:
+    if not state.saves_parts:
         return False
     if not is_shared:
         sentence = (
@@ -66,7 +65,7 @@ def load_sharded(
         Whether models and optimizers were loaded.
     """
     is_written = any(one.startswith(FSDP_MODEL_NAME) for one in Contents.of(folder).names())
-    if state.distributed_type != DistributedType.FSDP and not is_written:
+    if not state.divides_models and not is_written:
         return False
     from runtime.checkpoint.sharded import load_all  # noqa: PLC0415  # imports torch's FSDP, which takes a second
 

@@ -21,8 +21,8 @@ _ENGINES = {  # what is not supported -> its names in Accelerate
     ),
     "fp8": ("AORecipeKwargs", "FP8RecipeKwargs", "MSAMPRecipeKwargs", "TERecipeKwargs"),
     "bitsandbytes quantization": ("BnbQuantizationConfig", "load_and_quantize_model"),
-    "context and sequence parallelism": (
-        *("TorchContextParallelConfig", "TorchTensorParallelConfig", "TorchTensorParallelPlugin"),
+    "this plugin, which Accelerate deprecates: use ParallelismConfig(tp_size=...)": (
+        "TorchTensorParallelPlugin",
     ),
     "inference with models that do not fit on one device": (
         *("cpu_offload", "cpu_offload_with_hook", "disk_offload", "dispatch_model"),

@@ -203,10 +203,11 @@ class LayoutSettings(Variables):
     Attributes:
         dp_replicate_size: the number of replicas of a model, >= 1.
         dp_shard_size: the number of shards of each replica, >= 1.
-        cp_size: the size of context parallelism, which is not supported: 1.
+        cp_size: the size of context parallelism, >= 1; an Accelerator refuses more than 1.
         sp_size: the size of sequence parallelism, which is not supported: 1.
-        tp_size: the size of tensor parallelism, which is not supported: 1.
+        tp_size: the number of processes that compute each layer together, >= 1.
         cp_backend: the implementation of context parallelism.
+        cp_comm_strategy: how context parallelism exchanges the parts of a sequence.
         sp_backend: the implementation of sequence parallelism.
     """
 
@@ -218,6 +219,7 @@ class LayoutSettings(Variables):
     sp_size: int | None = _read_by(_at_least_1)
     tp_size: int | None = _read_by(_at_least_1)
     cp_backend: str | None = None
+    cp_comm_strategy: str | None = None
     sp_backend: str | None = None
 
 

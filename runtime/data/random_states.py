@@ -6,8 +6,11 @@ from typing import Any
 
 import torch
 
+from runtime.collectives.objects import each_object
 from runtime.config.availability import is_present
 from runtime.data.rng import process_states, set_process_states
+from runtime.world.coordinate import DataCoordinate
+from runtime.world.warn import warn_once
 
 _ACCELERATORS = ("cuda", "xpu", "npu", "mlu", "sdaa", "musa", "hpu", "neuron")
 
@@ -41,3 +44,22 @@ def set_random_states(states: dict[str, Any]) -> None:
     for name in _ACCELERATORS:
         if is_present(name) and f"torch_{name}_manual_seed" in states:
             getattr(torch, name).set_rng_state_all(states[f"torch_{name}_manual_seed"])
+
+
+def share_random_states(own: DataCoordinate) -> None:
+    """Give processes that train on the same batches the random states of the first of them.
+
+    They must draw the same numbers, so that dropout is the same on all of them. All processes must
+    call this.
+
+    Args:
+        own: the place of this process.
+    """
+    each = each_object(random_states(0))
+    first, mine = own.one_of_each(each)[own.rank], each[own.process_index]
+    if not torch.equal(first["torch_manual_seed"], mine["torch_manual_seed"]):
+        warn_once(
+            "processes that train on the same batches have different random states, and now get "
+            "those of the first of them: seed with set_seed(seed, device_specific=True)"
+        )
+    set_random_states(first)

@@ -8,7 +8,6 @@ from typing import Any
 from torch.distributed.algorithms.join import Join
 
 from runtime.collectives.objects import each_object
-from runtime.config.enums import DistributedType
 from runtime.data.dispatch.loader import DataLoaderDispatcher
 from runtime.world.gradient_state import GradientState
 
@@ -20,7 +19,7 @@ def join_uneven_inputs(
     joinables: list[Any],
     dataloaders: Sequence[Any],
     *,
-    distributed_type: DistributedType,
+    state: Any,
     usual: bool,
     even_batches: bool | None,
 ) -> Iterator[None]:
@@ -29,17 +28,17 @@ def join_uneven_inputs(
     Args:
         joinables: the models, which are wrapped in DistributedDataParallel.
         dataloaders: the prepared data loaders.
-        distributed_type: the kind of distributed training.
+        state: the AcceleratorState of this process.
         usual: the `even_batches` that the data loaders were prepared with.
         even_batches: the value of `even_batches` inside the context; None changes nothing.
     """
-    if distributed_type == DistributedType.NO:
+    if not state.use_distributed:
         yield
         return
-    if distributed_type == DistributedType.FSDP:
+    if state.divides_models:
         sentence = (
             "Joining uneven inputs is only supported for multi-GPU and multi-CPU training with "
-            "DistributedDataParallel; it has no effect on models that are sharded."
+            "DistributedDataParallel; it has no effect on models that are sharded or divided."
         )
         warnings.warn(sentence, stacklevel=_SCRIPT)
         yield

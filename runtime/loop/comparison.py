@@ -70,7 +70,7 @@ class Comparison:
         if self._gradient_state.were_apart:
             return "LocalSGD and join_uneven_inputs let the ranks train apart"
         if any(isinstance(one, DTensor) for one in self._prepared.parameters()):
-            return "the model is sharded"
+            return "each rank has a part of the model"
         return ""
 
 

@@ -1,6 +1,7 @@
-"""The ways in which processes train a model together: alone, replicated (DDP) or sharded (FSDP2).
+"""The ways in which processes train a model together: replicated (DDP), divided or sharded (FSDP2).
 
-FSDP2 is imported where it is used, since importing it takes longer than the rest of this package.
+A model is divided by tensor parallelism, and each part may be sharded. FSDP2 and DTensor are
+imported where they are used, since that takes longer than the rest of this package.
 """
 
 import contextlib
@@ -91,7 +92,17 @@ def _is_replica(model: nn.Module) -> bool:
     return replica_of(model) is not None
 
 
-class Sharded(Plain):
+class Divided(Plain):
+    """Divides the layers of a model among all processes, which read the same batches."""
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """Divide a model in place, also one that does not train, since it may be large as well."""
+        from runtime.parallel.tensor.divide import divide  # noqa: PLC0415  # imports DTensor, which takes a second
+
+        return divide(model, self.state)
+
+
+class Sharded(Divided):
     """Shards each parameter over the processes with FSDP2."""
 
     autocasts = False  # FSDP2's MixedPrecisionPolicy casts instead
@@ -104,6 +115,8 @@ class Sharded(Plain):
         """Shard a model in place, also one that does not train, since it may be large as well."""
         from runtime.parallel.fsdp.shard import shard  # noqa: PLC0415  # imports torch's FSDP, which takes a second
 
+        if self.state.is_tensor_parallel:
+            model = super().wrap(model)
         return shard(model, self.state)
 
     def no_sync(self, model: nn.Module) -> Context:
@@ -116,7 +129,7 @@ class Sharded(Plain):
         return Plain.no_sync(self, model) if switch is None else _switched_off(switch)
 
 
-# In all other kinds of worlds models are replicated.
+# In all other kinds of worlds models are replicated, or divided.
 _CONTAINERS = {DistributedType.NO: Plain, DistributedType.FSDP: Sharded}
 
 
@@ -127,7 +140,8 @@ def container_of(state: Any, **options: Any) -> Plain:
         state: the state of this process.
         **options: further fields of the container.
     """
-    return _CONTAINERS.get(state.distributed_type, Replicated)(state, **options)
+    usual = Divided if state.is_tensor_parallel else Replicated
+    return _CONTAINERS.get(state.distributed_type, usual)(state, **options)
 
 
 @contextlib.contextmanager

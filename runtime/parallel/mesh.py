@@ -1,7 +1,10 @@
-"""The layout of a world: the number of replicas of a model, and the number of shards of each."""
+"""The layout of a world: replicas, shards, and the processes that train on a batch together."""
 
+import contextlib
+import math
 import os
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, fields
 from typing import Any
 
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
@@ -9,16 +12,23 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from runtime.config.parsing import naming
 from runtime.config.plugins import first
 from runtime.config.settings import LayoutSettings, Settings
+from runtime.parallel.handlers import TorchContextParallelConfig, TorchTensorParallelConfig
 
 _ORDER = ("dp_replicate", "dp_shard", "cp", "sp", "tp")  # the dimensions, outermost first
-_LEFT_OUT = {  # dimension -> its name and the alternative
-    "cp": "context parallelism: shard the model with dp_shard_size instead",
-    "sp": "sequence parallelism, which is DeepSpeed's: shard the model with dp_shard_size instead",
-    "tp": (
-        "tensor parallelism: its ranks need the same batches, which prepared data loaders do not "
-        "give; shard the model with dp_shard_size, or call torch's parallelize_module in the script"
-    ),
+_SHARING = ("tp", "cp", "sp")  # those along which processes train on the same batches
+_BACKENDS = {"cp": "torch", "sp": "deepspeed"}
+_HANDLERS = {"tp": TorchTensorParallelConfig, "cp": TorchContextParallelConfig}
+_FLATTENED = {  # a mesh that joins dimensions, under Accelerate's name -> the dimensions
+    "dp": ("dp_replicate", "dp_shard"),
+    "dp_shard_cp": ("dp_shard", "cp"),
+    "dp_cp": ("dp_replicate", "dp_shard", "cp"),
 }
+_NO_CP = (
+    "context parallelism: torch has no attention for it that runs on CPUs, so that it could not be "
+    "tested. For long sequences shard the model with dp_shard_size and recompute activations with "
+    "FullyShardedDataParallelPlugin(activation_checkpointing=True)"
+)
+_NO_SP = "sequence parallelism, which is DeepSpeed's: shard the model with dp_shard_size instead"
 
 
 @dataclass
@@ -26,7 +36,8 @@ class ParallelismConfig:
     """The sizes of the dimensions of a world; their product is the world size.
 
     There are `dp_replicate_size` replicas of a model, each in `dp_shard_size` shards. If both are
-    above 1 this is hybrid sharding: gradients are reduced among the shards of a replica first.
+    above 1 this is hybrid sharding: gradients are reduced among the shards of a replica first. Each
+    shard is divided again among `tp_size` processes, which read the same batches.
     A size that is None is read from the environment (`PARALLELISM_CONFIG_DP_SHARD_SIZE`, ...);
     without a variable it is 1.
 
@@ -34,18 +45,21 @@ class ParallelismConfig:
         dp_replicate_size: the number of replicas of a model, >= 1.
         dp_shard_size: the number of shards of each replica, >= 1. Above 1 it needs a
             FullyShardedDataParallelPlugin.
-        tp_size: the size of tensor parallelism, which is not supported: 1.
-        cp_size: the size of context parallelism, which is not supported: 1.
-        cp_backend: without effect. None: PARALLELISM_CONFIG_CP_BACKEND, or `torch`.
+        tp_size: the number of processes that compute each layer together, >= 1.
+        cp_size: the size of context parallelism, >= 1. An Accelerator refuses more than 1.
+        cp_backend: the implementation of context parallelism: `torch`. None:
+            PARALLELISM_CONFIG_CP_BACKEND, or `torch`.
         sp_size: the size of sequence parallelism, which is not supported: 1.
-        sp_backend: without effect. None: PARALLELISM_CONFIG_SP_BACKEND, or `deepspeed`.
-        tp_handler: without effect.
-        cp_handler: without effect.
+        sp_backend: the implementation of sequence parallelism: `deepspeed`. None:
+            PARALLELISM_CONFIG_SP_BACKEND, or `deepspeed`.
+        tp_handler: a TorchTensorParallelConfig, which may have a plan; by default one without.
+        cp_handler: a TorchContextParallelConfig.
         sp_handler: without effect.
 
     Raises:
-        ValueError: a size is less than 1.
-        NotImplementedError: the size of a dimension that is not supported is above 1.
+        ValueError: a size is less than 1, a backend is unknown, a handler has another type, or the
+            sizes contradict each other.
+        NotImplementedError: `sp_size` is above 1.
     """
 
     dp_replicate_size: int | None = None
@@ -66,24 +80,52 @@ class ParallelismConfig:
         settings = LayoutSettings.from_env(os.environ)
         for name in _ORDER:
             field = f"{name}_size"
-            size, usual = getattr(self, field), getattr(settings, field)
-            is_usual = size is None and usual is not None
-            with naming(LayoutSettings.variable(field) if is_usual else None):
-                self._set_size(name, first(size, usual, 1))
-        self.cp_backend = self.cp_backend or settings.cp_backend or "torch"
-        self.sp_backend = self.sp_backend or settings.sp_backend or "deepspeed"
+            with _naming(field, getattr(self, field), settings):
+                size = first(getattr(self, field), getattr(settings, field), 1)
+                self._set_size(name, size)
+        for name, only in _BACKENDS.items():
+            self._set_backend(name, only, settings)
+        for name, kind in _HANDLERS.items():
+            self._set_handler(name, kind)
+        self._check_combination()
 
     def _set_size(self, parallelism: str, size: int) -> None:
         if size < 1:
             sentence = f"{parallelism}_size must be at least 1, but got {size}"
             raise ValueError(sentence)
-        if size > 1 and parallelism in _LEFT_OUT:
-            sentence = (
-                f"{parallelism}_size must be 1, but got {size}: this runtime has no "
-                f"{_LEFT_OUT[parallelism]}"
-            )
+        if size > 1 and parallelism == "sp":
+            sentence = f"sp_size must be 1, but got {size}: this runtime has no {_NO_SP}"
             raise NotImplementedError(sentence)
         setattr(self, f"{parallelism}_size", size)
+
+    def _set_backend(self, parallelism: str, only: str, settings: LayoutSettings) -> None:
+        field = f"{parallelism}_backend"
+        with _naming(field, getattr(self, field), settings):
+            backend = first(getattr(self, field), getattr(settings, field), only)
+            if backend != only:
+                sentence = f"{field} must be one of ['{only}'], but got {backend}"
+                raise ValueError(sentence)
+        setattr(self, field, backend)
+
+    def _set_handler(self, parallelism: str, kind: type) -> None:
+        if self._sizes[parallelism] == 1:
+            return
+        field = f"{parallelism}_handler"
+        given = getattr(self, field)
+        if given is not None and not isinstance(given, kind):
+            sentence = f"{field} must be a {kind.__name__}, but was set to {type(given)}"
+            raise ValueError(sentence)
+        setattr(self, field, kind() if given is None else given)
+
+    def _check_combination(self) -> None:
+        is_divided = self.tp_enabled or self.cp_enabled
+        if is_divided and self.dp_replicate_enabled and not self.dp_shard_enabled:
+            sentence = (
+                "Tensor/Context parallelism (tp/cp_size > 1) cannot be used with pure data "
+                f"parallelism (dp_replicate_size is {self.dp_replicate_size} and dp_shard_size is "
+                "1): set dp_shard_size > 1, and pass an fsdp_plugin"
+            )
+            raise ValueError(sentence)
 
     @property
     def _sizes(self) -> dict[str, int]:
@@ -101,8 +143,8 @@ class ParallelismConfig:
 
     @property
     def non_data_parallel_size(self) -> int:
-        """The number of processes that share each batch: 1."""
-        return self._sizes["tp"] * self._sizes["cp"] * self._sizes["sp"]
+        """The number of processes that train on each batch together."""
+        return math.prod(self._sizes[name] for name in _SHARING)
 
     @property
     def dp_replicate_enabled(self) -> bool:
@@ -116,12 +158,12 @@ class ParallelismConfig:
 
     @property
     def tp_enabled(self) -> bool:
-        """False: this library does not support tensor parallelism."""
+        """Whether several processes compute each layer together."""
         return self._sizes["tp"] > 1
 
     @property
     def cp_enabled(self) -> bool:
-        """False: this library does not support context parallelism."""
+        """Whether each process has a part of the sequences, which no Accelerator supports."""
         return self._sizes["cp"] > 1
 
     @property
@@ -131,21 +173,55 @@ class ParallelismConfig:
 
     @property
     def active_mesh_dims(self) -> list[str]:
-        """The names of the dimensions whose size is above 1, outermost first."""
-        return [name for name, size in self._sizes.items() if size > 1]
+        """The names of the dimensions whose size is above 1; those of data parallelism first."""
+        return self.dp_dim_names + self.non_dp_dim_names
 
     @property
     def dp_dim_names(self) -> list[str]:
         """The names of the dimensions along which processes train on different batches."""
-        return self.active_mesh_dims
+        return self._active("dp_replicate", "dp_shard")
+
+    @property
+    def non_dp_dim_names(self) -> list[str]:
+        """The names of the dimensions along which processes train on the same batches."""
+        return self._active(*_SHARING)
+
+    @property
+    def dp_shard_cp_dim_names(self) -> list[str]:
+        """The names of the dimensions along which a model is sharded."""
+        return self._active(*_FLATTENED["dp_shard_cp"])
+
+    @property
+    def dp_cp_dim_names(self) -> list[str]:
+        """The names of the dimensions along which losses are averaged."""
+        return self._active(*_FLATTENED["dp_cp"])
 
     @property
     def fsdp_dim_names(self) -> list[str]:
-        """The names of the mesh dimensions over which FSDP2 replicates and shards a model."""
-        return ["dp_replicate", "dp_shard"] if self.dp_replicate_enabled else ["dp_shard"]
+        """The names of the meshes over which Accelerate's FSDP2 replicates and shards a model."""
+        return [*self._active("dp_replicate"), "dp_shard_cp"]
+
+    def _active(self, *names: str) -> list[str]:
+        return [name for name in names if self._sizes[name] > 1]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields, with the handlers as dicts."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {name: getattr(one, "__dict__", one) for name, one in values.items()}
+
+    def _get_mesh(self) -> tuple[Any, ...]:
+        """Return the names and the sizes of the dimensions of the mesh; nothing if there are none.
+
+        A private name of Accelerate, which its tests use.
+        """
+        names = self._active(*_ORDER)
+        return (tuple(names), tuple(self._sizes[name] for name in names)) if names else ()
 
     def build_device_mesh(self, device_type: str) -> DeviceMesh | None:
         """Create a device mesh of the dimensions whose size is above 1, outermost first.
+
+        It also has the joined meshes `dp`, `dp_shard_cp` and `dp_cp`, as far as one of their
+        dimensions has a size above 1.
 
         Args:
             device_type: the device type in torch: `cpu`, `cuda`, ...
@@ -153,11 +229,15 @@ class ParallelismConfig:
         Returns:
             The mesh; None if no size is above 1.
         """
-        names = self.active_mesh_dims
-        if not names:
+        found = self._get_mesh()
+        if not found:
             return None
-        shape = tuple(self._sizes[name] for name in names)
-        return init_device_mesh(device_type, shape, mesh_dim_names=tuple(names))
+        names, shape = found
+        mesh = init_device_mesh(device_type, shape, mesh_dim_names=names)
+        for name, dimensions in _FLATTENED.items():
+            if joined := self._active(*dimensions):
+                mesh[tuple(joined)]._flatten(name)  # noqa: SLF001  # torch has no public name for it
+        return mesh
 
     def get_device_mesh(self, device_type: str | None = None) -> DeviceMesh | None:
         """Return the device mesh; the first call creates it.
@@ -178,29 +258,55 @@ class ParallelismConfig:
             raise ValueError(sentence)
         return self.device_mesh
 
-    def check(self, *, world_size: int, shards: bool) -> None:
-        """Check that this layout fits a world.
+    def check(self, *, world_size: int, plugin: Any = None, precision: str = "no") -> None:
+        """Check that this layout fits a world, and the other settings of an Accelerator.
 
         Args:
             world_size: the number of processes; a layout whose sizes are all 1 fits any number.
-            shards: whether a FullyShardedDataParallelPlugin was given.
+            plugin: the FullyShardedDataParallelPlugin; None if models are not sharded.
+            precision: the precision that models compute in.
 
         Raises:
-            ValueError: the world size is not the product of the sizes, or the sizes contradict
-                `shards`.
+            ValueError: the world size is not the product of the sizes, or the sizes contradict the
+                plugin.
+            NotImplementedError: `cp_size` is above 1, or tensor parallelism is combined with what
+                it does not support.
         """
+        if self.cp_enabled:
+            sentence = f"cp_size must be 1, but got {self.cp_size}: this runtime has no {_NO_CP}"
+            raise NotImplementedError(sentence)
         if self.total_size not in (1, world_size):
+            variables = "/".join(LayoutSettings.variable(f"{name}_size") for name in _ORDER)
             sentence = (
                 f"ParallelismConfig total_size ({self.total_size}) does not match num_processes "
-                f"({world_size}). Please adjust dp_replicate_size/dp_shard_size, or "
-                f"{LayoutSettings.variable('dp_replicate_size')}/"
-                f"{LayoutSettings.variable('dp_shard_size')}."
+                f"({world_size}). Please adjust dp_replicate_size/dp_shard_size/tp_size/cp_size/"
+                f"sp_size, or {variables}."
             )
             raise ValueError(sentence)
-        if shards and self.dp_replicate_enabled and not self.dp_shard_enabled:
+        self._check_sharding(shards=plugin is not None)
+        if self.tp_enabled:
+            self._check_division(plugin, precision)
+        self._warn_of_handlers()
+
+    def _check_division(self, plugin: Any, precision: str) -> None:
+        unsupported = {
+            "mixed_precision='fp16'": (precision == "fp16", "use bf16"),
+            "cpu_ram_efficient_loading": (
+                bool(getattr(plugin, "cpu_ram_efficient_loading", False)),
+                "load the weights on all ranks",
+            ),
+        }
+        for name, (is_given, instead) in unsupported.items():
+            if is_given:
+                sentence = f"tp_size={self.tp_size} does not support {name}: {instead}"
+                raise NotImplementedError(sentence)
+
+    def _check_sharding(self, *, shards: bool) -> None:
+        if shards and self.total_size > 1 and not self.dp_shard_enabled:
             sentence = (
                 "FSDP is enabled but dp_shard_size is 1: leave the fsdp_plugin out, or lower "
-                f"dp_replicate_size ({self.dp_replicate_size}) and raise dp_shard_size"
+                f"dp_replicate_size ({self.dp_replicate_size}) or tp_size ({self.tp_size}) and "
+                "raise dp_shard_size"
             )
             raise ValueError(sentence)
         if self.dp_shard_enabled and not shards:
@@ -209,6 +315,23 @@ class ParallelismConfig:
                 "ACCELERATE_USE_FSDP=true: without it each process would have the whole model"
             )
             raise ValueError(sentence)
+
+    def _warn_of_handlers(self) -> None:
+        for name in _SHARING:
+            if self._sizes[name] == 1 and getattr(self, f"{name}_handler") is not None:
+                sentence = (
+                    f"ParallelismConfig.{name}_handler is set, but {name}_size is set to 1. This "
+                    "handler will be ignored."
+                )
+                warnings.warn(sentence, stacklevel=6)  # at the line that creates the Accelerator
+
+
+def _naming(
+    field: str, given: Any, settings: LayoutSettings
+) -> contextlib.AbstractContextManager[None]:
+    """Return a context in which errors name a field's variable, if its value comes from there."""
+    is_usual = given is None and getattr(settings, field) is not None
+    return naming(LayoutSettings.variable(field) if is_usual else None)
 
 
 def layout_of(given: ParallelismConfig | None, settings: Settings) -> ParallelismConfig | None:

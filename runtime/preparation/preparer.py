@@ -19,6 +19,7 @@ from runtime.config.plugins import DataLoaderConfiguration, first
 from runtime.data.dispatch.loader import DataLoaderDispatcher
 from runtime.data.loader import DataLoaderShard
 from runtime.data.prepare import prepare_data_loader
+from runtime.data.random_states import share_random_states
 from runtime.optim.optimizer import AcceleratedOptimizer
 from runtime.optim.scheduler import AcceleratedScheduler
 from runtime.parallel.compile import compile_model
@@ -158,6 +159,8 @@ class Preparer:
                 "distributed mode: load it without `device_map`."
             )
             raise ValueError(sentence)
+        if self._state.is_tensor_parallel:
+            share_random_states(self._state.coordinate)
         prepared = prepare_model(
             model,
             state=self._state,
@@ -227,13 +230,13 @@ class Preparer:
         return added(accelerated, self._prepared.schedulers)
 
     def following(self, objects: Sequence[Any]) -> contextlib.AbstractContextManager[None]:
-        """Return a context in which models are sharded; their optimizers then get new parameters.
+        """Return a context in which models are divided; their optimizers then get new parameters.
 
         Args:
-            objects: the script's objects. FSDP2 replaces the parameters of their models, and the
-                context replaces those of their optimizers.
+            objects: the script's objects. FSDP2 and tensor parallelism replace the parameters of
+                their models, and the context replaces those of their optimizers.
         """
-        if not self._state.is_fsdp2:
+        if not self._state.divides_models:
             return contextlib.nullcontext()
         from runtime.parallel.fsdp.parameters import following  # noqa: PLC0415  # imports torch's FSDP, which takes a second
 

@@ -42,7 +42,9 @@ from runtime.utils.dataclasses import (
     ProjectConfiguration,
     RNGType,
     TensorInformation,
+    TorchContextParallelConfig,
     TorchDynamoPlugin,
+    TorchTensorParallelConfig,
 )
 from runtime.utils.environment import (
     are_libraries_initialized,
@@ -188,7 +190,9 @@ __all__ = [
     "ProjectConfiguration",
     "RNGType",
     "TensorInformation",
+    "TorchContextParallelConfig",
     "TorchDynamoPlugin",
+    "TorchTensorParallelConfig",
     "are_libraries_initialized",
     "broadcast",
     "broadcast_object_list",

@@ -28,6 +28,7 @@ from runtime.config.plugins import (
     ProjectConfiguration,
 )
 from runtime.parallel.compile import TorchDynamoPlugin
+from runtime.parallel.handlers import TorchContextParallelConfig, TorchTensorParallelConfig
 
 if TYPE_CHECKING:
     from runtime.parallel.fsdp.plugin import FullyShardedDataParallelPlugin
@@ -52,7 +53,9 @@ __all__ = [
     "ProjectConfiguration",
     "RNGType",
     "TensorInformation",
+    "TorchContextParallelConfig",
     "TorchDynamoPlugin",
+    "TorchTensorParallelConfig",
 ]
 
 

@@ -153,7 +153,7 @@ class AcceleratorState(Shared):
     _known_attrs = (
         *PartialState._known_attrs,  # noqa: SLF001  # its attributes are found here, too
         *("deepspeed_plugin", "fsdp_plugin", "megatron_lm_plugin", "dynamo_plugin"),
-        *("is_fsdp2", "mixed_precision"),
+        *("divides_models", "is_fsdp2", "is_tensor_parallel", "mixed_precision", "saves_parts"),
     )
 
     mixed_precision: str
@@ -224,7 +224,8 @@ class AcceleratorState(Shared):
         """Create the device mesh and turn on sharding, if there are several processes."""
         partial, plugin, layout = self._partial, self.fsdp_plugin, self.parallelism_config
         if layout is not None:
-            layout.check(world_size=partial.num_processes, shards=plugin is not None)
+            size, precision = partial.num_processes, self.mixed_precision
+            layout.check(world_size=size, plugin=plugin, precision=precision)
         if not partial.use_distributed:
             return
         if layout is not None:
@@ -235,6 +236,11 @@ class AcceleratorState(Shared):
             partial.distributed_type = DistributedType.FSDP
             if self.mixed_precision != "no":
                 plugin.set_mixed_precision(self.mixed_precision)
+
+    @property
+    def saves_parts(self) -> bool:
+        """Whether each process writes its part of a model to checkpoints."""
+        return self.fsdp_plugin is not None or self.is_tensor_parallel
 
     def __getattr__(self, name: str) -> Any:
         """Return an attribute of the PartialState."""
@@ -264,6 +270,16 @@ class AcceleratorState(Shared):
     def is_fsdp2(self) -> bool:
         """Whether models are sharded with FSDP2."""
         return bool(self.distributed_type == DistributedType.FSDP)
+
+    @property
+    def is_tensor_parallel(self) -> bool:
+        """Whether several processes compute each layer together."""
+        return bool(self._partial.batch_span > 1)
+
+    @property
+    def divides_models(self) -> bool:
+        """Whether each process has a part of a model only: sharded, tensor parallel or both."""
+        return self.is_fsdp2 or self.is_tensor_parallel
 
     def _check_same(self, mixed_precision: str | None, cpu: bool) -> None:
         flag = f"mixed_precision={mixed_precision!r}"

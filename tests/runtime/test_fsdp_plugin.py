@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy, StateDictType
 
-from runtime import Accelerator, FullyShardedDataParallelPlugin, ParallelismConfig
+from runtime import Accelerator, FullyShardedDataParallelPlugin
 from runtime.config.parsing import patch_environment
 from runtime.state import AcceleratorState, GradientState
 
@@ -183,84 +183,6 @@ def test_a_class_that_a_model_does_not_have_is_named() -> None:
     )
     with pytest.raises(ValueError, match="transformer layer class Block"):
         plugin.set_auto_wrap_policy(nn.Linear(1, 1))
-
-
-LAYOUTS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
-    "nothing said": ({}, {}),
-    "shards": ({"dp_shard_size": 4}, {}),
-    "copies of shards": ({"dp_replicate_size": 2, "dp_shard_size": 4}, {}),
-    "of the environment": (
-        {},
-        {"PARALLELISM_CONFIG_DP_SHARD_SIZE": "3", "PARALLELISM_CONFIG_DP_REPLICATE_SIZE": "2"},
-    ),
-    "the script's before the environment's": (
-        {"dp_shard_size": 2},
-        {"PARALLELISM_CONFIG_DP_SHARD_SIZE": "3"},
-    ),
-}
-ASKED = (
-    *("dp_replicate_size", "dp_shard_size", "tp_size", "cp_size", "sp_size", "total_size"),
-    *("data_parallel_size", "non_data_parallel_size", "dp_replicate_enabled", "dp_shard_enabled"),
-    *("tp_enabled", "cp_enabled", "sp_enabled", "active_mesh_dims", "dp_dim_names"),
-    *("cp_backend", "sp_backend", "tp_handler", "cp_handler", "sp_handler", "device_mesh"),
-)
-
-
-@pytest.mark.parametrize(("said", "env"), [pytest.param(*row, id=n) for n, row in LAYOUTS.items()])
-def test_a_layout_is_that_of_accelerate(said: dict[str, Any], env: dict[str, str]) -> None:
-    with patch_environment(**env):
-        ours, theirs = ParallelismConfig(**said), accelerate.utils.ParallelismConfig(**said)
-    assert [getattr(ours, name) for name in ASKED] == [getattr(theirs, name) for name in ASKED]
-
-
-def layout_of(dimension: str, size: int) -> ParallelismConfig:
-    said: dict[str, Any] = {f"{dimension}_size": size}
-    return ParallelismConfig(**said)
-
-
-@pytest.mark.parametrize("dimension", ["tp", "cp", "sp"])
-def test_a_dimension_that_is_left_out_says_so(dimension: str) -> None:
-    with pytest.raises(NotImplementedError, match=f"{dimension}_size must be 1, but got 2"):
-        layout_of(dimension, 2)
-
-
-@pytest.mark.parametrize("dimension", ["dp_shard", "dp_replicate", "tp"])
-def test_a_size_of_nothing_is_refused(dimension: str) -> None:
-    with pytest.raises(ValueError, match=f"{dimension}_size must be at least 1, but got 0"):
-        layout_of(dimension, 0)
-
-
-@pytest.mark.parametrize(
-    ("said", "shards", "sentence"),
-    [
-        pytest.param({"dp_shard_size": 3}, True, "does not match num_processes", id="size"),
-        pytest.param({"dp_replicate_size": 4}, True, "dp_shard_size is 1", id="nothing to shard"),
-        pytest.param({"dp_shard_size": 4}, False, "needs an fsdp_plugin", id="no plugin"),
-        pytest.param({}, True, None, id="all processes shard"),
-        pytest.param({"dp_replicate_size": 4}, False, None, id="copies only"),
-        pytest.param({"dp_replicate_size": 2, "dp_shard_size": 2}, True, None, id="hybrid"),
-    ],
-)
-def test_a_layout_is_for_one_world(
-    said: dict[str, Any], shards: bool, sentence: str | None
-) -> None:
-    layout = ParallelismConfig(**said)
-    if sentence is None:
-        layout.check(world_size=4, shards=shards)
-        return
-    with pytest.raises(ValueError, match=sentence):
-        layout.check(world_size=4, shards=shards)
-
-
-def test_the_environment_shards_by_itself_and_lays_out() -> None:
-    with patch_environment(
-        ACCELERATE_USE_FSDP="true", ACCELERATE_USE_PARALLELISM_CONFIG="true", **VERSION
-    ):
-        accelerator = Accelerator(cpu=True)
-    assert isinstance(accelerator.state.fsdp_plugin, FullyShardedDataParallelPlugin)
-    assert isinstance(accelerator.parallelism_config, ParallelismConfig)
-    assert not accelerator.is_fsdp2  # a world of one has nothing to share
-    assert accelerator.data_parallel_shard_rank == 0
 
 
 def test_a_plugin_of_something_else_is_refused() -> None:

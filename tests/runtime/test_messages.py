@@ -23,6 +23,7 @@ from runtime.launchers import PrepareForLaunch
 from runtime.logging import get_logger
 from runtime.parallel.compile import TorchDynamoPlugin
 from runtime.parallel.fsdp.plugin import FullyShardedDataParallelPlugin
+from runtime.parallel.handlers import TorchContextParallelConfig
 from runtime.parallelism_config import ParallelismConfig
 from runtime.trackers.mlflow import MLflowTracker
 
@@ -77,7 +78,9 @@ WRONG: list[tuple[Any, str, str, str]] = [  # what reads it, variable, value, wh
     (blocks, "FSDP_TRANSFORMER_CLS_TO_WRAP", "Linear, Blok", "Its classes are Linear"),
     *((ParallelismConfig, f"PARALLELISM_CONFIG_{name}_SIZE", "0", "at least 1") for name in _SIZES),
     (ParallelismConfig, "PARALLELISM_CONFIG_DP_SHARD_SIZE", "many", NUMBER),
-    (ParallelismConfig, "PARALLELISM_CONFIG_TP_SIZE", "2", "must be 1"),
+    (ParallelismConfig, "PARALLELISM_CONFIG_SP_SIZE", "2", "must be 1"),
+    (ParallelismConfig, "PARALLELISM_CONFIG_CP_BACKEND", "other", "must be one of"),
+    (TorchContextParallelConfig, "PARALLELISM_CONFIG_CP_COMM_STRATEGY", "other", "allgather"),
     (TorchDynamoPlugin, "ACCELERATE_DYNAMO_BACKEND", "NONE_SUCH", "INDUCTOR"),
     (INDUCTOR, "ACCELERATE_DYNAMO_MODE", "none-such", "max-autotune"),
     (Accelerator, "ACCELERATE_MIXED_PRECISION", "bfloat16", "'bf16'"),

@@ -15,12 +15,10 @@ from torch.distributed.fsdp import CPUOffloadPolicy
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
-from runtime.collectives.objects import each_object
+from runtime.parallel.alike import differ, warn_of_difference
 from runtime.parallel.fsdp.plugin import FullyShardedDataParallelPlugin
-from runtime.world.warn import warn_once
 
 Slot = tuple[nn.Module, str]
-_SAMPLE = 2**16  # elements of each parameter that ranks compare
 _TOGETHER = (
     "When using FSDP2, a model and optimizer must be passed together to `Accelerator.prepare()` as "
     "the optimizer needs to have its parameters modified after the model is converted."
@@ -47,10 +45,10 @@ def weights_of_rank_0(
         device: the device of this process.
     """
     if not plugin.cpu_ram_efficient_loading:
-        if len(set(map(str, each_object(_sample(model))))) == 1:
+        if _is_divided(model) or not differ(model):
             yield
             return
-        warn_once("weights differ between ranks before sharding: all ranks get those of rank 0")
+        warn_of_difference("sharding")
     full = model.state_dict() if distributed.get_rank() == 0 else {}
     _to_meta(model, ignored)
     yield
@@ -64,12 +62,9 @@ def weights_of_rank_0(
     set_model_state_dict(model, full, options=options)
 
 
-def _sample(model: nn.Module) -> list[int] | None:
-    """Return checksums that differ for weights of different seeds; None if weights are missing."""
-    if any(parameter.is_meta for parameter in model.parameters()):
-        return None
-    heads = (one.detach().reshape(-1)[:_SAMPLE].contiguous() for one in model.parameters())
-    return [int(head.view(torch.uint8).sum(dtype=torch.int64)) for head in heads]
+def _is_divided(model: nn.Module) -> bool:
+    """Whether tensor parallelism has divided a model, which has made its weights alike."""
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 def _to_meta(model: nn.Module, ignored: set[nn.Parameter]) -> None:

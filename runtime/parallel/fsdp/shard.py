@@ -68,7 +68,7 @@ def _mesh(state: AcceleratorState) -> Any:
     """Return the mesh over which models are sharded; None for all processes."""
     if state.device_mesh is None:
         return None
-    return state.device_mesh[tuple(state.parallelism_config.fsdp_dim_names)]
+    return state.device_mesh[tuple(state.parallelism_config.dp_dim_names)]
 
 
 def _offload(policy: OffloadPolicy, device: torch.device) -> OffloadPolicy:

@@ -1,0 +1,1 @@
+"""Models whose layers several processes compute together (tensor parallelism)."""

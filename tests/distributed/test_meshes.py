@@ -1,0 +1,241 @@
+"""Properties of trainings in worlds with tensor parallelism and hybrid sharding, over real worlds.
+
+Losses, norms and weights equal those of one process on the same global batches up to the order of
+float32 sums. A resumed training has the bits of the undisturbed one.
+"""
+
+import functools
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.distributed.meshes import CASES, DIVIDED, LAYOUTS, SAVED, TENSOR, WHOLE
+from tests.distributed.world import SCRIPT, environment, forked
+
+pytestmark = [
+    pytest.mark.distributed,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),  # the first test runs everything
+    pytest.mark.xdist_group("gloo"),
+]
+
+PROGRAM = Path(__file__).with_name("meshes.py")
+SECONDS = 800  # for all worlds; two minutes, if they have the machine for themselves
+LIKE_SAVED = ("saved", "whole files", "recomputed", "regions")  # trainings of the same numbers
+NEAR: dict[str, Any] = {"rel": 1e-5, "abs": 2e-6}  # float32 sums in another order, over eight steps
+
+
+def layouts_of(*cases: str) -> list[tuple[str, str]]:
+    """Each case with each of its layouts of several processes."""
+    return [(case, one) for case in cases for one in CASES[case][2] if LAYOUTS[one][0] > 1]
+
+
+def found(case: str, layout: str) -> list[Any]:
+    """What each rank has found."""
+    results = everything()
+    if isinstance(results, AssertionError):
+        raise results
+    return results[f"{case}, {layout}"]
+
+
+@functools.cache
+def everything() -> dict[str, list[Any]] | AssertionError:
+    """One run for all tests, also if it fails."""
+    with tempfile.TemporaryDirectory() as name:
+        env = environment(0, 1, 0) | SCRIPT
+        (done,) = forked(([str(PROGRAM), name], env), seconds=SECONDS)
+        if done.code:
+            return AssertionError(f"exit code {done.code}\n{done.out[-2000:]}{done.err[-5000:]}")
+        rows = json.loads(Path(name, "found.json").read_text())
+        return {row["case"]: row["ranks"] for row in rows}
+
+
+def flat(nested: Any) -> list[float]:
+    """All numbers of lists and dicts."""
+    if isinstance(nested, dict):
+        nested = [nested[name] for name in sorted(nested)]
+    return [x for item in nested for x in flat(item)] if isinstance(nested, list) else [nested]
+
+
+def near(expected: Any) -> Any:
+    return pytest.approx(flat(expected), **NEAR)
+
+
+@pytest.mark.parametrize(("case", "layout"), layouts_of(*LIKE_SAVED, "accumulated", "warm"))
+def test_a_training_is_that_of_one_process_on_the_same_global_batches(
+    case: str, layout: str
+) -> None:
+    (alone,) = found("saved" if case in LIKE_SAVED else case, "one process")
+    for rank in found(case, layout):
+        for name in ("losses", "norms", "weights", "moments"):
+            assert flat(rank[name]) == near(alone[name]), name
+
+
+@pytest.mark.parametrize(("case", "layout"), layouts_of("saved", "accumulated"))
+def test_all_ranks_have_the_bits_of_one_model(case: str, layout: str) -> None:
+    first, *others = found(case, layout)
+    for rank in others:
+        assert [rank["weights"], rank["norms"]] == [first["weights"], first["norms"]]
+
+
+@pytest.mark.parametrize("layout", DIVIDED)
+def test_each_rank_has_a_part(layout: str) -> None:
+    """With tensor parallelism alone, what the plan does not name is whole."""
+    size, sizes = LAYOUTS[layout]
+    shares = [rank["share"] for rank in found("saved", layout)]
+    replicas = sizes.get("dp_replicate_size", 1)
+    least = 1 / (size // replicas)
+    assert all(least * 0.95 <= share < 0.65 for share in shares)
+
+
+@pytest.mark.parametrize("layout", DIVIDED)
+def test_a_resumed_training_has_the_bits_of_the_undisturbed_one(layout: str) -> None:
+    """With dropout, and seeds that were others before the checkpoint was loaded."""
+    for undisturbed, resumed in found("resumed", layout):
+        assert resumed == undisturbed
+
+
+@pytest.mark.parametrize("layout", DIVIDED)
+def test_a_loop_goes_on_with_the_bits_of_the_undisturbed_one(layout: str) -> None:
+    for undisturbed, disturbed in found("looped", layout):
+        assert (undisturbed["first"], disturbed["first"]) == (0, 8)
+        for name in ("weights", "moments"):
+            assert disturbed[name] == undisturbed[name]
+
+
+@pytest.mark.parametrize(
+    ("case", "layout"), [("loaded", "dp 2 x tp 2"), ("loaded at last", "one process")]
+)
+def test_a_checkpoint_of_any_layout_is_loaded_by_another(case: str, layout: str) -> None:
+    (alone,) = found("saved", "one process")
+    for rank in found(case, layout):
+        assert set(rank) == {*LAYOUTS, WHOLE}
+        for facts in rank.values():
+            assert flat(facts["losses"]) == near(alone["losses"][SAVED:])
+            assert flat(facts["weights"]) == near(alone["weights"])
+
+
+@pytest.mark.parametrize(("case", "layout"), layouts_of("saved", "whole files"))
+def test_a_model_is_exported_whole(case: str, layout: str) -> None:
+    for rank in found(case, layout):
+        assert rank["exported"] == rank["weights"]
+
+
+@pytest.mark.parametrize("layout", DIVIDED)
+def test_a_checkpoint_has_one_file_of_random_states_for_each_batch(layout: str) -> None:
+    size, sizes = LAYOUTS[layout]
+    files = found("saved", layout)[0]["files"]
+    states = [name for name in files if name.startswith("random_states")]
+    assert len(states) == size // sizes.get("tp_size", 1)
+
+
+@pytest.mark.parametrize("kind", ["indices", "stream"])
+@pytest.mark.parametrize("layout", ["one process", *DIVIDED])
+def test_ranks_that_compute_together_read_the_same(layout: str, kind: str) -> None:
+    """A stream is read by rank 0 for all."""
+    size, sizes = LAYOUTS[layout]
+    span = sizes.get("tp_size", 1)
+    ranks = [rank[kind] for rank in found("dealt", layout)]
+    for number, rank in enumerate(ranks):
+        assert rank["own"] == ranks[number // span * span]["own"]
+        for name in ("tensors", "objects"):
+            assert [x for batch in rank[name] for x in batch] == list(range(11))
+    steps = zip(*(rank["own"] for rank in ranks[::span]), strict=True)
+    read = [x for step in steps for batch in step for x in batch]
+    assert read[:11] == list(range(11))  # then copies, which fill the last step
+    assert len({str(rank["own"]) for rank in ranks}) == size // span
+
+
+@pytest.mark.parametrize("layout", DIVIDED)
+def test_inputs_are_split_among_those_that_compute_apart(layout: str) -> None:
+    size, sizes = LAYOUTS[layout]
+    span = sizes.get("tp_size", 1)
+    shares = [rank["share"] for rank in found("dealt", layout)]
+    assert [x for share in shares[::span] for x in share] == list(range(6))
+    assert all(share == shares[n // span * span] for n, share in enumerate(shares))
+    assert size == len(shares)
+
+
+@pytest.mark.parametrize("layout", TENSOR)
+def test_ranks_that_compute_together_draw_the_same(layout: str) -> None:
+    """Although the script seeds each rank with its own number; and begin with rank 0's weights."""
+    ranks = found("agreed", layout)
+    drawn = [rank["drawn"] for rank in ranks]
+    assert drawn[0::2] == drawn[1::2]
+    assert len({str(one) for one in drawn}) == len(ranks) // 2
+    assert all(rank["weights"] == ranks[0]["weights"] for rank in ranks)
+
+
+@pytest.mark.parametrize("layout", TENSOR)
+def test_a_schedule_counts_batches_and_not_ranks(layout: str) -> None:
+    for rank in found("agreed", layout):
+        assert rank["rate"] == [1 / (1 + LAYOUTS[layout][0] // 2)]
+
+
+@pytest.mark.parametrize("layout", TENSOR)
+def test_a_rank_knows_its_place(layout: str) -> None:
+    places = [rank["place"] for rank in found("agreed", layout)]
+    assert places == [[0, n // 2, n % 2] for n in range(len(places))]
+
+
+@pytest.mark.parametrize("layout", TENSOR)
+def test_a_model_of_transformers_is_divided_by_its_own_plan(layout: str) -> None:
+    (alone,) = found("llama", "one process")
+    for number, rank in enumerate(found("llama", layout)):
+        assert rank["found"] == near(alone["found"])
+        assert rank["share"] < 1.03 / LAYOUTS[layout][0]
+        assert rank["keys"] == (0 if number else alone["keys"])
+
+
+@pytest.mark.parametrize("layout", TENSOR)
+def test_lower_precision_computes_about_the_same(layout: str) -> None:
+    (alone,) = found("bf16", "one process")
+    first, *others = found("bf16", layout)
+    assert first["losses"] == pytest.approx(alone["losses"], rel=0.1)
+    assert first["losses"] != found("saved", layout)[0]["losses"]
+    assert all(rank["weights"] == first["weights"] for rank in others)
+
+
+def test_regions_are_compiled_in_a_model_that_is_sharded_and_recomputed() -> None:
+    assert all(rank["graphs"] > 0 for rank in found("regions", "dp 2 x tp 2"))
+    assert all(rank["graphs"] == 0 for rank in found("recomputed", "dp 2 x tp 2"))
+
+
+@pytest.mark.parametrize("layout", TENSOR)
+def test_a_model_that_the_script_has_divided_stays_so(layout: str) -> None:
+    different = "weights differ between data-parallel ranks" if layout == "dp 2 x tp 2" else ""
+    for same, first, other, _ in found("by the script", layout):
+        assert same == "nothing"
+        assert first == pytest.approx(found("by the script", "tp 2")[0][1])
+        assert different in other
+        assert (other == "nothing") == (different == "")
+
+
+REFUSED = {
+    "a model without a plan": "ValueError: tp_size=2 needs a plan for Net",
+    "a plan for another model": "ValueError: the plan of tensor parallelism names 'block.up'",
+    "a weight in two places": "ValueError: the plan of tensor parallelism divides 'up', whose",
+    "a style that is not known": "NotImplementedError: the plan of tensor parallelism divides '0'",
+    "parts of two sizes": "ValueError: dimension 0 of 0.weight, (3, 2), must be a multiple of",
+    "averages of whole models": "ValueError: LocalSGD averages whole models",
+    "batches of some ranks only": "UserWarning: Joining uneven inputs is only supported",
+}
+
+
+@pytest.mark.parametrize("number", range(len(REFUSED)), ids=list(REFUSED))
+def test_what_cannot_be_divided_is_refused(number: int) -> None:
+    for rank in found("refused", "tp 2"):
+        assert len(rank) == len(REFUSED)
+        assert rank[number].startswith([*REFUSED.values()][number])
+
+
+def test_context_parallelism_is_refused_because_torch_has_none_on_a_cpu() -> None:
+    """If the second assertion fails, torch has it: build it."""
+    for ours, torchs in found("sequences", "tp 2"):
+        assert ours.startswith("NotImplementedError: cp_size must be 1, but got 2")
+        assert torchs.startswith(
+            "NotImplementedError: Operator aten._scaled_dot_product_flash_attention_for_cpu"
+        )
