@@ -10,6 +10,7 @@ from runtime.collectives.objects import each_object
 from runtime.config.availability import is_present
 from runtime.data.rng import process_states, set_process_states
 from runtime.world.coordinate import DataCoordinate
+from runtime.world.state import PartialState
 from runtime.world.warn import warn_once
 
 _ACCELERATORS = ("cuda", "xpu", "npu", "mlu", "sdaa", "musa", "hpu", "neuron")
@@ -24,7 +25,22 @@ def random_states(step: int) -> dict[str, Any]:
     states: dict[str, Any] = {"step": step} | process_states()
     for name in _ACCELERATORS:
         if is_present(name):
-            states[f"torch_{name}_manual_seed"] = getattr(torch, name).get_rng_state_all()
+            module, is_shared = getattr(torch, name), PartialState().batch_span > 1
+            states[f"torch_{name}_manual_seed"] = device_states(module, is_shared=is_shared)
+    return states
+
+
+def device_states(module: Any, *, is_shared: bool) -> list[torch.Tensor]:
+    """Return the states of the generators of all devices of a kind.
+
+    Args:
+        module: the module of torch for the kind, such as `torch.cuda`.
+        is_shared: whether processes with other devices will have these states, too: they get that
+            of this process' device, whichever their own one is.
+    """
+    if is_shared:
+        return [module.get_rng_state()] * module.device_count()
+    states: list[torch.Tensor] = module.get_rng_state_all()
     return states
 
 

@@ -285,7 +285,11 @@ def dealt(layout: str, _: Path) -> Any:
     """What each rank reads of 11 samples in batches of 2, and what metrics gather of it."""
     accelerator = accelerator_of(layout, split_batches=False)
     found: dict[str, Any] = {}
-    for name, dataset in (("indices", Numbers(11)), ("stream", Stream(11))):
+    for name, dataset in (
+        *(("indices", Numbers(11)), ("stream", Stream(11))),
+        ("stream that each reads", Stream(11)),
+    ):
+        accelerator.dataloader_config.dispatch_batches = name == "stream"
         loader = accelerator.prepare(DataLoader(dataset, batch_size=2))
         batches = list(loader)
         tensors, objects = [], []
@@ -451,7 +455,7 @@ CASES: dict[str, tuple[Program, dict[str, Any], tuple[str, ...]]] = {
     "by the script": (by_the_script, {}, TENSOR),
     "sequences": (sequences, {}, ("tp 2",)),
     "refused": (refused, {}, ("tp 2",)),
-    "loaded": (loaded, {}, ("dp 2 x tp 2",)),
+    "loaded": (loaded, {}, DIVIDED),
     "loaded at last": (loaded, {}, ("one process",)),
 }
 EXPECTED = (  # warnings

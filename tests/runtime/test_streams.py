@@ -10,7 +10,7 @@ import torch
 from runtime.checkpoint.filenames import RNG_STATE_NAME
 from runtime.checkpoint.formats import save
 from runtime.checkpoint.random_states import load_random_states
-from runtime.data.random_states import kept_random_states, random_states
+from runtime.data.random_states import device_states, kept_random_states, random_states
 
 
 @pytest.fixture
@@ -44,3 +44,26 @@ def test_each_new_rank_draws_numbers_of_its_own(saved: Path) -> None:
             assert load_random_states(saved, rank) == {"step": 0}
             drawn.add((random.random(), torch.rand(1).item()))  # no secret
     assert len(drawn) == 2
+
+
+class Devices:
+    """Two devices of a kind, as `torch.cuda` has them; this process computes on the second one."""
+
+    states = (torch.tensor([1]), torch.tensor([2]))
+
+    def device_count(self) -> int:
+        return len(self.states)
+
+    def get_rng_state(self) -> torch.Tensor:
+        return self.states[1]
+
+    def get_rng_state_all(self) -> list[torch.Tensor]:
+        return list(self.states)
+
+
+@pytest.mark.parametrize(("is_shared", "states"), [(False, [1, 2]), (True, [2, 2])])
+def test_who_computes_on_another_device_gets_the_state_of_this_one(
+    is_shared: bool, states: list[int]
+) -> None:
+    """Where processes share their batches; otherwise each gets back what it had."""
+    assert [int(one) for one in device_states(Devices(), is_shared=is_shared)] == states

@@ -34,7 +34,8 @@ def divide(model: nn.Module, state: AcceleratorState) -> nn.Module:
         _must_fit(own, layout.tp_size)
         must_be_alike(model, layout.tp_size)
         return model
-    styles = styles_of(model, layout.tp_handler.plan, layout.tp_size)
+    handler = layout.tp_handler  # None if a script sets tp_size after it has made the layout
+    styles = styles_of(model, handler and handler.plan, layout.tp_size)
     begin_alike(model, state.device)
     for name, style in styles.items():
         parallelize_module(model.get_submodule(name), state.device_mesh["tp"], style)
