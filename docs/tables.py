@@ -77,6 +77,7 @@ def flag_tables() -> Iterator[str]:
         for one in flags.WORLD_FLAGS
     ]
     rows.append(("`--num-processes`", "number of processes of all pods together", ""))
+    rows.append(("`--as-accelerate`", flags.ALIAS, ""))
     yield table(("processes and pods", "meaning", "default"), rows)
     passed = flags.TORCHRUN | flags.SWITCHES
     yield table(("for torchrun", "meaning"), [(f"`--{n}`", t) for n, t in passed.items()])

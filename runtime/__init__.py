@@ -1,12 +1,14 @@
 """The in-pod library of AcceleratedJob: makes a training script distributed.
 
-A script that uses Hugging Face Accelerate needs `runtime` instead of `accelerate` in its imports.
+A script that uses Hugging Face Accelerate needs `runtime` instead of `accelerate` in its imports,
+or `as_accelerate()` before them.
 Importing this package does not import torch; the first use of a name that needs it does.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from runtime.alias.path import as_accelerate
 from runtime.config import left_out
 from runtime.errors import WorldError, no_attribute
 from runtime.world.contract import Job, World
@@ -85,6 +87,7 @@ __all__ = [
     "ProfileKwargs",
     "World",
     "WorldError",
+    "as_accelerate",
     "debug_launcher",
     "find_executable_batch_size",
     "init_empty_weights",

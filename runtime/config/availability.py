@@ -7,6 +7,8 @@ import importlib.metadata
 import importlib.util
 import operator
 import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +34,8 @@ _PACKAGES = {  # name -> the module to look for
     "transformer_engine": "transformer_engine",
 }
 _ALWAYS = {"fp8": False, "weights_only": True}
+_WITHOUT_P2P = "RTX 40"  # in the names of GPUs that older drivers let copy without an effect
+_P2P_DRIVER = "550.40.07"  # the first driver that refuses such copies, so that NCCL makes detours
 _FP8_CAPABILITY = (8, 9)  # the CUDA compute capability of NVIDIA Ada
 
 
@@ -57,6 +61,23 @@ def is_habana_gaudi1() -> bool:
 def check_cuda_fp8_capability() -> bool:
     """Whether the current CUDA device supports fp8."""
     return torch.cuda.is_available() and torch.cuda.get_device_capability() >= _FP8_CAPABILITY
+
+
+def check_cuda_p2p_ib_support() -> bool:
+    """Whether GPUs can copy to each other and use InfiniBand: not consumer GPUs with old drivers.
+
+    True without `nvidia-smi`, by which this asks, so that CUDA is not initialized.
+    """
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return True
+    asked = [program, "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)  # noqa: S603  # a fixed command
+    lines = done.stdout.splitlines() if done.returncode == 0 else []
+    gpus = [line.rsplit(",", 1) for line in lines if "," in line]
+    if len(gpus) < 2 or not any(_WITHOUT_P2P in name for name, _ in gpus):  # noqa: PLR2004  # a pair
+        return True
+    return TorchVersion(gpus[0][1].strip()) >= _P2P_DRIVER
 
 
 def is_present(name: str) -> bool:

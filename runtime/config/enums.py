@@ -51,6 +51,14 @@ class DistributedType(str, enum.Enum):  # noqa: UP042  # StrEnum's str() lacks t
     MEGATRON_LM = "MEGATRON_LM"
 
 
+class CustomDtype(enum.Enum):
+    """Dtypes that torch does not have, by which the memory of weights can be computed."""
+
+    FP8 = "fp8"
+    INT4 = "int4"
+    INT2 = "int2"
+
+
 class PrecisionType(str, BaseEnum):
     """The precision that a model computes in."""
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from runtime.alias.path import PYTHONPATH, with_alias
+
 DEFAULT_ADDR = "127.0.0.1"
 DEFAULT_PORT = 29500
 AUTO = "auto"
@@ -83,6 +85,7 @@ SWITCHES = {  # flags of torchrun without a value
     "run-path": "run the script with runpy",
 }
 DEVICES = "CUDA_VISIBLE_DEVICES"
+ALIAS = "the script and its libraries get this library where they import `accelerate`"
 _SET = "true"
 # flag -> its variable, and the value that a flag without a value sets
 SETTINGS: dict[str, tuple[str, str | None]] = {
@@ -235,10 +238,11 @@ def _places(made: Parser, env: Mapping[str, str]) -> None:
         ("multi-gpu", "nproc_per_node", "gpu", "the same as --nproc-per-node gpu"),
         ("standalone", "standalone", True, "start processes of this pod only, at any free port"),
         ("no-python", "no_python", True, "SCRIPT is a program, not a Python file"),
+        ("as-accelerate", "as_accelerate", True, ALIAS),
     ):
         options = {"dest": dest, "const": const, "help": text, "default": argparse.SUPPRESS}
         made.flag(name, action="store_const", group=group, **options)
-    made.set_defaults(standalone=False, no_python=False)
+    made.set_defaults(standalone=False, no_python=False, as_accelerate=False)
 
 
 def _pair(variable: str, value: str) -> tuple[str, str]:
@@ -261,6 +265,8 @@ def read(arguments: Sequence[str], env: Mapping[str, str]) -> argparse.Namespace
     settings = dict(options.settings or ())
     if settings.get(DEVICES) == "all":  # the value in accelerate for leaving them unchanged
         del settings[DEVICES]
+    if options.as_accelerate:
+        settings[PYTHONPATH] = with_alias(env.get(PYTHONPATH))
     options.settings = settings
     total = options.num_processes
     if total is not None:

@@ -7,6 +7,8 @@ from runtime.config import left_out
 from runtime.parallel.mesh import ParallelismConfig
 from runtime.utils import imports
 from runtime.utils.constants import (
+    FSDP_AUTO_WRAP_POLICY,
+    FSDP_SHARDING_STRATEGY,
     MODEL_NAME,
     OPTIMIZER_NAME,
     PROFILE_PATTERN_NAME,
@@ -26,6 +28,7 @@ from runtime.utils.constants import (
 from runtime.utils.dataclasses import (
     AutocastKwargs,
     BaseEnum,
+    CustomDtype,
     DataLoaderConfiguration,
     DDPCommunicationHookType,
     DistributedDataParallelKwargs,
@@ -45,10 +48,12 @@ from runtime.utils.dataclasses import (
     TorchContextParallelConfig,
     TorchDynamoPlugin,
     TorchTensorParallelConfig,
+    get_module_class_from_name,
 )
 from runtime.utils.environment import (
     are_libraries_initialized,
     check_cuda_fp8_capability,
+    check_cuda_p2p_ib_support,
     clear_environment,
     convert_dict_to_env_variables,
     get_int_from_env,
@@ -73,13 +78,18 @@ from runtime.utils.memory import (
     should_reduce_batch_size,
 )
 from runtime.utils.modeling import (
+    compute_module_sizes,
     convert_file_size_to_int,
     dtype_byte_size,
     find_tied_parameters,
+    get_non_persistent_buffers,
     id_tensor_storage,
+    is_peft_model,
     load_checkpoint_in_model,
     load_state_dict,
+    named_module_tensors,
     retie_parameters,
+    set_module_tensor_to_device,
 )
 from runtime.utils.operations import (
     CannotPadNestedTensorWarning,
@@ -119,6 +129,7 @@ from runtime.utils.other import (
     convert_bytes,
     extract_model_from_parallel,
     get_free_port,
+    get_module_children_bottom_up,
     get_pretty_name,
     is_compiled_module,
     is_port_in_use,
@@ -152,6 +163,8 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "FSDP_AUTO_WRAP_POLICY",
+    "FSDP_SHARDING_STRATEGY",
     "MODEL_NAME",
     "OPTIMIZER_NAME",
     "PROFILE_PATTERN_NAME",
@@ -170,6 +183,7 @@ __all__ = [
     "AutocastKwargs",
     "BaseEnum",
     "CannotPadNestedTensorWarning",
+    "CustomDtype",
     "DDPCommunicationHookType",
     "DataLoaderConfiguration",
     "DistributedDataParallelKwargs",
@@ -198,12 +212,14 @@ __all__ = [
     "broadcast_object_list",
     "chained_operation",
     "check_cuda_fp8_capability",
+    "check_cuda_p2p_ib_support",
     "check_os_kernel",
     "clean_state_dict_for_safetensors",
     "clear_device_cache",
     "clear_environment",
     "compare_versions",
     "compile_regions",
+    "compute_module_sizes",
     "concatenate",
     "convert_bytes",
     "convert_dict_to_env_variables",
@@ -222,6 +238,9 @@ __all__ = [
     "get_data_structure",
     "get_free_port",
     "get_int_from_env",
+    "get_module_children_bottom_up",
+    "get_module_class_from_name",
+    "get_non_persistent_buffers",
     "get_pretty_name",
     "get_shape",
     "honor_type",
@@ -233,6 +252,7 @@ __all__ = [
     "is_fp16_available",
     "is_habana_gaudi1",
     "is_namedtuple",
+    "is_peft_model",
     "is_port_in_use",
     "is_tensor_information",
     "is_torch_tensor",
@@ -245,6 +265,7 @@ __all__ = [
     "load_state_dict",
     "merge_dicts",
     "merge_fsdp_weights",
+    "named_module_tensors",
     "pad_across_processes",
     "pad_input_tensors",
     "parse_choice_from_env",
@@ -260,6 +281,7 @@ __all__ = [
     "save_fsdp_model",
     "save_fsdp_optimizer",
     "send_to_device",
+    "set_module_tensor_to_device",
     "set_seed",
     "should_reduce_batch_size",
     "slice_tensors",

@@ -6,6 +6,7 @@ from runtime.collectives.nested import TensorInformation
 from runtime.config import left_out
 from runtime.config.enums import (
     BaseEnum,
+    CustomDtype,
     DDPCommunicationHookType,
     DistributedType,
     DynamoBackend,
@@ -29,6 +30,7 @@ from runtime.config.plugins import (
 )
 from runtime.parallel.compile import TorchDynamoPlugin
 from runtime.parallel.handlers import TorchContextParallelConfig, TorchTensorParallelConfig
+from runtime.parallel.modules import get_module_class_from_name
 
 if TYPE_CHECKING:
     from runtime.parallel.fsdp.plugin import FullyShardedDataParallelPlugin
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AutocastKwargs",
     "BaseEnum",
+    "CustomDtype",
     "DDPCommunicationHookType",
     "DataLoaderConfiguration",
     "DistributedDataParallelKwargs",
@@ -56,6 +59,7 @@ __all__ = [
     "TorchContextParallelConfig",
     "TorchDynamoPlugin",
     "TorchTensorParallelConfig",
+    "get_module_class_from_name",
 ]
 
 

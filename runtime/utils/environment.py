@@ -1,6 +1,6 @@
 """The names of Accelerate's `utils.environment`: environment variables."""
 
-from runtime.config.availability import check_cuda_fp8_capability
+from runtime.config.availability import check_cuda_fp8_capability, check_cuda_p2p_ib_support
 from runtime.config.parsing import (
     are_libraries_initialized,
     clear_environment,
@@ -16,6 +16,7 @@ from runtime.config.parsing import (
 __all__ = [
     "are_libraries_initialized",
     "check_cuda_fp8_capability",
+    "check_cuda_p2p_ib_support",
     "clear_environment",
     "convert_dict_to_env_variables",
     "get_int_from_env",

@@ -1,5 +1,6 @@
-"""The names of Accelerate's `utils.fsdp_utils`: checkpoints of sharded models."""
+"""The names of Accelerate's `utils.fsdp_utils`: sharded models and their checkpoints."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,41 @@ from torch.optim import Optimizer
 
 from runtime.checkpoint import manifest, sharded
 from runtime.checkpoint.merging import merge_fsdp_weights
+from runtime.parallel.modules import get_parameters_from_modules
 from runtime.world.state import PartialState
 
 __all__ = [
+    "fsdp2_prepare_auto_wrap_policy",
+    "get_parameters_from_modules",
     "load_fsdp_model",
     "load_fsdp_optimizer",
     "merge_fsdp_weights",
     "save_fsdp_model",
     "save_fsdp_optimizer",
 ]
+
+
+def fsdp2_prepare_auto_wrap_policy(
+    fsdp2_plugin: Any, model: nn.Module
+) -> Callable[[nn.Module], bool] | None:
+    """Return the function that selects the modules of a model that are sharded as units, or None.
+
+    Args:
+        fsdp2_plugin: the plugin, which has the policy.
+        model: the model.
+
+    Raises:
+        ValueError: the model has no module of a class that the plugin names.
+    """
+    policy = fsdp2_plugin.policy_of(model)
+    if policy is None:
+        return None
+
+    def selects(module: nn.Module) -> bool:
+        size = sum(parameter.numel() for parameter in module.parameters())
+        return bool(policy(module=module, recurse=False, nonwrapped_numel=size))
+
+    return selects
 
 
 def save_fsdp_model(

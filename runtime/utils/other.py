@@ -7,6 +7,7 @@ from runtime.collectives.tensors import wait_for_everyone
 from runtime.config.dotted_names import get_pretty_name, recursive_getattr
 from runtime.config.parsing import check_os_kernel, get_free_port, is_port_in_use
 from runtime.parallel.compile import compile_regions
+from runtime.parallel.modules import get_module_children_bottom_up
 from runtime.parallel.wrap import extract_model_from_parallel, is_compiled_module
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "convert_bytes",
     "extract_model_from_parallel",
     "get_free_port",
+    "get_module_children_bottom_up",
     "get_pretty_name",
     "is_compiled_module",
     "is_port_in_use",

@@ -33,7 +33,7 @@ NOT_HERE = {  # public names that runtime does not have, and why
             *("contextual_fp8_autocast", "filter_first_and_last_linear_layers"),
             *("has_4bit_bnb_layers", "has_ao_layers", "has_transformer_engine_layers"),
             *("install_xla", "add_model_config_to_megatron_parser", "GatheredParameters"),
-            *("SageMakerDistributedType", "ComputeEnvironment", "CustomDtype"),
+            *("SageMakerDistributedType", "ComputeEnvironment"),
             *("parse_bert_config", "parse_gpt2_config", "parse_t5_config", "parse_llama_config"),
             *("parse_glm4_moe_config", "lomo_backward"),
             *("get_deepspeed_plugin", "select_deepspeed_plugin", "deepspeed_ulysses_dl_adapter"),
@@ -43,9 +43,7 @@ NOT_HERE = {  # public names that runtime does not have, and why
     **dict.fromkeys(
         (
             *("calculate_maximum_sizes", "check_device_map", "check_tied_parameters_in_config"),
-            *("check_tied_parameters_on_same_device", "compute_module_sizes"),
-            *("get_max_layer_size", "load_offloaded_weights", "named_module_tensors"),
-            *("save_offload_index", "set_module_tensor_to_device"),
+            "check_tied_parameters_on_same_device",
         ),
         PLACING,
     ),
@@ -63,9 +61,9 @@ NOT_HERE = {  # public names that runtime does not have, and why
     ),
     **dict.fromkeys(
         (
-            *("get_module_children_bottom_up", "has_compiled_regions", "has_repeated_blocks"),
+            *("has_compiled_regions", "has_repeated_blocks"),
             *("is_repeated_blocks", "get_mixed_precision_context_manager", "get_grad_scaler"),
-            *("is_peft_model", "get_gpu_info", "get_driver_version", "check_cuda_p2p_ib_support"),
+            *("get_gpu_info", "get_driver_version"),
             *("get_current_device_type", "get_cpu_distributed_information", "CPUInformation"),
             *("override_numa_affinity", "set_numa_affinity", "TORCH_DISTRIBUTED_OPERATION_TYPES"),
             *("MITA_PROFILING_AVAILABLE_PYTORCH_VERSION", "move_to_device"),
@@ -76,7 +74,7 @@ NOT_HERE = {  # public names that runtime does not have, and why
             *("get_fsdp2_grad_scaler", "compile_regions_fsdp2", "model_has_dtensor"),
             *("disable_fsdp_ram_efficient_loading", "enable_fsdp_ram_efficient_loading"),
             *("adjust_state_dict_for_prefetch", "get_model_tp_size", "print_lr"),
-            *("gather_tensor_shape", "is_torch_xpu_tensor", "get_module_class_from_name"),
+            *("gather_tensor_shape", "is_torch_xpu_tensor"),
         ),
         INNER,
     ),

@@ -1,0 +1,1 @@
+"""Lets scripts and libraries that import `accelerate` get this library."""

@@ -1,0 +1,1 @@
+"""The names of Accelerate's `commands`: its command line, which `runtime.launch` replaces."""
