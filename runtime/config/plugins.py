@@ -31,7 +31,9 @@ class DataLoaderConfiguration:
         non_blocking: whether the host does not wait for the copy of a batch to the device; this
             needs pinned memory. In both cases a GPU copies a batch while it computes the one
             before.
-        use_stateful_dataloader: without effect: every prepared data loader has a state.
+        use_stateful_dataloader: whether prepared data loaders are instances of torchdata's
+            StatefulDataLoader, too, which must be installed. Every prepared data loader has a
+            state.
         shuffle: how a random order is drawn. `torch`: as torch does, which needs memory for all
             indices. `keyed`: by another algorithm, which computes each index in constant time and
             memory.

@@ -35,7 +35,10 @@ NOTHING = Nothing.NOTHING
 
 
 class DataLoaderAdapter(DataLoader[Any]):
-    """A torch data loader that records its position in an epoch and can resume from it."""
+    """A torch data loader that records its position in an epoch and can resume from it.
+
+    It calls torch's DataLoader by name, not by `super()`, which is torchdata's in `data.stateful`.
+    """
 
     def __init__(
         self,
@@ -48,11 +51,12 @@ class DataLoaderAdapter(DataLoader[Any]):
 
         Args:
             dataset: the dataset, or this rank's shard of an iterable dataset.
-            use_stateful_dataloader: accepted for compatibility; every prepared loader is stateful.
+            use_stateful_dataloader: whether `prepare` has made an instance of a class of
+                `data.stateful`; every prepared loader has a state.
             batch_sampler: the batch sampler; None if the other arguments define the batches.
             **kwargs: the other arguments of torch's DataLoader.
         """
-        super().__init__(dataset, batch_sampler=batch_sampler, **kwargs)
+        DataLoader.__init__(self, dataset, batch_sampler=batch_sampler, **kwargs)
         self.use_stateful_dataloader = use_stateful_dataloader
         self.gradient_state = GradientState()
         self.skip_batches = 0
@@ -92,7 +96,7 @@ class DataLoaderAdapter(DataLoader[Any]):
     def _get_iterator(self) -> Any:
         with by_batch(self) as is_by_batch, marked(self), answering(self):
             self._indices.as_tensors = is_by_batch and not self.num_workers
-            return super()._get_iterator() if self.num_workers else InProcess(self)
+            return DataLoader._get_iterator(self) if self.num_workers else InProcess(self)  # noqa: SLF001  # of the base class
 
     def get_sampler(self) -> Any:
         """Return the sampler that determines the order; None for an iterable dataset."""
@@ -340,7 +344,7 @@ class DataLoaderAdapter(DataLoader[Any]):
         if lives:  # advance, so that new workers do not repeat the first epoch's random numbers
             torch.empty(self.iteration, dtype=torch.int64).random_(generator=seeds)
         try:
-            batches = super().__iter__()
+            batches = DataLoader.__iter__(self)
         finally:
             self.generator = own
         return self._from_start(batches, is_resumed=resumed.dataset is not None)

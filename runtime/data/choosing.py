@@ -1,5 +1,6 @@
 """The sampler that determines a prepared loader's order, and the generator to synchronize."""
 
+import sys
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
@@ -32,13 +33,19 @@ def followed_sampler(
     if shuffle not in ("torch", "keyed"):
         sentence = f"shuffle must be torch or keyed, got {shuffle!r}"
         raise ValueError(sentence)
-    if not isinstance(sampler, RandomSampler) or not (seedable or shuffle == "keyed"):
+    if not isinstance(sampler, _random_samplers()) or not (seedable or shuffle == "keyed"):
         return sampler
     # All processes use rank 0's seed, even if they were seeded differently.
     seed = broadcast_object_list([torch.initial_seed() if seed is None else seed])[0]
     made = _keyed(sampler, seed) if shuffle == "keyed" else _seedable(sampler, seed)
     batch_sampler_of(dataloader).sampler = made
     return made
+
+
+def _random_samplers() -> tuple[type[RandomSampler], ...]:
+    """Return torch's RandomSampler, and that of StatefulDataLoaders, which is no subclass of it."""
+    theirs = sys.modules.get("torchdata.stateful_dataloader.sampler")
+    return (RandomSampler,) if theirs is None else (RandomSampler, theirs.RandomSampler)
 
 
 def _seedable(sampler: RandomSampler, seed: int) -> SeedableRandomSampler:

@@ -2,12 +2,13 @@
 
 import logging
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from runtime.config.arguments import must_have, whole
+from runtime.config.availability import is_present
 from runtime.config.enums import RNGType
 from runtime.config.plugins import DataLoaderConfiguration
 from runtime.data.batch_samplers import BatchSamplerShard, SkipBatchSampler
@@ -17,6 +18,8 @@ from runtime.data.iterable import IterableDatasetShard
 from runtime.data.loader import DataLoaderShard, SkipDataLoader
 from runtime.data.plan import LoaderPlan, plan_of
 from runtime.world.state import PartialState
+
+Loader = TypeVar("Loader", bound=DataLoaderShard | DataLoaderDispatcher)
 
 log = logging.getLogger(__name__)
 
@@ -74,14 +77,17 @@ def prepare_data_loader(
         use_seedable_sampler: whether random orders depend on the seed and the epoch only.
         data_seed: that seed; default: rank 0's torch seed.
         non_blocking: whether batches are copied to the device without waiting.
-        use_stateful_dataloader: accepted for compatibility; every prepared loader is stateful.
+        use_stateful_dataloader: whether the result is an instance of torchdata's
+            StatefulDataLoader, too; every prepared loader has a state.
         torch_device_mesh: accepted for compatibility and ignored: the ParallelismConfig of the
             Accelerator says which processes read the same batches.
         shuffle: `torch` draws random orders as torch does; `keyed` computes different orders, in
             constant time and memory per index.
 
     Raises:
-        ValueError: batches cannot be split evenly, or arguments contradict each other.
+        ImportError: `use_stateful_dataloader` is set, and torchdata is not installed.
+        ValueError: batches cannot be split evenly, arguments contradict each other, or a state was
+            loaded into the script's loader.
     """
     own = PartialState().coordinate
     config = DataLoaderConfiguration(
@@ -103,6 +109,7 @@ def prepare_data_loader(
         rng_types=rng_types,
         slice_fn=slice_fn_for_dispatch,
     )
+    _check_state(dataloader)
     make = _dispatched if plan.is_dispatched else _sharded
     return make(
         dataloader,
@@ -121,7 +128,8 @@ def _dispatched(
     copied = _copied(dataloader)
     del copied["generator"]  # as in Accelerate, the default generators are used
     alone = replace(plan, world_size=1, rank=0, split_batches=False, even_batches=False)
-    return DataLoaderDispatcher(
+    kind = _class_of(DataLoaderDispatcher, options["use_stateful_dataloader"])
+    return kind(
         split_batches=plan.split_batches,
         slice_fn=plan.slice_fn,
         **(copied | _read(dataloader, alone) | options),
@@ -130,12 +138,49 @@ def _dispatched(
 
 def _sharded(dataloader: DataLoader[Any], plan: LoaderPlan, **options: Any) -> DataLoaderShard:
     """Create the loader of which each rank reads its own shard."""
-    return DataLoaderShard(
+    kind = _class_of(DataLoaderShard, options["use_stateful_dataloader"])
+    return kind(
         device=plan.device,
         rng_types=None if plan.rng_types is None else list(plan.rng_types),
         synchronized_generator=plan.generator,
         **(_copied(dataloader) | _read(dataloader, plan) | options),
     )
+
+
+def _class_of(kind: type[Loader], is_stateful: bool) -> type[Loader]:
+    """Return the class of a loader, or the one that is torchdata's StatefulDataLoader, too.
+
+    Raises:
+        ImportError: torchdata is not installed.
+    """
+    if not is_stateful:
+        return kind
+    if not is_present("torchdata_stateful_dataloader"):
+        sentence = (
+            "use_stateful_dataloader=True needs torchdata 0.8 or above: pip install "
+            "acceleratedjob[torchdata]. Every prepared data loader has a state; the setting only "
+            "makes it an instance of torchdata's StatefulDataLoader"
+        )
+        raise ImportError(sentence)
+    from runtime.data import stateful  # noqa: PLC0415  # torchdata is optional
+
+    found: type[Loader] = getattr(stateful, f"Stateful{kind.__name__}")
+    return found
+
+
+def _check_state(dataloader: DataLoader[Any]) -> None:
+    """Check that no state was loaded into a StatefulDataLoader, which `prepare` cannot translate.
+
+    Raises:
+        ValueError: a state was loaded.
+    """
+    if getattr(dataloader, "next_iter_state", None) is not None:
+        sentence = (
+            "prepare() takes a StatefulDataLoader without a loaded state, got one into which a "
+            "state was loaded: save and load the state of the prepared data loader, or use "
+            "save_state and load_state of the Accelerator"
+        )
+        raise ValueError(sentence)
 
 
 def _copied(dataloader: DataLoader[Any]) -> dict[str, Any]:
@@ -228,7 +273,7 @@ def skip_first_batches(dataloader: DataLoader[Any], num_batches: int = 0) -> Dat
         return (SkipDataLoader if "skip_batches" in copied else DataLoader)(**copied)
     kind = next(kind for kind in _KEPT if isinstance(dataloader, kind))
     kept = {name: getattr(dataloader, name) for name in _KEPT[kind]}
-    made = kind(**(copied | kept))
+    made = _class_of(kind, dataloader.use_stateful_dataloader)(**(copied | kept))
     made.behind(dataloader)
     return made
 

@@ -133,6 +133,7 @@ print(*sorted(name for name in sys.modules if name.partition(".")[0] == "acceler
 @pytest.fixture(scope="module")
 def without_accelerate(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The path of an environment like this one in which Accelerate is not installed."""
+    pytest.importorskip("transformers")
     folder = tmp_path_factory.mktemp("site")
     for entry in SITE.iterdir():
         if not entry.name.startswith(("accelerate", "_")) and entry.suffix != ".pth":
@@ -150,6 +151,7 @@ def test_where_accelerate_is_not_installed_libraries_find_it(
 
 
 def test_an_installed_accelerate_is_not_loaded() -> None:
+    pytest.importorskip("transformers")
     assert run(FOUND.format(begin=BEGIN, found=True)).split() == ["accelerate"]
 
 
