@@ -4,6 +4,8 @@ import os
 
 from hypothesis import HealthCheck, settings
 
+# A program that imports more libraries than a process that collects tests should.
+collect_ignore = ["distributed/libraries.py"]
 # Several workers and worlds share the cores: with a thread for each core in every process, the
 # threads would wait for each other, spinning. torch reads it when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
