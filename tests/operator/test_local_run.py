@@ -391,6 +391,13 @@ def test_how_to_go_on_from_checkpoints_is_said_at_the_end(folder: Path, path: st
     assert lines[-1] == f"-- Next: to go on from the checkpoints in {place}, {how}"
 
 
+def test_no_checkpoints_are_named_if_the_script_was_not_found(folder: Path) -> None:
+    command, checkpoint = ["python", "no_such_script.py"], {"uri": "s3://b/runs"}
+    code, lines = run(write(folder, command=command, checkpoint=checkpoint))
+    assert code == 1
+    assert lines[-1] == "-- Next: Correct `command` in the manifest, or set `--workdir`."
+
+
 def test_replicas_have_the_same_free_ports(folder: Path) -> None:
     script = (
         "print(*(os.environ[f'{name}_PORT'] for name in ('MASTER', 'ACCELERATEDJOB_PROGRESS')))"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from acceleratedjob.api import names
 from acceleratedjob.api.checkpoint import claim_name
-from acceleratedjob.api.names import ConditionType, Manifest
+from acceleratedjob.api.names import ConditionType, Manifest, Reason
 from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.api.status import Status
 from acceleratedjob.cluster import Changed
@@ -126,7 +126,7 @@ async def run_job(
     finally:
         console.close()
     code = _ended(waits) if status is None else _conclude(status, console)
-    if code and kept is not None and kept.next:
+    if code and kept is not None and kept.next and not _never_began(status):
         console.tell(f"Next: {kept.next}")
     return code
 
@@ -137,6 +137,18 @@ def _runnable(manifest: Manifest, gpus: Gpus) -> JobSpec:
     check_runnable(spec)
     check_gpus(spec, gpus, NO_GPU)
     return spec
+
+
+def _never_began(status: Status | None) -> bool:
+    """Whether nothing was trained, because the command could not be started."""
+    return (
+        status is not None
+        and status.attempt == 0
+        and any(
+            one.type == ConditionType.FAILED and one.reason == Reason.CANNOT_START
+            for one in status.conditions
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True)
