@@ -391,7 +391,7 @@ def test_jobs_in_all_formats(tmp_path: Path, capsys: pytest.CaptureFixture[str])
             ["mnist", "Failed"],
         )
         header, digits, _ = status("-o", "wide").splitlines()
-        assert {"EPOCH", "LOSS", "SAMPLES/S", "VERDICTS"} <= set(header.split())
+        assert {"EPOCH", "IN-PLACE", "LOSS", "SAMPLES/S", "VERDICTS"} <= set(header.split())
         assert digits.split()[2:5] == ["5/10", "1/2", "0"]
         assert [one["metadata"]["name"] for one in json.loads(status("-o", "json"))["items"]] == [
             *("digits", "mnist")

@@ -348,3 +348,14 @@ def test_why_says_when_what_is_refused_is_tried_again(seconds: float, told: str)
         reason="Refused", count=1, message="exceeded quota", next_try=format_time(ago(-seconds))
     )
     assert f"    {told}" in why(stored(replace(RUNNING, pending=(entry,))), NOW)
+
+
+def test_a_restart_in_place_is_told_with_what_has_ended_the_life() -> None:
+    life = replace(FAILURE, life=0, traceback=None, victims=0)
+    status = replace(RUNNING.with_failures(life), life=1, restarts_in_place=1)
+    told = why(stored(status), NOW)
+    assert (
+        "  attempt 0, life 0, 4s ago: replica 1, rank 1 (pod digits-0-1 on node n0), at step 40"
+    ) in told
+    assert "  restarts in place: 1, at most 3 in each attempt" in told
+    assert not any("counted restarts" in line for line in told)
