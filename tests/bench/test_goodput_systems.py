@@ -1,0 +1,47 @@
+"""The commands of the systems of bench/goodput."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.goodput.systems.ours import IN_PLACE
+from bench.goodput.systems.system import Command, Spot, System
+from bench.goodput.systems.table import SYSTEMS
+from bench.goodput.workloads import WORKLOADS
+from tests.distributed.world import ROOT
+
+
+def commands(system: System, folder: Path) -> list[Command]:
+    ports = (1, 2, 3, 4)
+    step = WORKLOADS["step"]
+    spot = Spot(run="a", folder=folder, workload=step, ports=ports, python="/python")
+    setup = system.make(spot)
+    return [*setup.services, *setup.units]
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name)
+def test_the_commands_of_a_system_have_names_and_run_in_its_python(
+    system: System, tmp_path: Path
+) -> None:
+    found = commands(system, tmp_path)
+    assert len({one.name for one in found}) == len(found) > 0
+    for one in found:
+        assert one.argv[0].startswith("/python")
+        assert all(isinstance(word, str) for word in (*one.argv, *one.env.values()))
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name)
+def test_the_script_of_a_system_exists(system: System, tmp_path: Path) -> None:
+    words = (word for one in commands(system, tmp_path) for word in one.argv)
+    modules = {word for word in words if word.startswith("bench.")}
+    assert modules
+    for module in modules:
+        assert ROOT.joinpath(*module.split(".")).with_suffix(".py").is_file(), module
+
+
+def test_only_restarts_in_place_have_checkpoints_in_memory(tmp_path: Path) -> None:
+    found = {one.name: commands(one, tmp_path)[0] for one in SYSTEMS if "ours" in one.name}
+    for name in (IN_PLACE, "ACCELERATEDJOB_CHECKPOINT_MEMORY_DIR"):
+        assert name in found["ours"].env
+        assert name not in found["ours-pods"].env
+    assert Path(found["ours"].env["ACCELERATEDJOB_CHECKPOINT_MEMORY_DIR"]) in found["ours"].fresh
