@@ -48,7 +48,8 @@ class Figures:
         ettr: the part of `seconds` in which kept steps were done, whatever their speed.
         spent: the seconds by what they went to: a key of `SPENT`.
         redone: the steps that were done again, by the mean of the ranks.
-        lost: the samples that the weights lack, in sum over the epochs.
+        lost: the samples that the weights lack, in sum over the epochs; 0 if the training did not
+            end, since the others would have followed.
         repeated: the samples that the weights have too often, in sum.
         outages: the outage of each fault, as JSON.
         digest: the digest of the final weights; None if the training did not end.
@@ -103,7 +104,7 @@ class Figures:
             ettr=max(0.0, (seconds - down - redone) / seconds),
             spent={"kept": kept, "slower": slower, "redone": redone, **parts},
             redone=len(lineage.undone) / work.ranks,
-            lost=misses.lost,
+            lost=0 if done is None else misses.lost,
             repeated=misses.repeated,
             outages=[one.facts for one in found],
             digest=None if done is None else done.value,

@@ -177,9 +177,15 @@ def test_samples_that_are_lost_or_repeated_are_counted(
     changed: "object", lost: int, repeated: int
 ) -> None:
     assert callable(changed)
-    found = changed(steps(range(20), at=0.0, pid=OLD))
+    done = Entry(kind=Kind.DONE, rank=0, pid=OLD, ended=2.0)
+    found = [*changed(steps(range(20), at=0.0, pid=OLD)), done]
     figures = Figures.of(Story(found, [], []), WORK, STEP)
     assert (figures.lost, figures.repeated) == (lost, repeated)
+
+
+def test_samples_of_a_training_that_did_not_end_are_not_lost() -> None:
+    figures = Figures.of(Story(steps(range(10), at=0.0, pid=OLD), [], []), WORK, STEP)
+    assert (figures.lost, figures.digest) == (0, None)
 
 
 def test_slower_steps_without_faults_lower_the_goodput() -> None:

@@ -1,12 +1,15 @@
 """All systems, in the order of the page."""
 
-from bench.goodput.systems import floors, ours, torchrun
+from bench.goodput.systems import dlrover, floors, nvidia, ours, torchft, torchrun
 from bench.goodput.systems.system import System
 
 SYSTEMS: tuple[System, ...] = (
     *floors.SYSTEMS,
     *ours.SYSTEMS,
     *torchrun.SYSTEMS,
+    *torchft.SYSTEMS,
+    *nvidia.SYSTEMS,
+    *dlrover.SYSTEMS,
 )
 BY_NAME = {system.name: system for system in SYSTEMS}
 GROUPS = tuple(dict.fromkeys(system.group for system in SYSTEMS))

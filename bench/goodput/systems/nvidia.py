@@ -1,0 +1,59 @@
+"""NVIDIA's resiliency extension: its launcher, and its restart within the process."""
+
+from bench.goodput.peers import Peer
+from bench.goodput.systems.system import Command, Setup, Spot, System
+from bench.goodput.systems.torchrun import EVERY, OWN_STORE, RESTARTS, SCRIPT, elastic
+from bench.goodput.workloads import RANKS, START_LIMIT, STEP_LIMIT
+
+PEER = Peer("nvidia-resiliency-ext", "0.4.1")  # a later one needs a newer glibc than many machines
+FT = "GOODPUT_FT"
+SAVING = 20.0  # seconds without a heartbeat where a checkpoint of a gigabyte is saved
+SPARE = 2  # processes in reserve
+WITHIN = "bench.goodput.scripts.train_within"
+
+
+def _launcher(spot: Spot) -> Setup:
+    limit = SAVING if spot.workload.frozen else STEP_LIMIT
+    argv = (
+        *(spot.python, f"{spot.scripts}/ft_launcher", *elastic(RANKS, RESTARTS)),
+        *("--workers-stop-timeout=2", "--term-timeout=10"),
+        f"--ft-initial-rank-heartbeat-timeout={START_LIMIT}",
+        f"--ft-rank-heartbeat-timeout={limit}",
+        *("--ft-workload-check-interval=0.5", "--ft-rank-termination-signal=SIGKILL"),
+        *("--ft-enable-nic-monitor=False", "--ft-node-health-check-interval=1000"),
+        *("-m", SCRIPT),
+    )
+    return Setup(units=(Command(name="pod", argv=argv, env={**OWN_STORE, FT: "1"}),))
+
+
+def _within(spot: Spot) -> Setup:
+    """Return plain processes, since torchrun would end the survivors, and a store beside them.
+
+    The store would live in rank 0, whose end would be that of the others.
+    """
+    store, base = spot.ports[:2]
+    scripts = "bench.goodput.scripts"
+    service = Command(
+        name="store", argv=(spot.python, "-m", f"{scripts}.serve_store", str(store)), port=store
+    )
+    env = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(base), "GOODPUT_STORE": str(store)}
+    ranks = (f"{scripts}.spawn_ranks", str(RANKS), str(SPARE), WITHIN)
+    pod = Command(name="pod", argv=(spot.python, "-m", *ranks), env=env)
+    return Setup(services=(service,), units=(pod,))
+
+
+SYSTEMS = tuple(
+    System(
+        name=f"{name}-{every}",
+        group=group,
+        setting=f"a checkpoint every {every} steps",
+        make=make,
+        every=every,
+        peer=PEER,
+    )
+    for name, group, make in (
+        ("ft-launcher", "NVRx ft_launcher + Accelerate", _launcher),
+        ("inprocess", f"NVRx inprocess, {SPARE} in reserve", _within),
+    )
+    for every in EVERY
+)
