@@ -10,31 +10,10 @@ from bench.goodput.ledger import Entry, Kind
 from bench.goodput.lineage import Lineage, Misses
 from bench.goodput.outages import PARTS, Story, outages
 from bench.goodput.schedule import SLOW, Fault, Strike
+from bench.goodput.workloads import Work
 
 PATIENCE = 5  # reference steps without a step that are not yet an outage
 SPENT = ("kept", "slower", "redone", *PARTS)  # what the time of a training goes to
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """The work of a training, which is the same for all systems.
-
-    Attributes:
-        ranks: the number of ranks.
-        batch: the samples of a rank in a step.
-        samples: the size of the dataset, a multiple of the global batch.
-        epochs: the number of epochs.
-    """
-
-    ranks: int
-    batch: int
-    samples: int
-    epochs: int
-
-    @property
-    def steps(self) -> int:
-        """The number of steps without faults."""
-        return self.epochs * self.samples // (self.ranks * self.batch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

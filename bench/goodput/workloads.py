@@ -7,13 +7,34 @@ from pathlib import Path
 from typing import Self
 
 from bench.goodput.ledger import IDS
-from bench.goodput.metrics import Work
 
 WORKLOAD, EPOCHS, EVERY = "GOODPUT_WORKLOAD", "GOODPUT_EPOCHS", "GOODPUT_EVERY"
 FOLDER = "GOODPUT_FOLDER"  # the variable of the folder for checkpoints and logs
 RANKS = 2  # one a core of the smallest machine
 START_LIMIT = 40.0  # seconds until the first step, where a system has a limit for that
 STEP_LIMIT = 3.0  # seconds after which a rank that has done no step hangs, in all systems
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """The work of a training, which is the same for all systems.
+
+    Attributes:
+        ranks: the number of ranks.
+        batch: the samples of a rank in a step.
+        samples: the size of the dataset, a multiple of the global batch.
+        epochs: the number of epochs.
+    """
+
+    ranks: int
+    batch: int
+    samples: int
+    epochs: int
+
+    @property
+    def steps(self) -> int:
+        """The number of steps without faults."""
+        return self.epochs * self.samples // (self.ranks * self.batch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

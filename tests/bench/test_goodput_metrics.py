@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from bench.goodput.ledger import Entry, Kind
 from bench.goodput.lineage import Lineage, Misses
-from bench.goodput.metrics import SPENT, Figures, Work, oracle
+from bench.goodput.metrics import SPENT, Figures, oracle
 from bench.goodput.outages import Exit, Hit, Split, Story, outages
 from bench.goodput.schedule import SLOW, Fault, Strike
+from bench.goodput.workloads import Work
 
 WORK = Work(ranks=2, batch=2, samples=40, epochs=2)  # 20 steps
 STEP = 0.05
@@ -224,4 +225,4 @@ def test_the_oracle_redoes_nothing(strikes: list[Strike], seconds: float) -> Non
 def test_the_oracle_takes_no_longer_than_all_restarts(times: list[float], restart: float) -> None:
     strikes = [strike(at) for at in itertools.accumulate(times)]
     found = oracle(strikes, seconds=100, restart=restart)
-    assert 100 <= found <= 100 + len(strikes) * restart + 1e-6
+    assert 100 - 1e-6 <= found <= 100 + len(strikes) * restart + 1e-6

@@ -20,9 +20,8 @@ import subprocess, sys
 from pathlib import Path
 starts = Path(sys.argv[1], "starts")
 starts.write_text(starts.read_text() + "x" if starts.exists() else "x")
-child = "import sys; print(flush=True); sys.stdin.read()"
-pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-subprocess.Popen([sys.executable, "-c", child], **pipes).stdout.readline()
+child = "import signal; print(flush=True); signal.pause()"
+subprocess.Popen([sys.executable, "-c", child], stdout=subprocess.PIPE).stdout.readline()
 sys.exit(len(starts.read_text()) < int(sys.argv[2]))
 """
 # It says that it hangs until another pod has no message of it, and needs SIGTERM to end.
