@@ -1,6 +1,7 @@
 """The state of this process: its rank, its world, its device and its precision."""
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -21,6 +22,12 @@ from runtime.world.shared import Shared
 def is_initialized() -> bool:
     """Whether an Accelerator has created the state."""
     return AcceleratorState.is_made()
+
+
+def _begin(env: Mapping[str, str]) -> None:
+    """Do what comes first in a training process."""
+    reserve.check(env)
+    last_words.install(env)
 
 
 class PartialState(Shared, ProcessControl):
@@ -67,8 +74,7 @@ class PartialState(Shared, ProcessControl):
         super().__init__()
         if self.initialized:
             return
-        reserve.check(os.environ)
-        last_words.install(os.environ)
+        _begin(os.environ)
         world, settings = joined_world(), Settings.from_env(os.environ)
         kind = choose(cpu=cpu or bool(settings.use_cpu), distributed=world.size > 1)
         wanted, asked = settings.torch_device, kwargs.pop("backend", None)
