@@ -140,12 +140,14 @@ def test_a_rank_belongs_to_a_pod(rank: int, replica: int, known: int | None) -> 
 
 
 def test_a_pod_that_lies_is_bounded() -> None:
-    lies = [fell(life, time="9999-12-31T23:59:59Z") for life in range(90, 100)]
+    most: dict[str, Any] = {"signal": 2**53 - 1, "step": 2**53 - 1, "time": "9999-12-31T23:59:59Z"}
+    lies = [fell(life, **most) for life in range(90, 100)]
     status = planned(answer(2**53 - 1, *lies)).status
     assert (status.life, status.restarts_in_place) == (MAX_IN_PLACE, MAX_IN_PLACE)
     assert len(status.failures) == MAX_LIVES
     assert {one.time for one in status.failures} == {"2026-01-01T12:00:00Z"}
     assert planned(answer(2**53 - 1, *lies), status).status == status
+    assert Status.from_manifest({"status": status.to_manifest()}) == status
 
 
 def test_lives_leave_room_for_the_ends_of_attempts() -> None:

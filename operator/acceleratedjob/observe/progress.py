@@ -37,7 +37,6 @@ _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _NOTHING = Lost()
 _COUNT = integer(minimum=0, maximum=MAX_COUNT)
 _SECONDS = number(minimum=0)
-_INT32 = integer(minimum=0)
 
 
 class NotProgressError(ValueError):
@@ -120,8 +119,8 @@ class LifeFailure:
     life: Annotated[int, _COUNT]
     rank: Annotated[int, _COUNT]
     time: Annotated[str, time]
-    exit_code: Annotated[int | None, _INT32] = None
-    signal: Annotated[int | None, _INT32] = None
+    exit_code: Annotated[int | None, _COUNT] = None
+    signal: Annotated[int | None, _COUNT] = None
     exception: Annotated[str, _sentence] = ""
     message: Annotated[str, _sentence] = ""
     step: Annotated[int | None, _COUNT] = None

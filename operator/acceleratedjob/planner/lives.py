@@ -18,7 +18,7 @@ from acceleratedjob.observe.pod import Pod
 from acceleratedjob.observe.progress import LifeFailure, Progress
 from acceleratedjob.observe.termination import HANGS
 
-_MAX_RESTARTS = 2**31 - 1
+_LARGEST = 2**31 - 1  # that the status can store
 _ERROR = "Error"  # the kubelet's reason for a container that has failed
 
 
@@ -44,7 +44,7 @@ def counted(
     entries = [
         _entry(spec, status, ended[number], nodes, now) for number in sorted(ended, reverse=True)
     ]
-    total = min(status.restarts_in_place + life - status.life, _MAX_RESTARTS)
+    total = min(status.restarts_in_place + life - status.life, _LARGEST)
     return replace(status.with_failures(*entries), life=life, restarts_in_place=total)
 
 
@@ -73,7 +73,7 @@ def _entry(
     is_known = told.rank < (status.world_size or 0)
     replica = told.rank // processes if is_known else 0
     hung = told.exception == HANGS
-    code = told.exit_code if told.signal is None else min(SIGNAL_BASE + told.signal, _MAX_RESTARTS)
+    code = told.exit_code if told.signal is None else SIGNAL_BASE + told.signal
     return Failure(
         attempt=status.attempt,
         life=told.life,
@@ -84,11 +84,15 @@ def _entry(
         reason=str(Reason.HANG) if hung else _ERROR,
         time=format_time(min(parse_time(told.time), now)),
         message=shortened(_message(told)),
-        exit_code=None if hung else code,
-        signal=None if hung else told.signal,
+        exit_code=None if hung else _stored(code),
+        signal=None if hung else _stored(told.signal),
         exception=told.exception or None,
         step=told.step,
     )
+
+
+def _stored(number: int | None) -> int | None:
+    return None if number is None else min(number, _LARGEST)
 
 
 def _message(told: LifeFailure) -> str:
