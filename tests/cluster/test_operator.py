@@ -45,8 +45,8 @@ def test_kubectl_get_shows_how_a_job_is(job: Job) -> None:
     assert header[:3] + header[7:] == ["NAME", "PHASE", "READY", "RESTARTS", "AGE"]
     assert row[:4] == ["digits", "Running", "2/2", "1"]
     header, row = (line.split() for line in job.kubectl("get", "aj", "-o", "wide").splitlines())
-    assert header[9:] == ["WORLD", "ATTEMPT", "REASON"]
-    assert row[5:] == ["2", "1", "Error"]
+    assert header[9:] == ["WORLD", "ATTEMPT", "IN-PLACE", "REASON"]
+    assert row[5:] == ["2", "1", "0", "Error"]
 
 
 def test_a_field_of_the_template_that_no_pod_has_is_named(job: Job) -> None:
