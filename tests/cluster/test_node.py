@@ -57,6 +57,7 @@ def test_a_process_sees_exactly_the_contract(job: Job) -> None:
             "ACCELERATEDJOB_PROCESSES_PER_REPLICA": "1",
             "ACCELERATEDJOB_PROGRESS_PORT": "29400",
             "ACCELERATEDJOB_STOP_GRACE_SECONDS": "30",
+            "ACCELERATEDJOB_IN_PLACE_RESTARTS": "3",
             "RANK": f"{index}",
             "WORLD_SIZE": "2",
             "LOCAL_RANK": "0",
