@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bench.goodput.outages import Exit
+from runtime.world.reserve import NAME
 
 RUN = "GOODPUT_RUN"  # the variable whose value no other run of the benchmark has
 UNIT = "GOODPUT_UNIT"  # the variable with the name of the restarted command
@@ -57,6 +58,7 @@ def of_rank(run: str, rank: int, told: Mapping[int, int], *, variable: str = RAN
         pid
         for pid, env in found.items()
         if RANK in env and env.get(variable) == str(rank) and pid not in told
+        if _name(pid) != NAME  # it is in reserve, and no rank yet
     }
     first = [pid for pid in starting if _parent(pid) not in starting]  # not its own children
     return max(first, default=None)
@@ -67,6 +69,13 @@ def _parent(pid: int) -> int:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except OSError:
         return 0
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def send(run: str, pids: Iterable[int], number: int) -> None:

@@ -8,6 +8,7 @@ from bench.goodput.systems.system import Command, Setup, Spot, System
 from bench.goodput.workloads import RANKS, START_LIMIT, STEP_LIMIT
 
 IN_PLACE = "ACCELERATEDJOB_IN_PLACE_RESTARTS"
+STALLS = "ACCELERATEDJOB_STALL_DEADLINE_SECONDS"
 RESTARTS = 10**6  # without a limit, as for the others
 SCRIPT = "bench.goodput.scripts.train_ours"
 # The launcher with other limits than those of a job.
@@ -43,7 +44,11 @@ def _env(spot: Spot) -> Mapping[str, str]:
 
 def _pod(spot: Spot, *, is_in_place: bool) -> Setup:
     memory = Path("/dev/shm", spot.run)  # noqa: S108  # the memory of a pod
-    more = {"ACCELERATEDJOB_CHECKPOINT_MEMORY_DIR": str(memory), IN_PLACE: str(RESTARTS)}
+    more = {
+        "ACCELERATEDJOB_CHECKPOINT_MEMORY_DIR": str(memory),
+        IN_PLACE: str(RESTARTS),
+        STALLS: str(int(STEP_LIMIT)),
+    }
     pod = Command(
         name="pod",
         argv=(spot.python, "-c", LAUNCHER, "-m", SCRIPT),
