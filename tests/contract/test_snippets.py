@@ -25,6 +25,11 @@ RUN_BY = {
     ),
     "make test": f"{HERE}::test_make_test_is_these_tests",
     ".venv/bin/acceleratedjob render": f"{HERE}::test_the_quick_start_renders_the_example",
+    "pip install": "tests/contract/test_wheel.py::test_a_job_runs_without_an_extra",
+    "acceleratedjob run": (
+        "tests/distributed/test_examples.py::"
+        "test_an_example_trains_with_every_rank_and_to_the_loss_of_one_process"
+    ),
     "make image": IMAGES,
     "docker push my-registry/acceleratedjob": IMAGES,
     "docker build": f"{HERE}::test_the_training_image_is_that_of_the_manifest",
