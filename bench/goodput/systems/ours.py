@@ -53,7 +53,7 @@ def _pod(spot: Spot, *, is_in_place: bool) -> Setup:
         name="pod",
         argv=(spot.python, "-c", LAUNCHER, "-m", SCRIPT),
         env={**_env(spot), **(more if is_in_place else {})},
-        message=spot.folder / "message",
+        message=None if is_in_place else spot.folder / "message",  # else the outer loop ends hangs
         fresh=(memory, spot.folder / "message"),
     )
     return Setup(units=(pod,), leftovers=(spot.run,))
