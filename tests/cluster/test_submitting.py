@@ -80,7 +80,7 @@ def test_a_job_is_tried_submitted_changed_and_deleted(unserved: Job, tmp_path: P
             {"spec": {"replcas": 1}}, 2, "spec.replcas: is not a field of spec", id="here already"
         ),
         pytest.param(
-            {"metadata": {"annotations": {"notes": "x" * 300_000}}},
+            {"metadata": {"annotations": {"a..b/c": "no DNS name"}}},
             4,
             "metadata.annotations",
             id="by the API server",
