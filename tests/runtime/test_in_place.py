@@ -140,7 +140,7 @@ def test_after_the_last_restart_the_pod_ends_with_the_first_cause(pods: Pods) ->
         pytest.param(
             "kill()",
             {"ACCELERATEDJOB_FAIL_EXIT_CODES": "5,137"},
-            "the failure policy fails the job after exit code 137",
+            "a rule of spec.failurePolicy is about exit code 137",
             137,
             id="an exit code after which the job fails",
         ),
