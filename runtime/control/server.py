@@ -5,7 +5,6 @@ import logging
 import math
 import queue
 import selectors
-import signal
 import socket
 import threading
 import time
@@ -14,26 +13,24 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
-from runtime.control import lives
 from runtime.control.agreement.messages import Up
 from runtime.control.agreement.timers import Timeouts
 from runtime.control.asker import Asker, cached
 from runtime.control.beat import Beat
 from runtime.control.connection import Connection
 from runtime.control.forks import call_in_children
-from runtime.control.identity import Identity, random_name
+from runtime.control.identity import Identity
+from runtime.control.keeper import Keeper
 from runtime.control.lines import ProtocolError
-from runtime.control.lives import Lives, Restarts, Standing
+from runtime.control.lives import Restarts, Sent
 from runtime.control.observer import Observer, for_launcher
 from runtime.control.progress.encoding import last_words
 from runtime.control.progress.request import looks_like_http
 from runtime.control.progress.respond import Response, refuse
 from runtime.control.rounds import Rounds
 from runtime.control.stop_request import StopRequest
-from runtime.control.verdicts.summary import Summary
 from runtime.control.verdicts.track import Limits
 from runtime.control.wire import (
-    MAX_SENTENCE,
     Alive,
     Attend,
     Checkpointed,
@@ -115,15 +112,9 @@ class Server:
         self.identity = identity
         self._listener = _listening(host, port)
         self.port: int = self._listener.getsockname()[1]
-        self._timeouts, self._restarts = timeouts, restarts or Restarts()
+        self._timeouts = timeouts
         self._rounds = Rounds(identity.size, timeouts)
-        self._lives = Lives(
-            pods=math.ceil(identity.size / identity.processes),
-            budget=self._restarts.most,
-            life=identity.life,
-            name=random_name,
-        )
-        self._clear_by: float = math.inf  # when all launchers must have ended their processes
+        self._keeper = Keeper(identity, restarts or Restarts(), self._begin_life)
         self._observer = Observer(identity, limits=limits)
         self._has_told = False  # that ranks are absent
         found = self._observer.pages
@@ -205,7 +196,7 @@ class Server:
         """Wait until something happens, and handle it."""
         now = time.monotonic()
         limits = [self._rounds.seconds_to_tick(now), self._closing - now]
-        limits += [self._observer.judge_at - now, self._clear_by - now]
+        limits += [self._observer.judge_at - now, self._keeper.expires - now]
         limits += [guest.until - now for guest in self._strangers]
         limit = min(limits)
         ready = self._selector.select(None if math.isinf(limit) else max(0.0, limit))
@@ -218,8 +209,7 @@ class Server:
         self._send(self._rounds.tick(now))
         if now >= self._observer.judge_at:
             self._judge_all(now)
-        if now >= self._clear_by:
-            self._take_step(lives.expire(self._lives), now)
+        self._order(self._keeper.tick(now))
 
     def _judge_all(self, now: float) -> None:
         """Judge the training, and tell all ranks and launchers what follows."""
@@ -229,10 +219,8 @@ class Server:
             for replica, guest in list(self._launchers.items()):
                 heard = for_launcher(message, self._ranks_of(replica))
                 self._say(guest, *(() if heard is None else (heard,)))
-        hang = self._observer.hang.hang
-        is_running = self._lives.standing is Standing.RUNNING
-        if self._restarts.ends_hangs and is_running and hang is not None:
-            self._fall(_fell_of(hang, self._lives.number), now)
+        if (failure := self._keeper.failure_of(self._observer.hang.hang)) is not None:
+            self._fall(failure, now)
         absent = self._rounds.absent(now)
         if absent and not self._has_told:
             log.warning(_ABSENT, sorted(absent)[:8], len(absent), self.identity.size, self.port)
@@ -319,8 +307,7 @@ class Server:
         elif isinstance(message, Fell) and message.rank in self._ranks_of(guest.replica):
             self._fall(message, time.monotonic())
         elif isinstance(message, Cleared):
-            step = lives.clear(self._lives, guest.replica, message)
-            self._take_step(step, time.monotonic())
+            self._order(self._keeper.clear(guest.replica, message, time.monotonic()))
         else:
             sentence = f"the launcher of replica {guest.replica} must not say {message!r:.200}"
             raise ProtocolError(sentence)
@@ -342,41 +329,29 @@ class Server:
         self._launchers[message.replica] = guest
         self._observer.attend(message.replica, message.node)
         self._say(guest, Alive(), self._observer.hang)
-        self._take_step(lives.attend(self._lives, message.replica), time.monotonic())
+        self._order(self._keeper.attend(message.replica, time.monotonic()))
 
     def _fall(self, failure: Fell, now: float) -> None:
         """End the life because of a failure, if another one may follow."""
-        step = lives.fall(
-            self._lives,
-            failure,
-            has_stepped=self._observer.has_stepped,
-            stops=self._rounds.stops,
-        )
-        self._take_step(step, now)
-
-    def _take_step(self, step: tuple[Lives, lives.Sent], now: float) -> None:
-        """Take a step of the lives, and tell the launchers what follows."""
-        before, (self._lives, sent) = self._lives, step
-        is_clearing = self._lives.standing is Standing.CLEARING
-        if not is_clearing:
-            self._clear_by = math.inf
-        elif before.standing is not Standing.CLEARING:
-            self._clear_by = now + lives.CLEARING_SECONDS
-        if self._lives.number > before.number:
-            self._begin_life(now)
-            for one in list(self._launchers.values()):
-                self._say(one, self._observer.hang)  # none stands any more
-        for replica, order in sent:
-            if (guest := self._launchers.get(replica)) is not None:
-                self._say(guest, order)
+        has_stepped, stops = self._observer.has_stepped, self._rounds.stops
+        self._order(self._keeper.fall(failure, now, has_stepped=has_stepped, stops=stops))
 
     def _begin_life(self, now: float) -> None:
         """Forget the ranks of the life before; those of the new one say hello with its name."""
-        self.identity = replace(self.identity, life=self._lives.life)
+        state = self._keeper.state
+        self.identity = replace(self.identity, life=state.life)
         for guest in list(self._by_rank.values()):
             self._drop(guest, "another life begins")
         self._rounds = Rounds(self.identity.size, self._timeouts)
-        self._observer.begin(self._lives.number, self._lives.before, now)
+        self._observer.begin(state.number, state.before, now)
+        for guest in list(self._launchers.values()):
+            self._say(guest, self._observer.hang)  # none stands any more
+
+    def _order(self, sent: Sent) -> None:
+        """Tell launchers what the state of the lives is."""
+        for replica, order in sent:
+            if (guest := self._launchers.get(replica)) is not None:
+                self._say(guest, order)
 
     def _greet(self, guest: _Guest, message: Message) -> None:
         """Let a rank in; an older connection of the same rank ends.
@@ -443,22 +418,11 @@ class Server:
         guest.sock.close()
         if guest.replica is not None and self._launchers.get(guest.replica) is guest:
             del self._launchers[guest.replica]
-            self._lives, _ = lives.leave(self._lives, guest.replica)
+            self._keeper.leave(guest.replica)
         if guest.rank is not None and self._by_rank.get(guest.rank) is guest:
             del self._by_rank[guest.rank]
             self._observer.lose(guest.rank)
             self._send(self._rounds.disconnect(guest.rank, time.monotonic()))
-
-
-def _fell_of(hang: Summary, number: int) -> Fell:
-    """Return the failure that a hang is: as if the rank that the others wait for were killed."""
-    return Fell(
-        number=number,
-        rank=hang.rank,
-        status=-signal.SIGKILL,
-        exception="Hang",
-        message=hang.message[:MAX_SENTENCE],
-    )
 
 
 def _listening(host: str, port: int) -> socket.socket:

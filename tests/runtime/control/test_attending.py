@@ -207,7 +207,7 @@ def test_after_a_failure_all_pods_begin_another_life_in_which_the_old_one_does_n
         first = made.server.identity.hello(1)
         old = made.raw(first)
         assert old.recv(4096)
-        until(lambda: made.server._lives.attending == {0, 1})
+        until(lambda: made.server._keeper.state.attending == {0, 1})
         pods[1].say(Fell(number=0, rank=1, status=-9))
         ends(pods, 0)
         until(lambda: all(len(pod.ordered) > 1 for pod in pods))
