@@ -2,8 +2,10 @@
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
+pytest.register_assert_rewrite("tests.enduring")  # else its failures do not say what was found
 # A program that imports more libraries than a process that collects tests should.
 collect_ignore = ["distributed/libraries.py"]
 # Several workers and worlds share the cores: with a thread for each core in every process, the

@@ -107,12 +107,13 @@ def process(job: Enduring, attempt: int, rank: int) -> int:
     }
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            env, argv = (
-                (folder / name).read_bytes().split(b"\0") for name in ("environ", "cmdline")
+            env, argv, (name, *_) = (
+                (folder / name).read_bytes().split(b"\0") for name in ("environ", "cmdline", "comm")
             )
         except OSError:  # it has ended
             continue
-        if sought <= set(env) and os.fsencode(SCRIPT) in argv and b"runtime.launch" not in argv:
+        is_rank = b"runtime.launch" not in argv and name.strip() != b"standby"
+        if is_rank and sought <= set(env) and os.fsencode(SCRIPT) in argv:
             return int(folder.name)
     raise AssertionError(f"rank {rank} of attempt {attempt} must run")
 
