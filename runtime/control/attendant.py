@@ -6,7 +6,6 @@ what the coordinator decides about the lives of all pods.
 
 import contextlib
 import logging
-import queue
 import selectors
 import socket
 import threading
@@ -59,7 +58,6 @@ class Attendant:
         self._hang: Summary | None = None
         self._on_order = on_order
         self._said: Fell | Cleared | None = None  # and is said again with each new connection
-        self._unsent: queue.SimpleQueue[Fell | Cleared] = queue.SimpleQueue()
         self._is_over = False
         self._reads, self._wakes = socket.socketpair()
         call_in_children(self._release)
@@ -69,7 +67,6 @@ class Attendant:
     def say(self, message: Fell | Cleared) -> None:
         """Say something about the life of this pod, now and with each new connection."""
         self._said = message
-        self._unsent.put(message)
         self._wakes.send(b"\0")
 
     def close(self) -> None:
@@ -110,26 +107,26 @@ class Attendant:
         with contextlib.closing(Connection(sock)) as connection, _selector(sock) as selector:
             selector.register(self._reads, selectors.EVENT_READ)
             connection.send(self._own)
-            if (said := self._said) is not None:
-                connection.send(said)
-            heard = time.monotonic()
+            heard, told = time.monotonic(), self._tell(connection, None)
             while not self._is_over:
                 selector.modify(sock, _events(connection))
                 ready = selector.select(max(0.0, heard + _SILENCE_SECONDS - time.monotonic()))
                 if any(key.fileobj is self._reads for key, _ in ready):
                     self._reads.recv(_WAKES)
-                self._send(connection)
+                told = self._tell(connection, told)
+                connection.flush()
                 for message in connection.receive():
                     heard = time.monotonic()
                     self._take(connection, message)
                 if time.monotonic() - heard > _SILENCE_SECONDS:
                     raise ConnectionResetError("the coordinator says nothing any more")
 
-    def _send(self, connection: Connection) -> None:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                connection.send(self._unsent.get_nowait())
-        connection.flush()
+    def _tell(self, connection: Connection, told: Fell | Cleared | None) -> Fell | Cleared | None:
+        """Say what was not told on this connection yet, and return what is told now."""
+        said = self._said
+        if said is not None and said is not told:
+            connection.send(said)
+        return said
 
     def _take(self, connection: Connection, message: Message) -> None:
         """Act on a message of the coordinator.

@@ -12,6 +12,7 @@ from runtime.control.identity import Identity, random_name
 from runtime.control.lives import Lives, Restarts, Sent, Standing
 from runtime.control.verdicts.summary import Summary
 from runtime.control.wire import MAX_SENTENCE, Cleared, Fell
+from runtime.world.last_words import HANGS
 
 
 class Keeper:
@@ -74,7 +75,7 @@ class Keeper:
             number=self.state.number,
             rank=hang.rank,
             status=-signal.SIGKILL,
-            exception="Hang",
+            exception=HANGS,
             message=hang.message[:MAX_SENTENCE],
         )
 

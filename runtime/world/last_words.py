@@ -24,7 +24,7 @@ MAX_BYTES = 4096  # the kubelet truncates longer messages
 _MAX_MESSAGE = 512  # characters
 _MAX_TYPE = 128
 _HANG = "hang"  # the key of a verdict that stands
-_HANGS = "Hang"  # the exception in a message that says nothing but the verdict
+HANGS = "Hang"  # the exception in a message that says nothing but the verdict
 
 
 def install(env: Mapping[str, str]) -> None:
@@ -200,13 +200,13 @@ def _with_hang(before: bytes, hang: Mapping[str, Any] | None) -> bytes | None:
     kept = {} if _is_only_hang(found) else {k: v for k, v in (found or {}).items() if k != _HANG}
     if hang is None:
         return _fitted(kept) if kept else b""
-    words = {"exception": _HANGS, "message": hang["message"][:_MAX_MESSAGE], "rank": hang["rank"]}
+    words = {"exception": HANGS, "message": hang["message"][:_MAX_MESSAGE], "rank": hang["rank"]}
     facts = {name: value for name, value in hang.items() if name != "message"}
     return _fitted({**(kept or words), _HANG: facts})
 
 
 def _is_only_hang(found: Mapping[str, Any] | None) -> bool:
-    return found is not None and found.get("exception") == _HANGS and _HANG in found
+    return found is not None and found.get("exception") == HANGS and _HANG in found
 
 
 def _read(text: bytes) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from runtime.control import agent as agents
+from runtime.control import attendant as attendants
 from runtime.control import observer, server
 from runtime.control.agent import Agent
 from runtime.control.attendant import Attendant
@@ -336,3 +337,26 @@ def test_a_launcher_leaves_somebody_who_says_what_no_coordinator_says() -> None:
             assert sock.recv(4096) == written(encode(Attend(**OURS)))
             sock.sendall(written(encode(Hello(uid="uid", attempt=0, life="", rank=0))))
             assert ended(sock)
+
+
+def test_what_a_launcher_has_said_of_its_life_is_said_again_on_each_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(attendants, "_RETRY_SECONDS", 0.05)
+    fell = Fell(number=0, rank=1, status=-9)
+    expected = written(encode(Attend(**OURS))) + written(encode(fell))
+    with socket.create_server((LOOPBACK, 0)) as other, ExitStack() as stack:
+        attendant = Attendant(
+            Attend(**OURS),
+            other.getsockname,
+            look=lambda _: {},
+            on_hang=lambda _: None,
+            on_order=lambda _: None,
+        )
+        stack.callback(attendant.close)
+        attendant.say(fell)
+        for _ in range(2):
+            sock, _ = other.accept()
+            with sock:
+                sock.settimeout(SECONDS)
+                assert sock.recv(len(expected), socket.MSG_WAITALL) == expected
