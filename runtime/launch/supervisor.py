@@ -111,8 +111,9 @@ class Supervisor:
             self._starter.close()
             self.end(self._life)
         code = endings.exit_code(self._life.ended)
-        if not code and (progress := self._control.last_words()):
-            last_words.write_progress(os.environ, progress)
+        if progress := self._control.last_words():
+            write = last_words.add_progress if code else last_words.write_progress
+            write(os.environ, progress)
         return code
 
     def _live(self, number: int, more: Mapping[str, str]) -> None:

@@ -3,8 +3,8 @@
 The kubelet copies the message into the status of the pod, and the operator copies it from there to
 the job's `status.failures`. If several processes of a pod fail, the first exception is kept.
 While the training hangs the file says so, whatever ends the pod then; what a process writes
-afterwards is written beside it. A training that has ended well leaves how far it came. Outside of a
-job nothing is written.
+afterwards is written beside it. A training leaves how far it came. Outside of a job nothing is
+written.
 """
 
 import contextlib
@@ -110,6 +110,25 @@ def write_progress(env: Mapping[str, str], progress: Mapping[str, Any]) -> None:
         progress: what `/progress` would answer.
     """
     write(env, {"progress": progress})
+
+
+def add_progress(env: Mapping[str, str], progress: Mapping[str, Any]) -> None:
+    """Write how far a training came beside what a process has written; nothing outside of a job.
+
+    Do nothing if no process has: the kubelet then uses the end of the log, which says more.
+
+    Args:
+        env: the environment variables.
+        progress: what `/progress` would answer.
+    """
+
+    def both(before: bytes) -> bytes | None:
+        found = _read(before)
+        return None if found is None else _fitted({**found, "progress": progress})
+
+    if REPLICAS in env:
+        with contextlib.suppress(OSError):  # as in `_tell`
+            _change(env.get(PATH), both)
 
 
 def _name(kind: type[BaseException]) -> str:

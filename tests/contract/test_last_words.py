@@ -224,3 +224,17 @@ def test_how_far_a_training_came_is_told_at_its_end(
     told = read_final(file.read_text()) if file.exists() else None
     assert reached == (None if told is None else (told.epoch, told.step, told.total_steps))
     assert told is None or told.attempt == 0
+
+
+def test_the_lives_of_an_attempt_that_fails_are_told_beside_its_exception(tmp_path: Path) -> None:
+    file, script = tmp_path / "termination-log", tmp_path / "train.py"
+    script.write_text(TRAINING.format(body="if a.completed_steps == 5: raise KeyError('five')"))
+    env = os.environ | {"PYTHONPATH": str(ROOT)} | environment(file, 0, replicas=1)
+    command = [sys.executable, "-m", "runtime.launch", str(script)]
+    assert subprocess.run(command, env=env, timeout=600, check=False).returncode == 1
+    told, exception = read_final(file.read_text()), read_last_words(file.read_text())
+    assert told is not None
+    assert exception is not None
+    assert (exception.step, "KeyError: 'five'" in exception.traceback) == (5, True)
+    assert told.life == 1  # the same error at the same step again ends the attempt
+    assert [(one.life, one.exception, one.step) for one in told.failures] == [(0, "KeyError", 5)]

@@ -32,6 +32,7 @@ from acceleratedjob.planner.state import Plan
 from acceleratedjob.planner.training import VERDICTS, with_told
 from tests.operator.builders import NOW, ago, ended, pod, spec
 from tests.operator.stages import JOB, RUNNING, seen
+from tests.operator.test_in_place import fell
 from tests.operator.test_progress import fuzzed
 
 STORED = Checkpoint(step=500, tier="storage", time="2026-01-01T11:00:00Z")
@@ -154,7 +155,7 @@ def test_goodput_is_over_all_attempts_and_says_what_was_lost() -> None:
     status = running(status, 1, at(250))
     # It goes on from step 500, so 100 steps of a tenth of a second are done again.
     part = AttemptGoodput(productive_seconds=20, lost=Lost(starting=3))
-    status = running(status, 1, at(400), answer(700, attempt=1, goodput=part))
+    status = running(status, 1, at(400), answer(700, attempt=1, first_step=500, goodput=part))
     assert status.goodput is not None
     assert status.goodput.lost == Lost(pending=150, starting=8, redone=10, checkpoint=10)
     assert status.goodput.productive_seconds == 60 - 10 + 20
@@ -320,6 +321,15 @@ def test_an_attempt_ends_with_what_it_has_told_last(change: dict[str, Any]) -> N
     assert (made.status.progress.attempt, made.status.progress.step) == (0, 700)
     assert made.status.checkpoint is not None
     assert made.status.checkpoint.step == 690
+
+
+def test_an_attempt_that_fails_counts_what_replica_0_says_at_its_end() -> None:
+    said = replace(LAST, life=1, failures=(fell(0),), first_step=0)
+    over = saying(ended(0, 1), progress=said, last_words=LastWords(exception="E", step=1080))
+    status = plan(JOB, seen(over, pod(1), status=told(answer(1000))), NOW).status
+    assert (status.attempt, status.restarts_in_place, len(status.failures)) == (1, 1, 2)
+    assert status.goodput is not None
+    assert status.goodput.earlier.productive_seconds == 108
 
 
 def test_only_replica_0_speaks_for_the_job() -> None:

@@ -350,6 +350,25 @@ def test_a_resumed_attempt_is_not_credited_with_the_steps_of_the_one_before(
     assert known.goodput.productive_seconds == pytest.approx(20, abs=1)
 
 
+def test_steps_are_productive_for_as_long_as_each_took(training: Training) -> None:
+    training.go(Phase.STEP, 41, rate=0.5).go(Phase.STEP, 20, rate=300.0)
+    assert training.known().goodput.productive_seconds == pytest.approx(60, abs=3)
+
+
+def test_steps_before_the_first_beat_of_the_training_are_productive(training: Training) -> None:
+    training.go(Phase.INIT, 4)
+    training.tracker.plan(Totals(epochs=10, steps_per_epoch=100, first_step=500))
+    training.step, training.more = 1000, {"step_seconds": 0.001}
+    goodput = training.go(Phase.USER, 1).known().goodput
+    assert goodput.productive_seconds == pytest.approx(0.5)
+    training.restart(step=900)
+    training.tracker.plan(Totals(epochs=10, steps_per_epoch=100, first_step=900))
+    training.step = 1100
+    goodput = training.go(Phase.USER, 1).known().goodput
+    assert goodput.productive_seconds == pytest.approx(0.6)
+    assert goodput.lost.redone == pytest.approx(0.1)
+
+
 def test_a_hang_is_lost_from_its_last_step_to_the_next_one(training: Training) -> None:
     (_,) = begin(training)
     training.go(Phase.STEP, 30)

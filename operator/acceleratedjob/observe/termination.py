@@ -1,9 +1,8 @@
 """Reads the termination message of a training container.
 
 The runtime (`runtime.world.last_words`) writes one JSON object: the exception that has ended a
-process, {"stopped": {"step": ...}} if it has stopped on request, with a checkpoint, or
-{"progress": ...} if the training has ended well; and beside each of them {"hang": {...}}, if the
-training hung.
+process, or {"stopped": {"step": ...}} if it has stopped on request, with a checkpoint; beside them
+{"hang": {...}}, if the training hung, and {"progress": ...}, which tells how far it came.
 The message comes from inside a pod and is not trusted: its length is bounded, its types are
 checked, and any other content is shown as plain text.
 """
@@ -147,10 +146,7 @@ def _time(told: Mapping[str, Any], name: str) -> datetime | None:
 
 
 def read_final(text: str) -> Progress | None:
-    """Return how far a training came that has ended well.
-
-    None if the message says something else.
-    """
+    """Return how far a training came; None if the message does not say so."""
     told = _decoded(text)
     return read_last_progress(told["progress"]) if "progress" in told else None
 

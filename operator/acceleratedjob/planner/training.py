@@ -59,11 +59,14 @@ def with_told(
     """
     if told is None or told.attempt != status.attempt or told.life < _known_life(status):
         return status
+    counted = status.goodput or Goodput(start_time=status.start_time)
+    made = _progress(status.progress, told, now - ago)
+    first_step = None if made is None else made.first_step
     known = replace(
         status,
-        progress=_progress(status.progress, told, now - ago),
+        progress=made,
         checkpoint=_checkpoint(status.checkpoint, told),
-        goodput=_goodput(status.goodput or Goodput(start_time=status.start_time), told, now),
+        goodput=_goodput(counted, told, first_step, now),
     )
     return with_shown(with_conditions(known, _verdicts(known, told), now))
 
@@ -106,7 +109,7 @@ def with_endings(spec: JobSpec, status: Status, pods: Sequence[Pod]) -> Status:
         ending = pod.ending
         if ending is not None and ending.step is not None:
             status = with_shown(_with_step(status, ending.step, ending.time, status.attempt))
-        if ending is not None and pod.index == 0 and pod.succeeded:
+        if ending is not None and pod.index == 0:
             status = lives.counted(spec, status, ending.progress, pods, ending.time)
             status = with_told(status, ending.progress, ending.time)
     return status
@@ -281,7 +284,9 @@ def _checkpoint(known: Checkpoint | None, told: answers.Progress) -> Checkpoint 
     return known if is_older else newest
 
 
-def _goodput(known: Goodput, told: answers.Progress, now: datetime) -> Goodput:
+def _goodput(
+    known: Goodput, told: answers.Progress, first_step: int | None, now: datetime
+) -> Goodput:
     """Add what an attempt tells to what was counted before it.
 
     The attempt went on from an earlier step than that of the last attempt if the checkpoint was
@@ -289,11 +294,10 @@ def _goodput(known: Goodput, told: answers.Progress, now: datetime) -> Goodput:
     """
     before, seconds = known.earlier, told.goodput.productive_seconds
     lost, productive = before.lost.plus(told.goodput.lost), known.productive_seconds
-    if seconds is not None and told.step is not None and told.step_seconds:
-        steps = round(min(seconds / told.step_seconds, MAX_COUNT))
-        first = max(0, told.step - steps)
+    if seconds is not None and told.step_seconds:
+        again = 0 if first_step is None else max(0, (before.step or 0) - first_step)
         kept = before.productive_seconds or 0.0
-        redone = min(max(0, (before.step or 0) - first) * told.step_seconds, kept)
+        redone = min(again * told.step_seconds, kept)
         productive = total(kept - redone, seconds)
         lost = lost.plus(Lost(redone=redone or None))
     return replace(

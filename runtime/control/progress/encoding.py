@@ -17,8 +17,8 @@ MAX_LAST_BYTES: Final = 2 * 1024
 _DIGITS = 6  # significant digits of a number that was measured
 # What is left when the training has ended, in the termination message.
 _LAST = (
-    *("attempt", "life", "epoch", "epochs", "step", "totalSteps", "stepSeconds", "loss"),
-    *("checkpoints", "goodput"),
+    *("attempt", "life", "epoch", "epochs", "firstStep", "step", "totalSteps", "stepSeconds"),
+    *("loss", "checkpoints", "goodput"),
 )
 
 

@@ -36,8 +36,10 @@ class Ledger:
         self._unexplained = 0.0  # seconds without a cause since the last completed step
         self._hangs = False
         self._has_trained = False  # in this life
-        self._first: int | None = None  # the step that the attempt went on from
-        self._step = 0  # the last one, of an earlier life until this one trains
+        self._step: int | None = None  # the last one, of an earlier life until this one trains
+        self._productive = 0.0  # seconds of the steps that were kept
+        self._room = 0.0  # seconds that they can have taken: those without a cause
+        self._unmeasured = 0  # further steps, whose duration is not known yet
 
     def begin(self, now: float) -> None:
         """Begin a life; the time since the last beat of the one before is lost for starting."""
@@ -46,13 +48,26 @@ class Ledger:
         self._cause, self._unexplained = Cause.STARTING, 0.0
         self._hangs = self._has_trained = False
 
-    def hear(self, beat: Beat, now: float, step_seconds: float | None) -> None:
-        """Take a beat of rank 0, at a monotonic time, with the duration of a step now."""
+    def hear(
+        self, beat: Beat, now: float, step_seconds: float | None, first_step: int | None
+    ) -> None:
+        """Take a beat of rank 0.
+
+        Args:
+            beat: the beat.
+            now: the monotonic time.
+            step_seconds: the duration of a step now; None if it is not known.
+            first_step: the number of completed steps when this life began to train; None if it is
+                not known.
+        """
         self._count(now)
         step = beat.place.steps
         if not self._has_trained and beat.phase not in _BEFORE_TRAINING:
-            self._train(step, step_seconds or 0.0)
-        if self._has_trained and step > self._step:
+            first_step = step if first_step is None else min(first_step, step)
+            self._train(first_step, step_seconds)
+            self._room += (step - first_step) * (step_seconds or 0.0)  # part of the time of loading
+        if self._has_trained and step > (before := self._step or 0):
+            self._keep(step - before, step_seconds)
             self._step, self._unexplained = step, 0.0
         self._cause = self._cause_of(beat.phase)
 
@@ -64,6 +79,7 @@ class Ledger:
         self._hangs = hangs
         if hangs:
             self._lost[Cause.HANG] += self._unexplained
+            self._room -= self._unexplained
         self._unexplained = 0.0
         self._cause = Cause.HANG if hangs else None
 
@@ -73,19 +89,28 @@ class Ledger:
         if self._cause is not None:
             seconds[self._cause] += max(0.0, now - self._counted)
         lost = Lost(**{str(cause): value for cause, value in seconds.items()})
-        if self._first is None or step_seconds is None:
+        if self._step is None or step_seconds is None:
             return Goodput(lost=lost)
-        productive = max(0, self._step - self._first) * step_seconds
+        productive = self._productive + self._unmeasured * step_seconds
         wall = now - self._began
         ratio = min(1.0, productive / wall) if wall > 0 else None
         return Goodput(ratio=ratio, productive_seconds=productive, lost=lost)
 
-    def _train(self, step: int, step_seconds: float) -> None:
+    def _train(self, step: int, step_seconds: float | None) -> None:
         """Note the step that a life goes on from; those up to the old life's are done again."""
-        if self._first is None:
-            self._first = self._step = step
-        self._lost[Cause.REDONE] += max(0, self._step - step) * step_seconds
+        again = 0 if self._step is None else max(0, self._step - step)
+        seconds = again * (step_seconds or 0.0)
+        self._lost[Cause.REDONE] += seconds
+        self._room -= seconds
+        self._keep(-again, step_seconds)
         self._step, self._has_trained = step, True
+
+    def _keep(self, steps: int, step_seconds: float | None) -> None:
+        """Count steps, or fewer of them if it is negative, each as long as a step takes now."""
+        self._unmeasured += steps
+        if step_seconds is not None:
+            seconds = self._productive + self._unmeasured * step_seconds
+            self._productive, self._unmeasured = max(0.0, min(seconds, self._room)), 0
 
     def _cause_of(self, phase: Phase) -> Cause | None:
         if self._hangs:
@@ -99,5 +124,6 @@ class Ledger:
         seconds, self._counted = max(0.0, now - self._counted), max(now, self._counted)
         if self._cause is None:
             self._unexplained += seconds
+            self._room += seconds
         else:
             self._lost[self._cause] += seconds

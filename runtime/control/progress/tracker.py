@@ -90,6 +90,7 @@ class Tracker:
         """Begin a life: forget the beats and the verdicts of the one before."""
         self._life = life
         self._heard, self._verdicts, self._began = {}, (), None
+        self._totals = replace(self._totals, first_step=None)
         self._pace.begin()
         self._ledger.begin(now)
 
@@ -183,7 +184,7 @@ class Tracker:
         if self._began is None and _has_begun(beat):
             self._began = beat.place.steps
         self._pace.hear(beat, now)
-        self._ledger.hear(beat, now, self._pace.step_seconds)
+        self._ledger.hear(beat, now, self._pace.step_seconds, self._totals.first_step)
         if beat.loss is not None:
             self._curve.add(beat.place.steps, beat.loss)
 

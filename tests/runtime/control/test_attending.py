@@ -359,4 +359,5 @@ def test_what_a_launcher_has_said_of_its_life_is_said_again_on_each_connection(
             sock, _ = other.accept()
             with sock:
                 sock.settimeout(SECONDS)
-                assert sock.recv(len(expected), socket.MSG_WAITALL) == expected
+                with sock.makefile("rb") as said:
+                    assert said.read(len(expected)) == expected
