@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import yaml
 
 from acceleratedjob.api.names import Manifest
-from acceleratedjob.api.status import Condition, Status
+from acceleratedjob.api.status import Condition, Failure, Status
 from tests.cluster.scripts.enduring import EPOCHS, GLOBAL_BATCH, SAMPLES
 
 SCRIPT = Path(__file__).parent / "cluster" / "scripts" / "enduring.py"
@@ -26,7 +26,7 @@ EVERY_STEPS = 4  # between two checkpoints
 SPEC: Manifest = {
     "stallDeadlineSeconds": NEVER,  # pods may take long to start
     "failurePolicy": {
-        "inPlaceRestarts": 1,
+        "inPlaceRestarts": 2,
         "backoff": {"initialSeconds": 0},
         "rules": [{"action": "Restart", "reasons": ["Stalled"]}],  # hangs are not ended in place
     },
@@ -122,23 +122,34 @@ def process(job: Enduring, attempt: int, rank: int) -> int:
 
 
 def is_killed(job: Enduring) -> None:
-    """Once, which costs no pod, and again, which costs all: it is restarted in place only once."""
-    before, pods = trains(job), job.pods()
-    os.kill(process(job, before.attempt, 1), signal.SIGKILL)
-    until(lambda: job.status().life > before.life, "another life")
-    trained = len(steps(job, before.attempt, 1))
-    until(lambda: len(steps(job, before.attempt, 1)) > trained, "a step of it")
-    again = job.status()
-    assert (again.attempt, again.restarts) == (before.attempt, before.restarts)
-    assert again.restarts_in_place == before.restarts_in_place + 1
-    (ended, *_) = again.failures
-    assert (ended.life, ended.replica, ended.signal) == (before.life, 1, signal.SIGKILL)
-    assert job.pods() == pods
+    """Twice, which costs no pod, and again, which costs all: it is restarted in place only twice.
+
+    The first time it is asked to stop, behind the launcher's back, so that all ranks stop.
+    """
+    before = trains(job)
+    goes_on_in_place(job, signal.SIGTERM)
+    (killed, *_) = goes_on_in_place(job, signal.SIGKILL)
+    assert (killed.replica, killed.signal) == (1, signal.SIGKILL)
     os.kill(process(job, before.attempt, 1), signal.SIGKILL)
     after = trains(job, 1, before.attempt)
     assert after.restarts == before.restarts + 1
     assert after.failures[0].replica == 1
     assert after.failures[0].signal == signal.SIGKILL
+
+
+def goes_on_in_place(job: Enduring, sent: signal.Signals) -> tuple[Failure, ...]:
+    """Send a signal to rank 1, wait for a step of the next life, and return the failures."""
+    before, pods = job.status(), job.pods()
+    os.kill(process(job, before.attempt, 1), sent)
+    until(lambda: job.status().life > before.life, "another life")
+    trained = len(steps(job, before.attempt, 1))
+    until(lambda: len(steps(job, before.attempt, 1)) > trained, "a step of it")
+    after = job.status()
+    assert (after.attempt, after.restarts) == (before.attempt, before.restarts)
+    assert after.restarts_in_place == before.restarts_in_place + 1
+    assert after.failures[0].life == before.life
+    assert job.pods() == pods
+    return after.failures
 
 
 def is_suspended_and_resumed(job: Enduring) -> None:

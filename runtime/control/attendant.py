@@ -19,7 +19,7 @@ from runtime.control.lines import ProtocolError
 from runtime.control.lives import Order
 from runtime.control.verdicts.report import Report
 from runtime.control.verdicts.summary import Summary
-from runtime.control.wire import Alive, Attend, Cleared, Fell, Judged, Look, Message, Seen
+from runtime.control.wire import Alive, Attend, Cleared, Fell, Judged, Look, Message, Retire, Seen
 
 log = logging.getLogger(__name__)
 _CONNECT_SECONDS = 5.0
@@ -57,14 +57,16 @@ class Attendant:
         self._look, self._on_hang = look, on_hang
         self._hang: Summary | None = None
         self._on_order = on_order
-        self._said: Fell | Cleared | None = None  # and is said again with each new connection
+        self._said: Fell | Cleared | Retire | None = (
+            None  # and is said again with each new connection
+        )
         self._is_over = False
         self._reads, self._wakes = socket.socketpair()
         call_in_children(self._release)
         self._thread = threading.Thread(target=self._run, name="attendant", daemon=True)
         self._thread.start()
 
-    def say(self, message: Fell | Cleared) -> None:
+    def say(self, message: Fell | Cleared | Retire) -> None:
         """Say something about the life of this pod, now and with each new connection."""
         self._said = message
         self._wakes.send(b"\0")
@@ -121,7 +123,9 @@ class Attendant:
                 if time.monotonic() - heard > _SILENCE_SECONDS:
                     raise ConnectionResetError("the coordinator says nothing any more")
 
-    def _tell(self, connection: Connection, told: Fell | Cleared | None) -> Fell | Cleared | None:
+    def _tell(
+        self, connection: Connection, told: Fell | Cleared | Retire | None
+    ) -> Fell | Cleared | Retire | None:
         """Say what was not told on this connection yet, and return what is told now."""
         said = self._said
         if said is not None and said is not told:

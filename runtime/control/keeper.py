@@ -59,6 +59,10 @@ class Keeper:
         """Note that nothing of a life runs in a pod any more; return what is to be sent."""
         return self._take(lives.clear(self.state, replica, said), now)
 
+    def retire(self, replica: int, now: float) -> Sent:
+        """Note that a pod was asked to stop; return what is to be sent."""
+        return self._take(lives.retire(self.state, replica), now)
+
     def tick(self, now: float) -> Sent:
         """Give up what takes too long; return what is to be sent."""
         return self._take(lives.expire(self.state), now) if now >= self.expires else ()

@@ -1,8 +1,9 @@
 """Decides whether all pods of an attempt begin another life: a pure state machine.
 
-A launcher whose processes have failed asks for it. If all launchers are connected and the budget
-allows it, all end what they run. Only when nothing of the old life runs any more, the new one
-begins: a process that begins too early would join the old rank 0.
+A launcher asks for it when a process has failed, or was asked to stop behind its back, so that all
+ranks stop. If all launchers are connected and the budget allows it, all end what they run. Only
+when nothing of the old life runs any more, the new one begins: a process that begins too early
+would join the old rank 0.
 """
 
 from collections.abc import Callable
@@ -98,8 +99,7 @@ def fall(state: Lives, failure: Fell, *, has_stepped: bool, stops: bool) -> tupl
         return state, ()  # of an older life, or a consequence
     why = state.why or _refusal(state, failure, has_stepped=has_stepped, stops=stops)
     if why:
-        over = replace(state, standing=Standing.OVER, why=why)
-        return over, _to_all(over, GiveUp(number=state.number, why=why))
+        return _give_up(state, why)
     clearing = replace(state, standing=Standing.CLEARING, failure=failure)
     return clearing, _to_all(clearing, _clear(clearing))
 
@@ -123,10 +123,19 @@ def clear(state: Lives, replica: int, said: Cleared) -> tuple[Lives, Sent]:
     return begun, _to_all(begun, Begin(number=begun.number, life=begun.life))
 
 
+def retire(state: Lives, replica: int) -> tuple[Lives, Sent]:
+    """Give up because a pod was asked to stop, whatever the launchers do."""
+    return _give_up(state, f"replica {replica} was asked to stop")
+
+
 def expire(state: Lives) -> tuple[Lives, Sent]:
     """Give up because a launcher has not ended its processes in `CLEARING_SECONDS`."""
     missing = sorted(state.everyone - state.cleared)
     why = f"the processes of replicas {missing[:8]} have not ended in {CLEARING_SECONDS:g} s"
+    return _give_up(state, why)
+
+
+def _give_up(state: Lives, why: str) -> tuple[Lives, Sent]:
     over = replace(state, standing=Standing.OVER, why=why)
     return over, _to_all(over, GiveUp(number=state.number, why=why))
 
@@ -156,8 +165,9 @@ def _standing_order(state: Lives) -> Order | None:
 
 
 def _clear(state: Lives) -> Clear:
-    why = state.failure.sentence if state.failure is not None else ""
-    return Clear(number=state.number, why=why[:MAX_TEXT])
+    failure = state.failure
+    why = "" if failure is None else failure.sentence[:MAX_TEXT]
+    return Clear(number=state.number, why=why, at_once=failure is None or not failure.is_stop)
 
 
 def _to_all(state: Lives, order: Order) -> Sent:

@@ -23,6 +23,7 @@ class Rounds:
     Attributes:
         state: what the coordinator knows.
         beats: the last beat of each rank, and when it came.
+        is_noticed: whether the host of the coordinator has asked the ranks to stop.
     """
 
     def __init__(self, size: int, timeouts: Timeouts | None = None) -> None:
@@ -35,6 +36,7 @@ class Rounds:
         self.state = Coordinator(size)
         self.beats: dict[int, tuple[Beat, float]] = {}
         self._timeouts = timeouts or Timeouts()
+        self.is_noticed = False
         self._deadline = math.inf  # when the first rank is killed
         self._save_seconds = 0.0  # how long the last one on storage took
         self._timer: Timer | None = None
@@ -53,6 +55,7 @@ class Rounds:
 
     def notice(self, seconds_left: float, now: float) -> Sent:
         """Take a request to stop from the host of the coordinator; return what is to be sent."""
+        self.is_noticed = True
         return self.receive(0, Wish(Action.STOP, seconds_left), now)
 
     def receive(self, rank: int, message: Up | Beat | Checkpointed, now: float) -> Sent:
@@ -92,11 +95,6 @@ class Rounds:
         if self.will_leave:
             return True
         return state.connected == state.everyone and not state.ended
-
-    @property
-    def stops(self) -> bool:
-        """Whether the ranks were asked to stop."""
-        return self.state.wanted is Action.STOP or self.will_leave
 
     @property
     def will_leave(self) -> bool:

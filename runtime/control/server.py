@@ -42,6 +42,7 @@ from runtime.control.wire import (
     Look,
     Message,
     Plan,
+    Retire,
     Seen,
     Whereabouts,
 )
@@ -308,6 +309,8 @@ class Server:
             self._fall(message, time.monotonic())
         elif isinstance(message, Cleared):
             self._order(self._keeper.clear(guest.replica, message, time.monotonic()))
+        elif isinstance(message, Retire):
+            self._order(self._keeper.retire(guest.replica, time.monotonic()))
         else:
             sentence = f"the launcher of replica {guest.replica} must not say {message!r:.200}"
             raise ProtocolError(sentence)
@@ -333,7 +336,7 @@ class Server:
 
     def _fall(self, failure: Fell, now: float) -> None:
         """End the life because of a failure, if another one may follow."""
-        has_stepped, stops = self._observer.has_stepped, self._rounds.stops
+        has_stepped, stops = self._observer.has_stepped, self._rounds.is_noticed
         self._order(self._keeper.fall(failure, now, has_stepped=has_stepped, stops=stops))
 
     def _begin_life(self, now: float) -> None:

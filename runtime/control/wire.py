@@ -4,6 +4,7 @@ Decoding is strict: anything but exactly the fields of a known message is a `Pro
 """
 
 import re
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -20,6 +21,7 @@ from runtime.control.verdicts.report import Report, read
 from runtime.control.verdicts.summary import Summary
 
 MAX_TEXT = 256  # characters
+_STOPPED = (128 + signal.SIGTERM, -signal.SIGTERM)  # of a process that was asked to stop
 _DIGEST = re.compile(r"([0-9a-f]{16})?")
 MAX_SENTENCE = 512  # characters
 MAX_RANKS = 1024  # of a pod
@@ -196,7 +198,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fell:
-    """A training process of a pod has failed; said by its launcher.
+    """A training process of a pod has failed, or has stopped unasked; said by its launcher.
 
     Attributes:
         number: the life, >= 0.
@@ -217,15 +219,22 @@ class Fell:
     why_not: str = ""
 
     @property
+    def is_stop(self) -> bool:
+        """Whether the process was asked to stop behind its launcher's back: all ranks stop then."""
+        return self.status in _STOPPED
+
+    @property
     def is_error(self) -> bool:
         """Whether the process has ended by itself."""
-        return self.status > 0
+        return self.status > 0 and not self.is_stop
 
     @property
     def sentence(self) -> str:
         """What has happened, for people."""
         if self.exception:
             return f"rank {self.rank}: {printable(self.exception)}"
+        if self.is_stop:
+            return f"rank {self.rank} was asked to stop"
         how = f"exited with code {self.status}" if self.is_error else f"got signal {-self.status}"
         return f"rank {self.rank} {how}"
 
@@ -248,16 +257,23 @@ class Cleared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Retire:
+    """A pod begins no other life, because it was asked to stop; said by its launcher."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Clear:
     """A launcher must end all processes of a life, because another one follows.
 
     Attributes:
         number: the life that ends, >= 0.
         why: what has failed, for people.
+        at_once: whether they are killed; else they are stopping by themselves.
     """
 
     number: int
     why: str
+    at_once: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,6 +319,7 @@ Fact = (
     | Compared
     | Fell
     | Cleared
+    | Retire
     | Clear
     | Begin
     | GiveUp
@@ -325,6 +342,7 @@ _KINDS: Mapping[str, type[Fact]] = {
     "compared": Compared,
     "fell": Fell,
     "cleared": Cleared,
+    "retire": Retire,
     "clear": Clear,
     "begin": Begin,
     "giveup": GiveUp,
@@ -418,6 +436,12 @@ def _number(name: str, value: Any) -> float:
     return float(value)
 
 
+def _flag(name: str, value: Any) -> bool:
+    if type(value) is not bool:
+        raise ValueError(f"{name} must be true or false, got {value!r:.100}")
+    return value
+
+
 def _optional(name: str, value: Any) -> float | None:
     return None if value is None else _number(name, value)
 
@@ -496,4 +520,5 @@ _READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "at_step": _optional_count,
     "why_not": _text,
     "why": _printable,
+    "at_once": _flag,
 }

@@ -20,7 +20,7 @@ from runtime.control.identity import Identity
 from runtime.control.lives import Order, Restarts
 from runtime.control.server import Server
 from runtime.control.verdicts.track import Limits
-from runtime.control.wire import MAX_TEXT, Attend, Begin, Cleared, Fell
+from runtime.control.wire import MAX_TEXT, Attend, Begin, Cleared, Fell, Retire
 from runtime.launch.hosting import Control, NoControl
 from runtime.launch.plan import Pod
 from runtime.world import last_words
@@ -145,6 +145,11 @@ class Follower(NoControl):
         """Tell the coordinator that nothing of a life runs in this pod any more."""
         if self._attendant is not None:
             self._attendant.say(Cleared(number=number))
+
+    def retire(self) -> None:
+        """Tell the coordinator that this pod begins no other life."""
+        if self._attendant is not None:
+            self._attendant.say(Retire())
 
 
 class Coordinator(Follower):

@@ -66,6 +66,10 @@ class Restarts(Protocol):
         """Tell that nothing of a life runs in this pod any more."""
         ...
 
+    def retire(self) -> None:
+        """Tell that this pod begins no other life."""
+        ...
+
     def begin(self, order: Begin) -> Mapping[str, str]:
         """Return environment variables for the processes of the next life."""
         ...
@@ -105,6 +109,9 @@ class NoControl:
         return False
 
     def cleared(self, number: int) -> None:
+        """Do nothing."""
+
+    def retire(self) -> None:
         """Do nothing."""
 
     def begin(self, order: Begin) -> Mapping[str, str]:  # noqa: ARG002  # the protocol's

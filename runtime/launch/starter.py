@@ -13,6 +13,7 @@ from runtime.launch.say import say
 from runtime.world import contract
 
 RESERVE_SECONDS = 10.0  # after a start, when the imports of the training processes are over
+AGAIN_SECONDS = 1.0  # the same if they come from the reserve, which has imported torch
 _OMP_WARNING = (  # torchrun's
     "*****************************************\n"
     "Setting OMP_NUM_THREADS environment variable for each process to be 1 in default, to avoid "
@@ -68,9 +69,10 @@ class Starter:
         if life == 0 and number > 1 and plan.THREADS not in self._pod.env:
             say(_OMP_WARNING)
         self._next = starts = self._starts(number, more)
+        is_warm = len(self._reserve.pids) == number
         started = {self._start(index, starts): starts[index][1] for index in range(number)}
         if self._has_reserve and life < self._lives:
-            self.fill_at = time.monotonic() + RESERVE_SECONDS
+            self.fill_at = time.monotonic() + (AGAIN_SECONDS if is_warm else RESERVE_SECONDS)
         return {pid: env[contract.RANK] for pid, env in started.items()}
 
     def _starts(self, number: int, more: Mapping[str, str]) -> list[Start]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from runtime.control.lives import Order
 from runtime.control.wire import MAX_SENTENCE, MAX_TEXT, Begin, Clear, Fell, GiveUp
-from runtime.launch.endings import Ending
+from runtime.launch.endings import STOPPED, Ending
 
 _CANNOT_RUN = (126, 127)  # as in shells: the command cannot be executed, or is not found
 
@@ -20,7 +20,7 @@ class Succession:
         is_asked_for: whether the coordinator was asked for another life.
         is_ending: whether all processes of this life are to be ended, because another one follows.
         is_cleared: whether the coordinator was told that they have ended.
-        is_last: whether no other life follows.
+        refusal: why no other life follows; None while one may.
         then: the order to begin the next life, once it has come.
     """
 
@@ -28,13 +28,13 @@ class Succession:
     is_asked_for: bool = False
     is_ending: bool = False
     is_cleared: bool = False
-    is_last: bool = False
+    refusal: str | None = None
     then: Begin | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether an order is still awaited."""
-        return (self.is_asked_for or self.is_ending) and not self.is_last and self.then is None
+        return (self.is_asked_for or self.is_ending) and self.refusal is None and self.then is None
 
     def heed(self, order: Order) -> None:
         """Take an order; one of another life is ignored."""
@@ -43,7 +43,7 @@ class Succession:
                 self.then = order
         elif order.number == self.number:
             self.is_ending |= isinstance(order, Clear)
-            self.is_last |= isinstance(order, GiveUp)
+            self.refusal = order.why if isinstance(order, GiveUp) else self.refusal
 
 
 def failure(
@@ -65,7 +65,11 @@ def failure(
     """
     rank = int(ending.rank) if ending.rank.isdecimal() else 0
     told = words if words.get("rank") in (rank, None) else {}
-    step = told.get("step")
+    stopped = words.get("stopped")
+    step = stopped.get("step") if isinstance(stopped, dict) else told.get("step")
+    refused = _refusal(ending.code, lacked_memory=lacked_memory, fail_codes=fail_codes)
+    if not refused and ending.status == STOPPED and stopped is None:
+        refused = "the script has stopped without a checkpoint"
     return Fell(
         number=number,
         rank=rank,
@@ -73,11 +77,11 @@ def failure(
         exception=str(told.get("exception", ""))[:MAX_TEXT],
         message=str(told.get("message", ""))[:MAX_SENTENCE],
         at_step=step if type(step) is int and step >= 0 else None,
-        why_not=_why_not(ending.code, lacked_memory=lacked_memory, fail_codes=fail_codes),
+        why_not=refused,
     )
 
 
-def _why_not(code: int, *, lacked_memory: bool, fail_codes: Sequence[int]) -> str:
+def _refusal(code: int, *, lacked_memory: bool, fail_codes: Sequence[int]) -> str:
     """Return why the pods must not begin another life; empty if they may."""
     if lacked_memory:
         return "the kernel has killed a process at the memory limit"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from runtime.config.settings import LoopSettings
 from runtime.control.lives import CLEARING_SECONDS
-from runtime.control.wire import Begin, Clear, GiveUp
+from runtime.control.wire import Begin, Clear
 from runtime.launch import deadlines, endings, memory, plan, processes, succession
 from runtime.launch.deadlines import Deadlines
 from runtime.launch.endings import Ending
@@ -140,6 +140,8 @@ class Supervisor:
             if (left := began + limit - time.monotonic()) <= 0:
                 break
             self._reap(life, self._signals.wait(left))
+        if found.is_asked_for and found.refusal:
+            say(f"the processes are not started again in place: {found.refusal}")
         return None if self._noticed or self._interrupted else found.then
 
     def _tell_cleared(self, found: Succession) -> None:
@@ -161,23 +163,31 @@ class Supervisor:
             was_ending = life.succession.is_ending
             life.succession.heed(order)
             if isinstance(order, Clear) and life.succession.is_ending and not was_ending:
-                limit = deadlines.for_another_life(time.monotonic(), order.why)
-                self._deadlines = self._deadlines.and_also(limit)
-            if isinstance(order, GiveUp) and life.succession.is_asked_for:
-                say(f"the processes are not started again in place: {order.why}")
+                self._clear(order)
+
+    def _clear(self, order: Clear) -> None:
+        """End the processes of a life; those that stop by themselves are given the time."""
+        if order.at_once:
+            limit = deadlines.for_another_life(time.monotonic(), order.why)
+            self._deadlines = self._deadlines.and_also(limit)
+        else:
+            self._follow()
 
     def _ask(self, life: Life, ending: Ending) -> None:
-        """Ask for another life, unless this pod was to end anyway."""
-        if not self._settings.in_place_restarts or self._noticed or self._interrupted:
+        """Ask for another life, unless one follows already, or this pod was to end anyway."""
+        found = life.succession
+        if found.is_asked_for or found.is_ending or not self._settings.in_place_restarts:
+            return
+        if self._noticed or self._interrupted:
             return
         told = succession.failure(
-            life.succession.number,
+            found.number,
             ending,
             last_words.read(os.environ),
             lacked_memory=memory.oom_kills() > life.oom_kills,
             fail_codes=self._settings.fail_exit_codes or (),
         )
-        life.succession.is_asked_for = self._control.fell(told)
+        found.is_asked_for = self._control.fell(told)
 
     def _left(self, life: Life) -> list[int]:
         """Return what runs below this process, except the processes in reserve."""
@@ -242,6 +252,7 @@ class Supervisor:
             say(ending.sentence)
         if ending.code == endings.STOPPED and not self._noticed:
             self._follow()
+            self._ask(life, ending)
         if not is_first:
             return
         why = self._deadlines.why if self._kills else None
@@ -249,8 +260,7 @@ class Supervisor:
         if words:
             last_words.write(os.environ, words)
         self._deadlines = self._deadlines.and_also(deadlines.after_failure(time.monotonic()))
-        if not life.succession.is_ending:
-            self._ask(life, ending)
+        self._ask(life, ending)
 
     def _receive(self, life: Life, number: signal.Signals) -> None:
         """Act on a signal."""
@@ -273,6 +283,8 @@ class Supervisor:
         if self._noticed:
             return
         self._noticed, now = True, time.monotonic()
+        if self._settings.in_place_restarts:
+            self._control.retire()
         found = deadlines.after_notice(now, grace=self._grace)
         if not self._is_attended(found.term_at - now):
             found = dataclasses.replace(found, term_at=now)

@@ -86,6 +86,12 @@ def test_a_life_that_has_ended_is_counted_and_told_once() -> None:
         ),
         pytest.param({"signal": None, "exit_code": 3}, "Error", "exited with code 3", id="a code"),
         pytest.param(
+            {"signal": None, "exit_code": 143},
+            "Error",
+            "stopped on request, with a checkpoint",
+            id="a stop of one process",
+        ),
+        pytest.param(
             {"exception": "Hang", "message": "rank 1 hangs at train.py:7"},
             "Hang",
             "has stalled: rank 1 hangs at train.py:7",

@@ -145,7 +145,7 @@ def test_after_the_last_restart_the_pod_ends_with_the_first_cause(pods: Pods) ->
             id="an exit code after which the job fails",
         ),
         pytest.param("kill()", {"ACCELERATEDJOB_IN_PLACE_RESTARTS": "0"}, "", 137, id="off"),
-        pytest.param("sys.exit(143)", {}, "", 143, id="a stop"),
+        pytest.param("sys.exit(143)", {}, "without a checkpoint", 143, id="a stop of its own"),
         pytest.param("sys.exit(0)", {}, "", 0, id="success"),
     ],
 )
@@ -157,6 +157,69 @@ def test_it_is_not_started_again_after(
     assert found == code
     assert why in output
     assert len(pods.starts(0)) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "processes"),
+    [pytest.param(1, 2, id="one pod"), pytest.param(2, 1, id="two pods")],
+)
+def test_when_one_process_is_asked_to_stop_all_save_and_are_started_again(
+    pods: Pods, number: int, processes: int
+) -> None:
+    """As the runtime does: all ranks stop with a checkpoint; rank 0 takes longer to save it."""
+    env = {
+        "ACCELERATEDJOB_REPLICAS": str(number),
+        "ACCELERATEDJOB_TERMINATION_LOG": str(pods.folder / "termination-log"),
+    }
+    pods.start(
+        """
+        until("start.0.0", "start.1.0")
+        if start == 0:
+            if rank == "0":
+                until("left.1")
+                time.sleep(1)
+                (here / "saved").touch()
+            (here / "termination-log").write_text('{"stopped": {"step": 7}}')
+            (here / f"left.{rank}").touch()
+            sys.exit(143)
+        print("saved", (here / "saved").exists())
+        """,
+        pods=number,
+        processes=processes,
+        env=env,
+    )
+    for code, output in pods.ended():
+        assert code == 0, output
+        assert "saved True" in output
+        assert "killing" not in output
+    assert [len(pods.starts(rank)) for rank in (0, 1)] == [2, 2]
+
+
+def test_when_a_pod_is_asked_to_stop_no_other_one_is_started_again(pods: Pods) -> None:
+    """As the runtime does: the ranks of the other pod stop with it, with a checkpoint."""
+    message = pods.folder / "termination-log"
+    env = {"ACCELERATEDJOB_REPLICAS": "2", "ACCELERATEDJOB_TERMINATION_LOG": str(message)}
+    pods.start(
+        """
+        def stop(*_):
+            (here / "termination-log").write_text('{"stopped": {"step": 7}}')
+            (here / f"left.{rank}").touch()
+            sys.exit(143)
+        if rank == "1": signal.signal(15, stop)
+        (here / f"up.{rank}").touch()
+        until("left.1")
+        stop()
+        """,
+        pods=2,
+        env=env,
+    )
+    while not all((pods.folder / f"up.{rank}").exists() for rank in (0, 1)):
+        assert pods.running[0].poll() is None
+    pods.running[1].send_signal(signal.SIGTERM)
+    (first, output), (second, _) = pods.ended()
+    assert (first, second) == (143, 143)
+    assert "not started again in place: replica 1 was asked to stop" in output
+    assert [len(pods.starts(rank)) for rank in (0, 1)] == [1, 1]
 
 
 def test_a_pod_that_is_asked_to_stop_is_not_started_again(pods: Pods) -> None:

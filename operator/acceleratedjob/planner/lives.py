@@ -4,6 +4,7 @@ The launchers of the pods agree on it; the coordinator tells it afterwards. A po
 spoil the numbers of its own job only, by at most MAX_IN_PLACE for each attempt.
 """
 
+import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -19,6 +20,7 @@ from acceleratedjob.observe.progress import LifeFailure, Progress
 from acceleratedjob.observe.termination import HANGS
 
 _LARGEST = 2**31 - 1  # that the status can store
+_STOPPED = SIGNAL_BASE + signal.SIGTERM
 _ERROR = "Error"  # the kubelet's reason for a container that has failed
 
 
@@ -99,6 +101,8 @@ def _message(told: LifeFailure) -> str:
     """Return how the process ended, in words whose subject is the replica."""
     if told.exception == HANGS:
         return f"has stalled: {told.message}"
+    if told.exit_code == _STOPPED and not told.exception:
+        return "stopped on request, with a checkpoint"
     how = f"exited with code {told.exit_code}"
     if told.signal is not None:
         how = f"was terminated by signal {told.signal}"

@@ -8,9 +8,10 @@ import pytest
 
 from runtime.control import lives
 from runtime.control.lives import Lives, Order, Sent, Standing
-from runtime.control.wire import Begin, Clear, Cleared, Fell, GiveUp
+from runtime.control.wire import Begin, Clear, Cleared, Fell, GiveUp, Retire
 
 KILLED = Fell(number=0, rank=1, status=-9)
+CLEAR = Clear(number=0, why="rank 1 got signal 9", at_once=True)
 
 
 def names() -> Iterator[str]:
@@ -34,7 +35,7 @@ def fallen(
 
 def test_a_life_begins_when_nothing_of_the_old_one_runs_anywhere() -> None:
     state, sent = lives.fall(running(), KILLED, has_stepped=True, stops=False)
-    assert sent == tuple((i, Clear(number=0, why="rank 1 got signal 9")) for i in range(2))
+    assert sent == tuple((i, CLEAR) for i in range(2))
     state, sent = lives.clear(state, 1, Cleared(number=0))
     assert sent == ()
     state, sent = lives.clear(state, 0, Cleared(number=0))
@@ -116,7 +117,7 @@ def test_a_kill_before_the_first_step_is_followed_by_a_life() -> None:
 def test_a_launcher_that_connects_again_hears_what_it_has_missed() -> None:
     state, _ = fallen(running())
     state, sent = lives.attend(lives.leave(state, 1)[0], 1)
-    assert sent == ((1, Clear(number=0, why="rank 1 got signal 9")),)
+    assert sent == ((1, CLEAR),)
     for replica in (0, 1):
         state, _ = lives.clear(state, replica, Cleared(number=0))
     assert lives.attend(state, 1)[1] == ((1, Begin(number=1, life="life 1")),)
@@ -134,14 +135,43 @@ def test_nobody_waits_for_ever_for_a_pod_whose_processes_do_not_end() -> None:
     assert lives.clear(state, 1, Cleared(number=0)) == (state, ())
 
 
+@pytest.mark.parametrize("status", [143, -15])
+@pytest.mark.parametrize("has_stepped", [False, True])
+def test_processes_that_stop_because_one_was_asked_to_are_not_killed(
+    status: int, *, has_stepped: bool
+) -> None:
+    stopped = replace(KILLED, status=status)
+    state, orders = fallen(running(), stopped, has_stepped=has_stepped)
+    assert state.standing is Standing.CLEARING
+    assert orders == [Clear(number=0, why="rank 1 was asked to stop", at_once=False)] * 2
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        pytest.param(running(), id="while it runs"),
+        pytest.param(fallen(running())[0], id="while the processes are ended"),
+        pytest.param(lives.expire(running())[0], id="when no other life follows anyway"),
+    ],
+)
+def test_no_life_follows_when_a_pod_was_asked_to_stop(state: Lives) -> None:
+    state, sent = lives.retire(state, 1)
+    assert sent == tuple((i, GiveUp(number=0, why="replica 1 was asked to stop")) for i in range(2))
+    assert fallen(state)[1] == [order for _, order in sent]
+
+
 @dataclass(frozen=True)
 class Launcher:
-    """A launcher: which life it runs, whether a process has failed, and whether any runs."""
+    """A launcher: which life it runs, whether a process has failed, and whether any runs.
+
+    One that was asked to stop leaves when no process runs; its processes end by themselves.
+    """
 
     number: int = 0
     runs: bool = True
     has_failed: bool = False
     is_over: bool = False
+    is_noticed: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,11 +180,11 @@ class World:
 
     lives: Lives
     launchers: tuple[Launcher, ...]
-    up: tuple[tuple[Fell | Cleared, ...], ...]
+    up: tuple[tuple[Fell | Cleared | Retire, ...], ...]
     down: tuple[tuple[Order, ...], ...]
     faults: int = field(default=2)
 
-    def say(self, replica: int, message: Fell | Cleared) -> "World":
+    def say(self, replica: int, message: Fell | Cleared | Retire) -> "World":
         ways = enumerate(self.up)
         return replace(self, up=tuple((*w, message) if i == replica else w for i, w in ways))
 
@@ -174,6 +204,9 @@ class World:
 def nexts(world: World) -> Iterator[World]:
     """All that may happen next."""
     for replica, one in enumerate(world.launchers):
+        if world.faults and not one.is_noticed:
+            noticed = world.launcher(replica, is_noticed=True, is_over=True).say(replica, Retire())
+            yield replace(noticed, faults=world.faults - 1)
         if world.faults and one.runs and not one.has_failed and not one.is_over:
             failed = Fell(number=one.number, rank=replica, status=-9)
             fallen_one = world.launcher(replica, has_failed=True).say(replica, failed)
@@ -192,6 +225,8 @@ def cut(world: World, replica: int) -> World:
     down = [() if i == replica else way for i, way in enumerate(world.down)]
     world = replace(world, up=tuple(up), down=tuple(down))
     world = world.step(lives.attend(lives.leave(world.lives, replica)[0], replica))
+    if one.is_noticed:
+        return world.say(replica, Retire())
     if not one.runs:
         return world.say(replica, Cleared(number=one.number))
     if one.has_failed:
@@ -205,6 +240,8 @@ def told(world: World, replica: int) -> World:
     world = replace(world, up=tuple(up))
     if isinstance(message, Cleared):
         return world.step(lives.clear(world.lives, replica, message))
+    if isinstance(message, Retire):
+        return world.step(lives.retire(world.lives, replica))
     return world.step(lives.fall(world.lives, message, has_stepped=True, stops=False))
 
 
@@ -212,6 +249,8 @@ def ordered(world: World, replica: int) -> World:
     order, *rest = world.down[replica]
     down = [tuple(rest) if i == replica else way for i, way in enumerate(world.down)]
     world, one = replace(world, down=tuple(down)), world.launchers[replica]
+    if one.is_noticed:
+        return world
     if isinstance(order, Clear) and order.number == one.number and one.runs:
         cleared = world.launcher(replica, runs=False)
         return cleared.say(replica, Cleared(number=one.number))
@@ -225,7 +264,7 @@ def ordered(world: World, replica: int) -> World:
 
 @pytest.mark.parametrize("pods", [2, 3])
 def test_no_process_meets_one_of_an_older_life_and_nobody_waits_for_ever(pods: int) -> None:
-    """In every order of two faults (failures, cut connections) and of all that is said."""
+    """In every order of two faults (failures, cuts, requests to stop) and of all that is said."""
     own = replace(running(pods, budget=1), name=lambda: "next")
     first = World(own, (Launcher(),) * pods, ((),) * pods, ((),) * pods)
     seen, left, ends = {first}, [first], 0
@@ -237,6 +276,8 @@ def test_no_process_meets_one_of_an_older_life_and_nobody_waits_for_ever(pods: i
             failed = [one for one in world.launchers if one.has_failed and not one.is_over]
             assert not failed, world
             assert all(one.runs or one.is_over for one in world.launchers), world
+            is_noticed = any(one.is_noticed for one in world.launchers)
+            assert not is_noticed or world.lives.standing is Standing.OVER, world
         for one in found:
             if one not in seen:
                 seen.add(one)
