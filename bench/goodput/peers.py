@@ -47,16 +47,22 @@ class Peer:
         if not (made / "complete").exists():
             self._make(made, python)
             (made / "complete").touch()
+        _share_packages(made)
         return str(python)
 
     def _make(self, made: Path, python: Path) -> None:
         shutil.rmtree(made, ignore_errors=True)
         venv.create(made, with_pip=True)
-        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-        seen = "\n".join(site.getsitepackages())
-        (made / "lib" / version / "site-packages" / "zz_base.pth").write_text(seen)
+        _share_packages(made)
         command = [str(python), "-m", "pip", "install", "--quiet", *self.requirements]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
             said = done.stderr.strip()[-1000:]
             raise CannotInstall(f"{' '.join(command)} must succeed, but says: {said}")
+
+
+def _share_packages(made: Path) -> None:
+    """Let an environment see the packages of this Python, which may be another one each time."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    seen = "\n".join(site.getsitepackages())
+    (made / "lib" / version / "site-packages" / "zz_base.pth").write_text(seen)

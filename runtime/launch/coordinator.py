@@ -9,6 +9,7 @@ the coordinator on another life when a process has failed.
 import functools
 import os
 import queue
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -24,7 +25,7 @@ from runtime.control.wire import MAX_TEXT, Attend, Begin, Cleared, Fell, Retire
 from runtime.launch.hosting import Control, NoControl
 from runtime.launch.plan import Pod
 from runtime.world import last_words
-from runtime.world.contract import COORDINATOR_PORT, LIFE, NODE_NAME, Job
+from runtime.world.contract import COORDINATOR_PORT, LIFE, MEAN_LIFE, NODE_NAME, Job
 
 _LOOPBACK = "127.0.0.1"
 _LINGER_SECONDS = 5.0  # that the coordinator waits for the goodbyes of other pods
@@ -170,9 +171,11 @@ class Coordinator(Follower):
         self._make = make
         self._lingers, self._port = lingers, 0
         self._server: Server | None = None
+        self._began = 0.0
 
     def start(self) -> Mapping[str, str]:
         """Start the coordinator; return the variables by which rank 0 finds it."""
+        self._began = time.monotonic()
         server = self._server = self._make()
         self._port = server.port
         super().start()
@@ -180,7 +183,8 @@ class Coordinator(Follower):
 
     def begin(self, order: Begin) -> Mapping[str, str]:
         """Return the variables by which rank 0 of the next life finds the coordinator."""
-        return self._variables(order.life)
+        mean = (time.monotonic() - self._began) / order.number
+        return {**self._variables(order.life), MEAN_LIFE: str(max(1, round(mean)))}
 
     def _variables(self, life: str) -> Mapping[str, str]:
         return {COORDINATOR_PORT: str(self._port), LIFE: life}

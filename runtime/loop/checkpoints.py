@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from runtime.loop.say import say
 from runtime.loop.state import LoopState
 from runtime.loop.storage import Storage
 from runtime.loop.upload import Upload
-from runtime.world.contract import UID
+from runtime.world.contract import MEAN_LIFE, UID
 from runtime.world.state import PartialState
 
 _KEEP = 2
@@ -94,7 +95,10 @@ class Checkpoints:
         self._checkpointer = checkpointer
         self._scaler = scaler
         self.restorer = Restorer(storage, checkpointer, scaler)
-        self.clock, self._memory_clock = Clock(cadence), Clock(Cadence())
+        self._memory_clock = Clock(Cadence(mean_life=cadence.mean_life))
+        if memory is not None:  # which another life goes on from
+            cadence = replace(cadence, mean_life=math.inf)
+        self.clock = Clock(cadence)
         self._next_time = 0.0  # at which `is_time` looks at the clocks
         self._has_uploads = memory is not None
         self._upload = Upload()
@@ -127,6 +131,7 @@ class Checkpoints:
         cadence = Cadence(
             every_steps=settings.checkpoint_every_steps,
             every_seconds=settings.checkpoint_every_seconds,
+            mean_life=float(os.environ.get(MEAN_LIFE, math.inf)),
         )
         memory = None
         if settings.checkpoint_memory_dir is not None:

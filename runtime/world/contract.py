@@ -32,9 +32,10 @@ NODE_NAME = "ACCELERATEDJOB_NODE_NAME"  # of the pod; the downward API knows it
 # Variables that the launcher of replica 0 sets for its processes.
 COORDINATOR_PORT = "ACCELERATEDJOB_COORDINATOR_PORT"
 LIFE = "ACCELERATEDJOB_LIFE"
+MEAN_LIFE = "ACCELERATEDJOB_MEAN_LIFE_SECONDS"  # of the lives that have failed, if one has
 OF_JOB = (
     *(REPLICAS, PROCESSES_PER_REPLICA, NAME, NAMESPACE, UID, ATTEMPT, REPLICA_INDEX, NODE_NAME),
-    *(COORDINATOR_PORT, LIFE),
+    *(COORDINATOR_PORT, LIFE, MEAN_LIFE),
 )
 
 _LAUNCH = "start the script with `python -m runtime.launch SCRIPT`, or with torchrun"

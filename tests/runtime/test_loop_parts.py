@@ -13,7 +13,7 @@ from torch import nn
 
 from runtime import Accelerator
 from runtime.control.lines import LARGEST
-from runtime.loop.cadence import Cadence
+from runtime.loop.cadence import SHORTEST, Cadence
 from runtime.loop.passes import Passes
 from runtime.loop.pulse import Losses
 from runtime.loop.resume import Resume
@@ -80,6 +80,27 @@ def test_checkpoints_by_steps_are_at_multiples_wherever_a_life_begins(every: int
 def test_continuous_checkpoints_cost_at_most_one_percent(last: float, pause: float) -> None:
     assert Cadence().next_time(last, pause) - last >= 99.9 * pause
     assert Cadence().next_step(3) == math.inf
+
+
+@given(some.floats(1e-6, 1e3), some.floats(0.1, 1e6))
+def test_where_lives_are_short_checkpoints_cost_as_much_as_the_steps_that_they_save(
+    cost: float, mean_life: float
+) -> None:
+    """In each second: the cost of checkpoints, and half an interval of steps for each failure."""
+
+    def loss(interval: float) -> float:
+        return cost / interval + interval / 2 / mean_life
+
+    interval = Cadence(mean_life=mean_life).next_time(0.0, cost)
+    assert interval <= Cadence().next_time(0.0, cost)
+    if SHORTEST < interval < Cadence().next_time(0.0, cost):
+        assert loss(interval) <= min(loss(interval * 0.9), loss(interval * 1.1))
+
+
+@pytest.mark.parametrize("mean_life", [0.0, -1.0, math.nan])
+def test_a_mean_life_must_be_positive(mean_life: float) -> None:
+    with pytest.raises(ValueError, match="mean_life must be more than 0"):
+        Cadence(mean_life=mean_life)
 
 
 def test_checkpoints_by_seconds_are_that_far_apart_whatever_one_costs() -> None:
