@@ -14,6 +14,7 @@ because they affect the times; the load average before each training is stored w
 
 import argparse
 import dataclasses
+import shutil
 import signal
 import sys
 import tempfile
@@ -122,6 +123,7 @@ def _with(stored: Stored, cell: Cell, keep: Path | None) -> Stored:
         folder = Path(name)
         if keep is not None:
             folder = keep / f"{cell.system}-{cell.workload}-{cell.mtbf}-{cell.seed}"
+            shutil.rmtree(folder, ignore_errors=True)  # of the training that is measured anew
             folder.mkdir(parents=True)
         began = time.monotonic()
         try:

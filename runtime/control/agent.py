@@ -23,12 +23,7 @@ from runtime.control.connection import Connection
 from runtime.control.forks import call_in_children
 from runtime.control.identity import Identity
 from runtime.control.lines import ProtocolError
-from runtime.control.place import Place
-from runtime.control.progress.snapshot import Tier
-from runtime.control.tables import Tables
-from runtime.control.verdicts.report import Report
-from runtime.control.verdicts.summary import Summary
-from runtime.control.wire import (
+from runtime.control.messages import (
     Alive,
     Checkpointed,
     Collect,
@@ -39,6 +34,11 @@ from runtime.control.wire import (
     Plan,
     Whereabouts,
 )
+from runtime.control.place import Place
+from runtime.control.progress.snapshot import Tier
+from runtime.control.tables import Tables
+from runtime.control.verdicts.report import Report
+from runtime.control.verdicts.summary import Summary
 from runtime.errors import ControlLost
 
 log = logging.getLogger(__name__)

@@ -8,10 +8,10 @@ from dataclasses import replace
 from http import HTTPStatus
 
 from runtime.control import stop_request
+from runtime.control.messages import Message
 from runtime.control.progress.request import BadRequest, Request, RequestReader
 from runtime.control.progress.respond import Page, Response, refuse, respond
 from runtime.control.stop_request import StopRequest
-from runtime.control.wire import Message
 
 _RECEIVED = 2**16  # bytes per read
 Stop = Callable[[StopRequest], Response]

@@ -17,9 +17,19 @@ from runtime.control.connection import Connection
 from runtime.control.forks import call_in_children
 from runtime.control.lines import ProtocolError
 from runtime.control.lives import Order
+from runtime.control.messages import (
+    Alive,
+    Attend,
+    Cleared,
+    Fell,
+    Judged,
+    Look,
+    Message,
+    Retire,
+    Seen,
+)
 from runtime.control.verdicts.report import Report
 from runtime.control.verdicts.summary import Summary
-from runtime.control.wire import Alive, Attend, Cleared, Fell, Judged, Look, Message, Retire, Seen
 
 log = logging.getLogger(__name__)
 _CONNECT_SECONDS = 5.0

@@ -3,7 +3,8 @@
 import socket
 
 from runtime.control.lines import Lines, ProtocolError, parsed, written
-from runtime.control.wire import Message, decode, encode
+from runtime.control.messages import Message
+from runtime.control.wire import decode, encode
 
 _RECEIVED = 2**16  # bytes per read
 _UNSENT = 2**20  # bytes that may wait; a peer that reads nothing is dropped

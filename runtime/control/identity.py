@@ -3,8 +3,8 @@
 import secrets
 from dataclasses import dataclass, field
 
+from runtime.control.messages import Hello
 from runtime.control.verdicts.life import Home
-from runtime.control.wire import Hello
 
 
 def random_name() -> str:

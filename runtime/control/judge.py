@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from runtime.control.beat import Beat
+from runtime.control.messages import Collect, Compare, Compared, Digested, Judged, Look
 from runtime.control.progress.snapshot import Verdict as Shown
 from runtime.control.progress.snapshot import VerdictKind
 from runtime.control.verdicts.hang import Order, Watch
@@ -15,7 +16,6 @@ from runtime.control.verdicts.straggler import Slow, Stragglers
 from runtime.control.verdicts.summary import Summary
 from runtime.control.verdicts.track import Limits
 from runtime.control.verdicts.verdict import Verdict
-from runtime.control.wire import Collect, Compare, Compared, Digested, Judged, Look
 
 SECONDS = 1.0  # between two judgements
 

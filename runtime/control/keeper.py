@@ -10,8 +10,8 @@ from collections.abc import Callable
 from runtime.control import lives
 from runtime.control.identity import Identity, random_name
 from runtime.control.lives import Lives, Restarts, Sent, Standing
+from runtime.control.messages import MAX_SENTENCE, Cleared, Fell
 from runtime.control.verdicts.summary import Summary
-from runtime.control.wire import MAX_SENTENCE, Cleared, Fell
 from runtime.world.last_words import HANGS
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from runtime.control.wire import MAX_TEXT, Begin, Clear, Cleared, Fell, GiveUp
+from runtime.control.messages import MAX_TEXT, Begin, Clear, Cleared, Fell, GiveUp
 
 Order = Begin | Clear | GiveUp
 Sent = tuple[tuple[int, Order], ...]  # replica, what its launcher hears

@@ -9,18 +9,7 @@ from runtime.control.agreement.messages import Bye
 from runtime.control.beat import Beat
 from runtime.control.identity import Identity
 from runtime.control.judge import SECONDS, Judge
-from runtime.control.progress.respond import Page, pages
-from runtime.control.progress.snapshot import (
-    CheckpointProgress,
-    LifeFailure,
-    Snapshot,
-    Tier,
-    Totals,
-)
-from runtime.control.progress.tracker import Tracker
-from runtime.control.verdicts.life import Life
-from runtime.control.verdicts.track import Limits
-from runtime.control.wire import (
+from runtime.control.messages import (
     Alive,
     Checkpointed,
     Compare,
@@ -34,6 +23,17 @@ from runtime.control.wire import (
     Seen,
     Whereabouts,
 )
+from runtime.control.progress.respond import Page, pages
+from runtime.control.progress.snapshot import (
+    CheckpointProgress,
+    LifeFailure,
+    Snapshot,
+    Tier,
+    Totals,
+)
+from runtime.control.progress.tracker import Tracker
+from runtime.control.verdicts.life import Life
+from runtime.control.verdicts.track import Limits
 
 log = logging.getLogger(__name__)
 _LOOKS = 10  # judgements in the least time after which a world may be said to hang

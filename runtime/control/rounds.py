@@ -11,8 +11,8 @@ from runtime.control.agreement.coordinator import Coordinator, Sent, Step
 from runtime.control.agreement.messages import Action, Go, Up, Wish
 from runtime.control.agreement.timers import Timeouts, Timer, backoff
 from runtime.control.beat import Beat
+from runtime.control.messages import Checkpointed
 from runtime.control.progress.snapshot import Tier
-from runtime.control.wire import Checkpointed
 
 _PATIENCE = 30.0  # seconds that a stop or save waits for connections before this is said
 

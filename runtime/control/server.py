@@ -23,14 +23,7 @@ from runtime.control.identity import Identity
 from runtime.control.keeper import Keeper
 from runtime.control.lines import ProtocolError
 from runtime.control.lives import Restarts, Sent
-from runtime.control.observer import Observer, for_launcher
-from runtime.control.progress.encoding import last_words
-from runtime.control.progress.request import looks_like_http
-from runtime.control.progress.respond import Response, refuse
-from runtime.control.rounds import Rounds
-from runtime.control.stop_request import StopRequest
-from runtime.control.verdicts.track import Limits
-from runtime.control.wire import (
+from runtime.control.messages import (
     Alive,
     Attend,
     Checkpointed,
@@ -46,6 +39,13 @@ from runtime.control.wire import (
     Seen,
     Whereabouts,
 )
+from runtime.control.observer import Observer, for_launcher
+from runtime.control.progress.encoding import last_words
+from runtime.control.progress.request import looks_like_http
+from runtime.control.progress.respond import Response, refuse
+from runtime.control.rounds import Rounds
+from runtime.control.stop_request import StopRequest
+from runtime.control.verdicts.track import Limits
 
 log = logging.getLogger(__name__)
 _BACKLOG = 512

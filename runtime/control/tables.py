@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from itertools import islice
 
 from runtime.control.frames import printable
+from runtime.control.messages import MAX_TEXT, Compare, Compared, Digested
 from runtime.control.verdicts.divergence import combined
-from runtime.control.wire import MAX_TEXT, Compare, Compared, Digested
 
 _KEPT = 4  # tables, and the one that was asked for last
 

@@ -19,9 +19,9 @@ from runtime.control import asking
 from runtime.control.attendant import Attendant
 from runtime.control.identity import Identity
 from runtime.control.lives import Order, Restarts
+from runtime.control.messages import MAX_TEXT, Attend, Begin, Cleared, Fell, Retire
 from runtime.control.server import Server
 from runtime.control.verdicts.track import Limits
-from runtime.control.wire import MAX_TEXT, Attend, Begin, Cleared, Fell, Retire
 from runtime.launch.hosting import Control, NoControl
 from runtime.launch.plan import Pod
 from runtime.world import last_words

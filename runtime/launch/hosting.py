@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from runtime.control.lives import Order
-from runtime.control.wire import Begin, Fell
+from runtime.control.messages import Begin, Fell
 
 
 class Host(Protocol):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.control.lives import Order
-from runtime.control.wire import MAX_SENTENCE, MAX_TEXT, Begin, Clear, Fell, GiveUp
+from runtime.control.messages import MAX_SENTENCE, MAX_TEXT, Begin, Clear, Fell, GiveUp
 from runtime.launch.endings import STOPPED, Ending
 
 _CANNOT_RUN = (126, 127)  # as in shells: the command cannot be executed, or is not found

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 from runtime.config.settings import LoopSettings
 from runtime.control.lives import CLEARING_SECONDS
-from runtime.control.wire import Begin, Clear
-from runtime.launch import deadlines, endings, memory, plan, processes, succession
+from runtime.control.messages import Begin, Clear
+from runtime.launch import deadlines, endings, plan, processes, succession
 from runtime.launch.deadlines import Deadlines
 from runtime.launch.endings import Ending
 from runtime.launch.hosting import Control
@@ -24,7 +24,7 @@ from runtime.launch.say import say
 from runtime.launch.signals import Signals
 from runtime.launch.starter import Starter
 from runtime.launch.succession import Succession
-from runtime.world import last_words
+from runtime.world import cgroup, last_words
 
 DECIDING_SECONDS = 5.0  # that the coordinator may take to decide about another life
 FOLLOWING_SECONDS = 6.0  # that the others have to stop by themselves when one has stopped
@@ -46,7 +46,7 @@ class Life:
     """
 
     succession: Succession = field(default_factory=Succession)
-    oom_kills: int = field(default_factory=memory.oom_kills)
+    oom_kills: int = field(default_factory=cgroup.oom_kills)
     started: dict[int, str] = field(default_factory=dict)
     ended: list[Ending] = field(default_factory=list)
 
@@ -184,7 +184,7 @@ class Supervisor:
             found.number,
             ending,
             last_words.read(os.environ),
-            lacked_memory=memory.oom_kills() > life.oom_kills,
+            lacked_memory=cgroup.oom_kills() > life.oom_kills,
             fail_codes=self._settings.fail_exit_codes or (),
         )
         found.is_asked_for = self._control.fell(told)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.checkpoint.sizes import convert_bytes
+from runtime.world import cgroup
 
 _MARGIN = 1.1  # a checkpoint's files have more than its tensors
-_CGROUPS = Path("/sys/fs/cgroup")
 _KIB = 1024
 
 
@@ -57,29 +57,4 @@ def _limits() -> Iterator[int]:
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
             yield int(line.split()[1]) * _KIB
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        if line.startswith("0::"):
-            yield from left_in(_CGROUPS, line.removeprefix("0::/"))
-
-
-def left_in(root: Path, name: str) -> Iterator[int]:
-    """Yield the bytes that a cgroup and those above it have left, as far as they have a limit.
-
-    Files that were not used for a while do not count, because the kernel drops them first.
-
-    Args:
-        root: the directory of the top cgroup (v2).
-        name: the path of the cgroup below it.
-    """
-    inner = root / name
-    for folder in (inner, *inner.parents):
-        if folder.is_relative_to(root) and (folder / "memory.max").is_file():
-            limit = (folder / "memory.max").read_text().strip()
-            if limit != "max":
-                used = int((folder / "memory.current").read_text())
-                yield max(0, int(limit) - used + _droppable(folder))
-
-
-def _droppable(folder: Path) -> int:
-    found = (line.split() for line in (folder / "memory.stat").read_text().splitlines())
-    return next((int(value) for name, value in found if name == "inactive_file"), 0)
+    yield from cgroup.memory_left()

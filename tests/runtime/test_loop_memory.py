@@ -18,7 +18,7 @@ from runtime.control.progress.snapshot import Tier
 from runtime.errors import CheckpointError
 from runtime.loop import cadence, room
 from runtime.loop.lineage import Entry, Origin, Remembered, kept, random_name, remembered
-from runtime.loop.room import Room, left_in
+from runtime.loop.room import Room
 from runtime.loop.state import LoopState
 from tests.runtime.loops import Life, lived, one_pass, shuffled, steps, weights
 
@@ -369,17 +369,6 @@ def test_the_room_of_this_machine_is_known(tmp_path: Path) -> None:
     found = Room.of(tmp_path)
     assert found.files > 0
     assert found.memory > 0
-
-
-def test_the_limits_of_all_cgroups_count_but_not_files_that_can_be_dropped(tmp_path: Path) -> None:
-    inner = tmp_path / "pod" / "container"
-    inner.mkdir(parents=True)
-    for folder, limit, used, files in ((inner, "max", 7, 0), (inner.parent, "100", 60, 20)):
-        (folder / "memory.max").write_text(f"{limit}\n")
-        (folder / "memory.current").write_text(f"{used}\n")
-        (folder / "memory.stat").write_text(f"anon 3\ninactive_file {files}\n")
-    assert list(left_in(tmp_path, "pod/container")) == [60]
-    assert list(left_in(tmp_path, "")) == []
 
 
 def test_a_directory_in_memory_that_cannot_be_made_is_named_with_its_variable(

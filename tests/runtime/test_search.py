@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from runtime.control.messages import Compare, Compared
 from runtime.control.tables import Tables
 from runtime.control.verdicts.divergence import compare
 from runtime.control.verdicts.search import Search
-from runtime.control.wire import Compare, Compared
 
 STEP = 7
 Table = Mapping[str, int]

@@ -8,9 +8,9 @@ fewer. A search through 4,000 tensors takes 12 questions.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from runtime.control.messages import Compare, Compared, Digested
 from runtime.control.verdicts import divergence
 from runtime.control.verdicts.divergence import Divergence
-from runtime.control.wire import Compare, Compared, Digested
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,8 @@ from runtime.control.agreement.messages import Action, Answer, Ask, Bye, Decide,
 from runtime.control.beat import Beat
 from runtime.control.connection import Connection
 from runtime.control.identity import Identity
+from runtime.control.messages import Alive, Hello, Message, Plan
 from runtime.control.place import Place
-from runtime.control.wire import Alive, Hello, Message, Plan
 from runtime.errors import ControlLost
 from tests.runtime.control.ranks import LOOPBACK, beat
 

@@ -21,13 +21,7 @@ from runtime.control.frames import Frame
 from runtime.control.identity import Identity
 from runtime.control.lines import MAX_LINE, written
 from runtime.control.lives import Order, Restarts
-from runtime.control.place import Place
-from runtime.control.progress.encoding import to_json
-from runtime.control.server import Server
-from runtime.control.verdicts.report import Report
-from runtime.control.verdicts.summary import Summary
-from runtime.control.verdicts.track import Limits
-from runtime.control.wire import (
+from runtime.control.messages import (
     Attend,
     Begin,
     Clear,
@@ -37,8 +31,14 @@ from runtime.control.wire import (
     Message,
     Seen,
     Whereabouts,
-    encode,
 )
+from runtime.control.place import Place
+from runtime.control.progress.encoding import to_json
+from runtime.control.server import Server
+from runtime.control.verdicts.report import Report
+from runtime.control.verdicts.summary import Summary
+from runtime.control.verdicts.track import Limits
+from runtime.control.wire import encode
 from tests.runtime.control.ranks import LOOPBACK, QUICK, direct, ended
 
 SECONDS = 30.0

@@ -14,7 +14,7 @@ from runtime.control.beat import Beat, Phase
 from runtime.control.lines import written
 from runtime.control.place import Place
 from runtime.control.server import Server
-from runtime.control.wire import Message, encode
+from runtime.control.wire import encode
 from tests.runtime.control.ranks import LOOPBACK, Acted, Proxy, Training, coordinator, direct, ended
 
 
@@ -257,9 +257,9 @@ def test_the_last_words_of_ranks_that_have_ended_are_heard() -> None:
     heard = []
     for _ in range(20):
         with coordinator(1) as server:
-            beats = (Beat(place=Place(step, 1), phase=Phase.DONE) for step in (239, 240))
-            said: list[Message] = [server.identity.hello(0), *beats]
+            beats = [Beat(place=Place(step, 1), phase=Phase.DONE) for step in (239, 240)]
+            said = [encode(server.identity.hello(0)), *map(encode, beats)]
             with socket.create_connection((LOOPBACK, server.port), 10) as sock:
-                sock.sendall(b"".join(written(encode(one)) for one in said))
+                sock.sendall(b"".join(map(written, said)))
         heard.append((server.last_words() or {}).get("step"))
     assert heard == [240] * 20

@@ -8,7 +8,7 @@ import pytest
 
 from runtime.control import lives
 from runtime.control.lives import Lives, Order, Sent, Standing
-from runtime.control.wire import Begin, Clear, Cleared, Fell, GiveUp, Retire
+from runtime.control.messages import Begin, Clear, Cleared, Fell, GiveUp, Retire
 
 KILLED = Fell(number=0, rank=1, status=-9)
 CLEAR = Clear(number=0, why="rank 1 got signal 9", at_once=True)

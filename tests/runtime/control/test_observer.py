@@ -6,10 +6,10 @@ import pytest
 
 from runtime.control.beat import Beat, Phase
 from runtime.control.identity import Identity
+from runtime.control.messages import Checkpointed, Collect, Message
 from runtime.control.observer import Observer
 from runtime.control.place import Place
 from runtime.control.progress.snapshot import Tier
-from runtime.control.wire import Checkpointed, Collect, Message
 
 
 @pytest.mark.parametrize(

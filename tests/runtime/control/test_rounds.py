@@ -21,10 +21,10 @@ from runtime.control.agreement.messages import (
 )
 from runtime.control.agreement.timers import Timeouts
 from runtime.control.beat import Beat, Phase
+from runtime.control.messages import Checkpointed
 from runtime.control.place import Place
 from runtime.control.progress.snapshot import Tier
 from runtime.control.rounds import Rounds
-from runtime.control.wire import Checkpointed
 
 TIMES = Timeouts(answers=10, save=60, hold=10, outcome=10, fresh=3)
 STOP = Wish(Action.STOP, 30.0, "SIGTERM")

@@ -15,10 +15,7 @@ from runtime.control.beat import Beat, Phase
 from runtime.control.connection import Connection
 from runtime.control.frames import Frame
 from runtime.control.lines import MAX_LINE, Lines, ProtocolError, parsed, written
-from runtime.control.place import Place
-from runtime.control.verdicts.report import Report
-from runtime.control.verdicts.summary import Summary
-from runtime.control.wire import (
+from runtime.control.messages import (
     MAX_RANKS,
     Attend,
     Begin,
@@ -39,9 +36,11 @@ from runtime.control.wire import (
     Retire,
     Seen,
     Whereabouts,
-    decode,
-    encode,
 )
+from runtime.control.place import Place
+from runtime.control.verdicts.report import Report
+from runtime.control.verdicts.summary import Summary
+from runtime.control.wire import decode, encode
 
 HANG = Summary(
     rank=3,
