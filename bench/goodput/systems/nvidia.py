@@ -2,13 +2,16 @@
 
 from bench.goodput.peers import Peer
 from bench.goodput.systems.system import Command, Setup, Spot, System
-from bench.goodput.systems.torchrun import EVERY, OWN_STORE, RESTARTS, SCRIPT, elastic
+from bench.goodput.systems.torchrun import EVERY, OWN_STORE, SCRIPT, elastic
 from bench.goodput.workloads import RANKS, START_LIMIT, STEP_LIMIT
 
 PEER = Peer("nvidia-resiliency-ext", "0.4.1")  # a later one needs a newer glibc than many machines
 FT = "GOODPUT_FT"
 SAVING = 20.0  # seconds without a heartbeat where a checkpoint of a gigabyte is saved
 SPARE = 2  # processes in reserve
+# In a round that was aborted its monitors may refuse all heartbeats for ever ("current state
+# RankMonitorState.ABORTED"), so that each restart fails at once: then only a new launcher helps.
+RESTARTS = 10
 WITHIN = "bench.goodput.scripts.train_within"
 
 
