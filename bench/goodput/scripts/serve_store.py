@@ -1,7 +1,9 @@
-"""Serves a store for torch.distributed in a process of its own, until it is killed."""
+"""Serves a store for torch.distributed in a process of its own, until it is killed.
+
+It prints its port as soon as it can be reached.
+"""
 
 import signal
-import sys
 from datetime import timedelta
 
 from torch._C._distributed_c10d import TCPStore
@@ -9,9 +11,10 @@ from torch._C._distributed_c10d import TCPStore
 if __name__ == "__main__":
     store = TCPStore(
         "127.0.0.1",
-        int(sys.argv[1]),
+        0,
         is_master=True,
         wait_for_workers=False,
         timeout=timedelta(days=1),
     )
+    print(store.port, flush=True)
     signal.pause()

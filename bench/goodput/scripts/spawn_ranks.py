@@ -3,7 +3,8 @@
     python -m bench.goodput.scripts.spawn_ranks RANKS SPARE MODULE
 
 As `srun --kill-on-bad-exit=0` it lets the others go on when one ends. It ends with an error when
-fewer are left than the training needs, and well when one has ended well.
+fewer are left than the training needs, and well when one has ended well. Beside them runs a store,
+a new one each time, because the barriers in an old one count the ranks of the last time.
 """
 
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 
+STORE = "bench.goodput.scripts.serve_store"
 GRACE = 10.0  # seconds that the others have to end when one has ended well
 
 
@@ -18,12 +20,23 @@ def main() -> int:
     """Start the processes, and return the exit code."""
     ranks, spare, module = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     total = ranks + spare
-    world = {"WORLD_SIZE": str(total)}
-    running = {}
-    for rank in range(total):
-        env = {**os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        made = subprocess.Popen([sys.executable, "-m", module], env=env)
-        running[made.pid] = made
+    argv = [sys.executable, "-m", STORE]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as store:
+        assert store.stdout is not None  # noqa: S101  # it was asked for
+        world = {"WORLD_SIZE": str(total), "GOODPUT_STORE": store.stdout.readline().strip()}
+        running = {}
+        for rank in range(total):
+            env = {**os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            made = subprocess.Popen([sys.executable, "-m", module], env=env)
+            running[made.pid] = made
+        try:
+            return _waited(running, ranks)
+        finally:
+            store.kill()
+
+
+def _waited(running: dict[int, "subprocess.Popen[bytes]"], ranks: int) -> int:
+    """Wait until one has ended well, or too few are left; return the exit code."""
     while len(running) >= ranks:
         pid, status = os.wait()
         if pid in running:

@@ -32,17 +32,12 @@ def _launcher(spot: Spot) -> Setup:
 def _within(spot: Spot) -> Setup:
     """Return plain processes, since torchrun would end the survivors, and a store beside them.
 
-    The store would live in rank 0, whose end would be that of the others.
+    The package's own store lives in rank 0, whose end would be that of the others.
     """
-    store, base = spot.ports[:2]
-    scripts = "bench.goodput.scripts"
-    service = Command(
-        name="store", argv=(spot.python, "-m", f"{scripts}.serve_store", str(store)), port=store
-    )
-    env = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(base), "GOODPUT_STORE": str(store)}
-    ranks = (f"{scripts}.spawn_ranks", str(RANKS), str(SPARE), WITHIN)
+    env = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(spot.ports[0])}
+    ranks = ("bench.goodput.scripts.spawn_ranks", str(RANKS), str(SPARE), WITHIN)
     pod = Command(name="pod", argv=(spot.python, "-m", *ranks), env=env)
-    return Setup(services=(service,), units=(pod,))
+    return Setup(units=(pod,))
 
 
 SYSTEMS = tuple(
