@@ -118,10 +118,10 @@ class Watch:
         if not any(entry.kind is Kind.DONE for entry in self.entries[-8:]):
             self.injector.tick(time.monotonic())
 
-    def close(self) -> Story:
-        """Return the story."""
+    def close(self, until: float | None) -> Story:
+        """Return the story; `until` is when the training was given up."""
         self._ends.close()
-        return Story(self.entries, self.injector.hits, self.exits)
+        return Story(self.entries, self.injector.hits, self.exits, until)
 
 
 def measured(cell: Cell, system: System, folder: Path, reference: float | None) -> Result:
@@ -152,7 +152,7 @@ def measured(cell: Cell, system: System, folder: Path, reference: float | None) 
             watch.tick()
             outer.tick(time.monotonic())
     watch.tick()
-    story = watch.close()
+    story = watch.close(None if outer.is_done else time.monotonic())
     steps = story.steps
     return Result(
         cell=cell,

@@ -21,7 +21,7 @@ class Figures:
     """The figures of one training.
 
     Attributes:
-        seconds: from the begin of the first step until the end.
+        seconds: from the begin of the first step until the last one, or until it was given up.
         step_seconds: the median time of a kept step.
         goodput: the time that the raw loop takes for the kept samples, by `seconds`.
         ettr: the part of `seconds` in which kept steps were done, whatever their speed.
@@ -64,7 +64,8 @@ class Figures:
         done = max(
             (one for one in story.entries if one.kind is Kind.DONE), key=_ended, default=None
         )
-        seconds = max(one.ended for one in steps) - min(one.began for one in steps)
+        end = max(one.ended for one in steps) if story.until is None else story.until
+        seconds = end - min(one.began for one in steps)
         step = statistics.median(one.ended - one.began for one in lineage.kept)
         count = len(lineage.samples) and lineage.samples.total() / (work.ranks * work.batch)
         reference = seconds / count if reference is None else reference

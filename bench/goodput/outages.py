@@ -107,11 +107,13 @@ class Story:
         entries: the entries of its ledger, in order.
         hits: the faults, in order.
         exits: the ends of its processes, in order.
+        until: when it was given up; None if it has come to its end.
     """
 
     entries: Sequence[Entry]
     hits: Sequence[Hit]
     exits: Sequence[Exit]
+    until: float | None = None
 
     @property
     def steps(self) -> list[Entry]:

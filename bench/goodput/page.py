@@ -58,7 +58,8 @@ of the raw loop has a lower goodput, also without faults.
   did not end within {longest} times the work.
 - Where a setting decides how often a training saves, several are measured, and the best is shown.
 - The oracle knows of each fault at once and redoes no step. A restart takes it as long as the raw
-  loop needs for its first step.
+  loop needs for its first step, most of which is the import of torch: a system with processes in
+  reserve can be faster.
 """
 
 
@@ -102,40 +103,55 @@ def _machine(run: Run | None, results: Sequence[Result]) -> str:
 def _workload(workload: Workload, results: Sequence[Result]) -> Iterator[str]:
     """Yield the tables of a workload."""
     yield f"\n## {workload.title}\n"
+    if not any(one.cell.workload == workload.name for one in results):
+        yield f"This workload was {NOT_MEASURED}."
+        return
     if is_measured(results, workload):
         yield f"![where the time of a training went]({PICTURE.format(workload.name)})\n"
     yield f"Goodput by the mean time between two faults; the mean of the seeds. The goal is {GOAL}"
     yield f"at {GOAL_AT:.0f} s, and more than every other system.\n"
-    yield row(["system", *(f"{mtbf:.0f} s" for mtbf in MTBFS), "without faults", "best setting"])
-    yield row(["---"] * (len(MTBFS) + 3))
-    for group in GROUPS:
-        yield _goodput_row(workload, group, results)
     told = [_mean(oracles(results, workload.name, mtbf)) for mtbf in MTBFS]
-    yield row(["oracle", *told, NOTHING, ""])
+    yield from _table(
+        [*(f"{mtbf:.0f} s" for mtbf in MTBFS), "without faults", "best setting"],
+        {group: _goodputs(workload, group, results) for group in GROUPS}
+        | {"oracle": [*told, NOTHING, ""]},
+    )
     yield f"\nAt {GOAL_AT:.0f} s: ETTR is the part of the time in which kept steps"
     yield "were done, whatever their speed; job time begins with the first start.\n"
-    yield row(["system", *JOB])
-    yield row(["---"] * (len(JOB) + 1))
-    for group in GROUPS[1:]:
-        yield _job_row(best(results, group, workload.name, GOAL_AT), group)
+    yield from _table(
+        JOB, {one: _job(best(results, one, workload.name, GOAL_AT)) for one in GROUPS[1:]}
+    )
     yield "\nSeconds without a step after a fault that came alone: median and 95th percentile.\n"
-    yield row(["system", *Fault, "hang is noticed", "steps done again"])
-    yield row(["---"] * (len(Fault) + 3))
-    for group in GROUPS[1:]:
-        yield _recovery_row(workload, group, results)
+    yield from _table(
+        [*Fault, "hang is noticed", "steps done again"],
+        {group: _recovery(workload, group, results) for group in GROUPS[1:]},
+    )
     yield "\nThe parts of that time after the kill of a rank, as medians in seconds.\n"
-    yield row(["system", *PARTS])
-    yield row(["---"] * (len(PARTS) + 1))
-    for group in GROUPS[1:]:
-        parts = Recovery.of(results, group, workload.name, Fault.KILL).parts
-        yield row([group, *(_seconds(parts[part]) for part in PARTS)])
+    parts = {one: Recovery.of(results, one, workload.name, Fault.KILL).parts for one in GROUPS[1:]}
+    yield from _table(
+        PARTS, {one: [_seconds(found[part]) for part in PARTS] for one, found in parts.items()}
+    )
 
 
-def _goodput_row(workload: Workload, group: str, results: Sequence[Result]) -> str:
+def _table(titles: Sequence[str], rows: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield a table with a row for each system of which something was measured."""
+    unknown = {NOT_MEASURED, NOTHING, ""}
+    known = {name: cells for name, cells in rows.items() if not unknown.issuperset(cells)}
+    if known:
+        yield row(["system", *titles])
+        yield row(["---"] * (len(titles) + 1))
+    for name, cells in known.items():
+        yield row([name, *cells])
+    if len(known) < len(rows):
+        missing = ", ".join(name for name in rows if name not in known)
+        yield ("\n" if known else "") + f"{NOT_MEASURED.capitalize()}: {missing}."
+
+
+def _goodputs(workload: Workload, group: str, results: Sequence[Result]) -> list[str]:
     found = [best(results, group, workload.name, mtbf) for mtbf in (*MTBFS, None)]
     names = {one.results[0].cell.system: None for one in found[:-1] if one}
     told = "; ".join(setting for name in names if (setting := BY_NAME[name].setting))
-    return row([group, *(_goodput(one) for one in found), told])
+    return [*(_goodput(one) for one in found), told]
 
 
 def _goodput(summary: Summary | None) -> str:
@@ -147,16 +163,16 @@ def _goodput(summary: Summary | None) -> str:
     return f"{summary.goodput:.3f}{spread}{marks}"
 
 
-def _job_row(summary: Summary | None, group: str) -> str:
+def _job(summary: Summary | None) -> list[str]:
     if summary is None or not summary.figures:
-        return row([group, *[NOT_MEASURED] * len(JOB)])
+        return [NOT_MEASURED] * len(JOB)
     seconds = [one.job_seconds for one in summary.results if one.job_seconds is not None]
     faults = statistics.fmean(one.faults for one in summary.results)
     cells = [_mean([summary.mean("ettr")]), f"{statistics.fmean(seconds):.0f} s", f"{faults:.1f}"]
-    return row([group, *cells, f"{summary.mean('redone'):.1f}"])
+    return [*cells, f"{summary.mean('redone'):.1f}"]
 
 
-def _recovery_row(workload: Workload, group: str, results: Sequence[Result]) -> str:
+def _recovery(workload: Workload, group: str, results: Sequence[Result]) -> list[str]:
     found = [Recovery.of(results, group, workload.name, fault) for fault in Fault]
     cells = [
         f"{_seconds(quantile(one.seconds, 0.5))} / {_seconds(quantile(one.seconds, 0.95))}"
@@ -167,7 +183,7 @@ def _recovery_row(workload: Workload, group: str, results: Sequence[Result]) -> 
     noticed = quantile(found[list(Fault).index(Fault.HANG)].verdicts, 0.5)
     redone = [steps for one in found for steps in one.redone]
     again = f"{quantile(redone, 0.5):.0f}" if redone else NOT_MEASURED
-    return row([group, *cells, _seconds(noticed), again])
+    return [*cells, _seconds(noticed), again]
 
 
 def _seconds(value: float) -> str:
@@ -191,21 +207,24 @@ def _correctness(results: Sequence[Result]) -> Iterator[str]:
         "equal bits",
         "restarts by the outer loop",
     )
-    yield row(["system", *titles, *(f"overhead, {one.title}" for one in WORKLOADS.values())])
-    yield row(["---"] * (1 + len(titles) + len(WORKLOADS)))
-    for group in GROUPS[1:]:
-        own = [one for one in results if BY_NAME[one.cell.system].group == group]
-        struck = [one for one in own if one.cell.mtbf is not None]
-        equal, judged = equal_bits(results, group)
-        sums = [
-            sum(one.faults for one in struck),
-            sum(one.figures.lost for one in struck if one.figures),
-            sum(one.figures.repeated for one in struck if one.figures),
-            f"{equal} of {judged}",
-            sum(one.restarts for one in struck),
-        ]
-        cells = [str(one) for one in sums] if struck else [NOT_MEASURED] * len(sums)
-        yield row([group, *cells, *_overheads(group, results)])
+    yield from _table(
+        [*titles, *(f"overhead, {one.title}" for one in WORKLOADS.values())],
+        {group: [*_sums(group, results), *_overheads(group, results)] for group in GROUPS[1:]},
+    )
+
+
+def _sums(group: str, results: Sequence[Result]) -> list[str]:
+    own = [one for one in results if BY_NAME[one.cell.system].group == group]
+    struck = [one for one in own if one.cell.mtbf is not None]
+    equal, judged = equal_bits(results, group)
+    sums = [
+        sum(one.faults for one in struck),
+        sum(one.figures.lost for one in struck if one.figures),
+        sum(one.figures.repeated for one in struck if one.figures),
+        f"{equal} of {judged}",
+        sum(one.restarts for one in struck),
+    ]
+    return [str(one) for one in sums] if struck else [NOT_MEASURED] * len(sums)
 
 
 def _overheads(group: str, results: Sequence[Result]) -> Iterator[str]:

@@ -226,3 +226,11 @@ def test_the_oracle_takes_no_longer_than_all_restarts(times: list[float], restar
     strikes = [strike(at) for at in itertools.accumulate(times)]
     found = oracle(strikes, seconds=100, restart=restart)
     assert 100 - 1e-6 <= found <= 100 + len(strikes) * restart + 1e-6
+
+
+def test_the_time_of_a_training_that_was_given_up_lasts_until_then() -> None:
+    entries = steps(range(10), at=0.0, pid=OLD)
+    given_up = Figures.of(Story(entries, [], [], until=10.0), WORK, STEP)
+    ended = Figures.of(Story(entries, [], []), WORK, STEP)
+    assert given_up.seconds == pytest.approx(10.0, abs=0.1)
+    assert given_up.goodput == pytest.approx(ended.goodput * ended.seconds / given_up.seconds)
