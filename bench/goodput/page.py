@@ -42,6 +42,7 @@ of the raw loop has a lower goodput, also without faults.
     {command}
 
 - {machine}
+- {amount}
 - {ranks} ranks run on this machine and communicate over gloo. A schedule of faults is made from a
   seed, with exponential times between faults: {weights}.
   The same schedule hits every system. It goes by wall time: a system that recovers slowly is hit
@@ -76,6 +77,7 @@ def page(run: Run | None, results: Sequence[Result], missing: Mapping[str, str])
     head = HEAD.format(
         command=run.command if run else "python -m bench.goodput run",
         machine=_machine(run, results),
+        amount=_amount(results),
         weights=weights,
         limit=STEP_LIMIT,
         ranks=next(iter(WORKLOADS.values())).work.ranks,
@@ -98,6 +100,14 @@ def _machine(run: Run | None, results: Sequence[Result]) -> str:
         f"Machine: {run.cores} cores, {run.processor}, {run.memory:.0f} GB; Python {run.python}, "
         f"torch {run.torch}; load average before a training: {most}."
     )
+
+
+def _amount(results: Sequence[Result]) -> str:
+    """Say how long the trainings are, and how many there are of each kind."""
+    seconds = sorted({one.cell.seconds for one in results})
+    seeds = sorted({one.cell.seed for one in results if one.cell.mtbf is not None})
+    told = (", ".join(f"{one:g}" for one in values) or NOT_MEASURED for values in (seconds, seeds))
+    return "A training has work for {} s without faults. Seeds of the faults: {}.".format(*told)
 
 
 def _workload(workload: Workload, results: Sequence[Result]) -> Iterator[str]:
@@ -143,7 +153,7 @@ def _table(titles: Sequence[str], rows: Mapping[str, Sequence[str]]) -> Iterator
     for name, cells in known.items():
         yield row([name, *cells])
     if len(known) < len(rows):
-        missing = ", ".join(name for name in rows if name not in known)
+        missing = "; ".join(name for name in rows if name not in known)
         yield ("\n" if known else "") + f"{NOT_MEASURED.capitalize()}: {missing}."
 
 

@@ -70,14 +70,14 @@ def test_the_page_is_made_of_the_results_beside_it() -> None:
 def test_a_page_without_results_says_that_nothing_was_measured() -> None:
     text = page(None, [], {})
     assert text.count("This workload was not measured.") == len(WORKLOADS)
-    assert f"Not measured: {', '.join(GROUPS[1:])}." in text
+    assert f"Not measured: {'; '.join(GROUPS[1:])}." in text
 
 
 def test_a_system_of_which_nothing_was_measured_has_no_row() -> None:
     text = page(None, [result()], {})
     assert f"| {OURS} | not measured | 0.900 |" in text
     assert f"| {THEIRS} |" not in text
-    assert f", {THEIRS}, " in text
+    assert f"; {THEIRS}; " in text
 
 
 def test_results_are_stored_and_a_new_one_replaces_that_of_the_same_training(
