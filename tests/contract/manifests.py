@@ -299,6 +299,7 @@ BAD: list[tuple[str, Manifest, str, str]] = [
     ("every 0 steps", _checkpoint(STORE, everySteps=0), f"{CHECKPOINT}.everySteps", API),
     ("every half second", _checkpoint(STORE, everySeconds=0.5), "everySeconds", API),
     ("none to keep", _checkpoint(STORE, keep=0), f"{CHECKPOINT}.keep", API),
+    ("a size of memory", _checkpoint(STORE, inMemory="1Gi"), f"{CHECKPOINT}.inMemory", API),
     ("an unknown end", _checkpoint(TEMPLATE, reclaimPolicy="Recycle"), "reclaimPolicy", API),
     ("files to delete", _checkpoint(STORE, reclaimPolicy="Delete"), "reclaimPolicy", API),
     (
@@ -348,6 +349,7 @@ GOOD: list[tuple[str, Manifest]] = [
     ),
     ("what torchrun reads besides", job(**_env("PET_LOG_DIR"))),
     ("checkpoints in a claim of the job's", _checkpoint(TEMPLATE, everySeconds=60)),
+    ("newer checkpoints in memory", _checkpoint(TEMPLATE, inMemory=True)),
     (
         "checkpoints in a claim that goes with the job",
         _checkpoint(TEMPLATE, reclaimPolicy="Delete", continuous=True),

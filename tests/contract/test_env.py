@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from acceleratedjob.manifests import env as operator_side
+from acceleratedjob.manifests.env import SHARED_MEMORY_PATH
 from runtime.config.settings import LoopSettings, Settings, env_name
 from runtime.errors import WorldError
 from runtime.launch.plan import Pod, environments, plan
@@ -161,6 +162,11 @@ def test_an_accelerator_is_as_the_spec_says(arguments: str, changed: dict[str, o
         pytest.param({"everySteps": 7}, {"checkpoint_every_steps": 7}, id="by steps"),
         pytest.param({"everySeconds": 7}, {"checkpoint_every_seconds": 7}, id="by seconds"),
         pytest.param({"keep": 5}, {"checkpoint_keep": 5}, id="more are kept"),
+        pytest.param(
+            {"inMemory": True},
+            {"checkpoint_memory_dir": SHARED_MEMORY_PATH},
+            id="newer ones in memory",
+        ),
     ],
 )
 def test_checkpoints_are_as_the_spec_says(given: dict[str, object], read: dict[str, Any]) -> None:
@@ -174,6 +180,13 @@ def test_checkpoints_are_as_the_spec_says(given: dict[str, object], read: dict[s
         **({"checkpoint_keep": 2} | read),
     )
     assert LoopSettings.from_env(env_of(job)) == expected
+
+
+def test_without_restarts_in_place_no_checkpoint_is_kept_in_memory() -> None:
+    job = spec(
+        checkpoint={"uri": "s3://bucket", "inMemory": True}, failurePolicy={"inPlaceRestarts": 0}
+    )
+    assert LoopSettings.from_env(env_of(job)).checkpoint_memory_dir is None
 
 
 def test_restarts_in_place_are_as_the_spec_says() -> None:

@@ -323,6 +323,8 @@ def test_what_has_no_effect_on_this_machine_is_said() -> None:
     deleted = spec(checkpoint=TEMPLATE | {"reclaimPolicy": "Delete"})
     assert [line.split()[0] for line in ignored(secret)] == ["spec.checkpoint.secretName"]
     assert [line.split()[0] for line in ignored(deleted)] == ["spec.checkpoint.reclaimPolicy"]
+    in_memory = spec(checkpoint=TEMPLATE | {"inMemory": True})
+    assert [line.split()[0] for line in ignored(in_memory)] == ["spec.checkpoint.inMemory"]
 
 
 @settings(deadline=None)

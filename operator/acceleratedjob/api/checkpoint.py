@@ -137,6 +137,7 @@ class Checkpoint:
         every_seconds: the time between two checkpoints, in seconds.
         continuous: whether a checkpoint follows the other, which is the default.
         keep: the number of checkpoints to keep.
+        in_memory: whether the memory of each pod has newer ones, for restarts in place.
         reclaim_policy: whether the claim of a template is deleted with the job.
     """
 
@@ -148,6 +149,7 @@ class Checkpoint:
     every_seconds: Annotated[int | None, integer(minimum=1)] = None
     continuous: Annotated[bool | None, _read_true] = None
     keep: Annotated[int, integer(minimum=1)] = 2
+    in_memory: Annotated[bool, boolean] = False
     reclaim_policy: Annotated[str, choice(RETAIN, DELETE)] = RETAIN
 
     @property

@@ -23,7 +23,7 @@ from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.api.template import reserved_env, trainer, trainer_index
 from acceleratedjob.errors import InvalidSpec
 from acceleratedjob.local.dealing import ignored_devices
-from acceleratedjob.manifests.env import CHECKPOINT_DIR
+from acceleratedjob.manifests.env import CHECKPOINT_DIR, CHECKPOINT_MEMORY_DIR
 
 LOOPBACK = "127.0.0.1"
 _ADDRESSES = ("MASTER_ADDR", "PET_MASTER_ADDR")
@@ -115,6 +115,8 @@ def ignored(spec: JobSpec) -> Iterator[str]:
         )
     if given is not None and given.reclaim_policy == DELETE:
         yield "spec.checkpoint.reclaimPolicy Delete is ignored: nothing is deleted"
+    if given is not None and given.in_memory:
+        yield "spec.checkpoint.inMemory is ignored: all checkpoints are in a folder of this machine"
     for name in ignored_devices(spec.template):
         yield f"the limit of {name} is ignored: the processes see all such devices of this machine"
     if spec.network.isolate:
@@ -146,6 +148,7 @@ def command(
     contract = {name: value for name, value in given.items() if value is not None}
     contract |= {name: LOOPBACK for name in _ADDRESSES if name in contract}
     contract |= {name: port for name, port in ports.env().items() if name in contract}
+    contract.pop(CHECKPOINT_MEMORY_DIR, None)  # nobody would remove what is left there
     if CHECKPOINT_DIR in contract:
         contract[CHECKPOINT_DIR] = on_this_machine(contract[CHECKPOINT_DIR], checkpoints)
     kept = {name: value for name, value in inherited.items() if reserved_env(name) is None}

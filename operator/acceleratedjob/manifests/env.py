@@ -13,12 +13,14 @@ from acceleratedjob.api.attempt import Attempt
 from acceleratedjob.api.names import Manifest
 from acceleratedjob.api.sections import RuntimeSettings
 from acceleratedjob.api.spec import JobSpec
-from acceleratedjob.manifests.in_place import in_place_env
+from acceleratedjob.manifests.in_place import in_place_env, restarts
 
 Env = dict[str, str]
 
 NODE_NAME = "ACCELERATEDJOB_NODE_NAME"
 CHECKPOINT_DIR = "ACCELERATEDJOB_CHECKPOINT_DIR"  # a directory or the URL of an object store
+SHARED_MEMORY_PATH = "/dev/shm"  # noqa: S108  # a mount point in the pod
+CHECKPOINT_MEMORY_DIR = "ACCELERATEDJOB_CHECKPOINT_MEMORY_DIR"
 
 # What only the node knows: verdicts about the training name it.
 _FROM_NODE: list[Manifest] = [
@@ -117,6 +119,7 @@ def _checkpoint(spec: JobSpec) -> Env:
         "ACCELERATEDJOB_CHECKPOINT_EVERY_STEPS": given.every_steps,
         "ACCELERATEDJOB_CHECKPOINT_EVERY_SECONDS": given.every_seconds,
         "ACCELERATEDJOB_CHECKPOINT_KEEP": given.keep,
+        CHECKPOINT_MEMORY_DIR: SHARED_MEMORY_PATH if given.in_memory and restarts(spec) else None,
     }
     return {name: str(value) for name, value in values.items() if value is not None}
 

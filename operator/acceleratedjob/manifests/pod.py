@@ -15,7 +15,6 @@ from acceleratedjob.manifests.network import owner_reference
 
 PROGRESS = "progress"  # the name of a port
 SHARED_MEMORY = "shared-memory"
-SHARED_MEMORY_PATH = "/dev/shm"  # noqa: S108  # a mount point in the pod
 # Defaults that the template may override. Service links would add environment variables for every
 # Service of the namespace; training needs no access to the API; the proxy of a service mesh breaks
 # connections between ranks.
@@ -84,14 +83,14 @@ def _name_port(spec: JobSpec, container: names.Manifest) -> None:
 def _add_shared_memory(spec: JobSpec, pod_spec: names.Manifest, container: names.Manifest) -> None:
     """Mount a memory volume at /dev/shm, whose default of 64 MB is too small for data loaders."""
     mounts, volumes = container.get("volumeMounts") or [], pod_spec.get("volumes") or []
-    if any(posixpath.normpath(m.get("mountPath") or "") == SHARED_MEMORY_PATH for m in mounts):
+    if any(posixpath.normpath(m.get("mountPath") or "") == env.SHARED_MEMORY_PATH for m in mounts):
         return
     memory: dict[str, Any] = {"medium": "Memory"}
     size = shared_memory_size(spec)
     if size is not None:
         memory["sizeLimit"] = size
     name = _free_name({volume.get("name") for volume in volumes})
-    container["volumeMounts"] = [*mounts, {"name": name, "mountPath": SHARED_MEMORY_PATH}]
+    container["volumeMounts"] = [*mounts, {"name": name, "mountPath": env.SHARED_MEMORY_PATH}]
     pod_spec["volumes"] = [*volumes, {"name": name, "emptyDir": memory}]
 
 
