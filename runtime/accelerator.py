@@ -110,13 +110,14 @@ class Accelerator:
         scaler_handler: the arguments of the gradient scaler.
         init_handler: the arguments of init_process_group.
         profile_handler: the arguments of the profiler.
+        ao_recipe_handler: how torchao converts models to fp8; None in other precisions.
     """
 
     def __init__(
         self,
         device_placement: bool = True,
         split_batches: bool | None = None,
-        mixed_precision: Literal["no", "fp16", "bf16"] | str | None = None,  # noqa: PYI051  # completion offers the three; accelerate's enum is a str, too
+        mixed_precision: Literal["no", "fp16", "bf16", "fp8"] | str | None = None,  # noqa: PYI051  # completion offers these; accelerate's enum is a str, too
         gradient_accumulation_steps: int = 1,
         cpu: bool = False,
         dataloader_config: DataLoaderConfiguration | None = None,
@@ -142,7 +143,7 @@ class Accelerator:
             device_placement: whether models and batches are moved to this process' device.
             split_batches: whether the script's batch size is divided among the processes; by
                 default each process has batches of that size.
-            mixed_precision: `no`, `fp16` or `bf16`.
+            mixed_precision: `no`, `fp16`, `bf16` or `fp8`.
             gradient_accumulation_steps: the number of batches for each optimizer step, >= 1.
             cpu: whether to compute on the CPU even if there is an accelerator.
             dataloader_config: how data loaders are prepared.
@@ -178,7 +179,8 @@ class Accelerator:
             hint,
         )
         settings = Settings.from_env(os.environ)
-        self._set_handlers(Handlers.of(kwargs_handlers or []))
+        handlers = Handlers.of(kwargs_handlers or [])
+        self._set_handlers(handlers)
         is_first = not AcceleratorState.is_made()
         self.state = AcceleratorState(
             mixed_precision,
@@ -190,8 +192,10 @@ class Accelerator:
             megatron_lm_plugin,
             mesh.layout_of(parallelism_config, settings),
             _from_accelerator=True,
+            ao_recipe=handlers.ao_recipe,
             **(self.init_handler.to_kwargs() if self.init_handler else {}),
         )
+        self.ao_recipe_handler = self.state.ao_recipe
         if is_first and settings.seed is not None:
             set_seed(settings.seed)
         self.device_placement = device_placement
@@ -415,7 +419,7 @@ class Accelerator:
 
     @property
     def mixed_precision(self) -> str:
-        """The precision that models compute in: `no`, `fp16` or `bf16`."""
+        """The precision that models compute in: `no`, `fp16`, `bf16` or `fp8`."""
         return self.state.mixed_precision
 
     @property
@@ -478,8 +482,13 @@ class Accelerator:
 
     @property
     def fp8_backend(self) -> FP8BackendType:
-        """NO: this library does not support fp8."""
-        return FP8BackendType.NO
+        """AO, which is torchao, with fp8; otherwise NO."""
+        return FP8BackendType.NO if self.ao_recipe_handler is None else FP8BackendType.AO
+
+    @property
+    def fp8_enabled(self) -> bool:
+        """Whether models compute in fp8."""
+        return self.mixed_precision == "fp8"
 
     @property
     def deepspeed_plugin(self) -> None:

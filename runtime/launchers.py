@@ -129,7 +129,7 @@ def notebook_launcher(
         function: the training function, which must create its own Accelerator.
         args: the arguments of the function.
         num_processes: the number of processes on this machine.
-        mixed_precision: `no`, `fp16` or `bf16`.
+        mixed_precision: `no`, `fp16`, `bf16` or `fp8`.
         use_port: the port of the first machine at which processes meet.
         master_addr: the host name or IP address of the first machine.
         node_rank: the index of this machine, in [0, num_nodes).

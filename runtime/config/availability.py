@@ -29,14 +29,15 @@ _PACKAGES = {  # name -> the module to look for
     "bnb": "bitsandbytes",
     "comet_ml": "comet_ml",
     "deepspeed": "deepspeed",
+    "fp8": "torchao",
     "torchdata_stateful_dataloader": "torchdata.stateful_dataloader",
     "torch_xla": "torch_xla",
     "transformer_engine": "transformer_engine",
 }
-_ALWAYS = {"fp8": False, "weights_only": True}
+_ALWAYS = {"weights_only": True}
 _WITHOUT_P2P = "RTX 40"  # in the names of GPUs that older drivers let copy without an effect
 _P2P_DRIVER = "550.40.07"  # the first driver that refuses such copies, so that NCCL makes detours
-_FP8_CAPABILITY = (8, 9)  # the CUDA compute capability of NVIDIA Ada
+FP8_CAPABILITY = (8, 9)  # the CUDA compute capability of NVIDIA Ada
 
 
 def is_bf16_available(ignore_tpu: bool = False) -> bool:  # noqa: ARG001  # accelerate's signature
@@ -60,7 +61,7 @@ def is_habana_gaudi1() -> bool:
 
 def check_cuda_fp8_capability() -> bool:
     """Whether the current CUDA device supports fp8."""
-    return torch.cuda.is_available() and torch.cuda.get_device_capability() >= _FP8_CAPABILITY
+    return torch.cuda.is_available() and torch.cuda.get_device_capability() >= FP8_CAPABILITY
 
 
 def check_cuda_p2p_ib_support() -> bool:

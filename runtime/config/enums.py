@@ -69,7 +69,7 @@ class PrecisionType(str, BaseEnum):
 
 
 class FP8BackendType(str, enum.Enum):  # noqa: UP042  # StrEnum's str() lacks the name of the class
-    """The library that computes in fp8. Always NO; the others exist for scripts that compare."""
+    """The library that computes in fp8: NO or AO, torchao; the others exist for comparisons."""
 
     NO = "NO"
     AO = "AO"

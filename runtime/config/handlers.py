@@ -6,6 +6,7 @@ defaults of torch's arguments.
 
 import copy
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,7 +16,11 @@ import torch
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
 
 from runtime.config.arguments import must_be
+from runtime.config.availability import is_present
 from runtime.config.enums import DDPCommunicationHookType as Hook
+from runtime.config.settings import Settings
+
+INSTALL_FP8 = "pip install 'acceleratedjob[fp8]'"
 
 
 class KwargsHandler:
@@ -215,7 +220,62 @@ class ProfileKwargs(KwargsHandler):
         return known[activity.upper()]
 
 
+_RECIPE_FLAGS = ("pad_inner_dim", "enable_fsdp_float8_all_gather")
+
+
+@dataclass
+class AORecipeKwargs(KwargsHandler):
+    """How torchao converts linear layers to fp8, for `mixed_precision="fp8"`.
+
+    Attributes:
+        config: a `torchao.float8.Float8LinearConfig`. None: one with the two settings below, which
+            otherwise have no effect.
+        module_filter_func: whether a linear layer is converted: a function of the layer and its
+            name in the model. None: layers whose sizes are multiples of 16, except the first and
+            the last one.
+        pad_inner_dim: whether inner dimensions are padded to multiples of 16, as fp8 kernels need.
+            None: ACCELERATE_FP8_PAD_INNER_DIM, or True.
+        enable_fsdp_float8_all_gather: whether FSDP2 gathers weights in fp8. This runtime gathers
+            them in bf16, and warns about it. None: ACCELERATE_FP8_ENABLE_FSDP_FLOAT8_ALL_GATHER,
+            or True.
+
+    Raises:
+        ImportError: torchao is not installed.
+    """
+
+    config: Any = None
+    module_filter_func: Callable[[torch.nn.Module, str], bool] | None = None
+    pad_inner_dim: bool | None = None
+    enable_fsdp_float8_all_gather: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Create the configuration, unless it was given.
+
+        Raises:
+            ImportError: torchao is not installed.
+        """
+        if not is_present("torchao"):
+            sentence = f"AORecipeKwargs requires torchao, which is not installed: {INSTALL_FP8}"
+            raise ImportError(sentence)
+        if self.config is None:
+            self._configure(Settings.from_env(os.environ))
+
+    def _configure(self, usual: Settings) -> None:
+        from torchao.float8 import Float8LinearConfig  # noqa: PLC0415  # an optional package, which imports slowly
+
+        for name in _RECIPE_FLAGS:
+            if getattr(self, name) is None:
+                setattr(self, name, getattr(usual, f"fp8_{name}") is not False)
+        self.config = Float8LinearConfig(**{name: getattr(self, name) for name in _RECIPE_FLAGS})
+
+    @property
+    def emulates(self) -> bool:
+        """Whether fp8 is emulated in higher precision, which any device can, for tests."""
+        return bool(self.config.emulate)
+
+
 _FIELDS: dict[type[KwargsHandler], str] = {
+    AORecipeKwargs: "ao_recipe",
     AutocastKwargs: "autocast",
     DistributedDataParallelKwargs: "ddp",
     GradScalerKwargs: "scaler",
@@ -234,6 +294,7 @@ class Handlers:
         scaler: the arguments of the gradient scaler.
         init: the arguments of init_process_group.
         profile: the arguments of the profiler.
+        ao_recipe: the recipe of fp8.
     """
 
     autocast: AutocastKwargs | None = None
@@ -241,6 +302,7 @@ class Handlers:
     scaler: GradScalerKwargs | None = None
     init: InitProcessGroupKwargs | None = None
     profile: ProfileKwargs | None = None
+    ao_recipe: AORecipeKwargs | None = None
 
     @classmethod
     def of(cls, handlers: Sequence[KwargsHandler]) -> "Handlers":

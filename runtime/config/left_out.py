@@ -49,7 +49,11 @@ PARTS = (
             "avg_losses_across_data_parallel_group",
         ),
     ),
-    Part("fp8", ("AORecipeKwargs", "FP8RecipeKwargs", "MSAMPRecipeKwargs", "TERecipeKwargs")),
+    Part(
+        "Transformer Engine and MS-AMP",
+        ("FP8RecipeKwargs", "MSAMPRecipeKwargs", "TERecipeKwargs"),
+        "Compute in fp8 by torchao, with mixed_precision='fp8' and AORecipeKwargs",
+    ),
     Part(
         "bitsandbytes quantization",
         ("BnbQuantizationConfig", "load_and_quantize_model"),

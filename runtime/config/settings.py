@@ -14,6 +14,7 @@ from runtime.config.parsing import str_to_bool, whole_number
 
 _GRACE = 30.0  # seconds; Kubernetes' default
 _SEEDS = 2**32  # numpy's seeds must be less
+_FP8_BACKENDS = ("AO", "NO")  # NO: none is asked for
 _NAMES = {"fork_launched": "FORK_LAUNCHED"}  # the name in Accelerate has no prefix
 
 
@@ -76,6 +77,13 @@ def _rng_types(name: str, text: str) -> tuple[str, ...]:
     return words
 
 
+def _torchao(name: str, text: str) -> str:
+    if text.upper() not in _FP8_BACKENDS:
+        sentence = f"{name} must be AO, for torchao, the only backend of this runtime, got {text!r}"
+        raise ValueError(sentence)
+    return text.upper()
+
+
 def _read_by(read: Callable[[str, str], Any]) -> Any:
     """Declare a field with its own reader, instead of the one of its type."""
     return field(default=None, metadata={"read": read})
@@ -101,7 +109,11 @@ class Settings(Variables):
     """The defaults that a job sets for all scripts.
 
     Attributes:
-        mixed_precision: the precision that models compute in: `no`, `fp16` or `bf16`.
+        mixed_precision: the precision that models compute in: `no`, `fp16`, `bf16` or `fp8`.
+        fp8_backend: the library that computes in fp8: `AO`, which is torchao.
+        fp8_pad_inner_dim: whether torchao pads inner dimensions to multiples of 16.
+        fp8_enable_fsdp_float8_all_gather: whether FSDP2 gathers weights in fp8; this runtime
+            gathers them in bf16.
         gradient_accumulation_steps: the number of batches for each optimizer step, >= 1.
         use_cpu: whether to compute on the CPU even if there is an accelerator.
         rng_types: the random generators that are synchronized at the start of each epoch.
@@ -133,6 +145,9 @@ class Settings(Variables):
     PREFIX = "ACCELERATE_"
 
     mixed_precision: str | None = None
+    fp8_backend: str | None = _read_by(_torchao)
+    fp8_pad_inner_dim: bool | None = None
+    fp8_enable_fsdp_float8_all_gather: bool | None = None
     gradient_accumulation_steps: int | None = _read_by(_at_least_1)
     use_cpu: bool | None = None
     rng_types: tuple[str, ...] | None = _read_by(_rng_types)

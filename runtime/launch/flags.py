@@ -90,6 +90,9 @@ _SET = "true"
 # flag -> its variable, and the value that a flag without a value sets
 SETTINGS: dict[str, tuple[str, str | None]] = {
     "mixed-precision": ("ACCELERATE_MIXED_PRECISION", None),
+    "fp8-backend": ("ACCELERATE_FP8_BACKEND", None),
+    "fp8-pad-inner-dim": ("ACCELERATE_FP8_PAD_INNER_DIM", None),
+    "fp8-enable-fsdp-float8-all-gather": ("ACCELERATE_FP8_ENABLE_FSDP_FLOAT8_ALL_GATHER", None),
     "gradient-accumulation-steps": ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", None),
     "cpu": ("ACCELERATE_USE_CPU", _SET),
     "debug": ("ACCELERATE_DEBUG_MODE", _SET),
@@ -132,7 +135,7 @@ OUT = {  # the beginning of a flag of `accelerate launch` -> what to do instead
     "use-megatron": "Megatron-LM is not supported; use --use-fsdp to shard models",
     "megatron": "Megatron-LM is not supported; use --use-fsdp to shard models",
     "parallelism-config": "context and sequence parallelism are not supported",
-    "fp8": "fp8 is not supported; use --mixed-precision bf16",
+    "fp8": "torchao computes in fp8, and has no such setting; pass AORecipeKwargs in the script",
     "enable-cpu-affinity": "processes are not bound to CPUs; use torchrun's --numa-binding",
     "tpu": "TPUs are not supported; use their own launcher",
     "no-tpu": "TPUs are not supported; use their own launcher",

@@ -291,6 +291,7 @@ class ParallelismConfig:
     def _check_division(self, plugin: Any, precision: str) -> None:
         unsupported = {
             "mixed_precision='fp16'": (precision == "fp16", "use bf16"),
+            "mixed_precision='fp8'": (precision == "fp8", "use bf16"),
             "cpu_ram_efficient_loading": (
                 bool(getattr(plugin, "cpu_ram_efficient_loading", False)),
                 "load the weights on all ranks",

@@ -24,6 +24,7 @@ from runtime.optim.optimizer import AcceleratedOptimizer
 from runtime.optim.scheduler import AcceleratedScheduler
 from runtime.parallel.compile import compile_model
 from runtime.parallel.containers import container_of
+from runtime.parallel.float8 import convert
 from runtime.parallel.unaveraged import Unaveraged, note_prepared
 from runtime.parallel.wrap import prepare_model
 from runtime.preparation.prepared import Prepared, added, is_prepared
@@ -159,6 +160,7 @@ class Preparer:
                 "distributed mode: load it without `device_map`."
             )
             raise ValueError(sentence)
+        self._convert(model)
         if self._state.is_tensor_parallel:
             share_random_states(self._state.coordinate)
         prepared = prepare_model(
@@ -242,8 +244,15 @@ class Preparer:
 
         optimizers = [one for one in objects if isinstance(one, Optimizer)]
         models = [one for one in objects if isinstance(one, nn.Module)]
+        for model in models:
+            self._convert(model)  # first, since parameters are found by their modules
         inner = [getattr(one, "optimizer", one) for one in optimizers]
         return following(inner, models, self._prepared.models)
+
+    def _convert(self, model: nn.Module) -> None:
+        """Convert a model to fp8, if that is the precision and it was not prepared before."""
+        if self._state.ao_recipe is not None and not is_prepared(model):
+            convert(model, self._state.ao_recipe, is_sharded=self._state.is_fsdp2)
 
     def clear(self) -> None:
         """Remove all prepared objects."""

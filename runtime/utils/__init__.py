@@ -26,6 +26,7 @@ from runtime.utils.constants import (
     WEIGHTS_PATTERN_NAME,
 )
 from runtime.utils.dataclasses import (
+    AORecipeKwargs,
     AutocastKwargs,
     BaseEnum,
     CustomDtype,
@@ -180,6 +181,7 @@ __all__ = [
     "WEIGHTS_INDEX_NAME",
     "WEIGHTS_NAME",
     "WEIGHTS_PATTERN_NAME",
+    "AORecipeKwargs",
     "AutocastKwargs",
     "BaseEnum",
     "CannotPadNestedTensorWarning",

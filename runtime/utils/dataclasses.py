@@ -16,6 +16,7 @@ from runtime.config.enums import (
     RNGType,
 )
 from runtime.config.handlers import (
+    AORecipeKwargs,
     AutocastKwargs,
     DistributedDataParallelKwargs,
     GradScalerKwargs,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from runtime.parallel.fsdp.plugin import FullyShardedDataParallelPlugin
 
 __all__ = [
+    "AORecipeKwargs",
     "AutocastKwargs",
     "BaseEnum",
     "CustomDtype",

@@ -9,8 +9,9 @@ from torch import distributed
 
 from runtime.config import left_out
 from runtime.config.enums import DistributedType
+from runtime.config.handlers import AORecipeKwargs
 from runtime.config.parsing import naming
-from runtime.config.precision import choose_precision
+from runtime.config.precision import choose_precision, recipe_of
 from runtime.config.settings import Settings, env_name
 from runtime.world import last_words, reserve, roll_call
 from runtime.world.device import check_own_gpu, choose, named, place
@@ -149,7 +150,8 @@ class AcceleratorState(Shared):
     It has the attributes of the PartialState, too.
 
     Attributes:
-        mixed_precision: the precision that models compute in: `no`, `fp16` or `bf16`.
+        mixed_precision: the precision that models compute in: `no`, `fp16`, `bf16` or `fp8`.
+        ao_recipe: how torchao converts models to fp8; None in other precisions.
         dynamo_plugin: how models are compiled.
         fsdp_plugin: how models are sharded; None if they are not sharded.
         parallelism_config: the layout of the world; None for data parallelism only.
@@ -175,12 +177,14 @@ class AcceleratorState(Shared):
         megatron_lm_plugin: Any = None,
         parallelism_config: Any = None,
         _from_accelerator: bool = False,
+        *,
+        ao_recipe: AORecipeKwargs | None = None,
         **kwargs: Any,
     ) -> None:
         """Create the state; once it exists, check that the arguments agree with it.
 
         Args:
-            mixed_precision: `no`, `fp16` or `bf16`; by default what the environment says.
+            mixed_precision: `no`, `fp16`, `bf16` or `fp8`; by default what the environment says.
             cpu: whether to compute on the CPU even if there is an accelerator.
             dynamo_plugin: how models are compiled.
             deepspeed_plugin: not supported.
@@ -189,6 +193,7 @@ class AcceleratorState(Shared):
             megatron_lm_plugin: not supported.
             parallelism_config: the layout of the world.
             _from_accelerator: whether an Accelerator creates the state.
+            ao_recipe: how torchao converts models to fp8.
             **kwargs: arguments of `torch.distributed.init_process_group`.
 
         Raises:
@@ -207,6 +212,7 @@ class AcceleratorState(Shared):
         wanted = None if mixed_precision is None else str(mixed_precision).lower()
         if self.initialized:
             self._check_same(wanted, cpu)
+            self._check_same_recipe(ao_recipe)
             if not PartialState.is_made():  # only the PartialState was reset
                 self._partial = PartialState(cpu, **kwargs)
                 self._lay_out()
@@ -218,7 +224,8 @@ class AcceleratorState(Shared):
             )
             raise ValueError(sentence)
         partial = PartialState(cpu, **kwargs)
-        self.mixed_precision = choose_precision(wanted, partial.device)
+        self.mixed_precision = choose_precision(wanted, partial.device, ao_recipe)
+        self.ao_recipe = recipe_of(ao_recipe, self.mixed_precision)
         self.dynamo_plugin = dynamo_plugin
         self.fsdp_plugin = fsdp_plugin
         self.parallelism_config = parallelism_config
@@ -297,6 +304,15 @@ class AcceleratorState(Shared):
             "AcceleratorState has already been initialized and cannot be changed, restart your "
             f"runtime completely and pass `{flag}` to `Accelerator()`. It has "
             f"mixed_precision={self.mixed_precision!r} and computes on {self.device}."
+        )
+        raise ValueError(sentence)
+
+    def _check_same_recipe(self, recipe: AORecipeKwargs | None) -> None:
+        if recipe in (None, self.ao_recipe):
+            return
+        sentence = (
+            "the first Accelerator of this process has chosen how models are converted to fp8: "
+            f"pass the same AORecipeKwargs, or none. It is {self.ao_recipe}, got {recipe}"
         )
         raise ValueError(sentence)
 

@@ -42,7 +42,7 @@ class Row:
     lives: tuple[Life, ...]
     wrong: list[Any]  # by rank of the last life
     right: list[Any]
-    needs: str | None = None  # a package without which Accelerate cannot do it at all
+    needs: str | None = None  # a package without which neither can do it
 
 
 def environment(rank: int, life: Life, port: int) -> dict[str, str]:

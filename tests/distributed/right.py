@@ -21,6 +21,7 @@ from tests.distributed.right_programs import (
     resumed,
     save,
     told_of_copies,
+    trained_in_fp8,
     used,
     whole,
     with_names,
@@ -29,6 +30,7 @@ from tests.distributed.right_programs import (
 )
 
 NO_LOCAL_RANK = ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "ACCELERATE_USE_CPU")
+NO_WORLD = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # a process of its own
 SEEDED = {"shuffle": True, "seed_by_rank": True}  # each rank otherwise
 ROWS = (
     Row(
@@ -184,6 +186,15 @@ ROWS = (
         lives=(Life(program=last_window, size=1),),
         wrong=[[-1.0, -1.5]],
         right=[[-1.0, -2.0]],
+    ),
+    Row(
+        case='`mixed_precision="fp8"` without FSDP2, in the default configuration',
+        accelerate="the optimizer does not train the converted layers",
+        here="it trains them",
+        lives=(Life(program=trained_in_fp8, size=1, without=NO_WORLD),),
+        wrong=[[True, False, True]],
+        right=[[True, True, True]],
+        needs="torchao",
     ),
     Row(
         case="`join_uneven_inputs` on CPUs",

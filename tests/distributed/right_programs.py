@@ -1,6 +1,7 @@
 """The programs of `right.ROWS`: they run under both libraries, unchanged, in every rank."""
 
 import contextlib
+import dataclasses
 import importlib
 import json
 import logging
@@ -31,6 +32,21 @@ def world(library: Library) -> Any:
     accelerator = library.Accelerator()
     total = accelerator.reduce(torch.ones(()), "sum")
     return [accelerator.num_processes, accelerator.process_index, int(total)]
+
+
+def trained_in_fp8(library: Library) -> Any:
+    """Which layers a step changes, with all that the default recipe has, emulated."""
+    home = importlib.import_module(f"{library.__name__}.utils")
+    usual = home.AORecipeKwargs().config
+    recipe = home.AORecipeKwargs(config=dataclasses.replace(usual, emulate=True))
+    accelerator = library.Accelerator(mixed_precision="fp8", kwargs_handlers=[recipe])
+    own: Any = nn.Sequential(*(nn.Linear(16, 16) for _ in range(3)))
+    optimizer = torch.optim.SGD(own.parameters(), lr=1.0)
+    model, optimizer = accelerator.prepare(own, optimizer)
+    before = [(layer.weight + 0).tolist() for layer in own]  # a sum is a plain tensor
+    accelerator.backward(model(torch.ones(1, 16)).sum())
+    optimizer.step()
+    return [(layer.weight + 0).tolist() != old for layer, old in zip(own, before, strict=True)]
 
 
 def container(library: Library) -> Any:

@@ -11,6 +11,7 @@ from accelerate.utils.launch import prepare_multi_gpu_env, prepare_simple_launch
 from torch.distributed.run import determine_local_world_size, get_args_parser
 
 import runtime
+from runtime.config.availability import is_present
 from runtime.config.settings import Settings
 from runtime.launch import flags
 from runtime.launch.counting import count
@@ -248,6 +249,12 @@ SETTINGS = [
     pytest.param(
         "--dynamo_backend inductor --dynamo_mode max-autotune --dynamo_use_fullgraph --debug",
         id="compiled",
+    ),
+    pytest.param(
+        "--mixed_precision fp8 --fp8_backend ao --fp8_pad_inner_dim 0 "
+        "--fp8_enable_fsdp_float8_all_gather 1",
+        id="in fp8",
+        marks=pytest.mark.skipif(not is_present("torchao"), reason="torchao is not installed"),
     ),
     pytest.param("--gpu_ids 1,2", id="some GPUs"),
     pytest.param("--gpu_ids all", id="all GPUs: nothing is set"),

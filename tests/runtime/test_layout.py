@@ -189,9 +189,10 @@ def test_a_layout_is_for_one_world(
     ("settings", "sentence"),
     [
         ({"precision": "fp16"}, "mixed_precision='fp16': use bf16"),
+        ({"precision": "fp8"}, "mixed_precision='fp8': use bf16"),
         ({"plugin": FROM_RANK_0}, "cpu_ram_efficient_loading: load the weights on all ranks"),
     ],
-    ids=["a scaler", "weights that only rank 0 has"],
+    ids=["a scaler", "fp8", "weights that only rank 0 has"],
 )
 def test_what_tensor_parallelism_does_not_support_is_refused(
     settings: dict[str, Any], sentence: str
