@@ -2,9 +2,11 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 SHARE = 0.01  # of the time, that checkpoints may cost
+FIRST_SHARE = 0.05  # that the first one may cost until the second
 SHORTEST = 1.0  # seconds between two checkpoints of the continuous cadence
 
 
@@ -73,21 +75,33 @@ class Clock:
         next_step: the step at which it is due; infinity if steps do not matter.
     """
 
-    def __init__(self, cadence: Cadence) -> None:
-        """Begin now."""
-        self._cadence = cadence
+    def __init__(self, cadence: Cadence, now: Callable[[], float] = time.monotonic) -> None:
+        """Begin now; `now` returns the time in seconds."""
+        self._cadence, self._now = cadence, now
         self.next_step = math.inf
-        self._last, self._pause = time.monotonic(), 0.0
+        self._last, self._taken = now(), 0
+        self._pause = self._cost = 0.0  # of the last one; with the CPU time
+        self._before = math.inf  # what the one before has cost
+
+    def begin(self, step: int) -> None:
+        """Note that the training begins at a checkpoint, which was taken earlier.
+
+        Args:
+            step: its step; 0 if there is none.
+        """
+        self.next_step = self._cadence.next_step(step)
+        self._last, self._taken, self._pause = self._now(), 0, 0.0
 
     def note(self, step: int, pause: float) -> None:
-        """Note that a checkpoint was taken a moment ago, or that the training begins at one.
+        """Note that a checkpoint was taken a moment ago.
 
         Args:
             step: its step.
             pause: the seconds for which the training has waited.
         """
         self.next_step = self._cadence.next_step(step)
-        self._last, self._pause = time.monotonic(), pause
+        self._before = self._cost if self._taken else math.inf
+        self._last, self._taken, self._pause = self._now(), self._taken + 1, pause
 
     def next_time(self, cpu_seconds: float) -> float:
         """Return the monotonic time at which it is due; infinity if time does not matter.
@@ -95,4 +109,16 @@ class Clock:
         Args:
             cpu_seconds: the CPU time that threads have spent on the last one.
         """
-        return self._cadence.next_time(self._last, self._pause + cpu_seconds)
+        self._cost = self._pause + cpu_seconds
+        return self._cadence.next_time(self._last, self._typical)
+
+    @property
+    def _typical(self) -> float:
+        """What a checkpoint costs, in seconds.
+
+        One may cost far more than the others: the first, which allocates memory, or one on a busy
+        machine. Otherwise it would put off the next one by a hundred times as much.
+        """
+        if self._taken <= 1:
+            return self._cost * SHARE / FIRST_SHARE
+        return min(self._cost, self._before)

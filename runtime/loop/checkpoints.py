@@ -157,8 +157,8 @@ class Checkpoints:
         self._base = None if stored is None or stored.origin is None else stored.origin.save
         self.last_step = self.complete_step = None if stored is None else stored.state.step
         self.last_taken = None if start.state is None else start.state.step
-        self._memory_clock.note(0, 0.0)
-        self.clock.note(self.last_step or 0, 0.0)
+        self._memory_clock.begin(0)
+        self.clock.begin(self.last_step or 0)
         return start.state
 
     # ---- When

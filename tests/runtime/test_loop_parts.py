@@ -13,7 +13,7 @@ from torch import nn
 
 from runtime import Accelerator
 from runtime.control.lines import LARGEST
-from runtime.loop.cadence import SHORTEST, Cadence
+from runtime.loop.cadence import SHORTEST, Cadence, Clock
 from runtime.loop.passes import Passes
 from runtime.loop.pulse import Losses
 from runtime.loop.resume import Resume
@@ -95,6 +95,21 @@ def test_where_lives_are_short_checkpoints_cost_as_much_as_the_steps_that_they_s
     assert interval <= Cadence().next_time(0.0, cost)
     if SHORTEST < interval < Cadence().next_time(0.0, cost):
         assert loss(interval) <= min(loss(interval * 0.9), loss(interval * 1.1))
+
+
+def test_one_expensive_checkpoint_does_not_put_off_the_next_one_for_long() -> None:
+    """The first one allocates memory, and another one may come while the machine is busy."""
+    now = 0.0
+    clock = Clock(Cadence(), now=lambda: now)
+    clock.begin(0)
+    intervals = []
+    for pause, cpu_seconds in ((0.5, 0.2), (0.02, 0.01), (0.7, 0.2), (0.02, 0.01), (0.2, 0.1)):
+        clock.note(1, pause)
+        intervals.append(clock.next_time(cpu_seconds) - now)
+        now += intervals[-1]
+    assert intervals == pytest.approx([14, 3, 3, 3, 3])
+    clock.note(1, 0.2)
+    assert clock.next_time(0.1) - now == pytest.approx(30)  # it is no exception
 
 
 @pytest.mark.parametrize("mean_life", [0.0, -1.0, math.nan])
