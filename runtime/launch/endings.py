@@ -84,14 +84,18 @@ def first_failure(endings: Sequence[Ending]) -> Ending | None:
     return next((ending for ending in endings if ending.is_failure), None)
 
 
-def exit_code(endings: Sequence[Ending]) -> int:
-    """Return the exit code of the pod: that of the first failure, else 143 if a process has it.
+def exit_code(endings: Sequence[Ending], *, has_stopped: bool = False) -> int:
+    """Return the exit code of the pod: that of the first failure, else 143 if it has stopped.
 
     Args:
         endings: the ends of all processes, in order.
+        has_stopped: whether a process has told that it stops on request, whatever its exit code is:
+            0 would say that the training is complete.
     """
-    failure = first_failure(endings)
-    return failure.code if failure else max((ending.code for ending in endings), default=0)
+    if failure := first_failure(endings):
+        return failure.code
+    has_stopped |= any(ending.code == STOPPED for ending in endings)
+    return STOPPED if has_stopped else 0
 
 
 def last_words(ending: Ending, *, killed_by_us: str | None) -> dict[str, str | int | None] | None:

@@ -49,7 +49,7 @@ class Succession:
 def failure(
     number: int,
     ending: Ending,
-    words: Mapping[str, Any],
+    words: Mapping[str, Any] | None,
     *,
     lacked_memory: bool,
     fail_codes: Sequence[int],
@@ -59,16 +59,18 @@ def failure(
     Args:
         number: the life.
         ending: how the process has ended.
-        words: what it has written to the termination message; empty if nothing.
+        words: what it has written to the termination message; empty if nothing; None outside of a
+            job, where it cannot tell whether it has stopped with a checkpoint.
         lacked_memory: whether the kernel has killed a process at the memory limit.
         fail_codes: the exit codes after which the processes must not be started again in place.
     """
     rank = int(ending.rank) if ending.rank.isdecimal() else 0
-    told = words if words.get("rank") in (rank, None) else {}
-    stopped = words.get("stopped")
+    found = words or {}
+    told = found if found.get("rank") in (rank, None) else {}
+    stopped = found.get("stopped")
     step = stopped.get("step") if isinstance(stopped, dict) else told.get("step")
     refused = _refusal(ending.code, lacked_memory=lacked_memory, fail_codes=fail_codes)
-    if not refused and ending.status == STOPPED and stopped is None:
+    if not refused and ending.status == STOPPED and words is not None and stopped is None:
         refused = "the script has stopped without a checkpoint"
     return Fell(
         number=number,

@@ -84,6 +84,7 @@ class Supervisor:
         self._deadlines = Deadlines()
         self._requests, self._kills = 0, False  # SIGTERMs that deadlines have sent, and SIGKILL
         self._noticed = self._interrupted = False
+        self._is_retired = False  # no other life begins here
 
     def run(self, number: int) -> int:
         """Run the pod, and return its exit code; nothing that it has started is left.
@@ -110,7 +111,8 @@ class Supervisor:
                 self._live(number, self._control.begin(then))
             self._starter.close()
             self.end(self._life)
-        code = endings.exit_code(self._life.ended)
+        words = last_words.read(os.environ) or {}
+        code = endings.exit_code(self._life.ended, has_stopped="stopped" in words)
         if progress := self._control.last_words():
             write = last_words.add_progress if code else last_words.write_progress
             write(os.environ, progress)
@@ -131,7 +133,7 @@ class Supervisor:
         found, began = life.succession, time.monotonic()
         while True:
             self._heed(life)
-            if not found.is_open or self._noticed or self._interrupted:
+            if not found.is_open or self._is_retired:
                 break
             limit = DECIDING_SECONDS
             if found.is_ending:
@@ -142,7 +144,7 @@ class Supervisor:
             self._reap(life, self._signals.wait(left))
         if found.is_asked_for and found.refusal:
             say(f"the processes are not started again in place: {found.refusal}")
-        return None if self._noticed or self._interrupted else found.then
+        return None if self._is_retired else found.then
 
     def _tell_cleared(self, found: Succession) -> None:
         if not found.is_cleared:
@@ -178,7 +180,7 @@ class Supervisor:
         found = life.succession
         if found.is_asked_for or found.is_ending or not self._settings.in_place_restarts:
             return
-        if self._noticed or self._interrupted:
+        if self._is_retired:
             return
         told = succession.failure(
             found.number,
@@ -273,6 +275,8 @@ class Supervisor:
 
     def _pass_on(self, life: Life, number: signal.Signals) -> None:
         processes.send(life.running, number)
+        if number in ENDING:
+            self._retire()
         self._interrupted |= number == signal.SIGINT
         if number in (signal.SIGHUP, signal.SIGQUIT):
             limit = deadlines.after_passing_on(time.monotonic(), grace=self._grace)
@@ -283,12 +287,17 @@ class Supervisor:
         if self._noticed:
             return
         self._noticed, now = True, time.monotonic()
-        if self._settings.in_place_restarts:
-            self._control.retire()
+        self._retire()
         found = deadlines.after_notice(now, grace=self._grace)
         if not self._is_attended(found.term_at - now):
             found = dataclasses.replace(found, term_at=now)
         self._deadlines = self._deadlines.and_also(found)
+
+    def _retire(self) -> None:
+        """Begin no other life: somebody wants this pod to end."""
+        if self._settings.in_place_restarts and not self._is_retired:
+            self._control.retire()
+        self._is_retired = True
 
     def _follow(self) -> None:
         """Let the others stop when one has, which may have been asked behind the launcher's back.

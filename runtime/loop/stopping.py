@@ -92,7 +92,8 @@ class Shutdown:
         leave_soon(self.control.seconds_left())
         if self._signals is not None:
             _left.append(self._signals)
-            self._signals.call_handler_before()
+            with contextlib.suppress(SystemExit):  # its exit code may say that the job has ended
+                self._signals.call_handler_before()
         raise Stopped
 
 

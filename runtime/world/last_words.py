@@ -158,20 +158,21 @@ def write(env: Mapping[str, str], facts: Mapping[str, Any]) -> None:
             _write_first(env.get(PATH), facts)
 
 
-def read(env: Mapping[str, str]) -> dict[str, Any]:
-    """Return what a process of this pod has written; nothing outside of a job.
+def read(env: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return what a process of this pod has written; None outside of a job.
 
     Args:
         env: the environment variables of the job.
     """
+    if REPLICAS not in env:
+        return None
     found: dict[str, Any] = {}
-    if REPLICAS in env:
 
-        def keep(before: bytes) -> None:
-            found.update(_read(before) or {})
+    def keep(before: bytes) -> None:
+        found.update(_read(before) or {})
 
-        with contextlib.suppress(OSError):  # as above
-            _change(env.get(PATH), keep)
+    with contextlib.suppress(OSError):  # as above
+        _change(env.get(PATH), keep)
     return found
 
 

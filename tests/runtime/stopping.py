@@ -106,6 +106,12 @@ def with_a_handler() -> None:
     plain()
 
 
+def with_a_handler_that_exits() -> None:
+    """The script's own handler says that all is well."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    plain()
+
+
 def with_a_later_handler() -> None:
     """The same for a handler that the script installs in its first epoch."""
     job = Job()
@@ -155,7 +161,8 @@ SCRIPTS: dict[str, Callable[[], None]] = {
     one.__name__: one
     for one in (
         *(plain, caught_once, caught_always, with_a_thread, with_a_handler),
-        *(with_a_later_handler, after_asyncio, slow_to_leave, should_stop),
+        *(with_a_handler_that_exits, with_a_later_handler, after_asyncio),
+        *(slow_to_leave, should_stop),
     )
 }
 

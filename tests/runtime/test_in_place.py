@@ -34,6 +34,10 @@ print("mean life", os.environ.get("ACCELERATEDJOB_MEAN_LIFE_SECONDS"))
 """
 
 
+# A file in the folder of the launcher.
+IN_JOB = {"ACCELERATEDJOB_REPLICAS": "1", "ACCELERATEDJOB_TERMINATION_LOG": "termination-log"}
+
+
 class Pods:
     """The launchers of the pods of a job, in one folder."""
 
@@ -147,7 +151,9 @@ def test_after_the_last_restart_the_pod_ends_with_the_first_cause(pods: Pods) ->
             id="an exit code after which the job fails",
         ),
         pytest.param("kill()", {"ACCELERATEDJOB_IN_PLACE_RESTARTS": "0"}, "", 137, id="off"),
-        pytest.param("sys.exit(143)", {}, "without a checkpoint", 143, id="a stop of its own"),
+        pytest.param(
+            "sys.exit(143)", IN_JOB, "without a checkpoint", 143, id="a stop of its own in a job"
+        ),
         pytest.param("sys.exit(0)", {}, "", 0, id="success"),
     ],
 )
@@ -197,6 +203,26 @@ def test_when_one_process_is_asked_to_stop_all_save_and_are_started_again(
     assert [len(pods.starts(rank)) for rank in (0, 1)] == [2, 2]
 
 
+def test_outside_of_a_job_a_stop_need_not_tell_of_its_checkpoint(pods: Pods) -> None:
+    pods.start("sys.exit(0 if start else 143)")
+    [(code, output)] = pods.ended()
+    assert code == 0
+    assert "life 1 begins in place" in output
+
+
+def test_a_pod_that_has_stopped_has_not_succeeded(pods: Pods) -> None:
+    """As a script does whose own handler of SIGTERM ends it: the job would be complete."""
+    pods.start(
+        """
+        (here / "termination-log").write_text('{"stopped": {"step": 7}}')
+        sys.exit(0)
+        """,
+        env=IN_JOB,
+    )
+    [(code, _)] = pods.ended()
+    assert code == 143
+
+
 def test_when_a_pod_is_asked_to_stop_no_other_one_is_started_again(pods: Pods) -> None:
     """As the runtime does: the ranks of the other pod stop with it, with a checkpoint."""
     message = pods.folder / "termination-log"
@@ -224,11 +250,18 @@ def test_when_a_pod_is_asked_to_stop_no_other_one_is_started_again(pods: Pods) -
     assert [len(pods.starts(rank)) for rank in (0, 1)] == [1, 1]
 
 
-def test_a_pod_that_is_asked_to_stop_is_not_started_again(pods: Pods) -> None:
-    pods.start("signal.signal(15, lambda *_: kill())\n(here / 'up').touch()\ntime.sleep(600)")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT])
+def test_a_pod_that_is_asked_to_stop_is_not_started_again(
+    pods: Pods, number: signal.Signals
+) -> None:
+    """Such as by the end of a terminal, or by a key."""
+    for one in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(one, signal.SIG_DFL) if signal.getsignal(one) is signal.SIG_IGN else None
+    handler = f"signal.signal({number.value}, lambda *_: kill())"
+    pods.start(f"{handler}\n(here / 'up').touch()\ntime.sleep(600)")
     while not (pods.folder / "up").exists():
         assert pods.running[0].poll() is None
-    pods.running[0].send_signal(signal.SIGTERM)
+    pods.running[0].send_signal(number)
     assert pods.ended()[0][0] == 137
     assert len(pods.starts(0)) == 1
 

@@ -34,6 +34,7 @@ def ends(*statuses: int) -> list[Ending]:
 )
 def test_the_exit_code_of_a_pod(statuses: list[int], code: int) -> None:
     assert endings.exit_code(ends(*statuses)) == code
+    assert endings.exit_code(ends(*statuses), has_stopped=True) == (code or 143)
 
 
 @given(st.lists(st.sampled_from([0, 1, 3, 143, -15, -9, -11]), min_size=1, max_size=4))

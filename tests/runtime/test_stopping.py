@@ -31,6 +31,7 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
         pytest.param("caught_once", id="a script that catches SystemExit: it is raised again"),
         pytest.param("caught_always", id="a script that always catches it: it is ended"),
         pytest.param("with_a_thread", id="a script with a thread that never ends: it is ended"),
+        pytest.param("with_a_handler_that_exits", id="a script whose handler exits with code 0"),
         pytest.param("after_asyncio", id="a script whose event loop has left SIGTERM's default"),
     ],
 )
