@@ -59,6 +59,10 @@ class Standby:
         os.close(self._ours)
         processes.send([self.pid], signal.SIGKILL)
 
+    def forget(self) -> None:
+        """Release what is left of one that has ended."""
+        os.close(self._ours)
+
 
 class Reserve:
     """The processes in reserve of one pod, by the index of the training process."""
@@ -101,7 +105,10 @@ class Reserve:
 
     def lose(self, pid: int) -> None:
         """Note that a process has ended."""
-        self._waiting = {index: one for index, one in self._waiting.items() if one.pid != pid}
+        for index, one in list(self._waiting.items()):
+            if one.pid == pid:
+                one.forget()
+                del self._waiting[index]
 
     def close(self) -> None:
         """Kill all."""

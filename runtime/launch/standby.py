@@ -10,6 +10,7 @@ import json
 import os
 import runpy
 import sys
+import tempfile
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +25,7 @@ def main() -> None:
     number, *program = sys.argv[1:]
     _call(reserve.NAME)
     env = dict(os.environ)
+    _find_modules_as(program)
     _import()
     changed = _wait(int(number))
     _call("python")
@@ -32,10 +34,17 @@ def main() -> None:
     _run(program)
 
 
+def _find_modules_as(program: list[str]) -> None:
+    """Find modules where the program does: a script has its own folder in front of all others."""
+    if program[0] != "-m" and not sys.flags.safe_path:
+        sys.path[0] = str(Path(program[0]).resolve().parent)
+
+
 def _import() -> None:
     for name in IMPORTED:
         with contextlib.suppress(ImportError):  # the program tells it, if it needs this at all
             importlib.import_module(name)
+    tempfile.tempdir = None  # the program may set TMPDIR
 
 
 def _wait(pipe: int) -> dict[str, str]:
@@ -56,13 +65,12 @@ def _call(name: str) -> None:
 
 
 def _run(program: list[str]) -> None:
-    """Run a script or a module as the interpreter does: as `__main__`, with its folder in front."""
+    """Run a script or a module as the interpreter does: as `__main__`."""
     if program[0] == "-m":
         sys.argv = program[1:]
         runpy.run_module(program[1], run_name="__main__", alter_sys=True)
         return
     sys.argv, path = program, str(Path(program[0]).absolute())
-    sys.path[0] = str(Path(path).resolve().parent)
     main_module = sys.modules["__main__"] = ModuleType("__main__")
     loader = SourceFileLoader("__main__", path)
     vars(main_module).update(__file__=path, __loader__=loader, __builtins__=__builtins__)

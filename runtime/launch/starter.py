@@ -71,8 +71,9 @@ class Starter:
         self._next = starts = self._starts(number, more)
         is_warm = len(self._reserve.pids) == number
         started = {self._start(index, starts): starts[index][1] for index in range(number)}
-        if self._has_reserve and life < self._lives:
-            self.fill_at = time.monotonic() + (AGAIN_SECONDS if is_warm else RESERVE_SECONDS)
+        wait = AGAIN_SECONDS if is_warm else RESERVE_SECONDS
+        is_last = life >= self._lives
+        self.fill_at = time.monotonic() + wait if self._has_reserve and not is_last else math.inf
         return {pid: env[contract.RANK] for pid, env in started.items()}
 
     def _starts(self, number: int, more: Mapping[str, str]) -> list[Start]:

@@ -41,6 +41,7 @@ class Life:
     Attributes:
         started: the ranks, by process ID.
         ended: the ends, in order.
+        left: what could not be killed.
         succession: what follows.
         oom_kills: how many processes of this container the kernel had killed before.
     """
@@ -49,6 +50,7 @@ class Life:
     oom_kills: int = field(default_factory=cgroup.oom_kills)
     started: dict[int, str] = field(default_factory=dict)
     ended: list[Ending] = field(default_factory=list)
+    left: list[int] = field(default_factory=list)
 
     @property
     def running(self) -> list[int]:
@@ -131,7 +133,7 @@ class Supervisor:
         The coordinator gives it when nothing of the old life runs in any pod.
         """
         found, began = life.succession, time.monotonic()
-        while True:
+        while not life.left:  # what cannot be killed may still write
             self._heed(life)
             if not found.is_open or self._is_retired:
                 break
@@ -218,6 +220,7 @@ class Supervisor:
             self._meet_deadlines(life, now, left)
             self._reap(life, self._signals.wait(_POLL_SECONDS))
             now = time.monotonic()
+        life.left = left
         if left:
             say(f"processes {left} cannot be killed, and are left behind")
 

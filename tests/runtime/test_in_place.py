@@ -1,6 +1,7 @@
 """Launchers that start their processes again in place: real launchers, scripts without torch."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -12,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from acceleratedjob.local.process import free_port
+from runtime.config.settings import LoopSettings
+from runtime.launch.plan import Pod, plan
+from runtime.launch.starter import Starter
 from tests.distributed.world import ROOT
 
 SECONDS = 300.0  # longer than any of this takes
@@ -315,7 +319,8 @@ runpy.run_module("runtime.launch", run_name="__main__", alter_sys=True)
 """
 # In life 0 it waits for the process in reserve; in both it says what it sees of itself.
 SEEN = """
-import json
+os.environ["TMPDIR"] = str(here)
+import json, tempfile
 from pathlib import Path
 from runtime.world import reserve
 def is_reserve(folder):
@@ -329,6 +334,7 @@ main = sys.modules["__main__"]
 facts = {"name": __name__, "file": __file__, "argv": sys.argv, "path": sys.path[0]}
 facts |= {"main": vars(main) is globals(), "doc": __doc__, "rank": rank, "stdin": sys.stdin.read()}
 facts |= {"comm": Path("/proc/self/comm").read_text(), "session": os.getsid(0) == os.getpid()}
+facts |= {"temporary": tempfile.gettempdir()}
 facts |= {"ignored": [one for one in (2, 13, 15) if signal.getsignal(one) is signal.SIG_IGN]}
 others = {"reserve": bool(reserve._notes), "torch": "torch" in sys.modules}
 others |= {"life": os.environ["ACCELERATEDJOB_LIFE"]}
@@ -338,14 +344,22 @@ raise ValueError("of the script")
 """
 
 
-@pytest.mark.parametrize("is_module", [False, True], ids=["script", "module"])
+@pytest.mark.parametrize(
+    ("is_module", "more"),
+    [
+        pytest.param(False, {}, id="script"),
+        pytest.param(True, {}, id="module"),
+        pytest.param(False, {"PYTHONSAFEPATH": "1"}, id="script whose folder has no modules"),
+    ],
+)
 def test_a_process_from_the_reserve_is_as_if_it_were_started(
-    pods: Pods, *, is_module: bool
+    pods: Pods, *, is_module: bool, more: dict[str, str]
 ) -> None:
     (pods.folder / "train.py").write_text(PRELUDE + SEEN)
     flags = ["-m", "train"] if is_module else ["train.py"]
     command = [sys.executable, "-c", AT_ONCE, *flags, "--lr", "1"]
-    with pods.launched(command, {"ACCELERATEDJOB_IN_PLACE_RESTARTS": "1"}) as process:
+    env = {"ACCELERATEDJOB_IN_PLACE_RESTARTS": "1"} | more
+    with pods.launched(command, env) as process:
         output, _ = process.communicate(timeout=SECONDS)
     (plain, first), (reserved, second) = (
         json.loads((pods.folder / f"seen.{start}").read_text()) for start in (0, 1)
@@ -358,6 +372,60 @@ def test_a_process_from_the_reserve_is_as_if_it_were_started(
     assert process.returncode == 1
     assert 'train.py", line' in output
     assert "ValueError: of the script" in output
+
+
+# The launcher, which may not kill the processes of another user, and does not try for long.
+WITHOUT_POWER = """
+import runpy
+from runtime.launch import deadlines
+deadlines._GIVE_UP_SECONDS = deadlines.TERMINATING_SECONDS = 0.5
+runpy.run_module("runtime.launch", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or os.getuid() != 0,
+    reason="NOT TESTED: a process that cannot be killed, which needs root on Linux (setpriv)",
+)
+def test_nothing_is_started_again_beside_a_process_that_cannot_be_killed(pods: Pods) -> None:
+    (pods.folder / "train.py").write_text(
+        PRELUDE
+        + textwrap.dedent("""
+        if os.fork():
+            while not (here / "part").exists() or not (here / "part").read_text(): pass
+            (here / "part").rename(here / "other")
+            kill()
+        part = os.open(here / "part", os.O_WRONLY | os.O_CREAT)
+        null = os.open(os.devnull, os.O_RDWR)
+        for output in (1, 2): os.dup2(null, output)
+        os.setuid(65534)
+        os.write(part, str(os.getpid()).encode())
+        os.close(part)
+        time.sleep(600)
+        """)
+    )
+    command = ["setpriv", "--bounding-set=-kill", sys.executable, "-c", WITHOUT_POWER, "train.py"]
+    try:
+        with pods.launched(command) as process:
+            output, _ = process.communicate(timeout=SECONDS)
+    finally:
+        os.kill(int((pods.folder / "other").read_text()), signal.SIGKILL)
+    assert process.returncode == 137
+    assert "cannot be killed, and are left behind" in output
+    assert len(pods.starts(0)) == 1
+
+
+def test_the_last_life_has_no_reserve() -> None:
+    """Also if the life before has ended before its reserve was started."""
+    pod = plan(["--no-python", "true"], os.environ)
+    assert isinstance(pod, Pod)
+    starter = Starter(pod, LoopSettings.from_env({"ACCELERATEDJOB_IN_PLACE_RESTARTS": "1"}))
+    due = []
+    for life in (0, 1):
+        (pid,) = starter.start(1, {}, life=life)
+        os.waitpid(pid, 0)
+        due.append(starter.fill_at < math.inf)
+    assert due == [True, False]
 
 
 CHANGES = """
