@@ -12,14 +12,14 @@ import yaml
 from acceleratedjob.api.spec import JobSpec
 from bench.goodput.cluster import jobset, results, systems
 from bench.goodput.cluster.__main__ import cells, main, parser, write
-from bench.goodput.cluster.faults import BY_NAME, DISTURBANCES, LIMIT, NONE, STEP
+from bench.goodput.cluster.faults import BY_NAME, DISTURBANCES, LIMIT, LONGEST, NONE, STEP
 from bench.goodput.cluster.manifests import NAME, Spot
 from bench.goodput.cluster.notes import NOTES
 from bench.goodput.cluster.page import COLUMNS, PAGE, equal_bits, page
 from bench.goodput.cluster.results import Cell, Result, Stored
 from bench.goodput.cluster.systems import EVERY, SYSTEMS, System
 from bench.goodput.cluster.tenants import Register, Tenant, Victims, victims
-from bench.goodput.cluster.verdict import Verdict, recovered, together
+from bench.goodput.cluster.verdict import Verdict, needs_a_person, recovered, together
 from bench.goodput.ledger import Entry, Kind
 from bench.goodput.outages import PARTS, Exit, Hit, Story
 from bench.goodput.schedule import Fault, Strike
@@ -266,6 +266,29 @@ def test_a_training_that_does_not_end_has_not_recovered(entries: list[Entry]) ->
     assert (found.is_done, found.recovery, found.split, found.digest) == (False, None, {}, None)
 
 
+def born(at: float) -> Entry:
+    return Entry(kind=Kind.BORN, rank=0, pid=20, ended=at)
+
+
+@pytest.mark.parametrize(
+    ("entries", "at", "now", "needed"),
+    [
+        pytest.param([], None, LONGEST - 1, False, id="it starts"),
+        pytest.param([], None, LONGEST + 1, True, id="it never starts"),
+        pytest.param([born(1.0)], None, LIMIT + 2, False, id="a start may take longer"),
+        pytest.param([born(1.0)], 2.0, LIMIT + 1, False, id="the fault was later"),
+        pytest.param([born(1.0)], 2.0, LIMIT + 3, True, id="nothing was written since the fault"),
+        pytest.param([born(50.0)], 2.0, LIMIT + 3, False, id="a process has started since"),
+        pytest.param([born(301.0)], 2.0, LONGEST + 3, True, id="processes start again and again"),
+        pytest.param(HALF, 0.26, LIMIT, False, id="a step was done since"),
+    ],
+)
+def test_when_a_training_needs_a_person(
+    entries: list[Entry], at: float | None, now: float, *, needed: bool
+) -> None:
+    assert needs_a_person(story(entries, at), began=0.0, now=now) == needed
+
+
 def test_a_training_without_a_fault_has_nothing_to_recover_from() -> None:
     entries = [*steps(range(STEPS), at=0.0, pid=10), *ends(1.0, 10)]
     found = Verdict.of(story(entries, None), WORKLOAD)
@@ -319,7 +342,9 @@ def test_a_page_without_results_says_that_nothing_was_measured() -> None:
 @pytest.mark.parametrize(
     ("changes", "row"),
     [
-        pytest.param({}, "1 of 1 | 4.5 s | 3 | 0 | 0 | 0 | 1 | 1 of 1 |", id="it goes on"),
+        pytest.param(
+            {}, "1 of 1 | 4.5 s | 3 | 0 | 0 | 0 | 1 | 1 of 1 | 0.5 - 1.5 |", id="it goes on"
+        ),
         pytest.param({"digest": 43}, "| 0 of 1 |", id="other bits"),
         pytest.param({"repeated": 7}, "| 3 | 0 | 7 |", id="samples are repeated"),
         pytest.param(

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Iterator, Sequence
 
-from bench.goodput.cluster.faults import DISTURBANCES, LIMIT, NONE, STEP, Disturbance
+from bench.goodput.cluster.faults import DISTURBANCES, LIMIT, LONGEST, NONE, STEP, Disturbance
 from bench.goodput.cluster.manifests import RESTARTS, STALLS
 from bench.goodput.cluster.notes import NOTES
 from bench.goodput.cluster.results import Result, Stored
@@ -23,6 +23,7 @@ COLUMNS = (
     "pods replaced",
     "containers restarted",
     "equal bits",
+    "load average",
 )
 HEAD = """# Faults in a cluster
 
@@ -43,10 +44,13 @@ to run it on Kubernetes. [Goodput](performance-goodput.md) compares libraries wi
   `kubectl delete pod` with the grace period of 30 s that pods have by default. The time is from
   there until both ranks have done the same step again, after the longest time without a step. That
   of a deletion includes the start of kubectl.
-- A training that makes no step for {limit:.0f} s after the fault needs a person, and is ended.
+- A training that goes on writes when a process starts, has imported what it needs, joins the others
+  and does a step. One that writes nothing for {limit:.0f} s after the fault needs a person, and is
+  ended, as is one that does no step for {longest:.0f} s.
 - For each step, a rank writes a record with its samples to a file on the node, by one write(2).
   Steps done again are the mean of the ranks. Equal bits: the final weights are those of the same
-  script without a fault.
+  script without a fault. The load average is that of the minutes before and at the end of a run:
+  rows with another load are not comparable.
 - The parts of the time are those of the rank that first does a step again: until something reacts,
   until the processes from before have ended, until the script has started and imported what it
   needs, until its ranks have joined each other, until the state is loaded, until a step is done.
@@ -100,6 +104,7 @@ def page(stored: Stored) -> str:
         steps=WORKLOAD.work.steps,
         at=STEP,
         limit=LIMIT,
+        longest=LONGEST,
         stalls=STALLS,
         restarts=RESTARTS,
         every=EVERY,
@@ -169,6 +174,7 @@ def _row(system: str, fault: str, results: Sequence[Result]) -> str:
         _spread([one.pods for one in found]),
         _spread([one.containers for one in found]),
         equal_bits(found, _clean(results, BY_NAME[system].script)),
+        _loads(found),
     ]
     return row([title, *cells])
 
@@ -185,6 +191,12 @@ def equal_bits(found: Sequence[Result], clean: Sequence[Result]) -> str:
         return NOT_MEASURED
     equal = sum(one.verdict is not None and one.verdict.digest in digests for one in found)
     return f"{equal} of {len(found)}"
+
+
+def _loads(found: Sequence[Result]) -> str:
+    """Return the range of the load averages before and after some runs."""
+    loads = [float(load) for one in found for load in (one.load_before, one.load_after)]
+    return f"{min(loads):.1f} - {max(loads):.1f}"
 
 
 def _parts(found: Sequence[Result]) -> Iterator[str]:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.goodput.cluster.faults import BY_NAME, LIMIT, NONE
+from bench.goodput.cluster.faults import BY_NAME, NONE
 from bench.goodput.cluster.job import Job
 from bench.goodput.cluster.manifests import Spot
 from bench.goodput.cluster.pods import Pods, counted
@@ -22,8 +22,6 @@ from tests.cluster.jobs import PYTHON
 from tests.cluster.testbed.cluster import Cluster
 from tests.cluster.testbed.node import Node
 from tests.cluster.testbed.places import PROJECT
-
-START_LIMIT = 180.0  # seconds until the first step
 
 
 def measured(
@@ -52,7 +50,7 @@ def measured(
     ):
         began = time.monotonic()
         watch = Watch(job, disturbance)
-        _follow(watch, began)
+        _follow(watch)
         story = watch.close()
         log = "" if watch.is_done else job.log()
         replaced, restarted = counted(pods.lines(), expected=WORKLOAD.work.ranks)
@@ -70,14 +68,10 @@ def measured(
     )
 
 
-def _follow(watch: Watch, began: float) -> None:
-    """Follow a training until it is done, or has made no step for too long."""
-    while not watch.is_done:
+def _follow(watch: Watch) -> None:
+    """Follow a training until it is done, or needs a person."""
+    while not watch.is_done and not watch.is_stuck(time.monotonic()):
         watch.tick()
-        latest = watch.latest
-        since, limit = (began, START_LIMIT) if latest is None else (latest, LIMIT)
-        if time.monotonic() > since + limit:
-            return
 
 
 @contextlib.contextmanager

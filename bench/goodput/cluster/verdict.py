@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from bench.goodput.cluster.faults import LIMIT, LONGEST
 from bench.goodput.ledger import Entry, Kind
 from bench.goodput.metrics import Figures
 from bench.goodput.outages import Story
@@ -39,6 +40,21 @@ def recovered(times: Iterable[float], at: float) -> float | None:
     before = max((one for one in every if one <= at), default=at)
     pairs = list(itertools.pairwise([before, *(one for one in every if one > at)]))
     return max(pairs, key=lambda pair: pair[1] - pair[0])[1] if pairs else None
+
+
+def needs_a_person(story: Story, *, began: float, now: float) -> bool:
+    """Whether a training has written nothing since a fault for too long, or done no step.
+
+    Args:
+        story: what has happened so far.
+        began: when the training was created, by the monotonic clock.
+        now: the time by the same clock.
+    """
+    since = max([began, *(hit.at for hit in story.hits)])
+    written = max([since, *(one.ended for one in story.entries[-1:])])
+    steps = (one.ended for one in reversed(story.entries) if one.kind is Kind.STEP)
+    stepped = max(since, next(steps, since))
+    return (bool(story.hits) and now > written + LIMIT) or now > stepped + LONGEST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from bench.goodput import processes
 from bench.goodput.cluster import tenants
 from bench.goodput.cluster.faults import STEP, Disturbance, Target
 from bench.goodput.cluster.job import Job
+from bench.goodput.cluster.verdict import needs_a_person
 from bench.goodput.ledger import Entry, Kind, Reader
 from bench.goodput.outages import Exit, Hit, Story
 from bench.goodput.schedule import Strike
@@ -20,6 +21,7 @@ class Watch:
     def __init__(self, job: Job, disturbance: Disturbance | None) -> None:
         """Args: job: the training; disturbance: the fault; None for none."""
         self._job, self._disturbance = job, disturbance
+        self._began = time.monotonic()
         self._ranks = job.spot.task.workload.work.ranks
         self._reader = Reader(job.spot.folder / "ledger")
         self._register, self._ends = tenants.Register(), processes.Ends()
@@ -71,12 +73,9 @@ class Watch:
         done = {one.rank for one in self.entries if one.kind is Kind.DONE}
         return len(done) == self._ranks
 
-    @property
-    def latest(self) -> float | None:
-        """When the last step was done, or the fault came; None before the first step."""
-        steps = (one.ended for one in reversed(self.entries) if one.kind is Kind.STEP)
-        last = next(steps, None)
-        return None if last is None else max([last, *(hit.at for hit in self.hits)])
+    def is_stuck(self, now: float) -> bool:
+        """Whether the training needs a person, at a time by the monotonic clock."""
+        return needs_a_person(Story(self.entries, self.hits, []), began=self._began, now=now)
 
     def close(self) -> Story:
         """Return the story."""
