@@ -90,8 +90,8 @@ BETTER = """
   versions have a [restart in
   place](https://github.com/kubernetes-sigs/jobset/tree/main/keps/467-InPlaceRestart) as an alpha
   feature, which needs a newer kubelet than that of this page.
-- **AcceleratedJob** knows the step of the training, so that it saves before a pod is replaced, does
-  few steps again, and says which rank hangs.
+- **AcceleratedJob** has a process in reserve in each pod, so that a rank starts again without its
+  imports. It saves by itself, also when a pod is asked to stop, and says which rank hangs.
 """
 
 
