@@ -9,4 +9,8 @@ NOTES: dict[tuple[str, str], str] = {  # (system, fault) -> a few sentences
         "torchrun restarted the ranks in their pods, from the script's checkpoint of step 50; the "
         "Job had nothing to do. The same is true of JobSet."
     ),
+    ("indexed", "delete-1"): (
+        "the ranks went on from the checkpoint of step 50, not from one of the stop. Why the script "
+        "did not save on SIGTERM was not examined."
+    ),
 }
