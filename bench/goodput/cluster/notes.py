@@ -10,7 +10,7 @@ NOTES: dict[tuple[str, str], str] = {  # (system, fault) -> a few sentences
         "Job had nothing to do. The same is true of JobSet."
     ),
     ("indexed", "delete-1"): (
-        "the ranks went on from the checkpoint of step 50, not from one of the stop. Why the script "
-        "did not save on SIGTERM was not examined."
+        "the ranks went on from the checkpoint of step 50, not from one of the stop. Why the "
+        "script did not save on SIGTERM was not examined."
     ),
 }
