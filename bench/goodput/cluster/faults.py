@@ -6,7 +6,7 @@ from signal import Signals
 
 from bench.goodput.schedule import Fault
 
-STEP = 75  # the completed steps of all ranks when a fault comes; no multiple of `systems.EVERY`
+STEP = 275  # the completed steps of all ranks when a fault comes; no multiple of `systems.EVERY`
 LIMIT = 60.0  # seconds in which no rank has written anything: a training needs a person
 LONGEST = 300.0  # seconds after a fault, or the start, without a step of any rank
 

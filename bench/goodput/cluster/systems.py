@@ -15,7 +15,7 @@ from tests.cluster.operators import operator_on_node
 from tests.cluster.testbed.node import Node
 
 _STEP = WORKLOADS["step"]
-WORKLOAD = replace(_STEP, work=replace(_STEP.work, epochs=1))  # what all of them train
+WORKLOAD = replace(_STEP, work=replace(_STEP.work, epochs=4))  # what all of them train
 EVERY = 50  # steps between two checkpoints of the script for Accelerate
 _COMPLETION_INDEX = "JOB_COMPLETION_INDEX"
 _COMPLETION_LABEL = "batch.kubernetes.io/job-completion-index"
