@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 SHARE = 0.01  # of the time, that checkpoints may cost
-FIRST_SHARE = 0.05  # that the first one may cost until the second
+FIRST = 5  # the first one counts as a fifth of what it costs
 SHORTEST = 1.0  # seconds between two checkpoints of the continuous cadence
 
 
@@ -120,5 +120,5 @@ class Clock:
         machine. Otherwise it would put off the next one by a hundred times as much.
         """
         if self._taken <= 1:
-            return self._cost * SHARE / FIRST_SHARE
+            return self._cost / FIRST
         return min(self._cost, self._before)
