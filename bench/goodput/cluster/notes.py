@@ -1,3 +1,16 @@
 """What a table does not say: written by hand, and shown below it once the run is measured."""
 
-NOTES: dict[tuple[str, str], str] = {}  # (system, fault) -> a few sentences
+_NOT_SAVED = (
+    "the ranks went on from the checkpoint of step 250, not from one of the stop. Why the script, "
+    "which saves on SIGTERM, did not save when torchrun got it was not examined."
+)
+NOTES: dict[tuple[str, str], str] = {  # (system, fault) -> a few sentences
+    ("ours", "kill-1"): "the training went on in its pods, with processes from the reserve.",
+    ("indexed", "kill-1"): (
+        "torchrun restarted the ranks in their pods, from the script's checkpoint of step 250; the "
+        "Job had nothing to do. The same is true of JobSet."
+    ),
+    ("ours", "delete-1"): "all ranks saved, and the operator replaced both pods.",
+    ("indexed", "delete-1"): _NOT_SAVED,
+    ("jobset", "delete-1"): _NOT_SAVED,
+}
