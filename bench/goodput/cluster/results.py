@@ -1,15 +1,14 @@
 """The results of runs in a cluster, and where they are stored."""
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from bench.goodput import stored
 from bench.goodput.cluster.faults import DISTURBANCES, NONE
 from bench.goodput.cluster.systems import SYSTEMS
 from bench.goodput.cluster.verdict import Verdict
-from bench.machine import Run
 
 RESULTS = "performance/cluster.json"  # relative to the folder of the page
 
@@ -68,23 +67,7 @@ class Result:
         return cls(**{**facts, **made})
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """The results, which may be of several commands.
-
-    Attributes:
-        run: the machine and the last command; None if nothing was measured.
-        results: the results, in the order of the page.
-        missing: why a system cannot be measured, by its name.
-    """
-
-    run: Run | None
-    results: Sequence[Result]
-    missing: Mapping[str, str]
-
-    def find(self, cell: Cell) -> Result | None:
-        """Return the result of a run; None if it was not measured."""
-        return next((one for one in self.results if one.cell == cell), None)
+Stored = stored.Stored[Result]
 
 
 def read(folder: Path) -> Stored:
@@ -93,22 +76,12 @@ def read(folder: Path) -> Stored:
     Args:
         folder: the folder of the page.
     """
-    file = folder / RESULTS
-    if not file.exists():
-        return Stored(None, [], {})
-    facts = json.loads(file.read_text(encoding="utf-8"))
-    results = [Result.of(one) for one in facts["results"]]
-    return Stored(facts["run"] and Run(**facts["run"]), results, facts["missing"])
+    return stored.read(folder / RESULTS, Result.of)
 
 
-def write(folder: Path, stored: Stored) -> None:
+def write(folder: Path, found: Stored) -> None:
     """Write the results; one replaces an older one of the same run."""
-    file = folder / RESULTS
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lines = ",\n".join(json.dumps(one.facts) for one in ordered(stored.results))
-    run, missing = json.dumps(stored.run and stored.run.facts), json.dumps(stored.missing)
-    text = f'{{"run": {run},\n"missing": {missing},\n"results": [\n{lines}\n]}}\n'
-    file.write_text(text, encoding="utf-8")
+    stored.write(folder / RESULTS, found.run, ordered(found.results), found.missing)
 
 
 def ordered(results: Iterable[Result]) -> list[Result]:

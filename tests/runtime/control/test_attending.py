@@ -322,16 +322,22 @@ def test_the_longest_report_fits_into_a_line() -> None:
     assert len(written(encode(Seen(rank=2**31, report=longest)))) < MAX_LINE
 
 
+def attending(coordinator: socket.socket, stack: ExitStack) -> Attendant:
+    """An attendant that looks at no process, and ends with the stack."""
+    attendant = Attendant(
+        Attend(**OURS),
+        coordinator.getsockname,
+        look=lambda _: {},
+        on_hang=lambda _: None,
+        on_order=lambda _: None,
+    )
+    stack.callback(attendant.close)
+    return attendant
+
+
 def test_a_launcher_leaves_somebody_who_says_what_no_coordinator_says() -> None:
     with socket.create_server((LOOPBACK, 0)) as other, ExitStack() as stack:
-        attendant = Attendant(
-            Attend(**OURS),
-            other.getsockname,
-            look=lambda _: {},
-            on_hang=lambda _: None,
-            on_order=lambda _: None,
-        )
-        stack.callback(attendant.close)
+        attending(other, stack)
         sock, _ = other.accept()
         with sock:
             assert sock.recv(4096) == written(encode(Attend(**OURS)))
@@ -346,14 +352,7 @@ def test_what_a_launcher_has_said_of_its_life_is_said_again_on_each_connection(
     fell = Fell(number=0, rank=1, status=-9)
     expected = written(encode(Attend(**OURS))) + written(encode(fell))
     with socket.create_server((LOOPBACK, 0)) as other, ExitStack() as stack:
-        attendant = Attendant(
-            Attend(**OURS),
-            other.getsockname,
-            look=lambda _: {},
-            on_hang=lambda _: None,
-            on_order=lambda _: None,
-        )
-        stack.callback(attendant.close)
+        attendant = attending(other, stack)
         attendant.say(fell)
         for _ in range(2):
             sock, _ = other.accept()
