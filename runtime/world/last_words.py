@@ -239,8 +239,10 @@ def _read(text: bytes) -> dict[str, Any] | None:
 
 
 def _fitted(facts: Mapping[str, Any]) -> bytes:
-    rest = {name: value for name, value in facts.items() if name != "traceback"}
-    return fitted(rest, facts.get("traceback", ""))
+    trace = facts.get("traceback")
+    if not isinstance(trace, str):  # a script may have written anything
+        return fitted(facts, "")
+    return fitted({name: value for name, value in facts.items() if name != "traceback"}, trace)
 
 
 def fitted(facts: Mapping[str, Any], trace: str) -> bytes:
@@ -249,6 +251,8 @@ def fitted(facts: Mapping[str, Any], trace: str) -> bytes:
     If the facts alone are too long, the end of their message is left out.
     """
     tail, kept = trace[-MAX_BYTES:], dict(facts)
+    if not isinstance(kept.get("message", ""), str):
+        kept["message"] = str(kept["message"])
     while len(written := _encoded(kept, tail)) > MAX_BYTES and (tail or kept.get("message")):
         over = len(written) - MAX_BYTES
         if not tail:

@@ -1,9 +1,11 @@
 """What a failing process leaves in its termination message is what the operator reads."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -238,3 +240,29 @@ def test_the_lives_of_an_attempt_that_fails_are_told_beside_its_exception(tmp_pa
     assert (exception.step, "KeyError: 'five'" in exception.traceback) == (5, True)
     assert told.life == 1  # the same error at the same step again ends the attempt
     assert [(one.life, one.exception, one.step) for one in told.failures] == [(0, "KeyError", 5)]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        pytest.param({"exception": "E", "traceback": 5}, id="a traceback that is a number"),
+        pytest.param(
+            {"exception": "E", "message": {"text": "x" * 4000}}, id="a message that is an object"
+        ),
+        pytest.param({"exception": "E", "message": None}, id="no message"),
+    ],
+)
+def test_what_a_script_has_written_itself_does_not_disturb_the_launcher(
+    tmp_path: Path, told: dict[str, Any]
+) -> None:
+    file = tmp_path / "termination-log"
+    file.write_text(json.dumps(told))
+    env = environment(file, 0, replicas=1)
+    last_words.add_progress(env, {"step": 7})
+    last_words.write_hang(env, {"message": "hangs", "rank": 0})
+    said = file.read_text()
+    assert len(said.encode()) <= MAX_BYTES
+    exception, progress = read_last_words(said), read_final(said)
+    assert exception is not None
+    assert progress is not None
+    assert (exception.exception, progress.step) == ("E", 7)
