@@ -228,9 +228,19 @@ def test_how_far_a_training_came_is_told_at_its_end(
     assert told is None or told.attempt == 0
 
 
+FAIL_WHEN_HEARD = """
+def fail():  # an error before the coordinator has heard of a step is one before the first step
+    import json, os, urllib.request
+    url = f"http://127.0.0.1:{os.environ['ACCELERATEDJOB_COORDINATOR_PORT']}/progress"
+    while not json.load(urllib.request.urlopen(url))["step"]: pass
+    raise KeyError('five')
+"""
+
+
 def test_the_lives_of_an_attempt_that_fails_are_told_beside_its_exception(tmp_path: Path) -> None:
     file, script = tmp_path / "termination-log", tmp_path / "train.py"
-    script.write_text(TRAINING.format(body="if a.completed_steps == 5: raise KeyError('five')"))
+    body = "if a.completed_steps == 5: fail()"
+    script.write_text(FAIL_WHEN_HEARD + TRAINING.format(body=body))
     env = os.environ | {"PYTHONPATH": str(ROOT)} | environment(file, 0, replicas=1)
     command = [sys.executable, "-m", "runtime.launch", str(script)]
     assert subprocess.run(command, env=env, timeout=600, check=False).returncode == 1

@@ -355,6 +355,15 @@ def test_steps_are_productive_for_as_long_as_each_took(training: Training) -> No
     assert training.known().goodput.productive_seconds == pytest.approx(60, abs=3)
 
 
+def test_steps_before_the_first_beat_of_the_training_have_been_done(training: Training) -> None:
+    training.step = 504
+    assert not training.go(Phase.STEP, 1).tracker.has_stepped  # it may go on from there
+    training.tracker.plan(Totals(epochs=10, steps_per_epoch=100, first_step=500))
+    assert training.tracker.has_stepped
+    training.restart(step=504)
+    assert not training.go(Phase.STEP, 1).tracker.has_stepped
+
+
 def test_steps_before_the_first_beat_of_the_training_are_productive(training: Training) -> None:
     training.go(Phase.INIT, 4)
     training.tracker.plan(Totals(epochs=10, steps_per_epoch=100, first_step=500))

@@ -103,8 +103,10 @@ class Tracker:
     @property
     def has_stepped(self) -> bool:
         """Whether rank 0 has completed a step in this life."""
-        main = self._heard.get(0)
-        return main is not None and self._began is not None and main.beat.place.steps > self._began
+        main, first = self._heard.get(0), self._totals.first_step
+        if main is None or self._began is None:
+            return False
+        return main.beat.place.steps > (self._began if first is None else first)
 
     def hear(self, rank: int, beat: Beat, now: float, *, life: int) -> None:
         """Take a beat of a rank of a life."""
