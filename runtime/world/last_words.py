@@ -279,16 +279,21 @@ def _write_first(path: str | None, facts: Mapping[str, Any], trace: str = "") ->
 
 
 def _change(path: str | None, change: Callable[[bytes], bytes | None]) -> None:
-    """Replace what is in the file, while no other process of this pod does."""
+    """Replace what is in the file, while no other process of this pod does.
+
+    A process that is killed meanwhile leaves what was there or what is to be there, perhaps with
+    spaces behind it, which JSON allows.
+    """
     import fcntl  # noqa: PLC0415  # not available on Windows
 
     made = os.O_CREAT if path else 0  # the kubelet creates the default file
     file = os.open(path or DEFAULT_PATH, os.O_RDWR | made, 0o644)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
-        text = change(os.pread(file, MAX_BYTES + 1, 0))
+        before = os.pread(file, MAX_BYTES + 1, 0)
+        text = change(before.strip())
         if text is not None:
-            os.ftruncate(file, 0)
-            os.pwrite(file, text, 0)
+            os.pwrite(file, text.ljust(len(before)), 0)
+            os.ftruncate(file, len(text))
     finally:
         os.close(file)

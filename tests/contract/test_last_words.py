@@ -276,3 +276,31 @@ def test_what_a_script_has_written_itself_does_not_disturb_the_launcher(
     assert exception is not None
     assert progress is not None
     assert (exception.exception, progress.step) == ("E", 7)
+
+
+WRITERS_ARE_KILLED = f"""{SET_UP}
+import json, random, signal, sys, time
+for _ in range(int(sys.argv[1])):
+    pid = os.fork()
+    while pid == 0:
+        last_words.write_hang(os.environ, {{"message": "hangs", "rank": 0}})
+        last_words.write_hang(os.environ, None)
+    until = time.perf_counter() + 0.002 * random.random()
+    while time.perf_counter() < until: pass
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    with open(os.environ[last_words.PATH]) as file: print(json.dumps(json.load(file)))
+"""
+
+
+def test_a_process_that_is_killed_while_it_writes_loses_no_message(tmp_path: Path) -> None:
+    file = tmp_path / "termination-log"
+    first = {"exception": "E", "message": "x" * 300}
+    file.write_text(json.dumps(first))
+    env = os.environ | {"PYTHONPATH": str(ROOT)} | environment(file, 0)
+    command = [sys.executable, "-c", WRITERS_ARE_KILLED, "500"]
+    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, timeout=600, check=True)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(found) == 500
+    assert {"hang" in told for told in found} == {False, True}
+    assert all(first.items() <= told.items() for told in found)

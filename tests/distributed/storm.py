@@ -16,6 +16,7 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -461,7 +462,7 @@ def newest_checkpoint(place: storm_places.Place, had_one: bool) -> int | None:
 
 def check_code(life: Life, newest: int | None) -> None:
     """143 only after a request to stop; then the message has the step of the checkpoint."""
-    words = json.loads(life.words.read_text()) if life.words.exists() else {}
+    words = json.loads(life.words.read_text() or "{}") if life.words.exists() else {}
     was_asked = any(one.startswith("SIGTERM") for one in life.done)
     if (life.code == STOPPED or "stopped" in words) and not was_asked:
         raise Wrong(f"life {life.number} has stopped without a request: {life.code} {words}")
@@ -566,6 +567,8 @@ def told(storm: Storm, parent: Path) -> None:
         counted = run(storm, where, reference)
     except Wrong as error:
         wrong = str(error)
+    except Exception:  # noqa: BLE001  # the test of this storm shows it
+        wrong = traceback.format_exc()
     found = dataclasses.asdict(storm) | {"wrong": wrong, "counted": counted}
     line = json.dumps(found | {"seconds": time.monotonic() - began}) + "\n"
     os.write(1, line.encode())  # whole, beside those of other storms

@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ def apart(run: Callable[[], Any]) -> Any:
         try:
             os.write(writes, json.dumps(run()).encode())
             code = 0
+        except BaseException:  # noqa: BLE001  # whatever it is, it must not go on as the parent
+            traceback.print_exc()
         finally:
             os._exit(code)
     os.close(writes)
