@@ -112,6 +112,11 @@ class Judge:
         self.verdicts = (*self._shown_hang(hang, at), *self._shown_divergence(), *slow)
         return self._question(order)
 
+    @property
+    def is_asking(self) -> bool:
+        """Whether ranks or launchers were asked where the ranks are, and there is no verdict."""
+        return self._watch.asked is not None and self._watch.verdict is None
+
     def _question(self, order: Order | Verdict | None) -> Collect | Look | None:
         if order is Order.COLLECT:
             return Collect()

@@ -37,6 +37,7 @@ from runtime.control.verdicts.track import Limits
 
 log = logging.getLogger(__name__)
 _LOOKS = 10  # judgements in the least time after which a world may be said to hang
+_ASKING_SECONDS = 0.1  # between two judgements while ranks are asked where they are
 
 
 class Observer:
@@ -168,8 +169,10 @@ class Observer:
 
     def judge(self, now: float) -> Iterator[Message]:
         """Judge the training, and yield what all are to hear; `Look` is for launchers only."""
-        self.judge_at, before = now + self._seconds, self._judge.hang
+        before = self._judge.hang
         yield self._judge.judge(now, datetime.now(UTC)) or Alive()
+        seconds = min(self._seconds, _ASKING_SECONDS) if self._judge.is_asking else self._seconds
+        self.judge_at = now + seconds
         if self._judge.hang != before:
             yield self._judge.hang
         self._tracker.judge(self._judge.verdicts, now)

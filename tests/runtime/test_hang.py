@@ -90,14 +90,13 @@ def verdicts(
     hidden: Callable[[int, float], bool] = lambda _rank, _at: False,
     clock: Callable[[float], float] = lambda at: at,
     orders: list[float] | None = None,
-    saved: float | None = None,
+    begin: Watch | None = None,
 ) -> list[tuple[float, Verdict]]:
     """Drive a judge through a world; each rank that is asked answers at once.
 
-    The times at which the judge asks are added to `orders`; a checkpoint has taken `saved` seconds.
+    The times at which the judge asks are added to `orders`; it begins with what `begin` knows.
     """
-    watch, found = Watch(), []
-    watch = watch if saved is None else watch.completed(watch.life, saved)
+    watch, found = begin or Watch(), []
     for at, rank, beat in events(traces, hidden):
         watch = watch.heard(watch.life, {rank: beat}, clock(at))
         watch, wish = watch.decided(HOMES)
@@ -258,7 +257,7 @@ def test_a_rank_that_hangs_in_a_save_is_named_in_time(
     saved: float | None, zero: str, one: str, seconds: float
 ) -> None:
     traces = {rank: [*TRAINED, Stay(Phase.CHECKPOINT, 640.0)] for rank in (0, 1)}
-    [(at, verdict)] = verdicts(traces, where={0: zero, 1: one}, saved=saved)
+    [(at, verdict)] = verdicts(traces, where={0: zero, 1: one}, begin=Watch(saved=saved))
     assert seconds <= at - 20.0 <= seconds + 10.0
     assert verdict.rank == 1
 
@@ -271,7 +270,7 @@ def test_the_longest_checkpoint_counts_and_those_of_another_life_do_not() -> Non
 
 def test_a_save_may_take_twice_as_long_as_ever_before_also_beyond_the_ceiling() -> None:
     slow = [Stay(Phase.CHECKPOINT, 400.0), *TRAINED, Stay(Phase.CHECKPOINT, 700.0), *TRAINED]
-    assert verdicts({rank: [*TRAINED, *slow] for rank in (0, 1)}, saved=400.0) == []
+    assert verdicts({rank: [*TRAINED, *slow] for rank in (0, 1)}, begin=Watch(saved=400.0)) == []
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -407,6 +406,13 @@ def test_a_rare_long_duration_counts() -> None:
     for seconds in [1.0] * 150 + [50.0] + [1.0] * 400:
         durations = durations.with_one(seconds)
     assert durations.limit(5.0) == 2 * 50.0
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.2, 0.5])
+def test_the_time_between_two_beats_is_not_that_of_each_step_between_them(seconds: float) -> None:
+    lived = [*steps(round(30 / seconds), seconds), Stay(Phase.STEP, 60.0)]
+    ((at, _),) = verdicts({0: lived, 1: lived}, begin=Watch(limits=Limits(floor=3.0)))
+    assert 33.0 <= at <= 34.5  # the floor, and at most one beat of each rank
 
 
 @pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])

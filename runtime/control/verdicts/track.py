@@ -186,7 +186,8 @@ def followed(track: Track, beat: Beat, clock: float) -> Track:
         stood = min(idle, beat.phase_seconds)
         return replace(track, beat=beat, heard=clock, stood=stood, is_connected=True)
     since = min(clock - track.heard, beat.phase_seconds)
-    longest, durations = max(track.longest, idle - since), track.durations
+    stood = track.stood + (clock - track.heard - since) / _steps_between(before, beat)
+    longest, durations = max(track.longest, stood), track.durations
     if beat.phase != before.phase or before.phase in _STEPPING:
         known = durations.get(track.stage, Durations())
         durations = {**durations, track.stage: known.with_one(longest)}
@@ -201,6 +202,11 @@ def followed(track: Track, beat: Beat, clock: float) -> Track:
         opened=_opened(track, beat),
         durations=durations,
     )
+
+
+def _steps_between(before: Beat, beat: Beat) -> int:
+    """Return among how many steps the time between two beats is divided, at least 1."""
+    return max(1, beat.place.steps - before.place.steps) if before.phase in _STEPPING else 1
 
 
 def _opened(track: Track, beat: Beat) -> int:
