@@ -825,7 +825,8 @@ class Accelerator:
     def should_stop(self) -> bool:
         """Whether the job was asked to stop; becomes true on all processes at the same batch.
 
-        For scripts that save checkpoints by themselves, instead of `epochs`.
+        For scripts that save checkpoints by themselves, instead of `epochs`. Once it was true, the
+        job counts this process as stopped and not as done, also if its exit code is 0.
         """
         return self._loop.should_stop
 

@@ -112,6 +112,8 @@ class Loop:
     def should_stop(self) -> bool:
         """Whether all ranks have agreed to stop."""
         self._attend(stops=True)
+        if self._is_stopped:
+            self._shutdown.leave_by_script()
         return self._is_stopped
 
     def step_done(self) -> None:

@@ -13,7 +13,7 @@ from runtime.launch.deadlines import seconds_to_leave
 from runtime.loop.control import Control
 from runtime.loop.say import say
 from runtime.loop.signals import Signals
-from runtime.world.last_words import write_stopped
+from runtime.world.last_words import write_leaving, write_stopped
 
 EXIT_CODE = 143  # 128 + SIGTERM: what is expected of a process that ends on SIGTERM
 _LEAVING = 5.0  # seconds that the script has to end by itself, if the grace is not over before
@@ -75,6 +75,10 @@ class Shutdown:
     def begin(self) -> None:
         """Note that all ranks have agreed to stop: the main thread ends this process."""
         self._last_moment.cancel()
+
+    def leave_by_script(self) -> None:
+        """Note that the script was told to stop, and ends by itself."""
+        write_leaving(os.environ)
 
     def leave(self, step: int) -> NoReturn:
         """End the script.

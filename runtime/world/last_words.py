@@ -24,6 +24,7 @@ MAX_BYTES = 4096  # the kubelet truncates longer messages
 _MAX_MESSAGE = 512  # characters
 _MAX_TYPE = 128
 _HANG = "hang"  # the key of a verdict that stands
+_LEAVES: dict[str, Any] = {"stopped": {}}  # what a script that ends by itself leaves
 HANGS = "Hang"  # the exception in a message that says nothing but the verdict
 
 
@@ -98,6 +99,18 @@ def write_stopped(env: Mapping[str, str], step: int) -> None:
         return
     with contextlib.suppress(OSError):  # as in `_tell`
         _write_first(env.get(PATH), {"stopped": {"step": step}})
+
+
+def write_leaving(env: Mapping[str, str]) -> None:
+    """Write that the script knows that it is to stop, and ends by itself; nothing outside of a job.
+
+    Its exit code may be 0, which would say that the training is complete. An exception replaces
+    this, and so does a stop with a checkpoint.
+
+    Args:
+        env: the environment variables.
+    """
+    write(env, _LEAVES)
 
 
 def write_progress(env: Mapping[str, str], progress: Mapping[str, Any]) -> None:
@@ -270,10 +283,10 @@ def _write_first(path: str | None, facts: Mapping[str, Any], trace: str = "") ->
     """Write to the file unless another process of this pod has; a verdict stays beside it."""
 
     def words(before: bytes) -> bytes | None:
-        found = _read(before)
-        if found is not None and _is_only_hang(found):
-            return fitted({**facts, _HANG: found[_HANG]}, trace)
-        return None if before else fitted(facts, trace)
+        found = _read(before) or {}
+        hang = {_HANG: found[_HANG]} if _HANG in found else {}
+        is_final = bool(before) and not _is_only_hang(found) and found != {**_LEAVES, **hang}
+        return None if is_final else fitted({**facts, **hang}, trace)
 
     _change(path, words)
 

@@ -31,6 +31,7 @@ HANG = Summary(
 FACTS = {name: one for name, one in HANG.items() if name != "message"}
 ERROR = {"exception": "ValueError", "message": "no such file", "rank": 0}
 STOPPED = {"stopped": {"step": 7}}
+LEAVES: dict[str, Any] = {"stopped": {}}
 
 
 @pytest.fixture
@@ -83,6 +84,22 @@ def test_a_hang_that_is_over_leaves_what_else_was_written(file: Path, words: Any
     assert said(file) == words
     last_words.write_stopped(env(file), 9)
     assert said(file) == (words or {"stopped": {"step": 9}})
+
+
+@pytest.mark.parametrize("words", [ERROR, STOPPED], ids=["an exception", "a stop with a step"])
+def test_what_follows_the_end_of_a_script_that_was_told_to_stop_replaces_it(
+    file: Path, words: dict[str, Any]
+) -> None:
+    last_words.write_hang(env(file), HANG)
+    last_words.write_leaving(env(file))
+    assert said(file) == {**LEAVES, "hang": FACTS}
+    last_words.write_hang(env(file), None)
+    last_words.write_leaving(env(file))  # of another rank
+    assert said(file) == LEAVES
+    last_words.write(env(file), words)
+    last_words.write_leaving(env(file))
+    last_words.write(env(file), {"exception": "KeyError"})
+    assert said(file) == words
 
 
 @pytest.mark.parametrize("text", ["the script's own words", "[1]", "{"])

@@ -98,6 +98,29 @@ def terminated(code: int, **more: Any) -> dict[str, Any]:
             ),
             id="an exception, as the runtime tells it",
         ),
+        pytest.param(
+            container(terminated=terminated(0, message='{"stopped": {}}')),
+            Ending(
+                exit_code=143,
+                reason="ContainerFailed",
+                message="",
+                time=TIME,
+                says_stopped=True,
+            ),
+            id="a script that was told to stop, and ends well, is not done",
+        ),
+        pytest.param(
+            container(terminated=terminated(3, message='{"stopped": {"step": 7}}')),
+            Ending(
+                exit_code=3,
+                reason="ContainerFailed",
+                message="",
+                time=TIME,
+                says_stopped=True,
+                stopped_at=7,
+            ),
+            id="an error after a stop stays one",
+        ),
     ],
 )
 def test_how_a_pod_has_ended(status: dict[str, Any], ending: Ending | None) -> None:

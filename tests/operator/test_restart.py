@@ -29,7 +29,7 @@ def stopped(reason: str = "Error", *, pods: bool = False) -> Pod:
     """A pod whose training has ended because it was asked to."""
     one = ended(1, 143, reason=reason)
     assert one.ending is not None
-    why = {"container_reason": "Error"} if pods else {"stopped_at": 40}
+    why = {"container_reason": "Error"} if pods else {"says_stopped": True, "stopped_at": 40}
     return replace(one, ending=replace(one.ending, **why))
 
 
@@ -212,3 +212,14 @@ def test_free_restarts_are_paced_as_well() -> None:
     status = replace(RUNNING, ready_time=None, failures_in_a_row=3)
     made = plan(spec(), Observed(status=status, pods=(pod(0), deleting(1))), NOW)
     assert (made.status.restarts, made.status.failures_in_a_row) == (0, 4)
+
+
+def test_pods_whose_scripts_stop_because_another_one_is_drained_are_not_done() -> None:
+    """Scripts that leave their loop by `should_stop` end with 0, which is read as 143."""
+    drained = ended(1, 143, disrupted="DeletionByTaint", disrupted_at=ago(5))
+    other = ended(0, 143)
+    assert other.ending is not None
+    other = replace(other, ending=replace(other.ending, says_stopped=True))
+    planned = plan(spec(), Observed(status=RUNNING, pods=(other, drained)), NOW)
+    assert outcome(planned.status) == FREE
+    assert planned.status.failures[-1].replica == 1

@@ -64,3 +64,4 @@ def test_a_script_without_epochs_is_told_to_leave_its_loop(
     ends: dict[str, dict[str, Any]],
 ) -> None:
     assert ends["should_stop"]["code"] == ASKED_AT
+    assert ends["should_stop"]["words"] == {"stopped": {}}

@@ -16,6 +16,7 @@ from acceleratedjob.observe.termination import (
     read_hang,
     read_last_words,
     read_stopped,
+    says_stopped,
 )
 
 SIGNAL_BASE = 128  # shells and container runtimes report signal n as the exit code 128 + n
@@ -30,13 +31,16 @@ class Ending:
     preferred to the reason of the container, which then only describes how the process reacted.
 
     Attributes:
-        exit_code: the exit code; None if the pod ended without the status of a container.
+        exit_code: the exit code; None if the pod ended without the status of a container. It is 143
+            instead of 0 if the process says that it has stopped on request: the training is not
+            complete.
         reason: the reason of the pod, or else of the container: Error, OOMKilled, Evicted, ...
         message: the message that belongs to the reason.
         time: when the container ended.
         last_words: the exception that ended the process, if the process reported it.
         container_reason: the reason of the container, if `reason` is that of the pod.
         hang: the verdict that the training hung, if the process left one.
+        says_stopped: whether the process says that it has stopped on request.
         stopped_at: the step of the checkpoint with which it has stopped on request; None if it does
             not say that it has.
         progress: how far the training came, if it says so.
@@ -49,6 +53,7 @@ class Ending:
     last_words: LastWords | None = None
     container_reason: str | None = None
     hang: Hang | None = None
+    says_stopped: bool = False
     stopped_at: int | None = None
     progress: Progress | None = None
 
@@ -97,18 +102,20 @@ def read_ending(status: View, trainer: View) -> Ending | None:
 
 def _container_ending(status: View, ended: View) -> Ending:
     message, at = ended.get("message") or "", ended.get("finishedAt")
+    code, has_stopped = ended["exitCode"], says_stopped(message)
     own = ended.get("reason") or names.Reason.CONTAINER_FAILED
     pods = status.get("reason") if status.get("phase") == "Failed" else None
     progress = read_final(message)
-    said = "" if progress is not None else last_part(message)
+    said = "" if progress is not None or has_stopped else last_part(message)
     return Ending(
-        exit_code=ended["exitCode"],
+        exit_code=names.STOPPED_EXIT_CODE if code == 0 and has_stopped else code,
         reason=pods or own,
         message=(pods and status.get("message")) or said,
         time=parse_time(at) if at else _last_change(status),
         last_words=read_last_words(message),
         container_reason=own if pods else None,
         hang=read_hang(message),
+        says_stopped=has_stopped,
         stopped_at=read_stopped(message),
         progress=progress,
     )

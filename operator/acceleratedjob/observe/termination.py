@@ -1,7 +1,8 @@
 """Reads the termination message of a training container.
 
 The runtime (`runtime.world.last_words`) writes one JSON object: the exception that has ended a
-process, or {"stopped": {"step": ...}} if it has stopped on request, with a checkpoint; beside them
+process, or {"stopped": {"step": ...}} if it has stopped on request, with a checkpoint, or
+{"stopped": {}} if its script has, which knows itself from where it goes on; beside them
 {"hang": {...}}, if the training hung, and {"progress": ...}, which tells how far it came.
 The message comes from inside a pod and is not trusted: its length is bounded, its types are
 checked, and any other content is shown as plain text.
@@ -114,6 +115,11 @@ def read_stopped(text: str) -> int | None:
     """
     stopped = _decoded(text).get("stopped")
     return _number(stopped, "step") if isinstance(stopped, dict) else None
+
+
+def says_stopped(text: str) -> bool:
+    """Return whether a process says that it has stopped on request, with a checkpoint or not."""
+    return isinstance(_decoded(text).get("stopped"), dict)
 
 
 def read_hang(text: str) -> Hang | None:

@@ -163,8 +163,10 @@ def _describe(pod: Pod) -> str:
     sentence = " ".join(words) or "failed"
     told = None if ending.is_pods else ending.last_words
     said = told.sentence if told else ending.message
-    if ending.stopped_at is not None and not ending.is_pods:
-        said = f"stopped on request, with a checkpoint of step {ending.stopped_at}"
+    if ending.says_stopped and not ending.is_pods:
+        at = ending.stopped_at
+        how = "by its script" if at is None else f"with a checkpoint of step {at}"
+        said = f"stopped on request, {how}"
     if ending.hang is not None and not ending.is_pods:
         only = told is not None and told.exception == HANGS
         said = (
