@@ -14,7 +14,6 @@ from runtime.control.verdicts.report import Report
 from runtime.control.verdicts.search import Search
 from runtime.control.verdicts.straggler import Slow, Stragglers
 from runtime.control.verdicts.summary import Summary
-from runtime.control.verdicts.track import Limits
 from runtime.control.verdicts.verdict import Verdict
 
 SECONDS = 1.0  # between two judgements
@@ -29,24 +28,31 @@ class Judge:
         news: the sentences of the verdicts that are new since they were taken.
     """
 
-    def __init__(self, life: Life, homes: Mapping[int, Home], limits: Limits | None = None) -> None:
+    def __init__(self, watch: Watch, homes: Mapping[int, Home]) -> None:
         """Begin with nothing heard.
 
         Args:
-            life: the life to judge.
+            watch: the life to judge, and how long a rank may stand.
             homes: rank -> where it runs.
-            limits: how long a rank may stand.
         """
         self.verdicts: tuple[Shown, ...] = ()
         self.hang = Judged(None)
         self.news: list[str] = []
-        self._life, self._homes = life, dict(homes)
-        self._watch = Watch(life=life, limits=limits or Limits())
-        self._stragglers = Stragglers(life=life)
+        self._life, self._homes = watch.life, dict(homes)
+        self._watch = watch
+        self._stragglers = Stragglers(life=watch.life)
         self._search = Search(size=len(homes))
         self._differ = self._search.found
         self._since: datetime | None = None  # when the ranks were found to differ
         self._beats: dict[int, Beat] = {}  # since the last judgement
+
+    def next(self, life: Life) -> Watch:
+        """Return what the judge of the next life begins with.
+
+        Args:
+            life: the next life.
+        """
+        return self._watch.begun(life)
 
     def hear(self, rank: int, beat: Beat) -> None:
         """Take a beat, for the next judgement."""

@@ -32,6 +32,7 @@ from runtime.control.progress.snapshot import (
     Totals,
 )
 from runtime.control.progress.tracker import Tracker
+from runtime.control.verdicts.hang import Watch
 from runtime.control.verdicts.life import Life
 from runtime.control.verdicts.track import Limits
 
@@ -63,17 +64,20 @@ class Observer:
             name=identity.name,
             uid=identity.uid,
         )
-        self._identity, self._limits = identity, limits
+        self._identity = identity
         self._nodes: dict[int, str] = {}  # by the replica
         self._life = 0
-        self._judge = self._judge_of(0)
+        limits = limits or Limits()
+        self._judge = self._judge_of(Watch(life=Life(identity.attempt, 0), limits=limits))
         # A hang that is to be found soon is looked for more often.
-        self._seconds = min(SECONDS, (limits or Limits()).floor / _LOOKS)
+        self._seconds = min(SECONDS, limits.floor / _LOOKS)
         self.judge_at = now + self._seconds
         self.pages: dict[str, Page] = dict(pages(self.snapshot))
 
     def begin(self, life: int, failure: Fell | None, now: float) -> None:
-        """Begin to follow another life: what was heard in the one before does not count in it.
+        """Begin to follow another life.
+
+        What was heard in the one before does not count in it; only how long steps take is known.
 
         Args:
             life: its number.
@@ -83,11 +87,11 @@ class Observer:
         if failure is not None:
             self._tracker.fail(_shown(self._life, failure, self._identity, datetime.now(UTC)))
         self._life = life
-        self._judge = self._judge_of(life)
+        self._judge = self._judge_of(self._judge.next(Life(self._identity.attempt, life)))
         self._tracker.begin(life, now)
 
-    def _judge_of(self, life: int) -> Judge:
-        judge = Judge(Life(self._identity.attempt, life), self._identity.homes, self._limits)
+    def _judge_of(self, watch: Watch) -> Judge:
+        judge = Judge(watch, self._identity.homes)
         for replica, node in self._nodes.items():
             judge.settle(replica, node)
         return judge

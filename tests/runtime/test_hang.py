@@ -15,7 +15,7 @@ from runtime.control.verdicts.durations import Durations
 from runtime.control.verdicts.hang import Order, Watch
 from runtime.control.verdicts.life import Home, Life
 from runtime.control.verdicts.report import Report
-from runtime.control.verdicts.track import Limits
+from runtime.control.verdicts.track import Learned, Limits
 from runtime.control.verdicts.verdict import Verdict
 
 SCRIPT = Frame("/app/train.py", 12, "main")
@@ -257,20 +257,53 @@ def test_a_rank_that_hangs_in_a_save_is_named_in_time(
     saved: float | None, zero: str, one: str, seconds: float
 ) -> None:
     traces = {rank: [*TRAINED, Stay(Phase.CHECKPOINT, 640.0)] for rank in (0, 1)}
-    [(at, verdict)] = verdicts(traces, where={0: zero, 1: one}, begin=Watch(saved=saved))
+    [(at, verdict)] = verdicts(
+        traces, where={0: zero, 1: one}, begin=Watch(learned=Learned(saved=saved))
+    )
     assert seconds <= at - 20.0 <= seconds + 10.0
     assert verdict.rank == 1
 
 
 def test_the_longest_checkpoint_counts_and_those_of_another_life_do_not() -> None:
     watch = Watch().completed(Life(), 3.0).completed(Life(), 1.0).completed(Life(0, 1), 9.0)
-    assert watch.saved == 3.0
-    assert watch.begun(Life(0, 1)).saved is None
+    assert watch.learned.saved == 3.0
+    assert watch.begun(Life(0, 1)).learned.saved is None
+
+
+def lived(trace: Trace) -> Watch:
+    watch = Watch()
+    for at, rank, beat in events({0: trace, 1: trace}, lambda _rank, _at: False):
+        watch = watch.heard(watch.life, {rank: beat}, at)
+    return watch
+
+
+@pytest.mark.parametrize(
+    ("before", "seconds"),
+    [
+        pytest.param([Stay(Phase.INIT, 1.0), *TRAINED], 10.0, id="the floor"),
+        pytest.param([Stay(Phase.INIT, 4.0), *TRAINED], 20.0, id="five times its first step"),
+        pytest.param([*TRAINED, *steps(4, 5.0)], 25.0, id="five times its longest step"),
+        pytest.param([Stay(Phase.INIT, 200.0), *TRAINED], 600.0, id="at most the ceiling"),
+        pytest.param([Stay(Phase.INIT, 4.0), *steps(4)], 600.0, id="one with too few steps"),
+    ],
+)
+def test_the_first_steps_of_another_life_have_what_the_one_before_has_shown(
+    before: list[Stay], seconds: float
+) -> None:
+    again = [Stay(Phase.INIT, 30.0), *steps(2), Stay(Phase.STEP, 700.0)]
+    watch = lived(before).begun(Life(0, 1)).begun(Life(0, 2))  # a life without a step is between
+    ((at, _),) = verdicts({0: again, 1: again}, begin=watch)
+    assert seconds <= at - 31.0 <= seconds + 2.0
 
 
 def test_a_save_may_take_twice_as_long_as_ever_before_also_beyond_the_ceiling() -> None:
     slow = [Stay(Phase.CHECKPOINT, 400.0), *TRAINED, Stay(Phase.CHECKPOINT, 700.0), *TRAINED]
-    assert verdicts({rank: [*TRAINED, *slow] for rank in (0, 1)}, begin=Watch(saved=400.0)) == []
+    assert (
+        verdicts(
+            {rank: [*TRAINED, *slow] for rank in (0, 1)}, begin=Watch(learned=Learned(saved=400.0))
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -13,7 +13,7 @@ from runtime.control.beat import Beat, Phase
 from runtime.control.verdicts import culprit, track
 from runtime.control.verdicts.life import Home, Life
 from runtime.control.verdicts.report import Report
-from runtime.control.verdicts.track import Limits, Track
+from runtime.control.verdicts.track import Learned, Limits, Track
 from runtime.control.verdicts.verdict import Verdict
 
 
@@ -39,8 +39,7 @@ class Watch:
         has_looked: whether the launchers were asked since.
         reports: rank -> its report, since they were asked for.
         verdict: the verdict on the world as it stands; None if there is none, or it moves again.
-        saved: the longest time that a checkpoint has taken until it was complete on storage, in
-            seconds; None before the first one is.
+        learned: what the job has shown of how long a rank may stand.
     """
 
     life: Life = field(default_factory=Life)
@@ -53,11 +52,11 @@ class Watch:
     has_looked: bool = False
     reports: Mapping[int, Report] = field(default_factory=dict)
     verdict: Verdict | None = None
-    saved: float | None = None
+    learned: Learned = field(default_factory=Learned)
 
     def begun(self, life: Life) -> "Watch":
-        """Return the state at the begin of a life: nothing is known."""
-        return Watch(life=life, limits=self.limits)
+        """Return the state at the begin of the next life: only how long steps take is known."""
+        return Watch(life=life, limits=self.limits, learned=Learned(early=self._early))
 
     def heard(self, life: Life, beats: Mapping[int, Beat], now: float) -> "Watch":
         """Take in beats; those of another life are dropped.
@@ -98,7 +97,10 @@ class Watch:
             life: the life that has written it.
             seconds: the time from its beginning until it was complete.
         """
-        return self if life != self.life else replace(self, saved=max(self.saved or 0.0, seconds))
+        if life != self.life:
+            return self
+        saved = max(self.learned.saved or 0.0, seconds)
+        return replace(self, learned=replace(self.learned, saved=saved))
 
     def told(self, life: Life, rank: int, report: Report) -> "Watch":
         """Take in a report that was asked for."""
@@ -153,7 +155,16 @@ class Watch:
 
     def _are_standing(self, tracks: Collection[Track]) -> bool:
         furthest = max(one.beat.place for one in tracks)
-        return all(one.stands(self.clock, self.limits, furthest, self.saved) for one in tracks)
+        return all(one.stands(self.clock, self.limits, furthest, self.learned) for one in tracks)
+
+    @property
+    def _early(self) -> float | None:
+        """How long a rank of the next life may stand in its first steps; None if it is unknown."""
+        limits = self.limits
+        known = [one.longest_step for one in self.tracks.values() if not one.is_early(limits)]
+        if not known:
+            return self.learned.early
+        return min(limits.ceiling, max(limits.floor, limits.factor * max(known)))
 
     @property
     def _is_mute(self) -> bool:

@@ -35,11 +35,12 @@ class Limits:
 
     Attributes:
         floor: the least time after which a world may be said to hang.
-        ceiling: the time for the first entry of each phase, for the first steps, and for phases
-            whose length is nobody's fault: loading, an agreement, a compilation, and a checkpoint
-            before the first one is complete.
+        ceiling: the time for the first entry of each phase, for the first steps of a job, and for
+            phases whose length is nobody's fault: loading, an agreement, a compilation, and a
+            checkpoint before the first one is complete.
         factor: how many times longer than the 99th percentile of its phase a rank may stand.
-        first_steps: the number of steps after each start that have the ceiling.
+        first_steps: the number of steps after each start that have the ceiling, or as long as the
+            life before has shown.
         save_floor: the least time that a rank may save for, once a checkpoint is complete.
         save_factor: how many times longer than the longest checkpoint a rank may save for; never
             longer than the ceiling.
@@ -71,6 +72,24 @@ class Limits:
         if self.ceiling < self.floor:
             sentence = f"ceiling must be at least floor, got {self.ceiling} and {self.floor}"
             raise ValueError(sentence)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """What the job itself has shown of how long a rank may stand; all values are in seconds.
+
+    Attributes:
+        saved: the longest time that a checkpoint of this life has taken until it was complete on
+            storage; None before the first one is.
+        early: the time for the first steps of this life, from the one before; None if no rank has
+            done as many steps in one: they have the ceiling.
+    """
+
+    saved: float | None = None
+    early: float | None = None
+
+
+_NOTHING = Learned()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +134,7 @@ class Track:
         clock: float,
         limits: Limits,
         furthest: Place = _NOWHERE,
-        saved: float | None = None,
+        learned: Learned = _NOTHING,
     ) -> bool:
         """Return whether it stands for longer than it may.
 
@@ -126,14 +145,13 @@ class Track:
             clock: the counted time of the job, in seconds.
             limits: how long a rank may stand.
             furthest: the furthest place of all ranks.
-            saved: the longest time that a checkpoint has taken, in seconds; None before the first
-                one is complete.
+            learned: what the job has shown.
         """
         idle = self.idle(clock)
         if clock - self.heard > limits.silence and self.beat.place < furthest:
             return idle >= (limits.ceiling if self.is_excused else limits.floor)
         is_busy = self.beat.ticks - self.ticks > _BUSY * idle  # its main thread runs Python code
-        return idle >= (limits.ceiling if is_busy else 0.0) and idle >= self.limit(limits, saved)
+        return idle >= (limits.ceiling if is_busy else 0.0) and idle >= self.limit(limits, learned)
 
     @property
     def stage(self) -> str:
@@ -142,23 +160,36 @@ class Track:
         is_opening = phase is Phase.INIT or (phase in _STEPPING and steps == self.opened)
         return _OPENING if is_opening else str(phase)
 
-    def limit(self, limits: Limits, saved: float | None = None) -> float:
+    @property
+    def longest_step(self) -> float:
+        """The longest time that it stood in a step or in front of one, loading included."""
+        stages = (_OPENING, *map(str, _STEPPING))
+        known = (self.durations[one].longest for one in stages if one in self.durations)
+        return max(known, default=0.0)
+
+    def is_early(self, limits: Limits) -> bool:
+        """Whether it has done fewer steps than have the ceiling."""
+        return self.beat.place.steps - self.began < limits.first_steps
+
+    def limit(self, limits: Limits, learned: Learned = _NOTHING) -> float:
         """Return the time that it may stand where it is, in seconds; see `stands`."""
         durations = self.durations.get(self.stage)
         # The first step of a pass is slower by far than the others, and rarely the same.
         factor = limits.factor if self.stage != _OPENING else 0.0
         usual = durations.limit(factor) if durations is not None else 0.0
-        return max(self._least(limits, saved), usual)
+        return max(self._least(limits, learned), usual)
 
-    def _least(self, limits: Limits, saved: float | None) -> float:
+    def _least(self, limits: Limits, learned: Learned) -> float:
         """Return the time that it may stand whatever its phase has usually taken."""
         phase = self.beat.phase
-        if phase is Phase.CHECKPOINT and saved is not None and not self.is_excused:
-            return min(limits.ceiling, max(limits.save_floor, limits.save_factor * saved))
-        is_early = phase in _STEPPING and self.beat.place.steps - self.began < limits.first_steps
+        if phase is Phase.CHECKPOINT and learned.saved is not None and not self.is_excused:
+            return min(limits.ceiling, max(limits.save_floor, limits.save_factor * learned.saved))
         is_first = self.stage not in self.durations and self.stage not in _STEPPING
-        has_ceiling = is_early or is_first or phase in _NEVER_SHORT or self.is_excused
-        return limits.ceiling if has_ceiling else limits.floor
+        if is_first or phase in _NEVER_SHORT or self.is_excused:
+            return limits.ceiling
+        if phase in _STEPPING and self.is_early(limits):
+            return limits.ceiling if learned.early is None else learned.early
+        return limits.floor
 
 
 def begun(beat: Beat, clock: float) -> Track:
