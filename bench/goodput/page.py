@@ -120,12 +120,7 @@ def _workload(workload: Workload, results: Sequence[Result]) -> Iterator[str]:
         yield f"![where the time of a training went]({PICTURE.format(workload.name)})\n"
     yield f"Goodput by the mean time between two faults; the mean of the seeds. The goal is {GOAL}"
     yield f"at {GOAL_AT:.0f} s, and more than every other system.\n"
-    told = [_mean(oracles(results, workload.name, mtbf)) for mtbf in MTBFS]
-    yield from _table(
-        [*(f"{mtbf:.0f} s" for mtbf in MTBFS), "without faults", "best setting"],
-        {group: _goodputs(workload, group, results) for group in GROUPS}
-        | {"oracle": [*told, NOTHING, ""]},
-    )
+    yield from goodputs(workload, results)
     yield f"\nAt {GOAL_AT:.0f} s: ETTR is the part of the time in which kept steps"
     yield "were done, whatever their speed; job time begins with the first start.\n"
     yield from _table(
@@ -141,6 +136,27 @@ def _workload(workload: Workload, results: Sequence[Result]) -> Iterator[str]:
     yield from _table(
         PARTS, {one: [_seconds(found[part]) for part in PARTS] for one, found in parts.items()}
     )
+
+
+def goodputs(workload: Workload, results: Sequence[Result]) -> Iterator[str]:
+    """Yield the table of goodputs."""
+    told = [_mean(oracles(results, workload.name, mtbf)) for mtbf in MTBFS]
+    yield from _table(
+        [*(f"{mtbf:.0f} s" for mtbf in MTBFS), "without faults", "best setting"],
+        {group: _goodputs(workload, group, results) for group in GROUPS}
+        | {"oracle": [*told, NOTHING, ""]},
+    )
+
+
+def excerpt(results: Sequence[Result]) -> Iterator[str]:
+    """Yield what another page shows: the goodputs of each workload that is measured."""
+    for workload in WORKLOADS.values():
+        if not any(one.cell.workload == workload.name for one in results):
+            continue
+        yield f"{workload.title}; goodput by the mean time between two faults:\n"
+        yield from goodputs(workload, results)
+        if is_measured(results, workload):
+            yield f"\n![where the time of a training went]({PICTURE.format(workload.name)})"
 
 
 def _table(titles: Sequence[str], rows: Mapping[str, Sequence[str]]) -> Iterator[str]:

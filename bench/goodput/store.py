@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.goodput import stored
+from bench.goodput import excerpt, page, stored
 from bench.goodput.cell import Result
-from bench.goodput.page import page
 from bench.goodput.plots import draw
 from bench.goodput.systems.table import BY_NAME, SYSTEMS
 
@@ -26,12 +25,13 @@ def read(folder: Path) -> Stored:
 
 
 def write(folder: Path, found: Stored) -> Path:
-    """Write results, picture and page; a result replaces an older one of the same training."""
+    """Write results, picture and pages; a result replaces an older one of the same training."""
     file, every = folder / RESULTS, _ordered(found.results)
     stored.write(file, found.run, every, found.missing)
     draw(every, file.parent)
     written = folder / PAGE
-    written.write_text(page(found.run, every, found.missing), encoding="utf-8")
+    written.write_text(page.page(found.run, every, found.missing), encoding="utf-8")
+    excerpt.put(folder, list(page.excerpt(every)))
     return written
 
 
