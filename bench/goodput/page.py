@@ -50,6 +50,8 @@ of the raw loop has a lower goodput, also without faults.
 - A preempted rank gets SIGTERM, and SIGKILL after {grace:.0f} s. A rank that hangs is stopped for
   ever. A straggler is stopped for half of the time, for {slow:.0f} s. Every system takes a rank for
   hanging that has done no step for {limit:.0f} s.
+- A timer of torchrun ends a rank that hangs. It is set twice a second, because it would cost 20 ms
+  to set it in each step.
 - Every system has the same outer loop, which stands for the restart policy of a pod: it starts
   again at once what has ended with an error, after it has killed what was left of it. "New pods
   only" is this project without restarts in place: the loop ends a pod that reports a hang, as the

@@ -1,38 +1,84 @@
 """What tells the system around Accelerate that a rank still makes steps."""
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator
+import time
+from typing import Protocol
 
-from torch.distributed.elastic.timer.api import configure, expires
 from torch.distributed.elastic.timer.file_based_local_timer import FileTimerClient
 
 from bench.goodput.workloads import STEP_LIMIT
 
-Guard = Callable[[], contextlib.AbstractContextManager[None]]
 FT = "GOODPUT_FT"  # the variable that says that NVIDIA's ft_launcher runs the script
 _TIMER_FILE = "TORCHELASTIC_TIMER_FILE"  # set by torchrun
 
 
+_SCOPE = "step"
+_RENEWED = 0.5  # seconds after which the timer is set again; in each step it would slow all down
+
+
+class Guard(Protocol):
+    """What hears of the steps of this rank."""
+
+    def begin(self) -> None:
+        """Note that a step begins."""
+
+    def end(self) -> None:
+        """Note that a step has ended."""
+
+    def rest(self) -> None:
+        """Note that something else follows, such as a save, which has no limit."""
+
+
 def guard() -> Guard:
-    """Return a context manager for each step."""
+    """Return what the system around this rank wants to be told."""
     if FT in os.environ:
-        return _heartbeats()
+        return _Heartbeats()
     if _TIMER_FILE in os.environ:
-        configure(FileTimerClient(os.environ[_TIMER_FILE]))
-        return lambda: expires(after=STEP_LIMIT)
-    return contextlib.nullcontext
+        return _Timer(FileTimerClient(os.environ[_TIMER_FILE]))
+    return _Nobody()
 
 
-def _heartbeats() -> Guard:
-    from nvidia_resiliency_ext import fault_tolerance  # noqa: PLC0415  # only there
+class _Nobody:
+    """Tells nobody."""
 
-    client = fault_tolerance.RankMonitorClient()
-    client.init_workload_monitoring()
+    def begin(self) -> None:
+        """Do nothing."""
 
-    @contextlib.contextmanager
-    def beat() -> Iterator[None]:
-        yield
-        client.send_heartbeat()
+    def end(self) -> None:
+        """Do nothing."""
 
-    return beat
+    def rest(self) -> None:
+        """Do nothing."""
+
+
+class _Heartbeats(_Nobody):
+    """Tells ft_launcher's monitor of each step."""
+
+    def __init__(self) -> None:
+        from nvidia_resiliency_ext import fault_tolerance  # noqa: PLC0415  # only there
+
+        self._client = fault_tolerance.RankMonitorClient()
+        self._client.init_workload_monitoring()
+
+    def end(self) -> None:
+        """Send a heartbeat."""
+        self._client.send_heartbeat()
+
+
+class _Timer(_Nobody):
+    """Sets torchrun's timer, which ends this rank if it is not set again in time."""
+
+    def __init__(self, client: FileTimerClient) -> None:
+        self._client, self._set_at = client, 0.0
+
+    def begin(self) -> None:
+        """Set the timer, unless it was set just before."""
+        if time.monotonic() - self._set_at > _RENEWED:
+            self._set_at = time.monotonic()
+            self._client.acquire(_SCOPE, time.time() + STEP_LIMIT + _RENEWED)
+
+    def rest(self) -> None:
+        """Take the timer back."""
+        if self._set_at:
+            self._set_at = 0.0
+            self._client.release(_SCOPE)

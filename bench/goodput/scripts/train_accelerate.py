@@ -92,24 +92,27 @@ def resume(accelerator: Any, task: Task) -> None:
 def train(accelerator: Any, parts: Parts, made: Any, place: Place, every: int) -> None:
     """Train from a place to the end."""
     model, optimizer, loader = made
-    during_step = guard()
+    watched = guard()
     first, skipped = divmod(place.step, len(loader))
     for epoch in range(first, parts.workload.work.epochs):
         loader.set_epoch(epoch)
         is_cut = epoch == first and skipped > 0 and not IS_STATEFUL
         for inputs, ids in skip_first_batches(loader, skipped) if is_cut else loader:
-            with during_step():
-                accelerator.backward(parts.loss(model, inputs))
-                LEDGER.step(place.step, ids.tolist())
-                optimizer.step()
-                optimizer.zero_grad()
-                place.step += 1
-                is_stopped = accelerator.check_trigger()
+            watched.begin()
+            accelerator.backward(parts.loss(model, inputs))
+            LEDGER.step(place.step, ids.tolist())
+            optimizer.step()
+            optimizer.zero_grad()
+            place.step += 1
+            is_stopped = accelerator.check_trigger()
+            watched.end()
             if is_stopped or place.step % every == 0:
+                watched.rest()
                 accelerator.save_state()
             if is_stopped:
                 accelerator.wait_for_everyone()
                 os._exit(_STOPPED)
+    watched.rest()
 
 
 if __name__ == "__main__":

@@ -91,6 +91,7 @@ class Replica:
         self._position = task.folder / f"position-{REPLICA}.pt"
         self._disk = task.folder / f"checkpoint-{REPLICA}.pt"
         self._epoch = 0
+        self._watched = guard()
         self._loader = self._new_loader()
         if self._disk.exists():
             found = torch.load(self._disk, weights_only=False)
@@ -109,17 +110,18 @@ class Replica:
     def run(self) -> None:
         """Train to the end of this replica's part of the last epoch."""
         LEDGER.mark(Kind.LOADED)
-        during_step = guard()
         while self._epoch < self._task.workload.work.epochs:
             self._sampler.set_epoch(self._epoch)
             for inputs, ids in self._loader:
                 is_committed = False
                 while not is_committed:
-                    with during_step():
-                        is_committed = self._step(inputs, ids)
+                    self._watched.begin()
+                    is_committed = self._step(inputs, ids)
+                    self._watched.end()
                 self._save()
             self._epoch, self._loader = self._epoch + 1, self._new_loader()
             self._save()
+        self._watched.rest()
 
     def _step(self, inputs: torch.Tensor, ids: torch.Tensor) -> bool:
         """Make a step, and return whether its batch is in the weights of all replicas."""
@@ -149,6 +151,7 @@ class Replica:
         """Save the position, and sometimes the state; leave if this replica was asked to."""
         write(self._position, {"epoch": self._epoch, "loader": self._loader.state_dict()})
         if self._manager.current_step() % self._task.every == 0:
+            self._watched.rest()
             state = {**state_of(self._parts), "manager": self._manager.state_dict()}
             write(self._disk, state)
         if self._asked:
