@@ -105,7 +105,7 @@ WRONG = (
     Case("half a replica", _REPLICAS, "  replicas: 1.5\n"),
     Case("a number in words", _REPLICAS, "  replicas: two\n"),
     _spec("a value in capitals", "runtime: {backend: NCCL}"),
-    _spec("an unknown precision", "runtime: {mixedPrecision: fp8}"),
+    _spec("an unknown precision", "runtime: {mixedPrecision: fp4}"),
     _spec("seconds with a unit", "activeDeadlineSeconds: 1h"),
     _spec("a queue that is missing", "scheduling: {gang: kueue}"),
     _spec("a reserved port", "network: {port: 80}"),

@@ -106,6 +106,7 @@ def pod(env: Mapping[str, str]) -> Pod:
     ("field", "value", "read"),
     [
         ("mixedPrecision", "bf16", "bf16"),
+        ("mixedPrecision", "fp8", "fp8"),
         ("gradientAccumulationSteps", 4, 4),
         ("rngTypes", ["torch", "generator"], ("torch", "generator")),
         ("splitBatches", True, True),

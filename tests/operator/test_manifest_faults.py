@@ -53,7 +53,7 @@ def test_all_is_told_at_once_in_the_order_of_the_text() -> None:
         "6:3: spec.replica: is not a field of spec; did you mean replicas?",
         "7:3: spec.maxRestarts: is not a field of spec: maxRestarts belongs in spec.failurePolicy",
         (
-            "9:5: spec.runtime.mixedPrecision: must be one of no, fp16, bf16, got false, "
+            "9:5: spec.runtime.mixedPrecision: must be one of no, fp16, bf16, fp8, got false, "
             'as YAML reads no without quotes: write "no" in quotes'
         ),
         (

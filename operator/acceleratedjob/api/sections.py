@@ -58,7 +58,7 @@ class RuntimeSettings:
     """`spec.runtime`: settings for the runtime library; None leaves a setting to the script.
 
     Attributes:
-        mixed_precision: the precision of autocast.
+        mixed_precision: the precision that models compute in; fp8 needs torchao in the image.
         gradient_accumulation_steps: the number of batches per optimizer step.
         rng_types: the random generators that are synchronized at the start of an epoch.
         split_batches: whether a batch of the data loader is split among the ranks.
@@ -70,7 +70,7 @@ class RuntimeSettings:
         sharding: how the model is sharded; `none` replicates it.
     """
 
-    mixed_precision: Annotated[str | None, choice("no", "fp16", "bf16")] = None
+    mixed_precision: Annotated[str | None, choice("no", "fp16", "bf16", "fp8")] = None
     gradient_accumulation_steps: Annotated[int | None, integer(minimum=1)] = None
     rng_types: Annotated[tuple[str, ...] | None, _GENERATORS] = None
     split_batches: Annotated[bool | None, boolean] = None
