@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from acceleratedjob.local.process import free_port
 from runtime.control import local_ranks
 
 ROOT = Path(__file__).parents[1]
@@ -33,12 +33,6 @@ from runtime.launch.coordinator import control_of
 floor = float(sys.argv.pop(1))
 main(functools.partial(control_of, limits=Limits(floor=floor, save_floor=6 * floor)))
 """
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @dataclass(kw_only=True)
@@ -63,7 +57,7 @@ class World:
 
     def __post_init__(self) -> None:
         """Choose the ports."""
-        self.port, self._progress = _free_port(), _free_port()
+        self.port, self._progress = free_port(), free_port()
 
     def start(self, *arguments: str) -> None:
         """Start the launchers."""

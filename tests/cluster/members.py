@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from acceleratedjob.local.process import free_port
 from tests.cluster.operators import start_operator
 from tests.cluster.programs import Program
+from tests.cluster.testbed.ports import reserved_port
 from tests.cluster.testbed.processes import tail, wait_until
 
 SECONDS = 120  # for what takes two; the machine may be busy, with four loops beside the tests
@@ -64,14 +64,13 @@ class Member:
 @contextlib.contextmanager
 def member(kubeconfig: Path, log: Path, namespace: str, *flags: str) -> Iterator[Member]:
     """An operator that answers over HTTP, ready at the beginning and gone at the end."""
-    port = free_port()
-    process = start_operator(kubeconfig, log, namespace, f"--http-port={port}", *flags)
-    try:
-        yield Member(process, port, log)
-    finally:
-        if process.poll() is None:
+    with reserved_port() as port:
+        process = start_operator(kubeconfig, log, namespace, f"--http-port={port}", *flags)
+        try:
+            yield Member(process, port, log)
+        finally:
             process.kill()
-        process.wait()
+            process.wait()
 
 
 def elected(namespace: str, *terms: str) -> tuple[str, ...]:

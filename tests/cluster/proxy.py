@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tests.cluster.testbed.controlplane import ControlPlane
+from tests.cluster.testbed.ports import reserved_port
 
 _REQUEST = re.compile(rb"(?:GET|POST|PUT|PATCH|DELETE) \S+(?= HTTP/1\.1\r\n)")
 _CHUNK = 2**16
@@ -39,6 +40,7 @@ class Proxy:
     client_tls: ssl.SSLContext | None = None  # towards the server
     requests: list[str] = field(default_factory=list)  # "GET /path?query", if TLS ends here
     listens_on: int = 0
+    _place: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)  # of its port
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
     _seconds: float = 0
     _swallows: bool = False
@@ -75,6 +77,7 @@ class Proxy:
         """End the proxy, and its thread."""
         self._run(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
+        self._place.close()
 
     def kubeconfig(self, original: Path, folder: Path) -> Path:
         """A copy of a kubeconfig that goes through this proxy."""
@@ -86,7 +89,8 @@ class Proxy:
         return path
 
     def start(self) -> None:
-        """Listen, in a thread of its own."""
+        """Listen, in a thread of its own, at a port that nobody takes while it refuses."""
+        self.listens_on = self._place.enter_context(reserved_port())
         threading.Thread(target=self._serve, daemon=True).start()
         self.forward()
 
@@ -95,7 +99,7 @@ class Proxy:
         self._loop.close()
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=120)
 
     async def _forward(self) -> None:
         self._seconds, self._swallows = 0, False
@@ -103,7 +107,6 @@ class Proxy:
         if self._listener is None:
             where = {"host": "127.0.0.1", "port": self.listens_on}
             self._listener = await asyncio.start_server(self._begin, ssl=self.server_tls, **where)  # type: ignore[arg-type]  # a str and an int
-            self.listens_on = self._listener.sockets[0].getsockname()[1]
 
     async def _stop(self) -> None:
         self._flowing.clear()

@@ -39,7 +39,7 @@ def way() -> Iterator[Proxy]:
 
 
 def dial(way: Proxy) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", way.listens_on), timeout=20)
+    return socket.create_connection(("127.0.0.1", way.listens_on), timeout=120)
 
 
 def said(connection: socket.socket, word: bytes) -> bytes:
@@ -56,7 +56,7 @@ def is_silent(connection: socket.socket, word: bytes) -> bool:
     except TimeoutError:
         return True
     finally:
-        connection.settimeout(20)
+        connection.settimeout(120)
     return False
 
 
@@ -103,6 +103,8 @@ def test_who_is_refused_may_come_again_later(way: Proxy) -> None:
     way.refuse()
     with pytest.raises(ConnectionRefusedError):
         dial(way)
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", way.listens_on))
     way.forward()
     with dial(way) as connection:
         assert said(connection, b"one") == b"one"

@@ -26,6 +26,7 @@ import torch._dynamo  # DistributedDataParallel imports it: once for all worlds
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from acceleratedjob.local.process import free_port
 from runtime.control import asking, stacks
 from runtime.control.beat import Beat, Phase
 from runtime.control.place import Place
@@ -134,10 +135,7 @@ def train(rank: int, size: int, port: int, fault: tuple[str, int], channel: sock
 
 def forked(size: int, fault: tuple[str, int]) -> dict[int, tuple[int, socket.socket]]:
     """Start a world; return rank -> its process and the socket that it beats through."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    world = {}
+    port, world = free_port(), {}
     for rank in range(size):
         ours, its = socket.socketpair()
         pid = os.fork()

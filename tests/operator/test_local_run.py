@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -15,6 +16,7 @@ import pytest
 import yaml
 
 from acceleratedjob.commands.run import is_answered
+from acceleratedjob.local.process import LOOPBACK, free_port
 from tests.operator.builders import CONTAINER, job
 
 SECONDS = 60
@@ -396,6 +398,14 @@ def test_no_checkpoints_are_named_if_the_script_was_not_found(folder: Path) -> N
     code, lines = run(write(folder, command=command, checkpoint=checkpoint))
     assert code == 1
     assert lines[-1] == "-- Next: Correct `command` in the manifest, or set `--workdir`."
+
+
+def test_a_free_port_is_taken_by_nobody_before_its_server_listens() -> None:
+    port = free_port()
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind((LOOPBACK, port))
+    with socket.create_server((LOOPBACK, port)):
+        pass
 
 
 def test_replicas_have_the_same_free_ports(folder: Path) -> None:

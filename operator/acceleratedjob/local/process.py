@@ -70,8 +70,7 @@ class Ports:
     @classmethod
     def free(cls) -> "Ports":
         """Return free ports, which differ."""
-        with _bound() as master, _bound() as progress:
-            return cls(_port(master), _port(progress))
+        return cls(free_port(), free_port())
 
     def env(self) -> dict[str, str]:
         """Return the environment variables whose values the ports replace."""
@@ -233,19 +232,14 @@ def expand(text: str, values: Mapping[str, str]) -> str:
 
 
 def free_port() -> int:
-    """Return a free TCP port."""
-    with _bound() as sock:
-        return _port(sock)
+    """Return a TCP port that the kernel gives to nobody else for a minute.
 
-
-def _bound() -> socket.socket:
-    sock = socket.socket()
-    sock.bind((LOOPBACK, 0))
-    return sock
-
-
-def _port(sock: socket.socket) -> int:
-    port: int = sock.getsockname()[1]
+    It has had a connection, whose end waits in TIME_WAIT; a server may listen there nevertheless.
+    """
+    with socket.create_server((LOOPBACK, 0)) as server:
+        port: int = server.getsockname()[1]
+        with socket.create_connection(server.getsockname()):
+            server.accept()[0].close()  # the end that closes first is the one that waits
     return port
 
 

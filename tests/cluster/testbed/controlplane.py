@@ -6,8 +6,6 @@ end of the link to a node, whether or not a node is ever added.
 
 import base64
 import json
-import socket
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from tests.cluster.testbed.cluster import Cluster
 from tests.cluster.testbed.holding import serving
 from tests.cluster.testbed.pki import Authority
 from tests.cluster.testbed.places import SERVICE_NETWORK, Link, Place
+from tests.cluster.testbed.ports import reserved_port
 from tests.cluster.testbed.processes import Components, wait_until
 
 _API_SERVER = "kube-apiserver"
@@ -93,9 +92,13 @@ def serve(place: Place, *, fake_nodes: int, watch_cache: bool = True) -> None:
     Without a watch cache, what a watch may be given of the past is etcd's history.
     """
     plane = ControlPlane(place)
-    with serving(place) as components:
+    with (
+        reserved_port() as etcd,
+        reserved_port() as peer,
+        reserved_port() as port,
+        serving(place) as components,
+    ):
         _link_programs(plane)
-        etcd, peer, port = _free_ports(3)
         _certify(plane, port)
         _write(plane, "etcd-port", etcd)
         kube = plane.programs / "kube"
@@ -132,15 +135,6 @@ def _link_programs(plane: ControlPlane) -> None:
     kubectl = plane.programs / "kubectl"
     kubectl.write_text(f'#!/bin/sh\nexec "{plane.programs}/kube" kubectl "$@"\n', encoding="utf-8")
     kubectl.chmod(0o755)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports nobody listens on, all different: they are held at the same time, then let go."""
-    with ExitStack() as stack:
-        listeners = [
-            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
-        ]
-        return [listener.getsockname()[1] for listener in listeners]
 
 
 def _write(plane: ControlPlane, name: str, port: int) -> None:
