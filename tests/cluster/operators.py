@@ -21,7 +21,9 @@ from acceleratedjob.kube.client import Connection, connect, load_configuration
 from acceleratedjob.kube.cluster import KubernetesCluster, collection
 from tests.cluster.programs import Program, start
 from tests.cluster.testbed.node import Node
+from tests.cluster.testbed.processes import living
 
+END_SECONDS = 240  # to end in; an operator ends itself after 21
 Script = Callable[[int, int], int | None]  # (attempt, index) -> exit code, or None: runs on
 
 
@@ -39,7 +41,7 @@ def operator(kubeconfig: Path, log: Path, namespace: str) -> Iterator[Program]:
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0, log.read_text()[-3000:]
+        assert process.wait(END_SECONDS) == 0, log.read_text()[-3000:]
 
 
 @contextlib.contextmanager
@@ -56,16 +58,15 @@ def operator_on_node(node: Node, log: Path, namespace: str) -> Iterator[None]:
         yield
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0, log.read_text()[-3000:]
+        assert process.wait(END_SECONDS) == 0, log.read_text()[-3000:]
 
 
 def _kubelet(folder: Path) -> int:
     """The process of the kubelet of a node, in whose network are the pods."""
-    flag = f"--kubeconfig={folder}/node.conf"
-    for process in Path("/proc").iterdir():
-        if process.name.isdecimal() and flag in (process / "cmdline").read_text().split("\0"):
-            return int(process.name)
-    raise AssertionError(flag)
+    flag = f"--kubeconfig={folder}/node.conf".encode()
+    found = [one.pid for one in living() if flag in one.read("cmdline")]
+    assert found, flag
+    return found[0]
 
 
 @contextlib.asynccontextmanager

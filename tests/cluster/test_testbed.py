@@ -1,6 +1,5 @@
 """The test bed itself: what it gives, and that it leaves nothing behind."""
 
-import contextlib
 import json
 import os
 import signal
@@ -8,7 +7,6 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +16,7 @@ from tests.cluster.testbed.cluster import Cluster
 from tests.cluster.testbed.controlplane import ControlPlane
 from tests.cluster.testbed.holding import is_served
 from tests.cluster.testbed.places import PROJECT, Place
-from tests.cluster.testbed.processes import TestbedFailed, wait_until
+from tests.cluster.testbed.processes import TestbedFailed, living, process_with, wait_until
 
 pytestmark = pytest.mark.cluster
 
@@ -42,7 +40,7 @@ def run_fake_pod(kubectl: Kubectl, namespace: str) -> None:
     }
     kubectl("--namespace", namespace, "apply", "--filename=-", stdin=json.dumps(fake))
     phase = "--for=jsonpath={.status.phase}=Running"
-    kubectl("--namespace", namespace, "wait", phase, "--timeout=30s", "pod/fake")
+    kubectl("--namespace", namespace, "wait", phase, "--timeout=120s", "pod/fake")
 
 
 @pytest.mark.usefixtures("fake_nodes")
@@ -60,7 +58,7 @@ def test_kwok_ends_no_pod_that_only_has_the_name_of_one_that_is_gone(
         run_fake_pod(kubectl, namespace)
         with pytest.raises(TestbedFailed, match="no pod but one that is terminating"):
             as_kwok("--namespace", namespace, "delete", "pod", "fake", "--now")
-        kubectl("--namespace", namespace, "delete", "pod", "fake", "--timeout=30s")
+        kubectl("--namespace", namespace, "delete", "pod", "fake", "--timeout=120s")
 
 
 def test_the_job_is_a_kind_the_cluster_knows(kubectl: Kubectl, crd: str) -> None:
@@ -89,7 +87,7 @@ def test_a_killed_holder_leaves_no_process_and_no_folder() -> None:
     assert holder.returncode == -signal.SIGKILL, holder.stderr
     place = Place(name)
     assert holder.stdout.strip() == str(place.folder)
-    wait_until(lambda: not is_served(place), what="the end of the bed", seconds=30)
+    wait_until(lambda: not is_served(place), what="the end of the bed", seconds=240)
     assert not place.folder.exists()
     assert processes_of(place) == []
 
@@ -102,12 +100,25 @@ def test_a_killed_supervisor_of_a_node_leaves_no_process_and_is_swept() -> None:
     try:
         for pid in supervisors_of(place.node):
             os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: processes_of(place.node) == [], what="the end of the node", seconds=30)
+        wait_until(lambda: processes_of(place.node) == [], what="the end of the node", seconds=240)
     finally:
         beds.bring_down(place)
     assert processes_of(place) == []
     assert [path for path in place.node.cgroups() if path.exists()] == []
     assert not place.node.folder.exists()
+
+
+def test_of_two_processes_with_an_environment_the_first_is_found() -> None:
+    word = uuid.uuid4().hex
+    command, env = ["sleep", "600"], os.environ | {"TESTBED_WORD": word}
+    with subprocess.Popen(command, env=env) as one, subprocess.Popen(command, env=env) as other:
+        try:
+            assert process_with(TESTBED_WORD=word) == one.pid
+        finally:
+            one.kill()
+            other.kill()
+    with pytest.raises(TestbedFailed, match="must be there"):
+        process_with(TESTBED_WORD=word)
 
 
 def processes_of(place: Place) -> list[str]:
@@ -124,9 +135,5 @@ def supervisors_of(place: Place) -> list[int]:
 
 
 def command_lines() -> Iterator[tuple[int, str]]:
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # it has ended
-            yield (
-                int(file.parent.name),
-                file.read_bytes().replace(b"\0", b" ").decode(errors="replace"),
-            )
+    for one in living():
+        yield one.pid, b" ".join(one.read("cmdline")).decode(errors="replace")

@@ -7,8 +7,10 @@ supervisor is killed by SIGKILL and no code of ours runs any more.
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster.testbed.places import Place
@@ -79,17 +81,43 @@ def wait_until(condition: Callable[[], bool], *, what: str, seconds: float) -> N
         time.sleep(_POLL)
 
 
-def process_with(**variables: str) -> int:
-    """The process id, on this machine, of the program that has these environment variables."""
-    sought = {f"{name}={value}".encode() for name, value in variables.items()}
-    for environ in Path("/proc").glob("[0-9]*/environ"):
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process of this machine, which may end at any time: then it has nothing to read."""
+
+    pid: int
+
+    def read(self, name: str) -> list[bytes]:
+        """The parts of a file in its folder of /proc, such as `environ` and `cmdline`."""
         try:
-            seen = environ.read_bytes().split(b"\0")
-        except OSError:  # it has ended
-            continue
-        if sought <= set(seen):
-            return int(environ.parent.name)
-    raise TestbedFailed(f"a process with {variables} must be there, and is not")
+            return Path("/proc", str(self.pid), name).read_bytes().split(b"\0")
+        except OSError:
+            return []
+
+    @property
+    def began(self) -> int:
+        """When it was started, in clock ticks since the machine was."""
+        (stat, *_) = self.read("stat") or [b""]
+        facts = stat.rpartition(b")")[2].split()  # the name may have spaces and parentheses
+        return int(facts[19]) if facts else sys.maxsize
+
+
+def living() -> list[Process]:
+    """The processes of this machine, the oldest first; numbers are used again."""
+    found = [Process(int(path.name)) for path in Path("/proc").glob("[0-9]*")]
+    return sorted(found, key=lambda one: one.began)
+
+
+def process_with(**variables: str) -> int:
+    """The process id, on this machine, of the program that has these environment variables.
+
+    A probe of its container has them, too, and is younger.
+    """
+    sought = {f"{name}={value}".encode() for name, value in variables.items()}
+    found = [one.pid for one in living() if sought <= set(one.read("environ"))]
+    if not found:
+        raise TestbedFailed(f"a process with {variables} must be there, and is not")
+    return found[0]
 
 
 class Components:
@@ -124,7 +152,9 @@ class Components:
         """
         starter = self.start(name, command)
         children = Path(f"/proc/{starter}/task/{starter}/children")
-        self.wait_until(lambda: bool(children.read_text()), what=f"the child of {name}", seconds=5)
+        self.wait_until(
+            lambda: bool(children.read_text()), what=f"the child of {name}", seconds=120
+        )
         self._inits[name] = int(children.read_text())
         return self._inits[name]
 
