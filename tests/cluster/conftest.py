@@ -4,6 +4,7 @@ With `ACCELERATEDJOB_TEST_CLUSTER=existing` the tests use the cluster of `KUBECO
 Where a test bed cannot be had, the tests skip and say why; on CI (`CI=true`) they fail.
 """
 
+import json
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -124,9 +125,17 @@ def crd(testbed: Cluster) -> str:
 
 @contextmanager
 def fresh_namespace(kubectl: Kubectl) -> Iterator[str]:
-    """A namespace of this test's own, deleted afterwards."""
+    """A namespace of this test's own, deleted afterwards.
+
+    Its service account is there from the beginning, before a controller makes it: without one the
+    API server refuses every pod.
+    """
     name = f"test-{uuid.uuid4().hex[:8]}"
-    kubectl("create", "namespace", name)
+    account = {"name": "default", "namespace": name}
+    made = (("Namespace", {"name": name}), ("ServiceAccount", account))
+    items = [{"apiVersion": "v1", "kind": kind, "metadata": about} for kind, about in made]
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+    kubectl("apply", "--server-side", "--filename=-", stdin=text)
     yield name
     kubectl("delete", "namespace", name, "--wait=false")
 
