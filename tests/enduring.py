@@ -175,10 +175,11 @@ def is_drained(job: Enduring) -> None:
 def hangs(job: Enduring) -> None:
     """Not while it saves: that may take long, and is judged later."""
     before = trains(job, WARM + 3)
-    job.patch({"stallDeadlineSeconds": STALLS_AFTER})
     pid = process(job, before.attempt, 1)
     until(lambda: steps(job, before.attempt)[-1] % EVERY_STEPS == 1, "the step after a checkpoint")
     os.kill(pid, signal.SIGSTOP)
+    until(lambda: is_said_to_hang(job, 1), "the verdict on rank 1")
+    job.patch({"stallDeadlineSeconds": STALLS_AFTER})  # before, it would end who is only slow
     until(lambda: job.status().attempt > before.attempt, "another attempt")
     job.patch({"stallDeadlineSeconds": NEVER})
     after = trains(job, 1, before.attempt)
@@ -189,6 +190,12 @@ def hangs(job: Enduring) -> None:
     assert failure.since < failure.time
     assert condition(after, "Hanging").status == "False"
     assert after.stall is None
+
+
+def is_said_to_hang(job: Enduring, rank: int) -> bool:
+    """Whether the status says now that this rank hangs."""
+    hanging = (one for one in job.status().conditions if one.type == "Hanging")
+    return any(one.status == "True" and f"rank {rank} " in one.message for one in hanging)
 
 
 def grows_and_shrinks(job: Enduring) -> None:
@@ -294,7 +301,7 @@ def undisturbed(folder: Path) -> list[str]:
     path = folder / "job.yaml"
     path.write_text(yaml.safe_dump(manifest(LOCAL)))
     command = [sys.executable, "-m", "acceleratedjob", "run", str(path)]
-    subprocess.run(command, check=True, timeout=SECONDS, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, timeout=600, stdout=subprocess.DEVNULL)
     return weights(volume)
 
 

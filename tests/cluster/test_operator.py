@@ -112,21 +112,27 @@ def test_the_jobs_rules_decide_what_a_failure_leads_to(job: Job) -> None:
 
 
 def test_a_job_past_its_deadline_fails_and_is_deleted_in_its_time(job: Job) -> None:
-    job.apply(fake_job(job.namespace, activeDeadlineSeconds=5, ttlSecondsAfterFinished=2))
+    """Each time is set when the job is as it must be before: none may be over too soon."""
+    job.apply(fake_job(job.namespace))
     job.wait("jsonpath={.status.phase}=Running")
+    job.patch({"activeDeadlineSeconds": 1})
     job.wait("condition=Failed")
     assert "DeadlineExceeded" in job.get(".status.conditions[?(@.type=='Failed')].reason")
+    job.patch({"ttlSecondsAfterFinished": 1})
     job.wait_gone("aj/digits")
     job.wait_gone("pods,services", "--selector=accelerated.dev/job-name=digits")
 
 
 def test_a_job_that_gets_no_nodes_fails_and_says_what_it_waited_for(job: Job) -> None:
-    manifest = fake_job(job.namespace, startupDeadlineSeconds=3)
+    manifest = fake_job(job.namespace)
     manifest["spec"]["template"]["spec"]["nodeSelector"] = {"no": "node"}
     job.apply(manifest)
+    job.wait("jsonpath={.status.pending[0].reason}=Unschedulable")
+    job.wait("jsonpath={.status.pending[0].count}=2")
+    job.patch({"startupDeadlineSeconds": 1})
     job.wait("condition=Failed")
     told = job.get(".status.conditions[?(@.type=='Failed')].message")
-    assert told.startswith("0/2 replicas of attempt 0 were up within startupDeadlineSeconds (3)")
+    assert told.startswith("0/2 replicas of attempt 0 were up within startupDeadlineSeconds (1)")
     assert "2 wait, Unschedulable: 0/" in told
     job.wait_gone("pods", "--all")
 
@@ -168,8 +174,8 @@ def test_suspend_and_resume_as_a_queue_does(job: Job) -> None:
     assert labels == "q q"
     job.patch({"suspend": True, "template": {"metadata": None}})
     job.wait("condition=Suspended")
+    job.wait_gone("pods", "--all")
     job.wait("jsonpath={.status.terminating}=0")
-    assert job.names("pods") == []
     job.patch({"suspend": False})
     job.wait("jsonpath={.status.phase}=Running")
     assert job.names("pods") == ["digits-1-0", "digits-1-1"]
@@ -242,7 +248,7 @@ def test_a_pod_that_a_policy_forbids_fails_the_job(job: Job) -> None:
 
 def test_a_quota_is_told_and_waited_for(job: Job) -> None:
     job.kubectl("create", "quota", "few", "--hard=pods=1")
-    job.kubectl("wait", "quota/few", "--for=jsonpath={.status.hard.pods}=1", "--timeout=30s")
+    job.kubectl("wait", "quota/few", "--for=jsonpath={.status.hard.pods}=1", "--timeout=120s")
     job.apply(fake_job(job.namespace))
     job.wait("jsonpath={.status.pending[0].reason}=Refused")
     assert "exceeded quota: few" in job.get(".status.pending[0].message")

@@ -78,8 +78,9 @@ def test_kubectl_get_shows_the_progress(job: Job) -> None:
 def test_a_hang_is_a_condition_and_one_event_and_ends_the_attempt_in_time(job: Job) -> None:
     training = Training(step=7, verdicts=[HANG])
     with training.serving() as port:
-        begin(job, port, stallDeadlineSeconds=8, failurePolicy={"backoff": {"initialSeconds": 0}})
+        begin(job, port, stallDeadlineSeconds=600, failurePolicy={"backoff": {"initialSeconds": 0}})
         job.wait("condition=Hanging")
+        job.patch({"stallDeadlineSeconds": 1})
         job.wait("jsonpath={.status.attempt}=1")
     assert job.get(".status.conditions[?(@.type=='Hanging')].status") == "False"
     failure = json.loads(job.kubectl("get", "aj/digits", "--output=json"))["status"]["failures"][0]
