@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from acceleratedjob.api.status import Status
 from tests import enduring
 from tests.cluster.jobs import PYTHON, Job, fake_job, real_job
 from tests.cluster.operators import operator_on_node
+from tests.cluster.scripts.suspended import LAST_STEP
 from tests.cluster.testbed.node import Node
 from tests.cluster.testbed.places import NODE_NAME, PROJECT
 from tests.cluster.testbed.processes import TestbedFailed, wait_until
@@ -193,7 +194,11 @@ def test_a_job_that_is_disturbed_in_all_ways_ends_with_the_same_weights(
     enduring.every_sample_counts_once(made)
     assert enduring.weights(made.folder) == enduring.undisturbed(tmp_path / "usual")
     shown = columns(job_on_node.kubectl("get", "aj"))
-    assert (shown["PHASE"], shown["STEP"], shown["PROGRESS"]) == ("Succeeded", "240", "100%")
+    assert (shown["PHASE"], shown["STEP"], shown["PROGRESS"]) == (
+        "Succeeded",
+        f"{enduring.STEPS}",
+        "100%",
+    )
     assert (shown["RESTARTS"], shown["GOODPUT"][-1]) == ("2", "%")
     events = job_on_node.kubectl("get", "events", "--output=jsonpath={.items[*].reason}").split()
     assert {"RestartedInPlace", "Restarting", "Hang", "Succeeded"} <= set(events)
@@ -201,23 +206,36 @@ def test_a_job_that_is_disturbed_in_all_ways_ends_with_the_same_weights(
 
 @contextmanager
 def watched(job: Job, file: Path) -> Iterator[None]:
-    """Inside the block, all states of the pods are written to a file."""
+    """All states of the pods are written to a file, from before the block until they are gone."""
     flags = ("--kubeconfig", str(job.cluster.kubeconfig), "--namespace", job.namespace)
-    command = [job.cluster.program, *flags, "get", "pods", "--watch", "--output=json"]
-    with file.open("wb") as out, subprocess.Popen(command, stdout=out) as process:
+    watch = ("get", "pods", "--watch", "--output-watch-events", "--output=json")
+    with (
+        file.open("wb") as out,
+        subprocess.Popen([job.cluster.program, *flags, *watch], stdout=out) as process,
+    ):
+
+        def has(event: str) -> bool:
+            told = [
+                one["object"]["metadata"]["name"] for one in events(file) if one["type"] == event
+            ]
+            return {"digits-0-0", "digits-0-1"} <= set(told)
+
         try:
+            wait_until(lambda: has("ADDED"), what="the watch", seconds=240)
             yield
+            wait_until(lambda: has("DELETED"), what="the end of the pods", seconds=240)
         finally:
             process.terminate()
 
 
-def states(file: Path) -> list[dict[str, Any]]:
-    """The states that were written, in order."""
+def events(file: Path) -> list[dict[str, Any]]:
+    """The events that were written, in order; the last one may not be whole yet."""
     text, found, at = file.read_text(), [], 0
-    while at < len(text):
-        one, end = json.JSONDecoder().raw_decode(text, at)
-        found.append(one)
-        at = end + 1
+    with suppress(json.JSONDecodeError):
+        while at < len(text):
+            one, end = json.JSONDecoder().raw_decode(text, at)
+            found.append(one)
+            at = end + 1
     return found
 
 
@@ -236,7 +254,7 @@ def undisturbed(folder: Path) -> str:
         env=os.environ | {"PYTHONPATH": str(PROJECT)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=True,
     )
     return bits_in(done.stdout)
@@ -288,11 +306,10 @@ def test_a_suspended_job_stops_with_its_step_replica_0_last_and_goes_on_with_equ
     runs_slowly(job_on_node, storage)
     with watched(job_on_node, tmp_path / "pods"):
         job_on_node.patch({"suspend": True})
-        job_on_node.wait("condition=Suspended")
-        job_on_node.wait_gone("pods", "--all", seconds=240)
-    seen = states(tmp_path / "pods")
+        job_on_node.wait("condition=Suspended", seconds=240)
+    seen = [one["object"] for one in events(tmp_path / "pods")]
     step = stopped_at(seen)
-    assert 4 <= step < 32
+    assert 4 <= step < LAST_STEP
     assert is_replica_0_last(seen)
     job_on_node.patch({"suspend": False})
     job_on_node.wait("condition=Complete", seconds=240)
@@ -300,7 +317,7 @@ def test_a_suspended_job_stops_with_its_step_replica_0_last_and_goes_on_with_equ
     for index in range(2):
         log = job_on_node.kubectl("logs", f"digits-1-{index}")
         done = [int(one) for one in re.findall(r"attempt 1 step (\d+)$", log, re.MULTILINE)]
-        assert done == list(range(step + 1, 33))
+        assert done == list(range(step + 1, LAST_STEP + 1))
         assert bits_in(log) == expected
     assert job_on_node.get(".status.restarts") in ("", "0")
 
