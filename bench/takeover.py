@@ -18,13 +18,14 @@ from pathlib import Path
 from acceleratedjob.api.names import KIND
 from acceleratedjob.kube.cluster import collection
 from tests.cluster.jobs import fake_job, install_crd
-from tests.cluster.members import SHORT, Member, elected, member, one_leads
+from tests.cluster.members import Member, elected, member, one_leads
 from tests.cluster.operators import connection, list_objects
 from tests.cluster.testbed import beds
 from tests.cluster.testbed.controlplane import ControlPlane
 from tests.cluster.testbed.places import Place
 
 POLL = 0.01  # seconds
+SHORT = ("--lease-duration=5s", "--renew-deadline=4s", "--retry-period=500ms")
 TERMS = {"default": (), "short": SHORT}
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 

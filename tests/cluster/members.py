@@ -1,6 +1,7 @@
 """Several operators of the same jobs, and what each tells of itself over HTTP."""
 
 import contextlib
+import http.client
 import signal
 import urllib.error
 import urllib.request
@@ -14,7 +15,8 @@ from tests.cluster.testbed.ports import reserved_port
 from tests.cluster.testbed.processes import tail, wait_until
 
 SECONDS = 120  # for what takes two; the machine may be busy, with four loops beside the tests
-SHORT = ("--lease-duration=5s", "--renew-deadline=4s", "--retry-period=500ms")
+# An operator that stands still for longer than the deadline ends, and nobody starts it again.
+SHORT = ("--lease-duration=15s", "--renew-deadline=12s", "--retry-period=500ms")
 LONG = ("--lease-duration=600s", "--renew-deadline=500s", "--retry-period=500ms")
 
 
@@ -33,7 +35,7 @@ class Member:
                 return page.status, page.read().decode()
         except urllib.error.HTTPError as answer:
             return answer.code, answer.read().decode()
-        except OSError:
+        except (OSError, http.client.HTTPException):  # it does not listen, or ends as it answers
             return 0, ""
 
     def value(self, metric: str) -> float:
@@ -48,12 +50,16 @@ class Member:
 
     def wait(self, path: str, status: int) -> str:
         """Wait until a page answers with a status; its text."""
-        wait_until(
-            lambda: self.page(path)[0] == status,
-            what=f"{status} of {path} (log: {tail(self.log)})",
-            seconds=SECONDS,
-        )
-        return self.page(path)[1]
+        found = 0, ""
+
+        def has_answered() -> bool:
+            nonlocal found
+            found = self.page(path)
+            return found[0] == status
+
+        what = f"{status} of {path} (log: {tail(self.log)})"
+        wait_until(has_answered, what=what, seconds=SECONDS)
+        return found[1]
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and return the exit code."""

@@ -4,6 +4,7 @@ To import them takes a hundred operators two minutes. All else is as in a progra
 arguments, its environment, its output, its signals.
 """
 
+import contextlib
 import multiprocessing
 import os
 import runpy
@@ -50,7 +51,8 @@ class Program:
     def send_signal(self, number: int) -> None:
         """Send a signal, unless it has ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has ended since
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """End it at once."""

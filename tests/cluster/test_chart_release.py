@@ -25,7 +25,7 @@ from tests.cluster.charts import (
     rights,
 )
 from tests.cluster.jobs import CHART, Job, fake_job
-from tests.cluster.members import SHORT, member, one_leads
+from tests.cluster.members import LONG, member, one_leads
 from tests.cluster.testbed import kwok
 from tests.cluster.testbed.cluster import Cluster
 from tests.cluster.testbed.processes import wait_until
@@ -110,14 +110,14 @@ def test_users_of_a_namespace_may_do_with_its_jobs_what_their_role_says(
             verb for group, name, verb in may(release, user) if (group, name) == (GROUP, resource)
         }
 
-    wait_until(lambda: granted("acceleratedjobs") == MAY[role], what=role, seconds=30)
+    wait_until(lambda: granted("acceleratedjobs") == MAY[role], what=role, seconds=120)
     assert granted("acceleratedjobs/status") == {"get"}
 
 
 def test_an_upgrade_touches_no_job_that_runs(release: Release, tmp_path: Path) -> None:
     job, place = Job(release.cluster, release.namespace), release.namespace
     account = release.kubeconfig(place, tmp_path / "kubeconfig")
-    flags = ("--leader-elect", f"--lease-name={place}", f"--lease-namespace={place}", *SHORT)
+    flags = ("--leader-elect", f"--lease-name={place}", f"--lease-namespace={place}", *LONG)
     with member(account, tmp_path / "old.log", place, *flags) as old:
         job.apply(fake_job(place))
         job.wait("jsonpath={.status.phase}=Running")
