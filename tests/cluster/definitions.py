@@ -42,7 +42,7 @@ def until_established(cluster: Cluster, *names: str) -> None:
     Kubectl waits for a condition only if there are any: asked too early, it ends with an error.
     """
     wait = ("wait", "crd", *names, "--for=condition=Established", "--timeout=1s")
-    wait_until(lambda: cluster.answers(*wait), what=f"the kinds of {', '.join(names)}", seconds=30)
+    wait_until(lambda: cluster.answers(*wait), what=f"the kinds of {', '.join(names)}", seconds=240)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ CHART = PROJECT / "charts" / "acceleratedjob"
 CRD = CHART / "files" / "acceleratedjobs.accelerated.dev.yaml"
 DIGITS = PROJECT / "examples" / "digits"
 PYTHON = sys.executable
+SECONDS = 240  # for what takes one; the machine may be busy, and stand still for a while
 
 
 def install_crd(cluster: Cluster) -> str:
@@ -28,7 +29,7 @@ def install_crd(cluster: Cluster) -> str:
     cluster.kubectl("apply", "--server-side", "--filename", str(CRD))
     until_established(cluster, CRD.stem)
     stored = ("get", "--raw", f"/apis/{API_VERSION}/{PLURAL}?resourceVersion=0")
-    wait_until(lambda: cluster.answers(*stored), what=f"the store of {PLURAL}", seconds=30)
+    wait_until(lambda: cluster.answers(*stored), what=f"the store of {PLURAL}", seconds=SECONDS)
     return CRD.stem
 
 
@@ -87,11 +88,11 @@ class Job:
         """Run kubectl in the job's namespace."""
         return self.cluster.kubectl("--namespace", self.namespace, *arguments, stdin=stdin)
 
-    def wait(self, condition: str, seconds: int = 60) -> None:
+    def wait(self, condition: str, seconds: int = SECONDS) -> None:
         """Wait for a condition of the job; what it is instead is in the error."""
         self.wait_for(self.name, condition, seconds)
 
-    def wait_for(self, name: str, condition: str, seconds: int = 60) -> None:
+    def wait_for(self, name: str, condition: str, seconds: int = SECONDS) -> None:
         """Wait for a condition of another job."""
         flags = (f"--for={condition}", f"--timeout={seconds}s")
         try:
@@ -100,7 +101,7 @@ class Job:
             error.add_note(self.kubectl("get", "aj,pods", "--output=yaml"))
             raise
 
-    def wait_gone(self, *what: str, seconds: int = 60) -> None:
+    def wait_gone(self, *what: str, seconds: int = SECONDS) -> None:
         """Wait until objects are no more."""
         self.kubectl("wait", *what, "--for=delete", f"--timeout={seconds}s")
 

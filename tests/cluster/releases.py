@@ -85,7 +85,7 @@ class Shipped(Release):
         """Install the release, or upgrade it, and wait until it is ready."""
         image = {"repository": OPERATOR, "tag": version, "pullPolicy": "Never"}
         values = {"image": image, "namespaces": [self.served]}
-        place = (self.namespace, CHART, "--wait", "--timeout=120s")
+        place = (self.namespace, CHART, "--wait", "--timeout=240s")
         self.helm(action, *place, *flags, values=values)
 
     def pods(self) -> list[str]:
@@ -102,7 +102,7 @@ class Shipped(Release):
     def uninstall(self) -> None:
         """Uninstall the release; helm does not wait for the pods of what it deletes."""
         self.helm("uninstall", self.namespace, "--wait", "--ignore-not-found")
-        self.kubectl("wait", "pods", "--all", "--for=delete", "--timeout=60s")
+        self.kubectl("wait", "pods", "--all", "--for=delete", "--timeout=240s")
 
 
 @contextmanager

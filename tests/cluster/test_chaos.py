@@ -226,7 +226,7 @@ def test_a_namespace_is_deleted_while_its_jobs_run(plane: ControlPlane, tmp_path
             kubectl = plane.cluster.kubectl
             with operator(plane.kubeconfig, tmp_path / "operator.log", over.namespace):
                 await over.underway()
-                gone = ("delete", "namespace", over.namespace, "--timeout=100s")
+                gone = ("delete", "namespace", over.namespace, "--timeout=240s")
                 await asyncio.to_thread(kubectl, *gone)
                 await asyncio.to_thread(kubectl, "create", "namespace", over.namespace)
                 await over.create("job0")

@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("crd", "fake_nodes")]
 
 LINE = r"^(\w+)(?:\.([^/\s]+))?(?:/(\S+))?\s+\[\]\s+\[(.*?)\]\s+\[(.*?)\]$"  # of `can-i --list`
 ACCOUNT = "system:serviceaccount:{0}:{0}"
-SECONDS = "--timeout=120s"
+SECONDS = "--timeout=240s"
 REVIEWS = ("authentication.k8s.io", "authorization.k8s.io")  # what every account may ask
 READ = {"get", "list", "watch"}
 WRITE = {"create", "update", "patch", "delete", "deletecollection"}

@@ -73,7 +73,7 @@ def has_claim(job: Job) -> bool:
 def test_the_claim_is_kept_or_goes_with_the_job(job: Job, policy: str) -> None:
     manifest = fake_job(job.namespace, checkpoint=TEMPLATE | {"reclaimPolicy": policy})
     job.apply(manifest)
-    wait_until(lambda: has_claim(job), what="the claim", seconds=60)
+    wait_until(lambda: has_claim(job), what="the claim", seconds=240)
     first = job.kubectl("get", CLAIM, "--output=jsonpath={.metadata.uid}")
     job.kubectl("delete", "aj/digits")
     job.wait_gone("pods", "--all")
@@ -82,7 +82,7 @@ def test_the_claim_is_kept_or_goes_with_the_job(job: Job, policy: str) -> None:
         return
     job.apply(manifest)  # a later job uses the claim again
     job.wait("jsonpath={.status.phase}=Pending")
-    wait_until(lambda: len(job.names("pods")) == 2, what="the pods", seconds=60)
+    wait_until(lambda: len(job.names("pods")) == 2, what="the pods", seconds=240)
     assert job.kubectl("get", CLAIM, "--output=jsonpath={.metadata.uid}") == first
 
 
@@ -95,7 +95,7 @@ def test_a_foreign_claim_is_reported_and_an_invalid_one_fails_the_job(job: Job) 
     job.apply(fake_job(job.namespace, checkpoint=TEMPLATE))
     told = f"PersistentVolumeClaim {job.namespace}/digits-checkpoint exists and is not this job's"
     wait_until(
-        lambda: told in job.get(".status.pending[0].message"), what="the refusal", seconds=60
+        lambda: told in job.get(".status.pending[0].message"), what="the refusal", seconds=240
     )
     assert job.names("pods") == []
     job.kubectl("delete", "aj/digits", CLAIM)

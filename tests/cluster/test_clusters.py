@@ -18,7 +18,7 @@ from tests.cluster.jobs import fake_job
 from tests.cluster.operators import connection
 
 Case = Callable[[Cluster, str], Awaitable[None]]  # of a cluster and a namespace in it
-SECONDS = 60
+SECONDS = 240  # for what takes one
 
 
 @pytest.fixture(params=["local", pytest.param("kubernetes", marks=pytest.mark.cluster)])

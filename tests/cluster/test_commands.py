@@ -94,7 +94,7 @@ def test_a_job_that_has_failed(job: Job) -> None:
 
 def test_a_quota_is_told_for_all_the_pods_that_are_missing(job: Job) -> None:
     job.kubectl("create", "quota", "few", "--hard=pods=1")
-    job.kubectl("wait", "quota/few", "--for=jsonpath={.status.hard.pods}=1", "--timeout=30s")
+    job.kubectl("wait", "quota/few", "--for=jsonpath={.status.hard.pods}=1", "--timeout=240s")
     job.apply(fake_job(job.namespace, replicas=3))
     job.wait("jsonpath={.status.pending[0].reason}=Refused")
     _, out, _ = ask(job, "why", "digits")
@@ -130,7 +130,7 @@ def test_a_job_is_followed_to_its_end(job: Job) -> None:
     assert process.stdout.readline().startswith("NAME ")
     assert process.stdout.readline().split()[:2] == ["digits", "Running"]
     end_fake_pod(job, "digits-0-0", 1)
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=240)
     assert (process.returncode, errors) == (1, "")
     row, note = out.splitlines()[-2:]
     assert row.split()[:2] == ["digits", "Failed"]
@@ -162,7 +162,7 @@ def test_the_contexts_namespace_is_the_usual_one(unserved: Job, tmp_path: Path) 
     named[config["current-context"]]["namespace"] = unserved.namespace
     file = tmp_path / "kubeconfig"
     file.write_text(yaml.safe_dump(config))
-    out, errors = start(file, "why", "digits").communicate(timeout=60)
+    out, errors = start(file, "why", "digits").communicate(timeout=240)
     assert out.startswith("digits has no status, "), errors
 
 
@@ -174,7 +174,7 @@ def test_a_cluster_that_cannot_be_reached(unserved: Job, tmp_path: Path, is_ther
         config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{free_port()}"
         file.write_text(yaml.safe_dump(config))
     process = start(file, "why", "digits")
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
     assert process.returncode == 4
     assert errors.splitlines()[-1].startswith("acceleratedjob why: ")
     assert "Traceback" not in errors
@@ -206,7 +206,7 @@ def test_the_logs_of_real_pods_and_the_exception_that_one_ends_with(job: Job) ->
     assert (code, errors) == (0, "")
     assert followed.splitlines()[0] == "begins"
     assert followed.rstrip().endswith("ValueError: no such file")
-    job.wait("condition=Failed", seconds=240)
+    job.wait("condition=Failed")
     job.wait_gone("pod/digits-0-0")
     code, out, errors = ask(job, "logs", "digits", "--color", "always")
     assert (code, errors) == (0, "")

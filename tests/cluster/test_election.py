@@ -16,7 +16,7 @@ from tests.cluster.operators import connection
 pytestmark = pytest.mark.cluster
 
 TERMS = Terms(duration=600, deadline=500, retry=0.1)
-SECONDS = 60
+SECONDS = 240  # for what takes one
 Case = Callable[[Connection, str], Awaitable[None]]
 
 

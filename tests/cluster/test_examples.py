@@ -41,7 +41,7 @@ def test_volcanos_example_makes_a_pod_group_of_both(job: Job, testbed: Cluster) 
     testbed.kubectl("apply", "--filename=-", stdin=json.dumps(definition))
     try:
         job.apply(example("volcano", job.namespace))
-        job.wait_for("volcano", "jsonpath={.status.phase}=Running", seconds=120)
+        job.wait_for("volcano", "jsonpath={.status.phase}=Running")
         group = json.loads(job.kubectl("get", f"{kind}/volcano", "--output=jsonpath={.spec}"))
         assert group == {"minMember": 2, "queue": "default"}
     finally:

@@ -36,7 +36,7 @@ def test_a_gang_waits_for_its_scheduler_to_be_installed_and_then_starts(
     assert job.names("pods") == []
     definition = pod_groups(SCHEDULERS[gang].api_version)
     testbed.kubectl("apply", "--filename=-", stdin=json.dumps(definition))
-    job.wait("jsonpath={.status.phase}=Running", seconds=120)
+    job.wait("jsonpath={.status.phase}=Running")
     kind = definition["metadata"]["name"]
     assert job.kubectl("get", f"{kind}/digits", "--output=jsonpath={.spec.minMember}") == "3"
     job.kubectl("delete", "aj/digits")
@@ -72,7 +72,7 @@ def test_a_wall_stands_while_the_job_asks_for_it(job: Job) -> None:
     job.wait("jsonpath={.status.phase}=Running")
     assert job.names("networkpolicies") == ["digits"]
     job.kubectl("delete", "networkpolicy/digits", "--wait=false")
-    job.kubectl("wait", "--for=create", "networkpolicy/digits", "--timeout=30s")
+    job.kubectl("wait", "--for=create", "networkpolicy/digits", "--timeout=240s")
     job.patch({"suspend": True, "network": {"isolate": False}})
     job.wait("condition=Suspended")
     job.patch({"suspend": False})

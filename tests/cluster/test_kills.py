@@ -59,7 +59,7 @@ async def statuses(link: Connection, namespace: str) -> list[Status]:
 
 
 async def all_finished(link: Connection, namespace: str) -> None:
-    async with asyncio.timeout(180):
+    async with asyncio.timeout(400):
         while not all(status.finished for status in await statuses(link, namespace)):  # noqa: ASYNC110  # another process' state
             await asyncio.sleep(0.2)
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tests.cluster.conftest import Kubectl
-from tests.cluster.jobs import Job
+from tests.cluster.jobs import SECONDS, Job
 from tests.cluster.test_rights import tried
 from tests.cluster.testbed.cluster import Cluster
 from tests.cluster.testbed.processes import wait_until
@@ -68,7 +68,7 @@ def policy(place: Job, kubectl: Kubectl) -> Iterator[None]:
     wait_until(
         lambda: REFUSED in created(place, "person", "x", "--dry-run=server", **{LABEL: "x"}),
         what="the policy in force",
-        seconds=60,
+        seconds=SECONDS,
     )
     yield
     for kind in ("validatingadmissionpolicybinding", "validatingadmissionpolicy"):

@@ -58,7 +58,7 @@ def come_up(job: Job, *pods: str) -> None:
     state = {"phase": "Running", "conditions": [READY], "containerStatuses": [container]}
     for name in pods:
         for event in ("create", "jsonpath={.spec.nodeName}"):
-            job.kubectl("wait", f"pod/{name}", f"--for={event}", "--timeout=60s")
+            job.kubectl("wait", f"pod/{name}", f"--for={event}", "--timeout=240s")
         change = ("--type=merge", "--patch", json.dumps({"status": state}))
         job.kubectl("patch", f"pod/{name}", "--subresource=status", *change)
 
@@ -77,7 +77,7 @@ def test_a_deletion_in_the_foreground_is_over_when_the_pods_have_gone(job: Job) 
     come_up(job, *PODS)
     job.wait("jsonpath={.status.phase}=Running")
     job.kubectl("delete", "aj/digits", "--cascade=foreground", "--wait=false")
-    job.kubectl("wait", *(f"pod/{name}" for name in PODS), f"--for={TERMINATING}")
+    job.kubectl("wait", *(f"pod/{name}" for name in PODS), f"--for={TERMINATING}", "--timeout=240s")
     remove(job, "digits-0-0")
     assert job.names("aj") == ["digits"]
     remove(job, "digits-0-1")
@@ -125,7 +125,7 @@ def placed(job: Job, spec: JobSpec, attempt: int) -> set[str]:
         del manifest["metadata"]["ownerReferences"]  # there is no such job
         job.kubectl("create", "--filename=-", stdin=json.dumps(manifest))
     names = [f"pod/{pod_name(spec.name, attempt, index)}" for index in range(spec.replicas)]
-    job.kubectl("wait", *names, "--for=jsonpath={.spec.nodeName}", "--timeout=60s")
+    job.kubectl("wait", *names, "--for=jsonpath={.spec.nodeName}", "--timeout=240s")
     return set(job.kubectl("get", *names, "--output=jsonpath={.items[*].spec.nodeName}").split())
 
 

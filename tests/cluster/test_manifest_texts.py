@@ -63,7 +63,9 @@ def test_scalars_are_read_as_kubectl_reads_them(testbed: Cluster) -> None:
     data = "".join(f"  k{index}: {word}\n" for index, word in enumerate(words))
     text = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a}}\ndata:\n{data}"
     command = [testbed.program, "label", "--local", "--filename=-", "--output=json", "a=b"]
-    done = subprocess.run(command, input=text.encode(), capture_output=True, check=True, timeout=60)
+    done = subprocess.run(
+        command, input=text.encode(), capture_output=True, check=True, timeout=240
+    )
     read: dict[str, Any] = json.loads(done.stdout)["data"]
     theirs = {word: as_float(read[f"k{index}"]) for index, word in enumerate(words)}
     assert {word: as_float(scalars.read(word)) for word in words} == theirs

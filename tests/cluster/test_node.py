@@ -18,7 +18,6 @@ pytestmark = [
 ]
 
 SCRIPTS = PROJECT / "tests" / "cluster" / "scripts"
-TRAINING_SECONDS = 240  # takes 15 on a quiet machine
 
 
 def process_in(namespace: str, pod: str) -> int:
@@ -28,7 +27,7 @@ def process_in(namespace: str, pod: str) -> int:
 
 def test_the_digits_train_in_pods_that_find_each_other_by_name(job: Job) -> None:
     job.apply(real_job(job.namespace, [PYTHON, "train.py"]))
-    job.wait("condition=Complete", seconds=TRAINING_SECONDS)
+    job.wait("condition=Complete")
     accuracy = float(job.kubectl("logs", "digits-0-0").split()[-1])
     assert accuracy >= 0.95
     assert job.get(".status.worldSize") == "2"
@@ -38,7 +37,7 @@ def test_a_process_sees_exactly_the_contract(job: Job) -> None:
     show = "import json, os; print(json.dumps(dict(os.environ)))"
     manifest = real_job(job.namespace, ["python3", "-c", show], runtime={"seed": 7})
     job.apply(manifest)
-    job.wait("condition=Complete", seconds=60)
+    job.wait("condition=Complete")
     address = f"digits-0-0.digits.{job.namespace}.svc"
     uid = job.get(".metadata.uid")
     for index in range(2):
@@ -122,7 +121,7 @@ def test_others_scripts_find_the_same_world(
     world = 2 * processes
     command = [*start, str(SCRIPTS / script), str(world)]
     job.apply(real_job(job.namespace, command, processesPerReplica=processes))
-    job.wait("condition=Complete", seconds=TRAINING_SECONDS)
+    job.wait("condition=Complete")
     assert job.get(".status.failures") == ""
     told = "".join(job.kubectl("logs", f"digits-0-{index}") for index in range(2))
     assert sorted(line for line in told.splitlines() if line.startswith("rank ")) == [
@@ -143,7 +142,7 @@ def test_what_can_never_start_fails_the_job_at_once(
     manifest = real_job(job.namespace, ["python3", "-c", "pass"])
     manifest["spec"]["template"]["spec"]["containers"][0] |= container
     job.apply(manifest)
-    job.wait("condition=Failed", seconds=60)
+    job.wait("condition=Failed")
     failed = json.loads(job.get(".status.conditions[?(@.type=='Failed')]"))
     assert failed["reason"] == "CannotStart"
     assert told in failed["message"]
@@ -167,9 +166,9 @@ def test_a_process_that_stops_when_asked_to_is_not_to_blame(job: Job) -> None:
     ready = {"exec": {"command": ["test", "-e", "/run/ready"]}, "periodSeconds": 1}
     trainer["readinessProbe"] = ready
     job.apply(manifest)
-    job.wait("jsonpath={.status.phase}=Running", seconds=60)
+    job.wait("jsonpath={.status.phase}=Running")
     os.kill(process_in(job.namespace, "digits-0-1"), signal.SIGTERM)
-    job.wait("condition=Complete", seconds=120)
+    job.wait("condition=Complete")
     assert (job.get(".status.restarts"), job.get(".status.attempt")) == ("0", "1")
     failure = json.loads(job.get(".status.failures[0]"))
     assert (failure["exitCode"], failure["step"]) == (143, 7)
@@ -178,9 +177,9 @@ def test_a_process_that_stops_when_asked_to_is_not_to_blame(job: Job) -> None:
 def test_a_killed_process_brings_one_new_attempt_of_the_whole_gang(job: Job) -> None:
     at_once = {"backoff": {"initialSeconds": 0}}
     job.apply(real_job(job.namespace, [PYTHON, "train.py"], failurePolicy=at_once))
-    job.wait("jsonpath={.status.phase}=Running", seconds=TRAINING_SECONDS)
+    job.wait("jsonpath={.status.phase}=Running")
     os.kill(process_in(job.namespace, "digits-0-1"), signal.SIGKILL)
-    job.wait("condition=Complete", seconds=TRAINING_SECONDS)
+    job.wait("condition=Complete")
     assert job.names("pods") == ["digits-1-0", "digits-1-1"], job.get(".status.failures")
     assert job.get(".status.restarts") == "1"
     failure = json.loads(job.get(".status.failures[0]"))

@@ -248,9 +248,9 @@ def test_a_pod_that_a_policy_forbids_fails_the_job(job: Job) -> None:
 
 def test_a_quota_is_told_and_waited_for(job: Job) -> None:
     job.kubectl("create", "quota", "few", "--hard=pods=1")
-    job.kubectl("wait", "quota/few", "--for=jsonpath={.status.hard.pods}=1", "--timeout=120s")
+    job.kubectl("wait", "quota/few", "--for=jsonpath={.status.hard.pods}=1", "--timeout=240s")
     job.apply(fake_job(job.namespace))
     job.wait("jsonpath={.status.pending[0].reason}=Refused")
     assert "exceeded quota: few" in job.get(".status.pending[0].message")
     job.kubectl("delete", "quota", "few")
-    job.wait("jsonpath={.status.phase}=Running", seconds=90)
+    job.wait("jsonpath={.status.phase}=Running")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.jobs import Job, fake_job
+from tests.cluster.jobs import SECONDS, Job, fake_job
 from tests.cluster.testbed.processes import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("crd", "fake_nodes")]
@@ -75,7 +75,7 @@ def test_a_priority_class_may_come_later(job: Job, cluster_wide: list[dict[str, 
     }
     cluster_wide.append(made)
     job.kubectl("apply", "--filename=-", stdin=json.dumps(made))
-    job.wait("jsonpath={.status.phase}=Running", seconds=90)
+    job.wait("jsonpath={.status.phase}=Running")
 
 
 def test_a_service_whose_selector_was_changed_has_its_own_again(job: Job) -> None:
@@ -88,7 +88,7 @@ def test_a_service_whose_selector_was_changed_has_its_own_again(job: Job) -> Non
     wait_until(
         lambda: job.kubectl(*selector) == before,
         what="the Service to have its selector again",
-        seconds=60,
+        seconds=SECONDS,
     )
     assert job.get(".status.attempt") == "0"
     events = job.kubectl("get", "events", "--field-selector=reason=Repaired", "--output=name")

@@ -63,7 +63,7 @@ class Shell:
     def run(self, text: str, cwd: Path | None = None) -> str:
         """What commands print that must succeed."""
         process = self.start(text, cwd)
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=240)
         assert process.returncode == 0, f"{text}\n{output}"
         return output
 
@@ -73,7 +73,7 @@ class Shell:
         assert process.stdout is not None
         assert any(word in line for line in process.stdout)
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=240)
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_restored_with_their_status_jobs_go_on_and_what_has_ended_has(
         assert saved.names("pods") == ["going-2-0"]
     assert saved.get(".status.restarts") == "1"  # the one before
     assert saved.get(".status.failures[*].reason") == "PodDeleted Error"
-    saved.wait_for("done", "condition=Complete", seconds=1)
+    saved.wait_for("done", "condition=Complete")
 
 
 def test_restored_without_its_status_a_job_begins_anew_also_if_it_had_ended(

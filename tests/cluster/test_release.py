@@ -143,13 +143,13 @@ def test_the_runtime_image_adds_the_library_alone(first: dict[str, Path]) -> Non
 
 def test_the_installed_operator_trains_the_digits(shipped: Job, first: dict[str, Path]) -> None:
     shipped.apply(trained(shipped, [PYTHON, "train.py"], library(first["runtime"])))
-    shipped.wait("condition=Complete", seconds=240)
+    shipped.wait("condition=Complete")
     assert shipped.get(".status.failures") == ""
     assert float(shipped.kubectl("logs", f"{shipped.name}-0-0").split()[-1]) >= 0.95
 
 
 def test_helms_own_test_passes(release: Shipped) -> None:
-    assert "Phase:          Succeeded" in release.helm("test", release.namespace, "--timeout=180s")
+    assert "Phase:          Succeeded" in release.helm("test", release.namespace, "--timeout=400s")
 
 
 def test_a_training_image_starts_a_module_by_the_launcher(shipped: Job) -> None:
@@ -157,7 +157,7 @@ def test_a_training_image_starts_a_module_by_the_launcher(shipped: Job) -> None:
     (container,) = manifest["spec"]["template"]["spec"]["containers"]
     container["command"] = ["python3", "-m", "runtime.launch", "-m", "platform"]
     shipped.apply(manifest)
-    shipped.wait("condition=Complete", seconds=60)
+    shipped.wait("condition=Complete")
     assert shipped.get(".status.failures") == ""
     assert shipped.kubectl("logs", f"{shipped.name}-0-1").startswith("Linux")
 
@@ -166,7 +166,7 @@ def test_the_operators_namespace_lets_in_none_but_restricted_pods(release: Shipp
     free = ("run", "free", f"--image={images.BASE}", "--dry-run=server")
     with pytest.raises(TestbedFailed, match="violates PodSecurity"):
         release.kubectl(*free)
-    ready = ("pods", "--all", "--for=condition=Ready", "--timeout=60s")
+    ready = ("pods", "--all", "--for=condition=Ready", "--timeout=240s")
     assert release.kubectl("wait", *ready).count("condition met") == len(release.pods()) == 2
 
 
@@ -174,8 +174,8 @@ def test_an_operator_that_is_asked_to_end_exits_with_0(release: Shipped) -> None
     pod = release.pods()[0]
     os.kill(process_with(HOSTNAME=pod, USER="acceleratedjob"), signal.SIGTERM)
     ended = "{.status.containerStatuses[0].lastState.terminated.exitCode}"
-    release.kubectl("wait", f"pod/{pod}", f"--for=jsonpath={ended}=0", "--timeout=60s")
-    release.kubectl("wait", f"pod/{pod}", "--for=condition=Ready", "--timeout=60s")
+    release.kubectl("wait", f"pod/{pod}", f"--for=jsonpath={ended}=0", "--timeout=240s")
+    release.kubectl("wait", f"pod/{pod}", "--for=condition=Ready", "--timeout=240s")
 
 
 def test_an_upgrade_leaves_a_job_running(release: Shipped, shipped: Job, second: Path) -> None:
@@ -186,7 +186,7 @@ def test_an_upgrade_leaves_a_job_running(release: Shipped, shipped: Job, second:
     uids = ("get", "pods", "--selector", label, "--output=jsonpath={.items[*].metadata.uid}")
     before, replaced = shipped.kubectl(*uids), release.pods()
     release.put("upgrade", SECOND)
-    gone = ("--for=delete", "--timeout=60s")
+    gone = ("--for=delete", "--timeout=240s")
     release.kubectl("wait", *(f"pod/{name}" for name in replaced), *gone)
     image = "--output=jsonpath={.items[*].spec.containers[*].image}"
     assert release.kubectl("get", "pods", image).split() == [f"{OPERATOR}:{SECOND}"] * 2

@@ -13,7 +13,7 @@ from acceleratedjob.manifests.network import network_policy
 from tests.attempts import pod_of
 from tests.cluster.charts import RELEASE, Release
 from tests.cluster.conftest import Kubectl
-from tests.cluster.jobs import CHART, CRD, Job, fake_job
+from tests.cluster.jobs import CHART, CRD, SECONDS, Job, fake_job
 from tests.cluster.testbed.cluster import Cluster
 from tests.cluster.testbed.processes import TestbedFailed, wait_until
 from tests.contract.manifests import TEMPLATE
@@ -69,7 +69,7 @@ def policy(place: Job) -> Iterator[str]:
     wait_until(
         lambda: SENTENCE in created(place, "author", "--dry-run=server"),
         what="the policy in force",
-        seconds=60,
+        seconds=SECONDS,
     )
     yield name
     release.helm("uninstall", RELEASE)
@@ -88,7 +88,7 @@ def test_with_the_policy_only_who_may_create_pods_may_create_jobs(
     assert place.names("aj") == []
     assert "created" in created(place, "trainer")
     checked = f"validatingadmissionpolicy/{policy}"
-    kubectl("wait", checked, "--for=jsonpath={.status.observedGeneration}=1")
+    kubectl("wait", checked, "--for=jsonpath={.status.observedGeneration}=1", "--timeout=240s")
     assert kubectl("get", checked, "--output=jsonpath={.status.typeChecking}") == "{}"
 
 

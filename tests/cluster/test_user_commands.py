@@ -86,5 +86,5 @@ def test_a_training_is_followed_looked_at_stopped_and_resumed(
     assert found is not None
     assert int(found[1]) > step
     training.kubectl("delete", "aj/digits", "--wait=false")
-    assert follow.communicate(timeout=120)[1].endswith("digits was deleted\n")
+    assert follow.communicate(timeout=240)[1].endswith("digits was deleted\n")
     assert follow.returncode == 3

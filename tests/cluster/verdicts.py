@@ -72,7 +72,7 @@ class Asker:
         command = [self.cluster.program, "--kubeconfig", str(self.cluster.kubeconfig)]
         command += ["--namespace", self.namespace, verb, "--validate=strict", "--dry-run=server"]
         command += [f"--output={output}", "--filename=-"]
-        return subprocess.run(command, input=data, capture_output=True, check=False, timeout=60)
+        return subprocess.run(command, input=data, capture_output=True, check=False, timeout=240)
 
     def _sentence(self, said: bytes) -> str:
         """Return what kubectl says in one line, without names of this cluster."""

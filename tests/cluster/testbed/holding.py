@@ -22,7 +22,7 @@ from tests.cluster.testbed.processes import Components, TestbedFailed, tail, wai
 
 _POLL = 0.1  # seconds between two looks at the holders
 _START = 3600.0  # seconds; the first start on a machine builds the binaries and an image
-_END = 60.0  # seconds a bed may take to end
+_END = 240.0  # seconds a bed may take to end
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from tests.cluster.testbed.places import NODE_NAME, POD_NETWORK, Link, Place
 from tests.cluster.testbed.processes import Components, TestbedUnavailable, run
 
 _PROGRAMS = ("containerd", "runc", "ctr", "ip", "iptables", "conntrack", "debootstrap", "nsenter")
-_START = 90.0  # seconds; takes 8 on a quiet machine
+_START = 240.0  # seconds; takes 8 on a quiet machine
 _INIT = ("env", "--ignore-signal=CHLD", "sleep", "infinity")  # so that the kernel reaps orphans
 
 
