@@ -23,7 +23,7 @@ from tests.cluster.testbed.controlplane import ControlPlane
 
 JOBS, REPLICAS = 4, 4
 TAKEN_AWAY, STOPPED = "PodDeleted", 143
-PATIENCE = 150  # seconds for what takes ten; the machine may be busy
+PATIENCE = 300  # seconds for what takes ten; the machine may be busy
 MERGE = "application/merge-patch+json"
 
 
@@ -165,10 +165,16 @@ def check_accounts(statuses: dict[str, Status], *, calm: bool) -> None:
 
 
 async def check_objects(storm: Storm, statuses: dict[str, Status]) -> None:
-    """The last attempt's pods, a Service each, and nothing else."""
-    pods = {pod["metadata"]["name"] for pod in await storm.pods()}
+    """The last attempt's pods, a Service each, and nothing else, once the nodes have ended others.
+
+    An attempt begins when the containers before it have stopped; their pods may go later.
+    """
     expected = {f"{n}-{s.attempt}-{i}" for n, s in statuses.items() for i in range(REPLICAS)}
-    assert pods == expected
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE):
+            while await pod_names(storm) != expected:  # noqa: ASYNC110  # the nodes' state
+                await asyncio.sleep(0.2)
+    assert await pod_names(storm) == expected
     services = await list_objects(storm.link, "Service", storm.namespace)
     assert {one["metadata"]["name"] for one in services} == set(statuses)
     assert storm.overlaps == []
@@ -179,6 +185,11 @@ def check_logs(folder: Path) -> None:
     for log in folder.glob("*.log"):
         text = log.read_text()
         assert "Traceback" not in text, text[text.index("Traceback") - 500 :][:3000]
+
+
+async def pod_names(storm: Storm) -> set[str]:
+    """The names of all pods."""
+    return {pod["metadata"]["name"] for pod in await storm.pods()}
 
 
 async def patch(storm: Storm, name: str, change: Manifest, subresource: str = "") -> None:

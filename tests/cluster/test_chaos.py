@@ -37,7 +37,7 @@ from tests.cluster.testbed.places import Place
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.slow,
-    pytest.mark.timeout(420),
+    pytest.mark.timeout(900),
     pytest.mark.xdist_group("chaos"),
 ]
 

@@ -1,6 +1,5 @@
 """The Python client against a real API server, with an operator."""
 
-import asyncio
 import json
 import sys
 from collections.abc import Iterator
@@ -12,9 +11,10 @@ import pytest
 from acceleratedjob import Client
 from acceleratedjob.errors import AlreadyExists, JobFailed, NotFound, Refused
 from tests.cluster.jobs import PYTHON, Job
-from tests.cluster.operators import connection, end_pod
+from tests.cluster.test_commands import end_fake_pod
 from tests.cluster.testbed import images, kwok
 from tests.cluster.testbed.places import PROJECT
+from tests.cluster.testbed.processes import wait_until
 from tests.contract.documents import objects
 from tests.operator.test_client_local import wheel
 
@@ -36,17 +36,6 @@ def client(job: Job) -> Iterator[Client]:
     kubeconfig = str(job.cluster.kubeconfig)
     with Client(kubeconfig=kubeconfig, namespace=job.namespace, image="train:1") as made:
         yield made
-
-
-def end_fake_pods(job: Job, name: str, code: int, message: str = "") -> None:
-    """Let the training containers of both pods of the first attempt end."""
-
-    async def go() -> None:
-        async with connection(job.cluster.kubeconfig) as link:
-            for index in (0, 1):
-                await end_pod(link, job.namespace, f"{name}-0-{index}", code, message)
-
-    asyncio.run(go())
 
 
 @pytest.mark.usefixtures("fake_nodes")
@@ -75,7 +64,7 @@ def test_a_failure_is_told_with_its_message(job: Job, client: Client) -> None:
     once = {"failurePolicy": {"maxRestarts": 0}}
     made = client.train(train, args={"lr": 1}, replicas=2, pod=kwok.PLACEMENT, spec=once)
     job.wait_for(made.name, "jsonpath={.status.phase}=Running")
-    end_fake_pods(job, made.name, 1, "no data")
+    end_fake_pod(job, f"{made.name}-0-0", 1, "no data")
     with pytest.raises(JobFailed, match="no data"):
         made.wait(timeout=SECONDS)
     assert made.get().failures[0].message.endswith("no data")
@@ -94,7 +83,15 @@ def user(job: Job, tmp_path: Path) -> Path:
     config["users"] = [{"name": one["name"], "user": {"token": token}} for one in config["users"]]
     path = tmp_path / "user.conf"
     path.write_text(json.dumps(config))
+    wait_until(lambda: may_create_code(job), what="the user's rights", seconds=SECONDS)
     return path
+
+
+def may_create_code(job: Job) -> bool:
+    """Whether the user may; the API server takes a while to know of a change of a role."""
+    user = f"--as=system:serviceaccount:{job.namespace}:ann"
+    namespace = f"--namespace={job.namespace}"
+    return job.cluster.answers("auth", "can-i", "create", "configmaps", user, namespace)
 
 
 @pytest.mark.usefixtures("fake_nodes")
@@ -111,6 +108,7 @@ def test_a_user_needs_no_more_than_the_documents_say(job: Job, user: Path) -> No
 
         less = [rule for rule in ROLE["rules"] if "configmaps" not in rule["resources"]]
         job.kubectl("apply", "--filename=-", stdin=json.dumps(ROLE | {"rules": less}))
+        wait_until(lambda: not may_create_code(job), what="the end of a right", seconds=SECONDS)
         with pytest.raises(Refused, match='cannot create resource "configmaps"'):
             client.train(train, args={"lr": 1})
         assert job.names("aj") == []  # the job was created first

@@ -91,5 +91,6 @@ def test_a_service_whose_selector_was_changed_has_its_own_again(job: Job) -> Non
         seconds=SECONDS,
     )
     assert job.get(".status.attempt") == "0"
-    events = job.kubectl("get", "events", "--field-selector=reason=Repaired", "--output=name")
-    assert len(events.split()) == 1
+    repaired = ("get", "events", "--field-selector=reason=Repaired", "--output=name")
+    wait_until(lambda: bool(job.kubectl(*repaired)), what="the Event of it", seconds=SECONDS)
+    assert len(job.kubectl(*repaired).split()) == 1

@@ -35,6 +35,8 @@ def place(testbed: Cluster, namespace: str) -> Job:
     for role, users in (("jobs", ("author", "trainer")), ("pods", ("trainer",))):
         whom = [f"--user={user}" for user in users]
         job.kubectl("create", "rolebinding", role, f"--role={role}", *whom)
+    last = ("auth", "can-i", "create", "pods", "--as=trainer", f"--namespace={namespace}")
+    wait_until(lambda: testbed.answers(*last), what="the rights of trainer", seconds=SECONDS)
     return job
 
 
@@ -170,6 +172,8 @@ def test_with_the_policy_claims_are_not_created_by_who_may_not_create_them(place
     assert told in created(place, "trainer", checkpoint=TEMPLATE)
     place.kubectl("create", "role", "claims", "--verb=create", "--resource=persistentvolumeclaims")
     place.kubectl("create", "rolebinding", "claims", "--role=claims", "--user=trainer")
+    right = ("auth", "can-i", "create", "pvc", "--as=trainer", f"--namespace={place.namespace}")
+    wait_until(lambda: place.cluster.answers(*right), what="the right", seconds=SECONDS)
     assert "created" in created(place, "trainer", checkpoint=TEMPLATE)
 
 

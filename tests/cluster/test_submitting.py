@@ -52,7 +52,7 @@ def test_a_job_is_tried_submitted_changed_and_deleted(unserved: Job, tmp_path: P
     code, out, errors = ask(unserved, "submit", *suspended, "--dry-run")
     assert (code, errors) == (0, "")
     assert out == "ConfigMap data would be applied\nAcceleratedJob digits would be created\n"
-    assert unserved.names("aj,configmaps") == ["kube-root-ca.crt"]
+    assert set(unserved.names("aj,configmaps")) <= {"kube-root-ca.crt"}  # which a controller makes
 
     code, out, errors = ask(unserved, "submit", *suspended)
     assert (code, errors) == (0, "")
