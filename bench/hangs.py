@@ -151,7 +151,7 @@ class World:
         codes = []
         for launcher in self.launchers:
             try:
-                codes.append(launcher.wait(30))
+                codes.append(launcher.wait(120))
             except subprocess.TimeoutExpired:
                 launcher.kill()  # its processes die with it
                 codes.append(launcher.wait())

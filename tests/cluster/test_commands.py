@@ -51,7 +51,7 @@ def end_fake_pod(job: Job, pod: str, code: int, message: str = "") -> None:
 def ask(job: Job, command: str, *arguments: str) -> tuple[int, str, str]:
     """Its exit code, and what it has said, about a job of this namespace."""
     process = start(job.cluster.kubeconfig, command, "-n", job.namespace, *arguments)
-    out, errors = process.communicate(timeout=240)
+    out, errors = process.communicate(timeout=600)
     return process.returncode, out, errors
 
 

@@ -84,7 +84,7 @@ def test_a_training_is_followed_looked_at_stopped_and_resumed(
     resumed = said(training, "resume", "--wait", "--timeout", "400")
     found = re.fullmatch(r"digits goes on in attempt 1 at step (\d+) of 10000\n", resumed)
     assert found is not None
-    assert int(found[1]) > step
+    assert int(found[1]) >= step  # it may be asked before its first step
     training.kubectl("delete", "aj/digits", "--wait=false")
     assert follow.communicate(timeout=240)[1].endswith("digits was deleted\n")
     assert follow.returncode == 3

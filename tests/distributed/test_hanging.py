@@ -24,7 +24,7 @@ CASES = [  # the world size, what the culprit does, its rank, and the evidence
 def verdicts() -> dict[str, dict[str, object]]:
     """The verdict on each world."""
     cases = [f"{size}:{kind}:{rank}" for size, kind, rank, _ in CASES]
-    (done,) = forked(([str(PROGRAM), *cases], os.environ | SCRIPT), seconds=300)
+    (done,) = forked(([str(PROGRAM), *cases], os.environ | SCRIPT))
     assert done.code == 0, done.err[-5000:]
     told = [json.loads(line) for line in done.out.splitlines()]
     return {one["case"]: one for one in told}

@@ -44,5 +44,5 @@ def test_who_is_missing_is_named(how: str, operation: str, where: list[str]) -> 
         assert "1 of 3 processes are missing" in error
         assert [part for part in where if part not in error] == [], error
         if how == "stands still":
-            waited = f"s in `{operation}`, its collective 4; missing: rank 1 is at"
+            waited = f"s in `{operation}`, its collective 4; missing: rank 1 is "
             assert waited in said[rank]
