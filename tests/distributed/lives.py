@@ -19,7 +19,7 @@ from typing import Any
 
 from acceleratedjob.local.process import free_port
 
-SECONDS = 60  # for each life
+SECONDS = 200  # for each life
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,8 +53,8 @@ SELDOM = (  # on storage, so that memory has newer ones
     {"ACCELERATEDJOB_CHECKPOINT_EVERY_STEPS": "25"},
     {"ACCELERATEDJOB_CHECKPOINT_EVERY_SECONDS": "5", "ACCELERATEDJOB_CHECKPOINT_KEEP": "1"},
 )
-SILENCE = 90.0  # seconds without a step or an end, on a machine that is busy
-ENDING = 30.0  # seconds for what a life has left
+SILENCE = 240.0  # seconds without a step or an end, on a machine that is busy
+ENDING = 120.0  # seconds for what a life has left
 GANG = 5.0  # seconds from the first failure of a rank until the others are killed, as in a cluster
 POLL = 0.002
 STOPPED = 143

@@ -17,9 +17,11 @@ from typing import Any, NamedTuple
 
 from acceleratedjob.local.process import free_port
 
-SILENCE = 120  # seconds without a line of any process, which names each case: a world that hangs
-# Accelerate's forked workers hang now and then before their first line (runtime/data/forking.py).
+SILENCE = 600  # seconds without a line of any process: a world that hangs
+# Accelerate's forked workers hang now and then before their first line (runtime/data/forking.py). A
+# line names each case, so that a shorter silence tells.
 TRIES = {"accelerate": 3, "runtime": 1}
+SILENCES = {"accelerate": 200, "runtime": SILENCE}
 # Of the worlds of `programs.CASES`; in a world of one process Accelerate cannot run all of them.
 SIZES = {"accelerate": (2, 3), "runtime": (1, 2, 3, 4)}
 ROOT = Path(__file__).parents[2]
@@ -77,10 +79,12 @@ def end(process: "subprocess.Popen[str]") -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def finish(processes: list["subprocess.Popen[str]"]) -> list[str]:
+def finish(processes: list["subprocess.Popen[str]"], silence: float = SILENCE) -> list[str]:
     """Wait for all; as soon as one fails, or all are silent, end all and show what each has said.
 
-    A machine that is busy makes a world slow, but not silent.
+    Args:
+        processes: what `start` has made.
+        silence: the seconds without a line after which all are ended.
     """
     said: list[list[str]] = [[] for _ in processes]
     news: queue.SimpleQueue[int | None] = queue.SimpleQueue()  # exit codes; None: a line
@@ -88,7 +92,7 @@ def finish(processes: list["subprocess.Popen[str]"]) -> list[str]:
         for process, lines in zip(processes, said, strict=True):
             pool.submit(_listen, process, lines, news)
             pool.submit(_await_end, process, news)
-        _await_ends(len(processes), news)
+        _await_ends(len(processes), news, silence)
         for process in processes:
             end(process)
     codes = [process.returncode for process in processes]
@@ -113,11 +117,11 @@ def _await_end(process: "subprocess.Popen[str]", news: "queue.SimpleQueue[int | 
     news.put(process.wait())
 
 
-def _await_ends(running: int, news: "queue.SimpleQueue[int | None]") -> None:
+def _await_ends(running: int, news: "queue.SimpleQueue[int | None]", silence: float) -> None:
     """Return when all processes have ended, one has failed, or none has said anything for long."""
     with contextlib.suppress(queue.Empty):  # shown as the exit code of the kill
         while running:
-            code = news.get(timeout=SILENCE)
+            code = news.get(timeout=silence)
             if code:
                 return
             running -= code is not None
@@ -219,7 +223,7 @@ def _run(library: str, sizes: list[int]) -> dict[int, list[dict[str, Any]] | str
         command = [sys.executable, str(PROGRAMS), library, folder, *map(str, sizes)]
         failed = ""
         try:
-            finish([start(command, os.environ | SCRIPT)])
+            finish([start(command, os.environ | SCRIPT)], SILENCES[library])
         except AssertionError as error:
             failed = str(error)
         files = {size: Path(folder, str(size)) for size in sizes}
