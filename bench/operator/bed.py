@@ -68,7 +68,7 @@ def fresh() -> Iterator[Bed]:
         plane.cluster.kubectl("create", "namespace", NAMESPACE)
         yield Bed(plane, Path(folder))
     gone = "the end of the control plane"
-    wait_until(lambda: not is_served(place), what=gone, seconds=60)
+    wait_until(lambda: not is_served(place), what=gone, seconds=240)
 
 
 @contextlib.contextmanager
@@ -80,7 +80,7 @@ def _fake_nodes(plane: ControlPlane) -> Iterator[None]:
     ready = ("wait", "--for=condition=Ready", "--timeout=1s", "node", "--selector", kwok.LABEL)
     try:
         components.wait_until(
-            lambda: plane.cluster.answers(*ready), what="the fake nodes", seconds=60
+            lambda: plane.cluster.answers(*ready), what="the fake nodes", seconds=240
         )
         yield
         components.check()

@@ -77,7 +77,7 @@ def _install(cluster: Cluster) -> None:
     cluster.kubectl("apply", "--filename=-", stdin=_PLACES)
     cluster.kubectl("apply", "--server-side", "--filename", definition())
     served = ("get", "pytorchjobs.kubeflow.org")
-    wait_until(lambda: cluster.answers(*served), what="the PyTorchJob's API", seconds=60)
+    wait_until(lambda: cluster.answers(*served), what="the PyTorchJob's API", seconds=240)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from acceleratedjob.cluster import Change, Gone, Listed
 from acceleratedjob.errors import ClusterError
 from acceleratedjob.kube.client import Connection, connect, load_configuration
 from acceleratedjob.kube.cluster import KubernetesCluster, collection
+from acceleratedjob.kube.limits import Limit
 from tests.cluster.programs import Program, start
 from tests.cluster.testbed.node import Node
 from tests.cluster.testbed.processes import living
@@ -70,10 +71,10 @@ def _kubelet(folder: Path) -> int:
 
 
 @contextlib.asynccontextmanager
-async def connection(kubeconfig: Path) -> AsyncIterator[Connection]:
+async def connection(kubeconfig: Path, limit: Limit | None = None) -> AsyncIterator[Connection]:
     """A connection as the administrator."""
     configuration = await load_configuration(str(kubeconfig), None)
-    async with connect(configuration) as opened:
+    async with connect(configuration, limit) as opened:
         yield opened
 
 

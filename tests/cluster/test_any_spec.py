@@ -19,6 +19,7 @@ from acceleratedjob.api.spec import JobSpec
 from acceleratedjob.errors import ClusterError, InvalidSpec, Refused
 from acceleratedjob.kube.client import Connection
 from acceleratedjob.kube.cluster import collection
+from acceleratedjob.kube.limits import Limit
 from acceleratedjob.manifests.claims import claim
 from acceleratedjob.manifests.pod import pod
 from acceleratedjob.validation import check
@@ -29,6 +30,7 @@ from tests.operator.builders import UID
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("crd"), pytest.mark.timeout(1800)]
 
+SIDE_BY_SIDE = Limit(in_flight=8)  # the API server answers so many in time, also if it is slow
 COUNT = int(os.environ.get("ACCELERATEDJOB_SPECS", "400"))
 # What the CRD leaves to the operator: a schema cannot say which container trains, nor read amounts.
 OPERATORS = re.compile(
@@ -103,7 +105,7 @@ async def verdict(link: Connection, namespace: str, spec: Manifest) -> str | Non
 
 async def verdicts(kubeconfig: Path, namespace: str, asked: list[Manifest]) -> list[str | None]:
     """All verdicts, in order."""
-    async with connection(kubeconfig) as link:
+    async with connection(kubeconfig, SIDE_BY_SIDE) as link:
         return list(await asyncio.gather(*(verdict(link, namespace, spec) for spec in asked)))
 
 
@@ -111,7 +113,7 @@ async def answers(
     kubeconfig: Path, namespace: str, asked: list[Manifest]
 ) -> list[Manifest | Refused]:
     """All answers, in order."""
-    async with connection(kubeconfig) as link:
+    async with connection(kubeconfig, SIDE_BY_SIDE) as link:
         return list(await asyncio.gather(*(answer(link, namespace, spec) for spec in asked)))
 
 
