@@ -32,7 +32,7 @@ from acceleratedjob.manager.lease import (
 
 log = logging.getLogger(__name__)
 
-RELEASE_SECONDS = 3  # if the release takes longer, the lease expires by itself
+RELEASE_SECONDS = 8  # if the release takes longer, the lease expires by itself
 
 
 class LeaseLost(Exception):
