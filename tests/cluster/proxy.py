@@ -39,6 +39,7 @@ class Proxy:
     server_tls: ssl.SSLContext | None = None  # towards who connects
     client_tls: ssl.SSLContext | None = None  # towards the server
     requests: list[str] = field(default_factory=list)  # "GET /path?query", if TLS ends here
+    dropped: int = 0  # bytes
     listens_on: int = 0
     _place: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)  # of its port
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
@@ -176,9 +177,11 @@ class Proxy:
                 note(data)
                 await asyncio.sleep(self._seconds)
                 await self._flowing.wait()
-                if not self._swallows:
-                    writer.write(data)
-                    await writer.drain()
+                if self._swallows:
+                    self.dropped += len(data)
+                    continue
+                writer.write(data)
+                await writer.drain()
             writer.close()
 
     def _note(self, data: bytes) -> None:
