@@ -1,5 +1,6 @@
 """A plain torch.distributed script: it fails unless it is one of as many as it is told."""
 
+import os
 import sys
 
 import torch
@@ -18,4 +19,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # torch may abort a process that ends as others do (docs/limits.md)
