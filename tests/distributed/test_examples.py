@@ -32,7 +32,7 @@ ROUNDED, BF16 = 1e-4, 3e-3
 ONE_IMAGE = 1 / 357 + 5e-4
 WITHOUT_RUNTIME = ("accelerate", "torchrun")
 ABORTED = "terminate called without an active exception"
-RESTARTED = "-- Restarting: "
+RESTARTED = ("-- Restarting: ", "-- RestartedInPlace: ")
 
 EXAMPLES = {  # example -> (what is written of each rank, how far the loss is from one process')
     "digits": ([f"rank {rank} of 2 begins" for rank in range(2)], ROUNDED),
@@ -73,13 +73,18 @@ def run(command: list[str], **variables: str) -> list[str]:
 
 
 def by_manifest(example: str) -> list[str]:
-    """What `acceleratedjob run` writes, as the example's table has it.
+    """What `acceleratedjob run` writes, as the example's table has it."""
+    lines = run([sys.executable, "-m", "acceleratedjob", "run", f"examples/{example}/job.yaml"])
+    return behind_an_abort(lines) if example in WITHOUT_RUNTIME else lines
 
-    A process without `runtime` that has done its work may be aborted by torch as it ends, on a
+
+def behind_an_abort(lines: list[str]) -> list[str]:
+    """What is written behind the last restart, if torch has aborted a process.
+
+    One without `runtime`, or with FSDP2, that has done its work may be aborted as it ends, on a
     machine that is busy; then all is done once more (docs/limits.md).
     """
-    lines = run([sys.executable, "-m", "acceleratedjob", "run", f"examples/{example}/job.yaml"])
-    if example not in WITHOUT_RUNTIME or not any(line.endswith(ABORTED) for line in lines):
+    if not any(line.endswith(ABORTED) for line in lines):
         return lines
     return lines[max(at for at, line in enumerate(lines) if line.startswith(RESTARTED)) :]
 
