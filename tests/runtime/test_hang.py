@@ -121,6 +121,17 @@ PEACEFUL: dict[str, Mapping[int, Trace]] = {
     "a first step of 60 s": {
         rank: [Stay(Phase.INIT, 20.0), Stay(Phase.STEP, 60.0, steps=1), *TRAINED] for rank in (0, 1)
     },
+    "a first step of 60 s after a checkpoint was loaded": {
+        rank: [Stay(Phase.INIT, 5.0, steps=900), Stay(Phase.STEP, 60.0, steps=1), *TRAINED]
+        for rank in (0, 1)
+    },
+    "a fifth step of 60 s after a checkpoint was loaded": {
+        rank: [
+            *(Stay(Phase.INIT, 5.0, steps=900), Stay(Phase.INIT, 5.0), *steps(4)),
+            *(Stay(Phase.STEP, 60.0, steps=1), *TRAINED),
+        ]
+        for rank in (0, 1)
+    },
     "an evaluation of 60 s without batches": {
         rank: [*TRAINED, Stay(Phase.EVALUATION, 60.0), *TRAINED] for rank in (0, 1)
     },
@@ -285,6 +296,9 @@ def lived(trace: Trace) -> Watch:
         pytest.param([*TRAINED, *steps(4, 5.0)], 25.0, id="five times its longest step"),
         pytest.param([Stay(Phase.INIT, 200.0), *TRAINED], 600.0, id="at most the ceiling"),
         pytest.param([Stay(Phase.INIT, 4.0), *steps(4)], 600.0, id="one with too few steps"),
+        pytest.param(
+            [Stay(Phase.INIT, 4.0, steps=900), *steps(4)], 600.0, id="one that has loaded, likewise"
+        ),
     ],
 )
 def test_the_first_steps_of_another_life_have_what_the_one_before_has_shown(

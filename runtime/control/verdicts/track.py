@@ -98,7 +98,7 @@ class Track:
 
     Attributes:
         beat: its last beat.
-        began: its steps when this life began.
+        began: its steps when this life began to train, which it knows when a checkpoint is loaded.
         heard: the counted time of the job at its last beat, in seconds.
         stood: the time from when it moved to its last beat, in seconds.
         ticks: its ticks when it moved.
@@ -225,7 +225,7 @@ def followed(track: Track, beat: Beat, clock: float) -> Track:
         longest = 0.0
     return Track(
         beat=beat,
-        began=track.began,
+        began=beat.place.steps if before.phase is Phase.INIT else track.began,
         heard=clock,
         stood=since,
         ticks=beat.ticks,
