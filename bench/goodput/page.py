@@ -19,7 +19,13 @@ from bench.goodput.summary import (
     settings,
 )
 from bench.goodput.systems.table import BY_NAME, GROUPS
-from bench.goodput.workloads import STEP_LIMIT, WORKLOADS, Workload
+from bench.goodput.workloads import (
+    COLLECTIVE_LIMIT,
+    SAVE_LIMIT,
+    STEP_LIMIT,
+    WORKLOADS,
+    Workload,
+)
 from bench.machine import Run
 from bench.page import NOTHING, row
 
@@ -49,7 +55,9 @@ of the raw loop has a lower goodput, also without faults.
   again before much is trained. A fault waits until its rank has a process.
 - A preempted rank gets SIGTERM, and SIGKILL after {grace:.0f} s. A rank that hangs is stopped for
   ever. A straggler is stopped for half of the time, for {slow:.0f} s. Every system takes a rank for
-  hanging that has done no step for {limit:.0f} s.
+  hanging that has done no step for {limit:.0f} s; dlrover, which has no such timer, one whose
+  collective takes {collective:.0f} s; and with the larger state NVRx one that has said nothing for
+  {save:.0f} s, since it says nothing in a save.
 - A timer of torchrun ends a rank that hangs. It is set twice a second, because it would cost 20 ms
   to set it in each step.
 - Every system has the same outer loop, which stands for the restart policy of a pod: it starts
@@ -59,7 +67,7 @@ of the raw loop has a lower goodput, also without faults.
 - For each step, a rank writes a record with its samples to a file that is not part of the system,
   by one write(2). {dagger} marks trainings that lost or repeated samples, {unfinished} those that
   did not end within {longest} times the work.
-- Where a setting decides how often a training saves, several are measured, and the best is shown.
+- Where a setting decides how often a training saves, the best of those that were measured is shown.
 - The oracle knows of each fault at once and redoes no step. A restart takes it as long as the raw
   loop needs for its first step, most of which is the import of torch: a system with processes in
   reserve can be faster.
@@ -82,6 +90,8 @@ def page(run: Run | None, results: Sequence[Result], missing: Mapping[str, str])
         amount=_amount(results),
         weights=weights,
         limit=STEP_LIMIT,
+        collective=COLLECTIVE_LIMIT,
+        save=SAVE_LIMIT,
         ranks=next(iter(WORKLOADS.values())).work.ranks,
         grace=GRACE,
         slow=SLOW,
@@ -128,7 +138,8 @@ def _workload(workload: Workload, results: Sequence[Result]) -> Iterator[str]:
     yield from _table(
         JOB, {one: _job(best(results, one, workload.name, GOAL_AT)) for one in GROUPS[1:]}
     )
-    yield "\nSeconds without a step after a fault that came alone: median and 95th percentile.\n"
+    yield "\nSeconds without a step after a fault that came alone, in the best settings: median and"
+    yield "95th percentile.\n"
     yield from _table(
         [*Fault, "hang is noticed", "steps done again"],
         {group: _recovery(workload, group, results) for group in GROUPS[1:]},
@@ -179,7 +190,16 @@ def _goodputs(workload: Workload, group: str, results: Sequence[Result]) -> list
     found = [best(results, group, workload.name, mtbf) for mtbf in (*MTBFS, None)]
     names = {one.results[0].cell.system: None for one in found[:-1] if one}
     told = "; ".join(setting for name in names if (setting := BY_NAME[name].setting))
-    return [*(_goodput(one) for one in found), told]
+    own, every = _measured(workload, group, results), settings(group)
+    few = f" ({len(own)} of {len(every)} measured)" if told and len(own) < len(every) else ""
+    return [*(_goodput(one) for one in found), told + few]
+
+
+def _measured(workload: Workload, group: str, results: Sequence[Result]) -> set[str]:
+    """Return the systems of a group, one a setting, that were measured with faults."""
+    found = (one.cell for one in results if one.cell.workload == workload.name)
+    struck = {one.system for one in found if one.mtbf is not None}
+    return struck.intersection(settings(group))
 
 
 def _goodput(summary: Summary | None) -> str:

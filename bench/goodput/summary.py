@@ -72,6 +72,19 @@ def best(
     return max(summaries, key=lambda one: one.goodput, default=None)
 
 
+def shown(results: Iterable[Result], group: str, workload: str) -> list[Result]:
+    """Return the trainings with faults of the settings that are the best at some mean time."""
+    own = [
+        one
+        for one in results
+        if BY_NAME[one.cell.system].group == group
+        if one.cell.workload == workload and one.cell.mtbf is not None
+    ]
+    found = (best(own, group, workload, mtbf) for mtbf in {one.cell.mtbf for one in own})
+    names = {one.results[0].cell.system for one in found if one is not None}
+    return [one for one in own if one.cell.system in names]
+
+
 @dataclass(frozen=True, slots=True)
 class Recovery:
     """How a group recovers from a kind of fault.
@@ -90,11 +103,10 @@ class Recovery:
 
     @classmethod
     def of(cls, results: Iterable[Result], group: str, workload: str, fault: Fault) -> "Recovery":
-        """Return the recoveries in trainings of all settings; faults in an outage are left out."""
+        """Return the recoveries in the best settings; faults in an outage are left out."""
         found = [
             outage
-            for one in results
-            if BY_NAME[one.cell.system].group == group and one.cell.workload == workload
+            for one in shown(results, group, workload)
             for outage in (one.figures.outages if one.figures else ())
             if outage["fault"] == fault and outage["faults"] == 1
         ]
@@ -108,17 +120,24 @@ class Recovery:
 
 
 def overhead(results: Sequence[Result], system: str, workload: str) -> float:
-    """Return how much longer a training without faults takes than the raw loop; nan if unknown.
+    """Return how much longer trainings without faults take than the raw loop with the same work.
+
+    The mean, if there are several durations; nan if it is unknown.
 
     >>> overhead([], "ours", "step")
     nan
     """
     seconds = {
-        one.cell.system: one.figures.seconds
+        (one.cell.system, one.cell.seconds): one.figures.seconds
         for one in results
         if one.figures and one.cell.mtbf is None and one.cell.workload == workload
     }
-    return seconds.get(system, math.nan) / seconds.get(RAW, math.nan) - 1
+    ratios = [
+        took / seconds[RAW, work]
+        for (name, work), took in seconds.items()
+        if name == system and (RAW, work) in seconds
+    ]
+    return statistics.fmean(ratios) - 1 if ratios else math.nan
 
 
 def equal_bits(results: Sequence[Result], group: str) -> tuple[int, int]:

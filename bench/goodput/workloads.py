@@ -12,7 +12,9 @@ WORKLOAD, EPOCHS, EVERY = "GOODPUT_WORKLOAD", "GOODPUT_EPOCHS", "GOODPUT_EVERY"
 FOLDER = "GOODPUT_FOLDER"  # the variable of the folder for checkpoints and logs
 RANKS = 2  # one a core of the smallest machine
 START_LIMIT = 40.0  # seconds until the first step, where a system has a limit for that
-STEP_LIMIT = 3.0  # seconds after which a rank that has done no step hangs, in all systems
+STEP_LIMIT = 3.0  # seconds after which a rank that has done no step hangs
+SAVE_LIMIT = 20.0  # the same where a save of a gigabyte may lie between two signs of life
+COLLECTIVE_LIMIT = 5.0  # the same where only the timeout of a collective tells it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,11 @@ class Workload:
     pause: float
     frozen: int
     step: float
+
+    @property
+    def silence(self) -> float:
+        """The seconds after which a rank hangs, in a system to which it says nothing in a save."""
+        return SAVE_LIMIT if self.frozen else STEP_LIMIT
 
     def lasting(self, seconds: float) -> Self:
         """Return the workload with as many epochs as last for some seconds, at least two."""

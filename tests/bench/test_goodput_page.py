@@ -110,8 +110,9 @@ def test_the_best_setting_of_a_group_is_shown_with_its_name() -> None:
     assert summary is not None
     assert summary.goodput == pytest.approx(0.65)
     assert best(found, THEIRS, "step", 15.0) is None
-    text = page(None, found, {})
-    assert "| 0.650 (0.60 - 0.70) | not measured | not measured | save_state every 50" in text
+    row = "| 0.650 (0.60 - 0.70) | not measured | not measured | save_state every 50 steps"
+    assert f"{row} |" in page(None, found, {})
+    assert f"{row} (2 of 3 measured) |" in page(None, found[1:], {})
 
 
 @pytest.mark.parametrize(
@@ -138,6 +139,14 @@ def test_recoveries_are_those_of_faults_that_came_alone() -> None:
     assert Recovery.of(found, OURS, "step", Fault.HANG).seconds == []
 
 
+def test_recoveries_are_those_of_the_best_settings() -> None:
+    slow = {**result().figures.outages[0], "redone": 100}  # type: ignore[union-attr]
+    worse = [result("accelerate-200", goodput=0.1, mtbf=mtbf, outages=[slow]) for mtbf in (15, 60)]
+    found = [result("accelerate-10"), result("accelerate-50", mtbf=15.0), *worse]
+    assert Recovery.of(found, THEIRS, "step", Fault.KILL).redone == [1, 1]
+    assert Recovery.of(worse, THEIRS, "step", Fault.KILL).redone == [100, 100]
+
+
 def test_bits_are_compared_with_the_same_system_without_faults() -> None:
     clean, other = result(mtbf=None, digest=1), result("accelerate-10", digest=1)
     found = [clean, result(seed=0, digest=1), result(seed=1, digest=2), other]
@@ -150,6 +159,9 @@ def test_bits_are_compared_with_the_same_system_without_faults() -> None:
 def test_the_overhead_is_that_without_faults() -> None:
     found = [result(RAW, None), result(mtbf=None, seconds=101.0), result(seconds=500.0)]
     assert overhead(found, "ours", "step") == pytest.approx(0.01)
+    raw = result(RAW, None, seconds=300.0)
+    longer = replace(raw, cell=replace(raw.cell, seconds=270.0))
+    assert overhead([*found, longer], "ours", "step") == pytest.approx(0.01)
 
 
 def test_the_oracle_has_the_same_schedules_and_is_below_the_raw_loop() -> None:

@@ -18,10 +18,10 @@ from dlrover.trainer.torch.flash_checkpoint.ddp import (  # noqa: E402
 from torch.nn.parallel import DistributedDataParallel  # noqa: E402
 
 from bench.goodput.training import SEED, Parts, build  # noqa: E402
-from bench.goodput.workloads import Task  # noqa: E402
+from bench.goodput.workloads import COLLECTIVE_LIMIT, Task  # noqa: E402
 
 DISK = 100  # steps between two checkpoints on disk
-_PATIENCE = timedelta(seconds=5)  # of a collective: what ends a rank that hangs
+_PATIENCE = timedelta(seconds=COLLECTIVE_LIMIT)  # what ends a rank that hangs
 
 
 def main() -> None:

@@ -20,10 +20,11 @@ from torch._C._distributed_c10d import PrefixStore, TCPStore  # noqa: E402
 from torch.nn.parallel import DistributedDataParallel  # noqa: E402
 
 from bench.goodput.training import SEED, Parts, build  # noqa: E402
-from bench.goodput.workloads import RANKS, STEP_LIMIT, Task  # noqa: E402
+from bench.goodput.workloads import RANKS, Task  # noqa: E402
 
 PORT, STORE = int(os.environ["MASTER_PORT"]), int(os.environ["GOODPUT_STORE"])
 _OFTEN = timedelta(seconds=0.1)
+_SILENCE = timedelta(seconds=Task.from_env().workload.silence)
 
 
 class Beside(nvrx.store.TCPStore):  # type: ignore[misc]  # the package has no types
@@ -47,9 +48,9 @@ class Beside(nvrx.store.TCPStore):  # type: ignore[misc]  # the package has no t
     monitor_process_interval=_OFTEN,
     heartbeat_interval=timedelta(seconds=0.25),
     progress_watchdog_interval=timedelta(seconds=0.25),
-    soft_timeout=timedelta(seconds=STEP_LIMIT),
-    hard_timeout=timedelta(seconds=2 * STEP_LIMIT),
-    heartbeat_timeout=timedelta(seconds=STEP_LIMIT),
+    soft_timeout=_SILENCE,
+    hard_timeout=2 * _SILENCE,
+    heartbeat_timeout=_SILENCE,
     barrier_timeout=timedelta(seconds=60),
     completion_timeout=timedelta(seconds=30),
     last_call_wait=timedelta(seconds=0.2),

@@ -3,11 +3,10 @@
 from bench.goodput.peers import Peer
 from bench.goodput.systems.system import Command, Setup, Spot, System
 from bench.goodput.systems.torchrun import EVERY, OWN_STORE, SCRIPT, elastic
-from bench.goodput.workloads import RANKS, START_LIMIT, STEP_LIMIT
+from bench.goodput.workloads import RANKS, START_LIMIT
 
 PEER = Peer("nvidia-resiliency-ext", "0.4.1")  # a later one needs a newer glibc than many machines
 FT = "GOODPUT_FT"
-SAVING = 20.0  # seconds without a heartbeat where a checkpoint of a gigabyte is saved
 SPARE = 2  # processes in reserve
 # In a round that was aborted its monitors may refuse all heartbeats for ever ("current state
 # RankMonitorState.ABORTED"), so that each restart fails at once: then only a new launcher helps.
@@ -16,12 +15,11 @@ WITHIN = "bench.goodput.scripts.train_within"
 
 
 def _launcher(spot: Spot) -> Setup:
-    limit = SAVING if spot.workload.frozen else STEP_LIMIT
     argv = (
         *(spot.python, f"{spot.scripts}/ft_launcher", *elastic(RANKS, RESTARTS)),
         *("--workers-stop-timeout=2", "--term-timeout=10"),
         f"--ft-initial-rank-heartbeat-timeout={START_LIMIT}",
-        f"--ft-rank-heartbeat-timeout={limit}",
+        f"--ft-rank-heartbeat-timeout={spot.workload.silence}",
         *("--ft-workload-check-interval=0.5", "--ft-rank-termination-signal=SIGKILL"),
         *("--ft-enable-nic-monitor=False", "--ft-node-health-check-interval=1000"),
         *("-m", SCRIPT),
