@@ -34,6 +34,7 @@ from runtime.control.verdicts.summary import Summary
 log = logging.getLogger(__name__)
 _CONNECT_SECONDS = 5.0
 _RETRY_SECONDS = 2.0
+_CLOSING_SECONDS = 1.0  # a thread that looks for the coordinator by its name is not waited for
 _WAKES = 4096  # bytes
 _SILENCE_SECONDS = Timeouts().silence
 
@@ -79,13 +80,17 @@ class Attendant:
     def say(self, message: Fell | Cleared | Retire) -> None:
         """Say something about the life of this pod, now and with each new connection."""
         self._said = message
-        self._wakes.send(b"\0")
+        self._wake()
 
     def close(self) -> None:
-        """End the thread; a verdict that stands is kept."""
+        """End the thread, in bounded time; a verdict that stands is kept."""
         self._is_over = True
-        self._wakes.send(b"\0")
-        self._thread.join()
+        self._wake()
+        self._thread.join(_CLOSING_SECONDS)
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):  # the thread has ended
+            self._wakes.send(b"\0")
 
     def _release(self) -> None:
         self._reads.close()
@@ -99,6 +104,10 @@ class Attendant:
                 except (OSError, ProtocolError) as error:
                     log.debug("no coordinator: %s", error)
                     self._pause()
+        except Exception:
+            log.exception(
+                "the control channel of the launcher of replica %d has failed", self._own.replica
+            )
         finally:
             self._release()
 

@@ -360,3 +360,43 @@ def test_what_a_launcher_has_said_of_its_life_is_said_again_on_each_connection(
                 sock.settimeout(SECONDS)
                 with sock.makefile("rb") as said:
                     assert said.read(len(expected)) == expected
+
+
+def finding(find: Callable[[], tuple[str, int]]) -> Attendant:
+    return Attendant(
+        Attend(uid="uid", attempt=0, replica=1),
+        find,
+        look=lambda _: {},
+        on_hang=lambda _: None,
+        on_order=lambda _: None,
+    )
+
+
+def test_a_launcher_that_still_looks_for_the_coordinator_ends_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(attendants, "_CLOSING_SECONDS", 0.1)
+    is_asked, answers = threading.Event(), threading.Event()
+
+    def find() -> tuple[str, int]:
+        is_asked.set()
+        answers.wait()  # as a name server that does not answer
+        raise OSError
+
+    attendant = finding(find)
+    assert is_asked.wait(SECONDS)
+    closing = threading.Thread(target=attendant.close, daemon=True)
+    closing.start()
+    closing.join(SECONDS)
+    assert not closing.is_alive()
+    answers.set()
+
+
+def test_a_launcher_outlives_its_end_of_the_channel(caplog: pytest.LogCaptureFixture) -> None:
+    def find() -> tuple[str, int]:
+        raise UnicodeError("label empty or too long")  # of a host name, says Python
+
+    attendant = finding(find)
+    until(lambda: "the launcher of replica 1 has failed" in caplog.text)
+    attendant.say(Cleared(number=0))
+    attendant.close()
