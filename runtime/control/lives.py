@@ -124,8 +124,8 @@ def clear(state: Lives, replica: int, said: Cleared) -> tuple[Lives, Sent]:
 
 
 def retire(state: Lives, replica: int) -> tuple[Lives, Sent]:
-    """Give up because a pod was asked to stop, whatever the launchers do."""
-    return _give_up(state, f"replica {replica} was asked to stop")
+    """Give up because a pod was asked to stop or has ended, whatever the launchers do."""
+    return _give_up(state, f"replica {replica} was asked to stop, or has ended")
 
 
 def expire(state: Lives) -> tuple[Lives, Sent]:

@@ -245,7 +245,7 @@ class Cleared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retire:
-    """A pod begins no other life, because it was asked to stop; said by its launcher."""
+    """A pod begins no other life: it was asked to stop, or has ended; said by its launcher."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -113,6 +113,8 @@ class Supervisor:
                 self._live(number, self._control.begin(then))
             self._starter.close()
             self.end(self._life)
+            if not self._life.succession.is_asked_for:
+                self._retire()  # a pod that fails from now on need not wait for this one
         words = last_words.read(os.environ) or {}
         code = endings.exit_code(self._life.ended, has_stopped="stopped" in words)
         if progress := self._control.last_words():
@@ -297,7 +299,7 @@ class Supervisor:
         self._deadlines = self._deadlines.and_also(found)
 
     def _retire(self) -> None:
-        """Begin no other life: somebody wants this pod to end."""
+        """Begin no other life: somebody wants this pod to end, or it has."""
         if self._settings.in_place_restarts and not self._is_retired:
             self._control.retire()
         self._is_retired = True

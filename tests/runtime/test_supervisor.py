@@ -443,6 +443,17 @@ def test_a_channel_that_fails_does_not_keep_a_pod_from_stopping(launch: Launch) 
     assert time.monotonic() - began < 20  # of a grace period of 30 s
 
 
+def test_the_others_need_not_wait_for_a_pod_that_has_ended(launch: Launch) -> None:
+    """The launcher of replica 0 is connected for some seconds longer, and would not answer."""
+    control = """
+        def retire(self): note("retired")
+        def close(self): note("closed")
+    """
+    process = launch("", control=control, env={"ACCELERATEDJOB_IN_PLACE_RESTARTS": "1"})
+    assert ended(process)[0] == 0
+    assert launch.lines("control") == ["retired", "closed"]
+
+
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGQUIT", "SIGINT", "SIGUSR1", "SIGUSR2"])
 def test_another_signal_is_passed_on_as_it_is(launch: Launch, name: str) -> None:
     process = launch(f"on({name!r}, 'got', 5)\n{WAITS}")

@@ -156,7 +156,8 @@ def test_processes_that_stop_because_one_was_asked_to_are_not_killed(
 )
 def test_no_life_follows_when_a_pod_was_asked_to_stop(state: Lives) -> None:
     state, sent = lives.retire(state, 1)
-    assert sent == tuple((i, GiveUp(number=0, why="replica 1 was asked to stop")) for i in range(2))
+    why = "replica 1 was asked to stop, or has ended"
+    assert sent == tuple((i, GiveUp(number=0, why=why)) for i in range(2))
     assert fallen(state)[1] == [order for _, order in sent]
 
 
@@ -164,7 +165,8 @@ def test_no_life_follows_when_a_pod_was_asked_to_stop(state: Lives) -> None:
 class Launcher:
     """A launcher: which life it runs, whether a process has failed, and whether any runs.
 
-    One that was asked to stop leaves when no process runs; its processes end by themselves.
+    One that was asked to stop, or whose processes have ended well, leaves when no process runs;
+    its processes end by themselves.
     """
 
     number: int = 0
