@@ -63,7 +63,8 @@ of the raw loop has a lower goodput, also without faults.
 - Every system has the same outer loop, which stands for the restart policy of a pod: it starts
   again at once what has ended with an error, after it has killed what was left of it. "New pods
   only" is this project without restarts in place: the loop ends a pod that reports a hang, as the
-  operator does.
+  operator does. "In place" also has checkpoints in memory, as dlrover, and a process in reserve for
+  each rank, as NVRx inprocess.
 - For each step, a rank writes a record with its samples to a file that is not part of the system,
   by one write(2). {dagger} marks trainings that lost or repeated samples, {unfinished} those that
   did not end within {longest} times the work.
