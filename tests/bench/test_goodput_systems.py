@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.goodput.scripts.guards import Timer
 from bench.goodput.systems.ours import IN_PLACE
 from bench.goodput.systems.system import Command, Spot, System
 from bench.goodput.systems.table import SYSTEMS
@@ -59,6 +60,20 @@ def test_only_restarts_in_place_have_checkpoints_in_memory(tmp_path: Path) -> No
         assert name in found["ours"].env
         assert name not in found["ours-pods"].env
     assert Path(found["ours"].env["ACCELERATEDJOB_CHECKPOINT_MEMORY_DIR"]) in found["ours"].fresh
+
+
+def test_a_step_goes_on_when_torchrun_has_ended_its_timer(tmp_path: Path) -> None:
+    """It does so before it asks the ranks to stop, and they still have to save."""
+    pipe = tmp_path / "timer"
+    timer = Timer(str(pipe))
+    timer.acquire("a step", 1.0)
+    timer.release("a step")
+    os.mkfifo(pipe)  # nobody reads from it any more
+    timer.release("a step")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    timer.acquire("a step", 1.0)
+    assert b'"scope_id": "a step", "expiration_time": 1.0' in os.read(reader, 4096)
+    os.close(reader)
 
 
 @pytest.mark.parametrize(

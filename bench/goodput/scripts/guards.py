@@ -1,7 +1,9 @@
 """What tells the system around Accelerate that a rank still makes steps."""
 
+import contextlib
 import os
 import time
+from pathlib import Path
 from typing import Protocol
 
 from torch.distributed.elastic.timer.file_based_local_timer import FileTimerClient
@@ -29,12 +31,37 @@ class Guard(Protocol):
         """Note that something else follows, such as a save, which has no limit."""
 
 
+class Timer(FileTimerClient):
+    """A timer that is left out when torchrun has ended its server.
+
+    torchrun does so before it asks the ranks to stop, and the client then raises an error: without
+    this, a script would never save when its pod is asked to stop.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Args: path: the named pipe of the server."""
+        super().__init__(path)
+        self._pipe = Path(path)
+
+    def acquire(self, scope_id: str, expiration_time: float) -> None:
+        """Begin to count."""
+        if self._pipe.exists():
+            with contextlib.suppress(BrokenPipeError):  # it has just ended
+                super().acquire(scope_id, expiration_time)
+
+    def release(self, scope_id: str) -> None:
+        """End to count."""
+        if self._pipe.exists():
+            with contextlib.suppress(BrokenPipeError):  # as above
+                super().release(scope_id)
+
+
 def guard() -> Guard:
     """Return what the system around this rank wants to be told."""
     if FT in os.environ:
         return _Heartbeats()
     if _TIMER_FILE in os.environ:
-        return _Timer(FileTimerClient(os.environ[_TIMER_FILE]))
+        return _Timed(Timer(os.environ[_TIMER_FILE]))
     return _Nobody()
 
 
@@ -65,10 +92,10 @@ class _Heartbeats(_Nobody):
         self._client.send_heartbeat()
 
 
-class _Timer(_Nobody):
+class _Timed(_Nobody):
     """Sets torchrun's timer, which ends this rank if it is not set again in time."""
 
-    def __init__(self, client: FileTimerClient) -> None:
+    def __init__(self, client: Timer) -> None:
         self._client, self._set_at = client, 0.0
 
     def begin(self) -> None:
