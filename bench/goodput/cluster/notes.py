@@ -2,8 +2,8 @@
 
 _NOT_SAVED = (
     "the ranks went on from the checkpoint of step 250, not from one of the stop: torchrun ends "
-    "its timer before it asks the ranks to stop, and the script failed when it used the timer next. It "
-    "goes on without the timer now, and saves; this row was measured before."
+    "its timer before it asks the ranks to stop, and the script failed when it used the timer "
+    "next. It goes on without the timer now, and saves; this row was measured before."
 )
 NOTES: dict[tuple[str, str], str] = {  # (system, fault) -> a few sentences
     ("ours", "kill-1"): "the training went on in its pods, with processes from the reserve.",
