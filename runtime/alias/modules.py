@@ -6,7 +6,12 @@ import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from types import CodeType, ModuleType
+
+_NO_PROGRAM = (
+    "{name} is here a module of {package}, which is no program: start a script by "
+    "`python -m runtime.launch --as-accelerate SCRIPT`"
+)
 
 
 class Aliases(MetaPathFinder, Loader):
@@ -51,6 +56,18 @@ class Aliases(MetaPathFinder, Loader):
             module: the new module.
         """
         sys.modules[module.__name__] = importlib.import_module(self._own(module.__name__))
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Refuse to run a module as a program, as `python -m accelerate.commands.launch` would.
+
+        Args:
+            fullname: the name of the module.
+
+        Raises:
+            ImportError: always.
+        """
+        package = self._package.removesuffix(".")
+        raise ImportError(_NO_PROGRAM.format(name=fullname, package=package), name=fullname)
 
     def _own(self, fullname: str) -> str:
         return self._package + fullname.removeprefix(self._alias)

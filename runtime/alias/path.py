@@ -18,9 +18,10 @@ def with_alias(path: str | None) -> str:
     """Return a value of PYTHONPATH by which new processes find the package first.
 
     Args:
-        path: the value so far; None or empty if there is none.
+        path: the value so far; None or empty if there is none. An empty part of it stands for the
+            working directory.
     """
-    others = [one for one in (path or "").split(os.pathsep) if one not in ("", FOLDER)]
+    others = [one for one in path.split(os.pathsep) if one != FOLDER] if path else []
     return os.pathsep.join([FOLDER, *others])
 
 

@@ -35,7 +35,9 @@ def run(script: str, **variables: str) -> str:
         pytest.param(None, [FOLDER], id="no path"),
         pytest.param("", [FOLDER], id="an empty path is not the working directory"),
         pytest.param("a:b", [FOLDER, "a", "b"], id="before all others"),
+        pytest.param(":a", [FOLDER, "", "a"], id="an empty part is the working directory"),
         pytest.param(f"a:{FOLDER}", [FOLDER, "a"], id="once"),
+        pytest.param(FOLDER, [FOLDER], id="it alone"),
     ],
 )
 def test_the_path_of_new_processes(before: str | None, after: list[str]) -> None:
@@ -83,6 +85,16 @@ def test_modules_and_names_are_the_same_objects() -> None:
     assert run(MODULES) == (
         "module 'accelerate' has no attribute 'Acelerator'; did you mean 'Accelerator'?\n"
     )
+
+
+def test_a_module_is_no_program() -> None:
+    command = [sys.executable, "-m", "accelerate.commands.launch", "train.py"]
+    env = os.environ | {"PYTHONPATH": with_alias(str(ROOT))}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "accelerate.commands.launch is here a module of runtime" in done.stderr
+    assert "start a script by `python -m runtime.launch --as-accelerate SCRIPT`" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 CHILDREN = (
