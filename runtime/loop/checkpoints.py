@@ -278,17 +278,27 @@ class Checkpoints:
 
     def _has_room(self) -> bool:
         """Whether a checkpoint in memory fits on all machines; if not, none is written any more."""
-        memory, checkpointer = self._memory, self._checkpointer
-        if memory is None:
+        if self._memory is None:
             return False
-        memory.trim(None if self._upload.is_idle else self._upload.number)
-        if self._start.machines > 1 and checkpointer.writes_files_itself:
-            problem: str | None = "a sharded model or a hook writes files on one machine only"
-        else:
-            problem = memory.lack(checkpointer.state_bytes)
+        try:
+            problem = self._lack(self._memory)
+        except (OSError, ValueError, CheckpointError) as error:  # the same on all processes
+            problem = str(error)
         if problem is not None:
             self._give_up_memory(problem)
         return problem is None
+
+    def _lack(self, memory: Memory) -> str | None:
+        """Remove what memory need not keep; return why no other one fits, None if one does.
+
+        Raises:
+            OSError: the directory cannot be used any more.
+            CheckpointError: a checkpoint cannot be removed.
+        """
+        memory.trim(None if self._upload.is_idle else self._upload.number)
+        if self._start.machines > 1 and self._checkpointer.writes_files_itself:
+            return "a sharded model or a hook writes files on one machine only"
+        return memory.lack(self._checkpointer.state_bytes)
 
     def _give_up_memory(self, why: str) -> None:
         memory, self._memory = self._memory, None

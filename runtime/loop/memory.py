@@ -1,5 +1,6 @@
 """The automatic checkpoints in memory, which a restart in the same pods goes on from."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -58,7 +59,7 @@ class Memory:
         return found
 
     def _entries(self) -> list[Entry]:
-        """Return the undamaged checkpoints of this machine."""
+        """Return the undamaged checkpoints of this machine, as far as this version knows them."""
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -69,12 +70,10 @@ class Memory:
             raise CheckpointError(sentence) from error
         found = []
         for number in self._store.numbers():
-            try:
+            with contextlib.suppress(DamagedCheckpoint, ValueError):  # storage has others
                 facts = self._store.manifest(number)
-            except DamagedCheckpoint:
-                continue
-            if FACT in facts and self._store.damage(number) is None:
-                found.append(Entry.of(number, facts))
+                if FACT in facts and self._store.damage(number) is None:
+                    found.append(Entry.of(number, facts))
         return found
 
     def trim(self, published: int | None) -> None:

@@ -165,6 +165,16 @@ def test_a_checkpoint_of_another_job_is_not_seen(
     assert numbers(memory / "one") == [7, 8]
 
 
+def test_what_another_version_has_left_in_memory_is_not_taken(memory: Path) -> None:
+    lived(script, 9)
+    (newest,) = memory.glob("*/checkpoint_8")
+    facts = manifest.read(newest)
+    assert facts is not None
+    del facts["loop"]["samples"]
+    (newest / manifest.MANIFEST).write_bytes(manifest.text(facts))
+    assert steps(lived(script, 1)) == [8]
+
+
 def test_a_damaged_checkpoint_in_memory_is_not_taken(memory: Path) -> None:
     lived(script, 9)
     (newest,) = memory.glob("*/checkpoint_8")
@@ -220,8 +230,19 @@ def test_if_there_is_no_room_one_line_says_so_and_storage_is_used(
     assert numbers(memory.with_name("storage")) == [15, 18]
 
 
-def test_if_writing_to_memory_fails_storage_is_used(
-    memory: Path, whole: list[Any], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("is_file", "sentence"),
+    [
+        pytest.param(True, "[Errno 20] Not a directory", id="it is a file now"),
+        pytest.param(False, "[Errno 2] No such file or directory", id="it was removed"),
+    ],
+)
+def test_if_memory_cannot_be_used_any_more_storage_is_used(
+    is_file: bool,
+    sentence: str,
+    memory: Path,
+    whole: list[Any],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def blocked(life: Life) -> None:
         note = life.note
@@ -231,7 +252,8 @@ def test_if_writing_to_memory_fails_storage_is_used(
                 ended(life)
                 (inner,) = memory.iterdir()
                 shutil.rmtree(inner)
-                inner.write_text("a file")
+                if is_file:
+                    inner.write_text("a file")
             note(kind, *values)
 
         life.note = noted  # type: ignore[method-assign]
@@ -239,7 +261,7 @@ def test_if_writing_to_memory_fails_storage_is_used(
 
     said(capsys)
     assert lived(blocked) == whole
-    assert "no more checkpoints are kept in memory: [Errno 20] Not a directory" in said(capsys)
+    assert f"no more checkpoints are kept in memory: {sentence}" in said(capsys)
     assert numbers(memory.with_name("storage")) == [15, 18]
 
 
