@@ -193,6 +193,45 @@ def test_a_model_without_a_layer_to_convert_is_warned_of(
     assert converted(prepared) == []
 
 
+class Doubled(nn.Linear):
+    """A layer that does more than a linear one."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(x)
+
+
+def with_hook(layer: nn.Linear) -> nn.Module:
+    layer.register_forward_hook(lambda _, __, output: 2 * output)
+    return layer
+
+
+def with_own_forward(layer: nn.Linear) -> nn.Module:
+    usual = layer.forward
+    vars(layer)["forward"] = lambda x: 2 * usual(x)  # as some libraries assign it
+    return layer
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param(lambda _: Doubled(32, 32), id="its class has a forward"),
+        pytest.param(with_own_forward, id="it has a forward"),
+        pytest.param(with_hook, id="it has a hook"),
+        pytest.param(nn.utils.parametrizations.weight_norm, id="its weight is no parameter"),
+    ],
+)
+def test_a_layer_that_does_more_than_a_linear_one_stays_and_is_warned_of(
+    changed: Callable[[Any], nn.Module],
+) -> None:
+    model = nn.Sequential(*net(), nn.Linear(1, 1))
+    model[2] = layer = changed(model[2])
+    accelerator = made(recipe=emulated(module_filter_func=lambda *_: True))
+    with pytest.warns(UserWarning, match="leaves 1 linear layers as they are, such as '2'"):
+        prepared = accelerator.prepare(model)
+    assert model[2] is layer
+    assert converted(prepared) == ["0", "4", "5"]
+
+
 def test_the_scripts_own_model_has_its_parameters_and_their_names() -> None:
     model = net()
     before = dict(model.named_parameters())
