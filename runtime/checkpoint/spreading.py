@@ -11,7 +11,7 @@ process needs memory for two chunks only.
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -120,8 +120,10 @@ def _spread(source: Path, target: Path, leaders: list[int]) -> None:
             if is_leader:
                 problem = _File(source, target, name, expected).copy(group)
             _must_be_none(problem)
+        problem = None
         if is_leader and target != source:
-            (target / MANIFEST).write_bytes(content)
+            problem = _failure(target / MANIFEST, lambda: (target / MANIFEST).write_bytes(content))
+        _must_be_none(problem)
     finally:
         if is_leader:
             distributed.destroy_process_group(group)
@@ -165,6 +167,15 @@ def _must_be_none(problem: str | None) -> None:
             raise (CheckpointError if rank else DamagedCheckpoint)(one)
 
 
+def _failure(path: Path, run: Callable[[], object]) -> str | None:
+    """Return what the file system has refused while a function ran; None if it has done all."""
+    try:
+        run()
+    except OSError as error:
+        return f"{path}: {error}"
+    return None
+
+
 class _File:
     """A file that rank 0 sends and the other leaders write."""
 
@@ -180,10 +191,9 @@ class _File:
         Returns:
             What has failed; None if nothing has.
         """
-        size = self._expected["bytes"]
-        with ExitStack() as stack:
-            file = self._try(self._opened, stack)
-            checksums = Checksums()
+        size, stack, checksums = self._expected["bytes"], ExitStack(), Checksums()
+        file = self._try(self._opened, stack)
+        try:
             for start in range(0, size, _CHUNK):
                 view = memoryview(bytearray(min(_CHUNK, size - start)))
                 chunk = torch.frombuffer(view, dtype=torch.uint8)
@@ -193,6 +203,9 @@ class _File:
                 distributed.broadcast(chunk, 0, group=group)
                 if not self._sends:
                     self._try(_put, file, view)
+        finally:
+            failure = _failure(self._path, stack.close)  # some file systems write only now
+        self._problem = self._problem or failure
         if self._problem is None:
             entry = checksums.entry() if self._sends else file.entry()
             if entry != self._expected:

@@ -5,6 +5,7 @@ Each rank is told which machine it is on by its local rank; all are processes of
 
 import json
 import os
+import resource
 import shutil
 import sys
 import tempfile
@@ -28,6 +29,7 @@ WORLDS = {
     "two pods of two": [0, 1, 0, 1],
     "four": [0, 0, 0, 0],
 }
+_SMALL = 50  # bytes
 NOBODY = 65534  # a user that may write nowhere
 FILES = {"model.safetensors": 40 * 2**20 + 5, "random_states_0.pkl": 0, "part/x": 3}
 
@@ -52,6 +54,25 @@ def made(folder: Path) -> Path:
         (inside / name).write_bytes(os.urandom(size))
     atomic.finished(inside, target, {}, durable=False)
     return target
+
+
+def small(folder: Path) -> Path:
+    """A checkpoint whose manifest is larger than its file."""
+    inside = atomic.begun(folder)
+    (inside / "x").write_bytes(b"123")
+    atomic.finished(inside, folder, {}, durable=False)
+    return folder
+
+
+def limited(folder: Path) -> dict[str, Any]:
+    """What a rank has of a checkpoint if all but rank 0 can write small files only."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if not PartialState().is_main_process:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (_SMALL, hard))
+    try:
+        return spread(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def spread(folder: Path, into: Path | None = None) -> dict[str, Any]:
@@ -110,6 +131,7 @@ def rank(folder: Path, _: int, name: str) -> Any:
     found: dict[str, Any] = {"whole": spread(folder / "checkpoint_3")}
     found["damaged"] = spread(folder / "damaged")
     found["no room"] = spread(folder / "checkpoint_3", folder / "missing")
+    found["no room for the manifest"] = limited(folder / "small")
     found["shared"] = shared(folder / name / "shared")
     found["not shared"] = shared(own)
     found["a file"] = shared(folder / "checkpoint_3" / "manifest.json")
@@ -131,6 +153,7 @@ def main() -> None:
         folder = Path(text)
         folder.chmod(0o711)  # for the rank that is nobody
         damaged = shutil.copytree(made(folder), folder / "damaged")
+        small(folder / "small")
         with (damaged / "model.safetensors").open("r+b") as file:
             file.seek(39 * 2**20)
             file.write(b"changed")

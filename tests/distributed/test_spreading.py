@@ -50,11 +50,20 @@ def test_a_changed_byte_is_an_error_on_all_ranks(name: str) -> None:
     assert "model.safetensors has changed" in said
 
 
+@pytest.mark.parametrize(
+    ("case", "sentence"),
+    [
+        ("no room", "needs a local directory"),
+        ("no room for the manifest", "manifest.json: [Errno 27] File too large"),
+    ],
+)
 @pytest.mark.parametrize("name", [name for name in WORLDS if max(machines(name))])
-def test_a_machine_without_room_is_an_error_on_all_ranks(name: str) -> None:
-    (said,) = {rank["no room"]["error"] for rank in found()[name]}
+def test_a_machine_without_room_is_an_error_on_all_ranks(
+    name: str, case: str, sentence: str
+) -> None:
+    (said,) = {rank[case]["error"] for rank in found()[name]}
     assert said.startswith("CheckpointError: ")
-    assert "needs a local directory" in said
+    assert sentence in said
 
 
 @pytest.mark.parametrize("name", WORLDS)
