@@ -56,20 +56,27 @@ def prepare_model(
     """
     container = container_of(state, handler=ddp_handler, evaluation_mode=evaluation_mode)
     if state.mixed_precision != "no" and container.autocasts:
-        _autocast_forward(model, autocast(state, autocast_handler))
+        dtype = DTYPES[state.mixed_precision]
+        _autocast_forward(model, autocast(state, autocast_handler), state.device.type, dtype)
     with Collective("prepare_model"):  # all processes compare and send weights
         return container.wrap(container.place(model) if device_placement else model)
 
 
-def _autocast_forward(model: nn.Module, context: Any) -> None:
-    """Run a model's forward under autocast, and convert its outputs to float32 for the loss."""
+def _autocast_forward(model: nn.Module, context: Any, device_type: str, dtype: torch.dtype) -> None:
+    """Run a model's forward under autocast, and convert its outputs to float32 for the loss.
+
+    A forward within a forward must not enter the context again, which is one object: it would
+    remember that autocast was on before, and leave it on.
+    """
     if ORIGINAL_FORWARD in model.__dict__:
         return
     original = model.forward
 
     @functools.wraps(getattr(original, "__func__", original))
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        with context:
+        is_on = torch.is_autocast_enabled(device_type)
+        is_inner = is_on and torch.get_autocast_dtype(device_type) == dtype
+        with contextlib.nullcontext() if is_inner else context:
             outputs = self.__dict__[ORIGINAL_FORWARD](*args, **kwargs)
         return convert_to_fp32(outputs)
 

@@ -46,6 +46,23 @@ def test_outputs_are_those_of_accelerate_and_in_float32(precision: str) -> None:
     assert found[0].dtype == torch.float32
 
 
+class Again(nn.Linear):
+    """A model whose forward calls itself, as self-conditioning does."""
+
+    def forward(self, x: torch.Tensor, times: int = 2) -> torch.Tensor:
+        x = super().forward(x)
+        return self(x, times - 1) if times else x
+
+
+def test_a_forward_within_a_forward_leaves_no_autocast_behind() -> None:
+    prepared = Accelerator(cpu=True, mixed_precision="bf16").prepare(Again(4, 4))
+    outputs = prepared(torch.ones(1, 4))
+    assert not torch.is_autocast_enabled("cpu")
+    assert outputs.dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(prepared(torch.ones(1, 4)), outputs)
+
+
 def test_the_scripts_own_model_comes_out_of_it_again() -> None:
     model, data = seeded()
     plain = model(data)
