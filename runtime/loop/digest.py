@@ -18,6 +18,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from runtime.parallel.reducer import replica_of
+
 ROW = 1 << 16  # words that are summed at once: what a core's cache holds
 _ROWS = 1 << 8  # rows at once on an accelerator
 _OF_DDP = "module."  # the prefix that DistributedDataParallel adds to names
@@ -99,7 +101,8 @@ def of_training(
     """
     found: dict[str, Tensor] = {}
     own: set[int] = set()  # parameters that each rank trains by itself
-    for number, model in enumerate(models):
+    for number, prepared in enumerate(models):
+        model = replica_of(prepared) or prepared  # a compiled one does not look like a replica
         ignored = _ignored(model)
         for name, tensor in chain(model.named_parameters(), _buffers(model)):
             if name.removeprefix(_OF_DDP) in ignored:

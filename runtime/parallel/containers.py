@@ -149,19 +149,20 @@ def trigger_sync_in_backward(model: nn.Module) -> Iterator[None]:
     """Reduce gradients in the next backward, although forward ran under `no_sync`.
 
     Args:
-        model: a prepared model; one that is not DistributedDataParallel stays as it is.
+        model: a prepared model; one that is not replicated stays as it is.
     """
-    if not isinstance(model, DistributedDataParallel):
+    replica = replica_of(model)
+    if replica is None:
         yield
         return
-    before = model.require_backward_grad_sync, model.require_forward_param_sync
-    model.require_backward_grad_sync = model.require_forward_param_sync = True
+    before = replica.require_backward_grad_sync, replica.require_forward_param_sync
+    replica.require_backward_grad_sync = replica.require_forward_param_sync = True
     # DistributedDataParallel.forward does this at its end, unless it runs under `no_sync`.
-    model.reducer.prepare_for_backward([])
+    replica.reducer.prepare_for_backward([])
     try:
         yield
     finally:
-        model.require_backward_grad_sync, model.require_forward_param_sync = before
+        replica.require_backward_grad_sync, replica.require_forward_param_sync = before
 
 
 @contextlib.contextmanager

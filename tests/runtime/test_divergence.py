@@ -1,6 +1,7 @@
 """One bit that differs on one rank is found, and named with its tensor and rank."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 import torch
@@ -219,7 +220,8 @@ def alone_in_a_group() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("alone_in_a_group")
-def test_what_ddp_does_not_keep_alike_does_not_count() -> None:
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_what_ddp_does_not_keep_alike_does_not_count(is_compiled: bool) -> None:
     """Buffers that it replaces in each forward, and parameters that it is told to ignore."""
     module = nn.Sequential(nn.Linear(2, 2), Own(), nn.Linear(2, 2))
     vars(module)["_ddp_params_and_buffers_to_ignore"] = ["2.bias"]  # as torch sets it
@@ -232,7 +234,8 @@ def test_what_ddp_does_not_keep_alike_does_not_count() -> None:
         momentum.step()
         parameters = {f"model 0: {one}" for one in ("0.weight", "0.bias", "2.weight")}
         states = {f"optimizer 0: {one}: momentum_buffer" for one in parameters}
-        assert of_training([model], [momentum]).keys() == parameters | buffers | states
+        prepared: Any = torch.compile(model, backend="eager") if is_compiled else model
+        assert of_training([prepared], [momentum]).keys() == parameters | buffers | states
 
 
 def test_what_counts_of_a_training() -> None:

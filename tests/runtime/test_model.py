@@ -1,6 +1,7 @@
 """What is put around a model and taken off again, next to Accelerate's."""
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import accelerate.state
@@ -147,12 +148,31 @@ def test_models_without_memory(buffers: bool) -> None:
     assert not nn.Linear(1, 1).weight.is_meta
 
 
-def test_a_model_that_the_script_has_put_into_ddp_is_not_put_into_another_one() -> None:
+@pytest.fixture
+def alone_in_a_group() -> Iterator[None]:
     store = distributed.HashStore()  # type: ignore[attr-defined]  # it is documented
     distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
-        model = DistributedDataParallel(nn.Linear(1, 1))
-        assert Replicated(Accelerator(cpu=True).state).wrap(model) is model
+        yield
     finally:
         AcceleratorState._reset_state(reset_partial_state=True)
         distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("alone_in_a_group")
+def test_a_model_that_the_script_has_put_into_ddp_is_not_put_into_another_one() -> None:
+    model = DistributedDataParallel(nn.Linear(1, 1))
+    assert Replicated(Accelerator(cpu=True).state).wrap(model) is model
+
+
+@pytest.mark.usefixtures("alone_in_a_group")
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_a_backward_reduces_gradients_although_its_forward_ran_without(is_compiled: bool) -> None:
+    replica = DistributedDataParallel(nn.Linear(2, 2))
+    prepared: Any = torch.compile(replica, backend="eager") if is_compiled else replica
+    with replica.no_sync():
+        loss = replica(torch.ones(1, 2)).sum()
+        with Accelerator.trigger_sync_in_backward(prepared):
+            assert replica.require_backward_grad_sync
+            loss.backward()
+        assert not replica.require_backward_grad_sync
