@@ -11,7 +11,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from runtime.config.parsing import naming
 from runtime.config.plugins import first
-from runtime.config.settings import LayoutSettings, Settings
+from runtime.config.settings import LayoutSettings, Settings, env_name
 from runtime.parallel.handlers import TorchContextParallelConfig, TorchTensorParallelConfig
 
 _ORDER = ("dp_replicate", "dp_shard", "cp", "sp", "tp")  # the dimensions, outermost first
@@ -39,7 +39,8 @@ class ParallelismConfig:
     above 1 this is hybrid sharding: gradients are reduced among the shards of a replica first. Each
     shard is divided again among `tp_size` processes, which read the same batches.
     A size that is None is read from the environment (`PARALLELISM_CONFIG_DP_SHARD_SIZE`, ...);
-    without a variable it is 1.
+    without a variable it is 1. If all are 1, an Accelerator sets one to the world size:
+    `dp_shard_size` with a FullyShardedDataParallelPlugin, otherwise `dp_replicate_size`.
 
     Attributes:
         dp_replicate_size: the number of replicas of a model, >= 1.
@@ -258,11 +259,21 @@ class ParallelismConfig:
             raise ValueError(sentence)
         return self.device_mesh
 
+    def fill(self, *, world_size: int, shards: bool) -> None:
+        """Give a layout whose sizes are all 1 those of a world, as Accelerate does.
+
+        Args:
+            world_size: the number of processes.
+            shards: whether models are sharded over them; otherwise each has a replica.
+        """
+        if self.total_size == 1:
+            self._set_size("dp_shard" if shards else "dp_replicate", world_size)
+
     def check(self, *, world_size: int, plugin: Any = None, precision: str = "no") -> None:
         """Check that this layout fits a world, and the other settings of an Accelerator.
 
         Args:
-            world_size: the number of processes; a layout whose sizes are all 1 fits any number.
+            world_size: the number of processes.
             plugin: the FullyShardedDataParallelPlugin; None if models are not sharded.
             precision: the precision that models compute in.
 
@@ -275,7 +286,7 @@ class ParallelismConfig:
         if self.cp_enabled:
             sentence = f"cp_size must be 1, but got {self.cp_size}: this runtime has no {_NO_CP}"
             raise NotImplementedError(sentence)
-        if self.total_size not in (1, world_size):
+        if self.total_size != world_size:
             variables = "/".join(LayoutSettings.variable(f"{name}_size") for name in _ORDER)
             sentence = (
                 f"ParallelismConfig total_size ({self.total_size}) does not match num_processes "
@@ -342,9 +353,18 @@ def layout_of(given: ParallelismConfig | None, settings: Settings) -> Parallelis
         given: the layout that the script gives.
         settings: the settings of the environment.
     """
-    if given is None and settings.use_parallelism_config:
+    if given is not None:
+        return given
+    if settings.use_parallelism_config:
         return ParallelismConfig()
-    return given
+    for name in (LayoutSettings.variable(f"{name}_size") for name in _ORDER):
+        if os.environ.get(name, "1") not in ("", "1"):
+            sentence = (
+                f"{name}={os.environ[name]} has no effect: set {env_name('use_parallelism_config')}"
+                "=true, too, or pass a ParallelismConfig() to the Accelerator"
+            )
+            warnings.warn(sentence, stacklevel=3)  # at the line that creates the Accelerator
+    return None
 
 
 def rank_in(mesh: DeviceMesh | None, dimension: str) -> int:

@@ -224,31 +224,36 @@ class AcceleratorState(Shared):
             )
             raise ValueError(sentence)
         partial = PartialState(cpu, **kwargs)
-        self.mixed_precision = choose_precision(wanted, partial.device, ao_recipe)
-        self.ao_recipe = recipe_of(ao_recipe, self.mixed_precision)
-        self.dynamo_plugin = dynamo_plugin
-        self.fsdp_plugin = fsdp_plugin
-        self.parallelism_config = parallelism_config
-        self.device_mesh: Any = None
-        self._partial = partial
-        self._lay_out()
+        try:
+            self.mixed_precision = choose_precision(wanted, partial.device, ao_recipe)
+            self.ao_recipe = recipe_of(ao_recipe, self.mixed_precision)
+            self.dynamo_plugin = dynamo_plugin
+            self.fsdp_plugin = fsdp_plugin
+            self.parallelism_config = parallelism_config
+            self.device_mesh: Any = None
+            self._partial = partial
+            self._lay_out()
+        except BaseException:
+            self._shared_state.clear()  # the next Accelerator must not get what was refused
+            raise
 
     def _lay_out(self) -> None:
         """Create the device mesh and turn on sharding, if there are several processes."""
         partial, plugin, layout = self._partial, self.fsdp_plugin, self.parallelism_config
         if layout is not None:
             size, precision = partial.num_processes, self.mixed_precision
+            layout.fill(world_size=size, shards=plugin is not None)
             layout.check(world_size=size, plugin=plugin, precision=precision)
         if not partial.use_distributed:
             return
+        if plugin is not None and self.mixed_precision != "no":
+            plugin.set_mixed_precision(self.mixed_precision)
         if layout is not None:
             self.device_mesh = layout.get_device_mesh(partial.device.type)
             partial.batch_span = layout.non_data_parallel_size
         if plugin is not None:
             self._whole_type = partial.distributed_type
             partial.distributed_type = DistributedType.FSDP
-            if self.mixed_precision != "no":
-                plugin.set_mixed_precision(self.mixed_precision)
 
     @property
     def saves_parts(self) -> bool:

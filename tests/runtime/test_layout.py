@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import accelerate.utils
@@ -12,6 +13,9 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from runtime import Accelerator, FullyShardedDataParallelPlugin, ParallelismConfig
 from runtime.config.parsing import patch_environment
+from runtime.config.settings import Settings
+from runtime.parallel.mesh import layout_of
+from runtime.state import AcceleratorState
 from runtime.utils import TorchContextParallelConfig, TorchTensorParallelConfig
 
 NAMES = ("dp_replicate", "dp_shard", "tp", "cp")
@@ -68,6 +72,53 @@ def test_a_layout_is_that_of_accelerate(sizes: tuple[int, ...], is_env: bool) ->
 def test_the_script_is_asked_before_the_environment() -> None:
     for one in both({"dp_shard_size": 2}, {"PARALLELISM_CONFIG_DP_SHARD_SIZE": "3"}):
         assert one.dp_shard_size == 2
+
+
+@pytest.mark.parametrize("shards", [False, True], ids=["replicas", "shards"])
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_layout_without_sizes_gets_those_of_the_world(size: int, shards: bool) -> None:
+    """Accelerate does so with replicas; it refuses to shard over a layout without sizes."""
+    ours, theirs = both({}, {})
+    ours.fill(world_size=size, shards=shards)
+    ours.check(world_size=size, plugin=PLUGIN if shards else None)
+    if not shards:
+        theirs._validate_accelerator(
+            SimpleNamespace(num_processes=size, multi_device=size > 1, is_fsdp2=False)
+        )
+        assert [getattr(ours, name) for name in ASKED] == [getattr(theirs, name) for name in ASKED]
+    assert ours.data_parallel_size == ours.total_size == size
+    assert ours.dp_dim_names == ([] if size == 1 else ["dp_shard" if shards else "dp_replicate"])
+
+
+def test_sizes_that_the_script_gives_stay() -> None:
+    layout = ParallelismConfig(tp_size=2)
+    layout.fill(world_size=4, shards=False)
+    assert layout.total_size == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "is_said"),
+    [pytest.param("2", True, id="2"), pytest.param("1", False, id="1"), ("", False)],
+)
+def test_sizes_that_are_set_in_vain_are_warned_of(
+    value: str, is_said: bool, recwarn: pytest.WarningsRecorder
+) -> None:
+    with patch_environment(PARALLELISM_CONFIG_TP_SIZE=value):
+        assert layout_of(None, Settings()) is None
+        given = ParallelismConfig(tp_size=1)
+        assert layout_of(given, Settings()) is given
+    said = [str(one.message) for one in recwarn]
+    assert len(said) == is_said
+    assert all(
+        "PARALLELISM_CONFIG_TP_SIZE=2 has no effect: set ACCELERATE_USE_" in one for one in said
+    )
+
+
+def test_what_is_refused_is_forgotten() -> None:
+    with pytest.raises(ValueError, match="does not match num_processes"):
+        Accelerator(cpu=True, parallelism_config=ParallelismConfig(tp_size=2))
+    assert not AcceleratorState.is_made()
+    assert Accelerator(cpu=True).parallelism_config is None
 
 
 @pytest.mark.filterwarnings("ignore:Slicing a flattened dim")  # torch means to end it
@@ -167,7 +218,6 @@ def test_a_layout_can_be_written_as_json() -> None:
         pytest.param({"dp_replicate_size": 4}, True, "dp_shard_size is 1", id="nothing to shard"),
         pytest.param({"tp_size": 4}, True, "dp_shard_size is 1", id="nothing to shard with tp"),
         pytest.param({"dp_shard_size": 4}, False, "needs an fsdp_plugin", id="no plugin"),
-        pytest.param({}, True, None, id="all processes shard"),
         pytest.param({"dp_replicate_size": 4}, False, None, id="copies only"),
         pytest.param({"dp_replicate_size": 2, "dp_shard_size": 2}, True, None, id="hybrid"),
         pytest.param({"dp_shard_size": 2, "tp_size": 2}, True, None, id="shards and tp"),
