@@ -889,7 +889,8 @@ class Accelerator:
             TypeError: the loss is not a tensor.
             RuntimeError: the loss has several elements, or depends on no parameter.
             ValueError: there are several processes, and a prepared optimizer trains parameters of
-                no prepared model.
+                no prepared model; or tensor parallelism divides a model in such a way that
+                processes would train a weight differently.
         """
         check_loss(loss, **kwargs)
         self._loop.begin_backward(loss)
@@ -901,6 +902,8 @@ class Accelerator:
         self.gradient_state.steps.backward()
         self._preparer.check_averaged()
         self._preparer.check_data()
+        if self.sync_gradients:
+            self._preparer.check_equal()
 
     @contextlib.contextmanager
     def no_sync(self, model: nn.Module) -> Iterator[None]:

@@ -1,5 +1,6 @@
-"""Weights that all processes must have alike before a model is divided among them."""
+"""Weights and buffers that all processes must have alike before a model is divided among them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,22 +10,26 @@ from runtime.collectives.objects import each_object
 from runtime.world.warn import warn_once
 
 _SAMPLE = 2**16  # elements of each parameter that ranks compare
-_DIFFERENT = "weights differ between ranks before {}: all ranks get those of rank 0"
+_DIFFERENT = "weights or buffers differ between ranks before {}: all ranks get those of rank 0"
 
 
-def differ(model: nn.Module, *, span: int = 1) -> bool:
-    """Whether ranks have other weights than rank 0. All ranks must call this.
+def differ(model: nn.Module) -> bool:
+    """Whether ranks have other weights or buffers than rank 0. All ranks must call this.
 
     Args:
-        model: the model; a rank on which weights are missing counts as different.
-        span: compares only ranks that are congruent modulo this number.
+        model: the model; a rank on which values are missing counts as different.
     """
-    samples = [str(one) for one in each_object(_sample(model))]
+    return _differ([*model.parameters(), *model.buffers()], 1)
+
+
+def _differ(tensors: Sequence[torch.Tensor], span: int) -> bool:
+    """Whether the tensors of some rank differ from those of the first congruent one modulo span."""
+    samples = [str(one) for one in each_object(_sample(tensors))]
     return any(one != samples[rank % span] for rank, one in enumerate(samples))
 
 
 def warn_of_difference(before: str) -> None:
-    """Warn that ranks have different weights, which are replaced.
+    """Warn that ranks have different weights or buffers, which are replaced.
 
     Args:
         before: what is about to be done with the model.
@@ -59,7 +64,7 @@ def must_be_alike(model: nn.Module, span: int) -> None:
     Raises:
         ValueError: some replica has other weights.
     """
-    if differ(model, span=span):
+    if _differ(list(model.parameters()), span):
         sentence = (
             "the script has divided a model whose weights differ between data-parallel ranks: seed "
             "all processes alike, or load the same weights, before it is divided"
@@ -67,14 +72,16 @@ def must_be_alike(model: nn.Module, span: int) -> None:
         raise ValueError(sentence)
 
 
-def _sample(model: nn.Module) -> list[int] | None:
-    """Return checksums that differ for weights of different seeds; None if weights are missing."""
-    if any(parameter.is_meta for parameter in model.parameters()):
+def _sample(tensors: Sequence[torch.Tensor]) -> list[int] | None:
+    """Return checksums that differ for values of different seeds; None if values are missing."""
+    if any(one.is_meta for one in tensors):
         return None
-    return [_checksum(parameter) for parameter in model.parameters()]
+    return [_checksum(one) for one in tensors]
 
 
-def _checksum(parameter: Any) -> int:
-    own = getattr(parameter, "to_local", lambda: parameter)()
-    head = own.detach().reshape(-1)[:_SAMPLE].contiguous()
+def _checksum(tensor: Any) -> int:
+    own = getattr(tensor, "to_local", lambda: tensor)()
+    if own.layout is not torch.strided:
+        return 0
+    head = own.detach().resolve_conj().resolve_neg().reshape(-1)[:_SAMPLE].contiguous()
     return int(head.view(torch.uint8).sum(dtype=torch.int64))

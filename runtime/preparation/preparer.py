@@ -81,6 +81,7 @@ class Preparer:
         self._prepared = prepared
         self._allows_device_map = allows_device_map
         self._unaveraged = Unaveraged()
+        self._divided: list[nn.Module] = []  # those whose gradients were not compared yet
         self._warned: set[str] = set()
         self._is_data_checked = True
 
@@ -134,6 +135,22 @@ class Preparer:
             self._refuse_or_warn(sentence)
             self._unaveraged.clear()  # with one process, the warning is given once
 
+    def check_equal(self) -> None:
+        """Check, once for each divided model, that what is whole has equal gradients.
+
+        To be called by all processes after a backward whose gradients are complete.
+
+        Raises:
+            ValueError: processes that compute together have different gradients.
+        """
+        if not self._divided:
+            return
+        from runtime.parallel.tensor.gradients import must_be_equal  # noqa: PLC0415  # imports DTensor, which takes a second
+
+        for model in [one for one in self._divided if _has_gradients(one)]:
+            self._divided.remove(model)
+            must_be_equal(model, self._state.coordinate.span)
+
     def _refuse_or_warn(self, sentence: str) -> None:
         """Raise an error; with one process, warn once for each message instead."""
         if self._state.use_distributed:
@@ -173,6 +190,8 @@ class Preparer:
         )
         compiled = compile_model(prepared, self._state.dynamo_plugin)
         note_prepared(compiled, container_of(self._state).averaged(prepared))
+        if self._state.is_tensor_parallel and any(one.requires_grad for one in model.parameters()):
+            self._divided.append(compiled)
         return added(compiled, self._prepared.models)
 
     def data_loader(
@@ -258,6 +277,11 @@ class Preparer:
         """Remove all prepared objects."""
         self._prepared.clear()
         self._unaveraged.clear()
+        self._divided.clear()
+
+
+def _has_gradients(model: nn.Module) -> bool:
+    return any(one.grad is not None for one in model.parameters())
 
 
 def has_device_map(model: nn.Module) -> bool:

@@ -386,6 +386,38 @@ def refused(layout: str, _: Path) -> Any:
     return found
 
 
+class Scaled(nn.Module):
+    """Between its two layers a scale for each head, as models have norms of queries and keys."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(6, 12), nn.Linear(12, 1)
+        self.scale = nn.Parameter(torch.ones(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.up(x)
+        x = (x.view(*x.shape[:-1], -1, 3) * self.scale).flatten(-2)
+        last: torch.Tensor = self.down(x)
+        return last
+
+
+def buffers(layout: str, _: Path) -> Any:
+    """A buffer that is other on each rank before a model of equal weights is prepared."""
+    accelerator = accelerator_of(layout)
+    torch.manual_seed(3)
+    model = Net()
+    model.register_buffer("table", torch.full((2,), float(accelerator.process_index)))
+    return accelerator.prepare(model).table
+
+
+def drifting(layout: str, _: Path) -> Any:
+    """A backward of a model whose scale each process would train with its own heads only."""
+    accelerator = accelerator_of(layout, plan={"up": "colwise", "down": "rowwise"})
+    torch.manual_seed(3)
+    model = accelerator.prepare(Scaled())
+    return _raised(accelerator.backward, model(Points(4).x).square().mean())
+
+
 def by_the_script(layout: str, _: Path) -> Any:
     """A model that the script itself divides, with equal weights on all ranks, or others."""
     found: list[Any] = []
@@ -452,6 +484,8 @@ CASES: dict[str, tuple[Program, dict[str, Any], tuple[str, ...]]] = {
     "dealt": (dealt, {}, ALL),
     "agreed": (agreed, {}, TENSOR),
     "llama": (llama, {}, ("one process", *TENSOR)),
+    "buffers": (buffers, {}, DIVIDED),
+    "drifting": (drifting, {}, TENSOR),
     "by the script": (by_the_script, {}, TENSOR),
     "sequences": (sequences, {}, ("tp 2",)),
     "refused": (refused, {}, ("tp 2",)),
@@ -459,7 +493,7 @@ CASES: dict[str, tuple[Program, dict[str, Any], tuple[str, ...]]] = {
     "loaded at last": (loaded, {}, ("one process",)),
 }
 EXPECTED = (  # warnings
-    *("weights differ between ranks", "processes that train on the same batches"),
+    *("weights or buffers differ between ranks", "processes that train on the same batches"),
     *(".* was saved by fewer processes", "FSDP2-wrapped module .* returned a view"),
     "The .grad attribute of",  # torch.compile looks at it
 )

@@ -416,7 +416,7 @@ def rank(library_name: str, size: int, folder: Path) -> dict[str, Any]:
     """Run the cases of a world in one of its ranks, and return what each has found."""
     if library_name == "runtime":
         warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", "weights differ between ranks")
+        warnings.filterwarnings("ignore", "weights or buffers differ between ranks")
         warnings.filterwarnings("ignore", ".* was saved by fewer processes")
         warnings.filterwarnings("ignore", "The .grad attribute of")  # torch.compile's own look
     library, found = LIBRARIES[library_name], {}

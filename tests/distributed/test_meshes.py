@@ -233,6 +233,19 @@ def test_what_cannot_be_divided_is_refused(number: int) -> None:
         assert rank[number].startswith([*REFUSED.values()][number])
 
 
+@pytest.mark.parametrize("layout", DIVIDED)
+def test_all_ranks_begin_with_the_buffers_of_the_first(layout: str) -> None:
+    """Also if their weights are equal; DistributedDataParallel sends both, too."""
+    assert found("buffers", layout) == [[0.0, 0.0]] * LAYOUTS[layout][0]
+
+
+@pytest.mark.parametrize("layout", TENSOR)
+def test_a_weight_that_each_process_would_train_with_its_part_is_an_error(layout: str) -> None:
+    for said in found("drifting", layout):
+        assert said.startswith("ValueError: all processes that compute together must get the same")
+        assert "gradient of scale, which the plan of tensor parallelism leaves whole" in said
+
+
 def test_context_parallelism_is_refused_because_torch_has_none_on_a_cpu() -> None:
     """If the second assertion fails, torch has it: build it."""
     for ours, torchs in found("sequences", "tp 2"):

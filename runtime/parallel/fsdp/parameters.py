@@ -34,9 +34,9 @@ def weights_of_rank_0(
 ) -> Iterator[None]:
     """Return a context in which a model is sharded; at its end all ranks have rank 0's weights.
 
-    If all ranks have the same weights already, nothing is sent. Otherwise only rank 0 needs memory
-    for the whole model: on the other ranks parameters are on the meta device until they are
-    sharded.
+    If all ranks have the same weights and buffers already, nothing is sent. Otherwise only rank 0
+    needs memory for the whole model: on the other ranks parameters are on the meta device until
+    they are sharded.
 
     Args:
         model: the model; rank 0 must have its weights.

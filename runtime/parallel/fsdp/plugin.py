@@ -87,8 +87,8 @@ class FullyShardedDataParallelPlugin:
         limit_all_gathers: without effect in FSDP2.
         use_orig_params: without effect; FSDP2 always keeps the names of parameters.
         param_init_fn: without effect in FSDP2.
-        sync_module_states: without effect; if weights differ between ranks, all get those of
-            rank 0.
+        sync_module_states: without effect; if weights or buffers differ between ranks, all get
+            those of rank 0.
         forward_prefetch: without effect in FSDP2.
         activation_checkpointing: whether the modules that `auto_wrap_policy` selects recompute
             their activations in backward. Variable: FSDP_ACTIVATION_CHECKPOINTING. Default: False.

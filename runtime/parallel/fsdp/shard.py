@@ -29,8 +29,8 @@ def shard(model: nn.Module, state: AcceleratorState) -> nn.Module:
     """Shard a model in place, with the plugin and over the mesh of the state.
 
     Args:
-        model: the script's model, on any device. If weights differ between ranks, all ranks get
-            those of rank 0.
+        model: the script's model, on any device. If weights or buffers differ between ranks, all
+            ranks get those of rank 0.
         state: the state of this process.
 
     Returns:

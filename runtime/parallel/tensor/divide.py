@@ -17,8 +17,8 @@ def divide(model: nn.Module, state: AcceleratorState) -> nn.Module:
     A model that the script has divided stays as it is.
 
     Args:
-        model: the script's model, with all weights. If weights differ between ranks, all ranks get
-            those of rank 0.
+        model: the script's model, with all weights. If weights or buffers differ between ranks,
+            all ranks get those of rank 0.
         state: the state of this process.
 
     Returns:
