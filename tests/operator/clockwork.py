@@ -1,6 +1,7 @@
 """An operator whose time, news and luck a test decides: nothing happens by itself."""
 
 import asyncio
+import selectors
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
@@ -42,6 +43,39 @@ class Clock(asyncio.SelectorEventLoop):
     def tick(self, times: int = TICKS) -> None:
         """Let the loop turn."""
         self.run_until_complete(_turns(times))
+
+
+class _Idle(selectors.DefaultSelector):
+    """Waits no time; instead, the time passes at once for which it would have to wait."""
+
+    elapsed = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Return what is ready now; wait for it only if no timer is set."""
+        found = super().select(timeout and 0)
+        if not found:
+            self.elapsed += timeout or 0
+        return found
+
+
+class Unhurried(asyncio.SelectorEventLoop):
+    """A loop whose time passes only while all of its tasks wait, and then at once.
+
+    So no timer is due before all that can be done is done, however busy the machine is. Whatever
+    happens, happens in this loop: nothing waits for a socket or for another thread.
+    """
+
+    def __init__(self) -> None:
+        self._idle = _Idle()
+        super().__init__(self._idle)
+
+    def time(self) -> float:
+        return self._idle.elapsed
+
+
+def unhurried_now() -> datetime:
+    """The time of a wall clock that goes as the running loop does, an `Unhurried`."""
+    return NOW + timedelta(seconds=asyncio.get_running_loop().time())
 
 
 async def _turns(times: int) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import datetime
+from typing import Any, TypeVar
 
 from acceleratedjob.api import names
 from acceleratedjob.api.names import Manifest
@@ -10,11 +12,19 @@ from acceleratedjob.api.status import Status
 from acceleratedjob.cluster import Changed, Cluster, Ref
 from acceleratedjob.controller.controller import Controller
 from acceleratedjob.local.cluster import LocalCluster
+from tests.operator.clockwork import Unhurried, unhurried_now
 from tests.operator.node import Node, Script
 
+T = TypeVar("T")
 AT_ONCE = {"backoff": {"initialSeconds": 0}}
 REF = Ref(names.KIND, "research", "digits")
-SECONDS = 20
+SECONDS = 20  # of the loop of `run`
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Return what a coroutine returns in a loop in which no time passes while something is done."""
+    with asyncio.Runner(loop_factory=Unhurried) as runner:
+        return runner.run(work)
 
 
 @contextlib.asynccontextmanager
@@ -28,9 +38,11 @@ async def background(*work: object) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def operate(store: LocalCluster, cluster: Cluster) -> None:
+async def operate(
+    store: LocalCluster, cluster: Cluster, now: Callable[[], datetime] = unhurried_now
+) -> None:
     """An operator's whole life: it begins from what is in the cluster, and knows nothing else."""
-    controller = Controller(cluster, retry_seconds=0.001)
+    controller = Controller(cluster, retry_seconds=0.001, now=now)
     async with background(controller.run()):
         for found in store.objects(names.KIND):
             controller.see(found)
@@ -56,7 +68,7 @@ async def live(
     on: LocalCluster | None = None,
 ) -> LocalCluster:
     """Run a job to its end and let the operator clean up after it."""
-    store = cluster.cluster if cluster else on or LocalCluster()  # type: ignore[attr-defined]  # Faulty
+    store = cluster.cluster if cluster else on or LocalCluster(unhurried_now)  # type: ignore[attr-defined]  # Faulty
     await store.create(manifest)
     async with background(Node(store, script).run(), operate(store, cluster or store)):
         await until(store, lambda status: status.finished)

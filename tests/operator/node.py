@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from acceleratedjob.api import names
 from acceleratedjob.api.names import Manifest
@@ -10,6 +9,7 @@ from acceleratedjob.api.times import format_time
 from acceleratedjob.cluster import Changed, Cluster, Listed, Ref, Rendered
 from acceleratedjob.errors import Unavailable
 from acceleratedjob.local.cluster import LocalCluster
+from tests.operator.clockwork import unhurried_now
 
 FOREVER = None
 Script = Callable[[int, int], int | None]  # (attempt, index) -> exit code, or FOREVER
@@ -39,8 +39,8 @@ class Node:
             attempt, index = names.parse_pod_name(pod["metadata"]["name"]) or (0, 0)
             code = self.script(attempt, index)
             if code is not FOREVER:
-                now = format_time(datetime.now(UTC))
-                self._report(pod, {"terminated": {"exitCode": code, "finishedAt": now}})
+                ended = {"exitCode": code, "finishedAt": format_time(unhurried_now())}
+                self._report(pod, {"terminated": ended})
 
     def _report(self, pod: Manifest, state: Manifest) -> None:
         def alter(stored: Manifest) -> None:

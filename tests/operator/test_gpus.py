@@ -18,6 +18,7 @@ from acceleratedjob.api import names
 from acceleratedjob.api.devices import AMD, NVIDIA
 from acceleratedjob.api.names import ConditionType, Manifest, Reason
 from acceleratedjob.api.status import Status
+from acceleratedjob.api.times import utc_now
 from acceleratedjob.cli import main
 from acceleratedjob.cluster import Ref
 from acceleratedjob.commands.console import Console
@@ -32,7 +33,7 @@ from acceleratedjob.local.kubelet import Kubelet
 from tests.operator.builders import CONTAINER, job, spec
 from tests.operator.lives import AT_ONCE, background, operate
 
-SECONDS = 60
+SECONDS = 600
 FIELD = f"spec.template.spec.containers[0].resources.limits[{NVIDIA}]"
 SEES = """
 import os, pathlib, sys, time
@@ -347,7 +348,7 @@ async def machine(folder: Path, there: Gpus, *jobs: Manifest) -> AsyncIterator[L
     for one in jobs:
         await cluster.create(one)
     kubelet = Kubelet(cluster, workdir=folder, checkpoints=folder, show=ignore, gpus=there)
-    async with background(operate(cluster, cluster), kubelet.run()):
+    async with background(operate(cluster, cluster, utc_now), kubelet.run()):
         yield cluster
 
 

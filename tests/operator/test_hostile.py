@@ -15,6 +15,7 @@ import pytest
 from acceleratedjob.api import names
 from acceleratedjob.api.bounds import bounded
 from acceleratedjob.api.status import Status
+from acceleratedjob.api.times import utc_now
 from acceleratedjob.cluster import Changed
 from acceleratedjob.kube.decoding import decode
 from acceleratedjob.local.cluster import LocalCluster
@@ -76,7 +77,7 @@ async def scenario(clock: Clock) -> Counter[str]:
     """How many jobs were what, when all are told and the healthy one runs."""
     store = LocalCluster()
     node = Node(store, lambda _attempt, _index: FOREVER)
-    async with background(clock.run(), node.run(), operate(store, store)):
+    async with background(clock.run(), node.run(), operate(store, store, utc_now)):
         telling = asyncio.create_task(all_told(store))
         found = await store_all(store)
         await store.create(job())

@@ -7,6 +7,7 @@ import pytest
 
 from acceleratedjob.local.cluster import LocalCluster
 from tests.operator.builders import job
+from tests.operator.clockwork import unhurried_now
 from tests.operator.lives import (
     AT_ONCE,
     REF,
@@ -14,6 +15,7 @@ from tests.operator.lives import (
     live,
     object_names,
     operate,
+    run,
     settle,
     status_of,
     until,
@@ -26,8 +28,8 @@ def test_every_write_may_fail_once(after: bool) -> None:
     def script(attempt: int, index: int) -> int | None:
         return 0 if attempt else 1 if index == 2 else FOREVER
 
-    cluster = faulty(LocalCluster(), after=after)
-    store = asyncio.run(live(job(replicas=4, failurePolicy=AT_ONCE), script, cluster))
+    cluster = faulty(LocalCluster(unhurried_now), after=after)
+    store = run(live(job(replicas=4, failurePolicy=AT_ONCE), script, cluster))
     status = status_of(store)
     assert (status.phase, status.attempt, status.restarts) == ("Succeeded", 1, 1)
     assert object_names(store, "Pod") == [f"digits-1-{index}" for index in range(4)]
@@ -43,7 +45,7 @@ def test_an_operator_killed_at_any_moment_loses_and_doubles_nothing(seed: int) -
         return 0 if attempt == 2 else 1 if index == attempt else FOREVER
 
     async def scenario() -> LocalCluster:
-        store = LocalCluster()
+        store = LocalCluster(unhurried_now)
         await store.create(job(replicas=6, failurePolicy=AT_ONCE))
         async with background(Node(store, script).run()):
             for _ in range(12):
@@ -55,7 +57,7 @@ def test_an_operator_killed_at_any_moment_loses_and_doubles_nothing(seed: int) -
                 await settle(store)
         return store
 
-    store = asyncio.run(scenario())
+    store = run(scenario())
     status = status_of(store)
     assert (status.phase, status.attempt, status.restarts) == ("Succeeded", 2, 2)
     assert object_names(store, "Pod") == [f"digits-2-{index}" for index in range(6)]
@@ -68,7 +70,7 @@ def test_an_operator_killed_while_a_job_is_scaled_leaves_one_whole_attempt(seed:
     chance = random.Random(seed)
 
     async def scenario() -> LocalCluster:
-        store = LocalCluster()
+        store = LocalCluster(unhurried_now)
         await store.create(job(elastic={"maxReplicas": 6}, network={"isolate": True}))
         async with background(Node(store, lambda _attempt, _index: FOREVER).run()):
             for _ in range(10):
@@ -83,7 +85,7 @@ def test_an_operator_killed_while_a_job_is_scaled_leaves_one_whole_attempt(seed:
                 await settle(store)
         return store
 
-    store = asyncio.run(scenario())
+    store = run(scenario())
     status = status_of(store)
     assert (status.ready_ratio, status.wanted, status.restarts) == ("4/4", 4, 0)
     assert object_names(store, "Pod") == [f"digits-{status.attempt}-{index}" for index in range(4)]

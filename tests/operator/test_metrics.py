@@ -1,4 +1,3 @@
-import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +9,8 @@ from acceleratedjob.api.status import Failure, Status
 from acceleratedjob.controller.reporting import count_restarts
 from acceleratedjob.local.cluster import LocalCluster
 from tests.operator.builders import job
-from tests.operator.lives import background, operate, until
+from tests.operator.clockwork import unhurried_now
+from tests.operator.lives import background, operate, run, until
 from tests.operator.node import Node
 
 
@@ -71,14 +71,14 @@ def test_every_reason_of_ours_is_a_label() -> None:
 
 def test_passes_and_their_delay_are_counted() -> None:
     async def scenario() -> None:
-        store = LocalCluster()
+        store = LocalCluster(unhurried_now)
         await store.create(job())
         async with background(Node(store, lambda _attempt, _index: 0).run(), operate(store, store)):
             await until(store, lambda status: status.finished)
 
     passes, delays = "accelerated_job_pass_duration_seconds", "accelerated_job_queue_delay_seconds"
     before = value(f"{passes}_count")
-    asyncio.run(scenario())
+    run(scenario())
     done = value(f"{passes}_count") - before
     assert done >= 2
     assert value(f"{delays}_count") >= done

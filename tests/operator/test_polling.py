@@ -28,7 +28,8 @@ from acceleratedjob.local.process import LOOPBACK
 from acceleratedjob.observe.observed import Told
 from acceleratedjob.observe.progress import NotProgressError, Progress, Verdict
 from tests.operator.builders import deleting, ended, job, pod, spec
-from tests.operator.lives import REF, background
+from tests.operator.clockwork import unhurried_now
+from tests.operator.lives import REF, background, run
 from tests.operator.node import FOREVER, Node
 from tests.operator.servers import serving
 from tests.operator.stages import COMPLETE, JOB, RUNNING, SECOND, SUSPENDED
@@ -330,7 +331,7 @@ def test_no_redirect_is_followed_and_no_proxy_used(
             monkeypatch.setenv(name, "http://127.0.0.1:1")
         async with serving(answers) as port:
             with pytest.raises(NotProgressError, match="200"):
-                await asking.ask(LOOPBACK, port)
+                await asking.ask(LOOPBACK, port, 600)
 
     asyncio.run(scenario())
     assert [one.split(b"\r\n")[0] for one in asked] == [b"GET /progress HTTP/1.0"]
@@ -404,9 +405,9 @@ async def polled(  # noqa: C901  # what stands for a cluster, each part in a lin
     answer: Callable[[], bytes], **fields: Any
 ) -> AsyncIterator[LocalCluster]:
     """A job that runs, whose pod of replica 0 gives some answer to each poll."""
-    store = LocalCluster()
+    store = LocalCluster(unhurried_now)
     await store.create(job(**fields))
-    controller = Controller(store, turns=Turns(FAST))
+    controller = Controller(store, turns=Turns(FAST), now=unhurried_now)
 
     async def see() -> None:
         async for change in store.watch(names.KIND):
@@ -444,7 +445,7 @@ def test_what_a_pod_answers_comes_into_the_status() -> None:
             )
 
     before = count("ok")
-    found = asyncio.run(scenario())
+    found = run(scenario())
     assert found.progress is not None
     assert found.progress.percent == found.progress.step
     assert count("ok") > before + 2
@@ -475,7 +476,7 @@ def test_a_wrong_answer_is_counted_and_changes_nothing(
                     await asyncio.sleep(0.01)
             return Status.from_manifest(await store.read(REF))
 
-    found = asyncio.run(scenario())
+    found = run(scenario())
     assert found.progress is None
     assert found.attempt == 0
 
@@ -495,7 +496,7 @@ def test_a_verdict_is_one_event_however_often_it_is_told() -> None:
             )
             return [one for one in store.objects("Event") if one["reason"] == "Straggler"]
 
-    (event,) = asyncio.run(scenario())
+    (event,) = run(scenario())
     assert event["message"] == "rank 0 is slow"
 
 
@@ -508,5 +509,5 @@ def test_a_job_that_is_silent_for_too_long_begins_another_attempt() -> None:
         async with polled(silent, stallDeadlineSeconds=1) as store:
             return await status_when(store, lambda status: status.attempt == 1)
 
-    found = asyncio.run(scenario())
+    found = run(scenario())
     assert (found.failures[0].reason, found.restarts) == ("Stalled", 1)

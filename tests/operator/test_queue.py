@@ -1,4 +1,3 @@
-import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -6,6 +5,7 @@ import pytest
 from acceleratedjob.controller.backoff import Backoff, Refusals
 from acceleratedjob.controller.workqueue import WorkQueue
 from acceleratedjob.observe.observed import Refusal
+from tests.operator.lives import run
 
 Scenario = Callable[[WorkQueue], Awaitable[list[str]]]
 
@@ -47,10 +47,9 @@ async def the_earlier_time_wins(queue: WorkQueue) -> list[str]:
 )
 def test_keys_come_out(scenario: Scenario, expected: list[str]) -> None:
     async def go() -> list[str]:
-        async with asyncio.timeout(5):
-            return await scenario(WorkQueue())
+        return await scenario(WorkQueue())
 
-    assert asyncio.run(go()) == expected
+    assert run(go()) == expected
 
 
 def test_a_backoff_doubles_up_to_its_limit_and_begins_again() -> None:

@@ -1,4 +1,3 @@
-import asyncio
 from collections import Counter
 
 import pytest
@@ -7,6 +6,7 @@ from acceleratedjob.api.names import ConditionType, Manifest
 from acceleratedjob.cluster import Ref
 from acceleratedjob.local.cluster import LocalCluster
 from tests.operator.builders import job
+from tests.operator.clockwork import unhurried_now
 from tests.operator.lives import (
     AT_ONCE,
     REF,
@@ -14,6 +14,7 @@ from tests.operator.lives import (
     live,
     object_names,
     operate,
+    run,
     settle,
     status_of,
     until,
@@ -22,7 +23,7 @@ from tests.operator.node import FOREVER, Node
 
 
 def test_a_job_runs_and_succeeds() -> None:
-    store = asyncio.run(live(job(replicas=3), lambda _attempt, _index: 0))
+    store = run(live(job(replicas=3), lambda _attempt, _index: 0))
     status = status_of(store)
     assert (status.phase, status.succeeded, status.restarts) == ("Succeeded", 3, 0)
     assert object_names(store, "Pod") == ["digits-0-0", "digits-0-1", "digits-0-2"]
@@ -34,7 +35,7 @@ def test_one_failed_replica_restarts_all_of_them() -> None:
     def script(attempt: int, index: int) -> int | None:
         return 0 if attempt else 1 if index == 1 else FOREVER
 
-    store = asyncio.run(live(job(failurePolicy=AT_ONCE), script))
+    store = run(live(job(failurePolicy=AT_ONCE), script))
     status = status_of(store)
     assert (status.phase, status.attempt, status.restarts) == ("Succeeded", 1, 1)
     assert [(f.attempt, f.replica, f.exit_code) for f in status.failures] == [(0, 1, 1)]
@@ -46,7 +47,7 @@ def test_restarts_end_at_the_limit_and_no_survivor_stays() -> None:
         return 7 if index == 1 else FOREVER
 
     manifest = job(failurePolicy=AT_ONCE | {"maxRestarts": 2})
-    store = asyncio.run(live(manifest, script))
+    store = run(live(manifest, script))
     status = status_of(store)
     assert (status.phase, status.attempt, status.restarts) == ("Failed", 2, 2)
     assert object_names(store, "Pod") == ["digits-2-1"]  # the failed one, for its log
@@ -55,7 +56,7 @@ def test_restarts_end_at_the_limit_and_no_survivor_stays() -> None:
 
 def test_a_suspended_job_has_no_pods_and_goes_on_when_resumed() -> None:
     async def scenario() -> LocalCluster:
-        store = LocalCluster()
+        store = LocalCluster(unhurried_now)
         await store.create(job())
         finish = False
         node = Node(store, lambda _attempt, _index: 0 if finish else FOREVER)
@@ -70,7 +71,7 @@ def test_a_suspended_job_has_no_pods_and_goes_on_when_resumed() -> None:
             await until(store, lambda status: status.finished)
         return store
 
-    store = asyncio.run(scenario())
+    store = run(scenario())
     status = status_of(store)
     assert (status.phase, status.attempt, status.restarts) == ("Succeeded", 1, 0)
     assert [one["reason"] for one in store.objects("Event")] == [
@@ -82,7 +83,7 @@ def test_a_suspended_job_has_no_pods_and_goes_on_when_resumed() -> None:
 
 def test_a_scaled_job_begins_anew_in_its_new_size() -> None:
     async def scenario() -> LocalCluster:
-        store = LocalCluster()
+        store = LocalCluster(unhurried_now)
         await store.create(job(elastic={"maxReplicas": 3}))
         finish = False
         node = Node(store, lambda _attempt, _index: 0 if finish else FOREVER)
@@ -96,7 +97,7 @@ def test_a_scaled_job_begins_anew_in_its_new_size() -> None:
             await until(store, lambda status: status.finished)
         return store
 
-    store = asyncio.run(scenario())
+    store = run(scenario())
     status = status_of(store)
     assert (status.phase, status.attempt, status.resizes, status.restarts) == ("Succeeded", 1, 1, 0)
     envs = [one["spec"]["containers"][0]["env"] for one in store.objects("Pod")]
@@ -108,7 +109,7 @@ class Counting(LocalCluster):
     """Counts what is written, by kind."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(unhurried_now)
         self.writes: Counter[str] = Counter()
 
     async def create(self, manifest: Manifest) -> Manifest:
@@ -149,7 +150,7 @@ def test_a_jobs_life_costs_its_objects_and_four_status_writes(
     fields: Manifest, more: dict[str, int]
 ) -> None:
     store = Counting()
-    asyncio.run(live(job(replicas=16, **fields), lambda _attempt, _index: 0, on=store))
+    run(live(job(replicas=16, **fields), lambda _attempt, _index: 0, on=store))
     assert store.writes.pop("status") <= 4
     objects = {"AcceleratedJob": 1, "Service": 1, "Pod": 16, "Event": 1} | more
     assert store.writes == objects

@@ -22,12 +22,13 @@ from acceleratedjob.errors import (
 from acceleratedjob.local.cluster import LocalCluster
 from tests.attempts import pod_of
 from tests.operator.builders import job
-from tests.operator.clockwork import Clock, Fated, Operator
+from tests.operator.clockwork import Clock, Fated, Operator, unhurried_now
 from tests.operator.lives import (
     REF,
     background,
     object_names,
     operate,
+    run,
     settle,
     status_of,
     until,
@@ -44,7 +45,7 @@ class Quota(LocalCluster):
     """Takes so many pods and then refuses, as a quota or a policy does."""
 
     def __init__(self, pods: int, *, final: bool) -> None:
-        super().__init__()
+        super().__init__(unhurried_now)
         self.left = pods
         self.final = final
 
@@ -69,7 +70,7 @@ def test_a_quota_is_told_and_waited_for() -> None:
             store.left = 9
             return await until(store, lambda status: status.phase == "Running")
 
-    assert asyncio.run(scenario()).pending == ()
+    assert run(scenario()).pending == ()
 
 
 def test_a_pod_that_will_never_be_taken_fails_the_job_and_leaves_nothing() -> None:
@@ -83,7 +84,7 @@ def test_a_pod_that_will_never_be_taken_fails_the_job_and_leaves_nothing() -> No
             await settle(store)
         return store
 
-    store = asyncio.run(scenario())
+    store = run(scenario())
     assert (status_of(store).phase, object_names(store, "Pod"), object_names(store, "Service")) == (
         "Failed",
         [],
@@ -93,7 +94,7 @@ def test_a_pod_that_will_never_be_taken_fails_the_job_and_leaves_nothing() -> No
 
 def test_a_pod_of_the_same_name_that_is_not_ours_is_left_alone() -> None:
     async def scenario() -> Status:
-        store = LocalCluster()
+        store = LocalCluster(unhurried_now)
         other = {
             "kind": "Service",
             "metadata": {"name": "digits", "namespace": "research"},
@@ -104,18 +105,18 @@ def test_a_pod_of_the_same_name_that_is_not_ours_is_left_alone() -> None:
         async with background(operate(store, store)):
             return await until(store, lambda status: bool(status.pending))
 
-    (pending,) = asyncio.run(scenario()).pending
+    (pending,) = run(scenario()).pending
     assert "Service research/digits exists and is not this job's" in pending.message
 
 
 def test_a_job_that_cannot_be_run_says_why() -> None:
     async def scenario() -> Status:
-        store = LocalCluster()
+        store = LocalCluster(unhurried_now)
         await store.create(job({"env": [{"name": "RANK", "value": "0"}]}))
         async with background(operate(store, store)):
             return await until(store, lambda status: status.finished)
 
-    told = asyncio.run(scenario()).condition(names.ConditionType.FAILED)
+    told = run(scenario()).condition(names.ConditionType.FAILED)
     assert told is not None
     assert (
         told.message == "spec.template.spec.containers[0].env[0].name: RANK is set by the operator"

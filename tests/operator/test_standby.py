@@ -10,7 +10,8 @@ from acceleratedjob.controller.controller import Controller
 from acceleratedjob.controller.workqueue import WorkQueue
 from acceleratedjob.local.cluster import LocalCluster
 from tests.operator.builders import job
-from tests.operator.lives import background, object_names, settle
+from tests.operator.clockwork import unhurried_now
+from tests.operator.lives import background, object_names, run, settle
 
 SECONDS = 20
 
@@ -39,9 +40,9 @@ def kinds(store: LocalCluster) -> dict[str, list[str]]:
 
 def test_one_that_only_watches_writes_nothing_until_it_works() -> None:
     async def scenario() -> None:
-        store = LocalCluster()
+        store = LocalCluster(unhurried_now)
         made = await store.create(job())
-        controller = Controller(store)
+        controller = Controller(store, now=unhurried_now)
         async with background(controller.watch()):
             controller.see(made)
             await settle(store)
@@ -51,14 +52,14 @@ def test_one_that_only_watches_writes_nothing_until_it_works() -> None:
                 await settle(store)
                 assert object_names(store, "Pod") == ["digits-0-0", "digits-0-1"]
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_a_stop_waits_for_the_pass_under_way_and_lets_no_other_begin() -> None:
     async def scenario() -> None:
-        store = LocalCluster()
+        store = LocalCluster(unhurried_now)
         gate = Gate(store)
-        controller = Controller(gate)
+        controller = Controller(gate, now=unhurried_now)
         controller.see(await store.create(job(replicas=3)))
         async with asyncio.timeout(SECONDS), background(controller.run()):
             await gate.asked.wait()
@@ -74,13 +75,13 @@ def test_a_stop_waits_for_the_pass_under_way_and_lets_no_other_begin() -> None:
             await settle(store)
         assert object_names(store, "Pod") == ["digits-0-0", "digits-0-1", "digits-0-2"]
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_a_list_read_anew_counts_as_having_listed() -> None:
     async def scenario() -> None:
-        store = LocalCluster()
-        controller = Controller(store)
+        store = LocalCluster(unhurried_now)
+        controller = Controller(store, now=unhurried_now)
         controller.see(await store.create(job()))
         for kind in WATCHED:
             controller.take(kind, Listed(()))
@@ -88,7 +89,7 @@ def test_a_list_read_anew_counts_as_having_listed() -> None:
             await settle(store)
         assert object_names(store, "Pod") == ["digits-0-0", "digits-0-1"]
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_a_closed_queue_gives_nothing_and_waits_for_what_it_gave() -> None:
@@ -107,4 +108,4 @@ def test_a_closed_queue_gives_nothing_and_waits_for_what_it_gave() -> None:
         assert not taking.done()
         taking.cancel()
 
-    asyncio.run(scenario())
+    run(scenario())

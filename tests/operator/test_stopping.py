@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -23,7 +24,8 @@ from acceleratedjob.planner.planner import plan
 from acceleratedjob.planner.report import progress
 from acceleratedjob.planner.state import Plan
 from tests.operator.builders import NOW, deleting, ended, job, pod, spec
-from tests.operator.lives import REF, background, settle, until
+from tests.operator.clockwork import unhurried_now
+from tests.operator.lives import REF, background, run, settle, until
 from tests.operator.node import FOREVER, Node
 from tests.operator.servers import serving
 
@@ -221,7 +223,7 @@ def test_only_a_coordinator_that_takes_the_notice_counts(answer: bytes, taken: b
 
         async with serving(serve) as port:
             target = Target(pod="p", attempt=0, address="127.0.0.1", port=port)
-            return await is_taken(tell_pod, target, request("uid", 3, 17))
+            return await is_taken(partial(tell_pod, seconds=600), target, request("uid", 3, 17))
 
     assert asyncio.run(scenario()) == taken
 
@@ -262,7 +264,7 @@ def _with_address(stored: Manifest) -> None:
 
 async def operate(store: LocalCluster, tell: Tell) -> None:
     """The whole life of an operator."""
-    controller = Controller(store, retry_seconds=0.001, tell=tell)
+    controller = Controller(store, retry_seconds=0.001, tell=tell, now=unhurried_now)
     async with background(controller.run()):
         async for change in store.watch("AcceleratedJob"):
             for one in getattr(change, "objects", ()) or (getattr(change, "object", None),):
@@ -272,7 +274,7 @@ async def operate(store: LocalCluster, tell: Tell) -> None:
 
 async def asked_to_stop(tell: Tell, *, kills: int = 0) -> set[int]:
     """Suspend a running job of four; return whose pods are deleted while none has stopped."""
-    store = LocalCluster()
+    store = LocalCluster(unhurried_now)
     await store.create(job(replicas=4))
     node = Slow(store)
     async with background(node.run()):
@@ -304,7 +306,7 @@ def test_a_coordinator_that_takes_the_notice_outlives_the_others(kills: int) -> 
         await asyncio.sleep(0)
         return 202
 
-    assert asyncio.run(asked_to_stop(tell, kills=kills)) == {1, 2, 3}
+    assert run(asked_to_stop(tell, kills=kills)) == {1, 2, 3}
     assert {one["attempt"] for one in said} == {0}
     assert len({one["uid"] for one in said}) == 1
     assert kills or len(said) == 1
@@ -314,4 +316,4 @@ def test_pods_that_do_not_answer_are_deleted_all_the_same() -> None:
     async def tell(_target: Target, _sent: bytes) -> int:
         raise ConnectionRefusedError
 
-    assert asyncio.run(asked_to_stop(tell)) == {0, 1, 2, 3}
+    assert run(asked_to_stop(tell)) == {0, 1, 2, 3}

@@ -30,9 +30,9 @@ def request(uid: str, attempt: int, seconds: int) -> bytes:
     return head.encode() + body
 
 
-async def tell_pod(target: Target, request: bytes) -> int:
+async def tell_pod(target: Target, request: bytes, seconds: float = SECONDS) -> int:
     """Send a request to a pod at its own address, and return the status of the answer."""
-    return (await answer(target.address, target.port, request, SECONDS))[0]
+    return (await answer(target.address, target.port, request, seconds))[0]
 
 
 async def is_taken(tell: Tell, target: Target, request: bytes) -> bool:
