@@ -9,20 +9,14 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from acceleratedjob.lines import Line, LineCutter
+from acceleratedjob.local.output import Output, Show
 from acceleratedjob.local.process import Command, end_with_parent
 
-CHUNK_BYTES = 2**16
-DRAIN_SECONDS = 2  # the limit for reading the rest of the pipe after all processes have ended
 KILL_ROUNDS = 10  # a process may start another process before it is killed
-
-Show = Callable[[Sequence[Line]], None]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,15 +25,13 @@ class Container:
 
     Attributes:
         process: the first process.
-        reading: the task that reads the output.
-        failed: a future that gets the exception of `show`, if `show` raises one.
+        output: what all of its processes write.
         mark: NAME=VALUE, a part of the environment that only processes of this container have.
         grace_seconds: the time between SIGTERM and SIGKILL, unless `stop` is called.
     """
 
     process: asyncio.subprocess.Process
-    reading: "asyncio.Task[None]"
-    failed: "asyncio.Future[None]"
+    output: Output
     mark: bytes
     grace_seconds: float
     _kill_timer: asyncio.TimerHandle | None = field(default=None, init=False)
@@ -68,7 +60,7 @@ class Container:
             ValueError: the command contains a null byte.
         """
         read_end, write_end = os.pipe()
-        output = os.fdopen(read_end, "rb", buffering=0)
+        pipe = os.fdopen(read_end, "rb", buffering=0)
         try:
             process = await asyncio.create_subprocess_exec(
                 *command.argv,
@@ -81,15 +73,13 @@ class Container:
                 preexec_fn=end_with_parent,  # safe, because this program starts no threads
             )
         except BaseException:
-            output.close()
+            pipe.close()
             raise
         finally:
             os.close(write_end)
-        failed = asyncio.get_running_loop().create_future()
         return cls(
             process=process,
-            reading=asyncio.create_task(_read(output, show, failed)),
-            failed=failed,
+            output=Output(pipe, show),
             mark=f"{mark}={command.env[mark]}".encode(),
             grace_seconds=grace_seconds,
         )
@@ -101,13 +91,13 @@ class Container:
         is stopped before the exception is raised.
         """
         exited = asyncio.create_task(self.process.wait())
-        either: tuple[asyncio.Future[Any], ...] = (exited, self.failed)
+        either: tuple[asyncio.Future[Any], ...] = (exited, self.output.failed)
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await self._finish(exited)
-        if self.failed.done():
-            self.failed.result()
+        if self.output.failed.done():
+            self.output.failed.result()
         return exited.result()
 
     def stop(self, seconds: float) -> None:
@@ -142,10 +132,9 @@ class Container:
             if self._kill_timer is not None:
                 self._kill_timer.cancel()
             self.kill()
-            await asyncio.wait({self.reading}, timeout=DRAIN_SECONDS)
-            self.reading.cancel()
-            if self.failed.done():
-                self.failed.exception()  # else asyncio logs it as never retrieved
+            self.output.finish()
+            if self.output.failed.done():
+                self.output.failed.exception()  # else asyncio logs it as never retrieved
 
     async def _wait_as_a_container_would(self, exited: "asyncio.Task[int]") -> None:
         """If SIGTERM has ended the first process by default action, let the others go on.
@@ -154,10 +143,10 @@ class Container:
         SIGTERM. A shell, for example, then waits for the program that it has started, which is not
         told to stop, and the kernel kills both when the grace period ends.
         """
-        if self._kill_timer is None or exited.result() != -signal.SIGTERM or self.reading.done():
+        if self._kill_timer is None or exited.result() != -signal.SIGTERM:
             return
         seconds = self._kill_timer.when() - asyncio.get_running_loop().time()
-        await asyncio.wait({self.reading}, timeout=max(0.0, seconds))
+        await asyncio.wait({self.output.closed}, timeout=max(0.0, seconds))
 
     def _signal_all(self, number: signal.Signals) -> bool:
         """Signal the group and the processes that have left it; return whether any have left it."""
@@ -175,34 +164,6 @@ def _group(pid: int) -> int | None:
         return os.getpgid(pid)
     except ProcessLookupError:
         return None
-
-
-async def _read(output: FileIO, show: Show, failed: "asyncio.Future[None]") -> None:
-    """Read until all processes have closed the pipe, even if lines can no longer be shown.
-
-    A process whose output is not read would block. A process whose pipe is closed would end while
-    it saves a checkpoint.
-    """
-    reader, cutter = asyncio.StreamReader(), LineCutter()
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), output
-    )
-    try:
-        while data := await reader.read(CHUNK_BYTES):
-            finished, begun = [*cutter.feed(data)], cutter.beginning
-            _show([*finished, begun] if begun else finished, show, failed)
-        _show([*cutter.end()], show, failed)
-    finally:
-        transport.close()
-
-
-def _show(lines: Sequence[Line], show: Show, failed: "asyncio.Future[None]") -> None:
-    if failed.done() or not lines:
-        return
-    try:
-        show(lines)
-    except Exception as error:  # noqa: BLE001  # `run` raises it
-        failed.set_exception(error)
 
 
 def marked(mark: bytes) -> list[int]:

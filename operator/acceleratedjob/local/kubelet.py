@@ -136,7 +136,10 @@ class Kubelet:
     async def _live(self, pod: Manifest) -> None:
         """Run a pod, and report its end."""
         try:
-            with tempfile.TemporaryDirectory(prefix="acceleratedjob-") as folder:
+            # A process that is killed may still create a file.
+            with tempfile.TemporaryDirectory(
+                prefix="acceleratedjob-", ignore_cleanup_errors=True
+            ) as folder:
                 ended = await self._run(pod, Path(folder))
         finally:
             self._gpus.give_back(pod)
