@@ -108,13 +108,22 @@ class Container:
         loop = asyncio.get_running_loop()
         when = loop.time() + max(0.0, seconds)
         if self._kill_timer is None:
-            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
-                self.process.terminate()
+            self._ask_to_end()
         elif self._kill_timer.when() <= when:
             return
         else:
             self._kill_timer.cancel()
         self._kill_timer = loop.call_at(when, self.kill)
+
+    def _ask_to_end(self) -> None:
+        """Send SIGTERM to the first process.
+
+        `Process.terminate` would first look whether it has ended, and if it just has, take its exit
+        code away from asyncio, which then reports 255 (https://github.com/python/cpython/issues/87744).
+        """
+        if self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+                os.kill(self.process.pid, signal.SIGTERM)
 
     def kill(self) -> None:
         """Kill all processes immediately."""
