@@ -1,12 +1,12 @@
 """What the operator's port gives to whoever reaches it: three pages to read."""
 
 import asyncio
-import socket
 
 import aiohttp
 import pytest
 
 from acceleratedjob.kube.health import Pulse
+from acceleratedjob.local.process import free_port
 from acceleratedjob.manager.server import Pages, serving
 
 
@@ -14,8 +14,7 @@ def asked(method: str, path: str, size: int = 0, header: int = 0) -> int:
     """The status that a request is answered with, with a body and a header of so many bytes."""
 
     async def scenario() -> int:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         url, headers = f"http://127.0.0.1:{port}{path}", {"X-Long": "a" * header}
         pages = Pages(Pulse(()), (), lambda: False)
         async with (
