@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from acceleratedjob import Client
+from acceleratedjob.client import host
 from acceleratedjob.client.local import LocalBackend
 from acceleratedjob.errors import (
     AlreadyExists,
@@ -23,7 +24,7 @@ from acceleratedjob.errors import (
 )
 from tests.operator.test_local_run import lives
 
-SECONDS = 100
+SECONDS = 600
 pytestmark = pytest.mark.slow
 
 
@@ -205,6 +206,7 @@ def test_names(client: Client) -> None:
 PROGRAM = """
 import sys
 from acceleratedjob import Client
+from acceleratedjob.client import host
 from tests.operator.test_client_local import wait_once
 job = Client.local(sys.argv[1]).train(wait_once, args={"folder": sys.argv[1]}, replicas=2)
 lines = job.logs(follow=True)
@@ -246,3 +248,26 @@ def test_a_job_whose_own_process_is_killed_is_not_waited_for(tmp_path: Path) -> 
     with pytest.raises(RuntimeError, match="the client must be open, but it was closed"):
         client.train(fail)
     until(lambda: not any(map(lives, pids(tmp_path))))
+
+
+# Stands for the process of a job that is killed while it writes.
+HALF_A_HOST = """
+import json, sys
+job = json.loads(sys.stdin.readline())["objects"][-1]
+job["metadata"]["uid"] = "1"
+print(json.dumps({"job": job}), json.dumps({"job": job})[:20], sep="\\n", end="")
+sys.exit(1)
+"""
+
+
+def test_a_job_whose_own_process_is_killed_while_it_writes_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "half_a_host.py").write_text(HALF_A_HOST)
+    paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    monkeypatch.setattr(host, "__name__", "half_a_host")
+    with Client.local(tmp_path) as client:
+        job = client.train(greet, args={"who": "ann"})
+        with pytest.raises(ClusterError, match="by an error"):
+            job.wait(timeout=SECONDS)

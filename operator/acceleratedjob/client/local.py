@@ -127,6 +127,8 @@ class LocalJob:
         """Note what the host writes, until it ends."""
         with contextlib.closing(self._process.stdout) as output:  # type: ignore[type-var]
             for text in output or ():
+                if not text.endswith("\n"):  # it was killed while it wrote
+                    break
                 with self._news:
                     self._take(json.loads(text))
                     self._news.notify_all()
