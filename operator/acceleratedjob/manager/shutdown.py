@@ -8,6 +8,8 @@ import asyncio
 import logging
 import os
 import threading
+from collections.abc import Callable
+from functools import partial
 
 from acceleratedjob.exits import EXIT_HELD_UP
 
@@ -18,17 +20,21 @@ log = logging.getLogger(__name__)
 
 def end_within(loop: asyncio.AbstractEventLoop, seconds: float = END_SECONDS) -> None:
     """Exit the process after some seconds, even if its event loop is blocked."""
-    for after, act in ((seconds, _tell), (seconds + 1, _end)):  # `_tell` may block
-        timer = threading.Timer(after, act, (loop,))
-        timer.daemon = True
-        timer.start()
+    _start_timer(seconds, partial(_tell, loop))
+
+
+def _start_timer(seconds: float, act: Callable[[], None]) -> None:
+    timer = threading.Timer(seconds, act)
+    timer.daemon = True
+    timer.start()
 
 
 def _tell(loop: asyncio.AbstractEventLoop) -> None:
+    _start_timer(1, _end)  # what follows may block
     waiting = sorted({str(task.get_coro()) for task in asyncio.all_tasks(loop)})
     log.critical("shutdown timed out, exiting without waiting for %s", ", ".join(waiting))
-    _end(loop)
+    _end()
 
 
-def _end(_loop: asyncio.AbstractEventLoop) -> None:
+def _end() -> None:
     os._exit(EXIT_HELD_UP)
