@@ -24,7 +24,7 @@ def write(folder: Path, script: str, **spec: object) -> Path:
 
 def run(path: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "acceleratedjob", "run", str(path)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
 
 
 def failure(done: subprocess.CompletedProcess[str]) -> str:
@@ -145,14 +145,14 @@ def test_what_would_wait_for_ever_is_not_run(
 
 
 def test_ctrl_c_stops_every_replica(tmp_path: Path) -> None:
-    script = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    script = "import os, time; print(os.getpid(), flush=True); time.sleep(3600)"
     path = write(tmp_path, script)
     command = [sys.executable, "-m", "acceleratedjob", "run", str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         pids = [int(process.stdout.readline()[4:]) for _ in range(2)]
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        assert process.wait(600) == 130
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
