@@ -109,7 +109,7 @@ async def shown(lists: list[bytes], watches: list[bytes], count: int) -> tuple[S
                 standalone=True,
             )
         )
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(600):
             while len(seen.jobs) < count:
                 await asyncio.wait(
                     (operator, asyncio.create_task(seen.changed.wait())),

@@ -41,7 +41,7 @@ def numbered(number: int, **spec: Any) -> Manifest:
 async def most_in_a_turn(count: Callable[[], int], enough: int) -> int:
     """How much was done in one turn of the loop at most, until there is enough."""
     most, before = 0, count()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(600):
         while before < enough:
             await asyncio.sleep(0)
             most, before = max(most, count() - before), count()
