@@ -96,7 +96,6 @@ def write_bill(folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_the_bill_of_materials_lists_exactly_what_is_locked(tmp_path: Path) -> None:
     write_bill(tmp_path)
     bill = json.loads((tmp_path / "sbom.cdx.json").read_text(encoding="utf-8"))
@@ -143,7 +142,7 @@ def test_a_build_sees_only_what_it_copies() -> None:
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run make in the project."""
     command = ("make", "-C", str(PROJECT), "image", *arguments)
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
 
 
 @pytest.mark.parametrize(

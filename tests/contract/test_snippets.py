@@ -54,7 +54,7 @@ def dry(line: str, **variables: str) -> str:
     flags = f"n --no-print-directory -- {assigned}"
     env = os.environ | {"MAKEFLAGS": flags}
     done = subprocess.run(
-        line.split(), cwd=PROJECT, env=env, capture_output=True, text=True, check=False, timeout=60
+        line.split(), cwd=PROJECT, env=env, capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

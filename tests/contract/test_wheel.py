@@ -24,7 +24,7 @@ spec:
       containers: [{name: trainer, image: hello, command: [python, -c, "print('hello')"]}]
 """
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 
 def build(folder: Path) -> Path:

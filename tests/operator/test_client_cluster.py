@@ -29,7 +29,7 @@ from acceleratedjob.errors import (
 from tests.operator.builders import NOW
 from tests.operator.clientserver import ClientServer
 
-SECONDS = 60
+SECONDS = 600
 REF = Ref(names.KIND, "research", "digits")
 COMPLETE = {"type": "Complete", "status": "True", "reason": "Succeeded", "message": "All is done"}
 FAILED = {"type": "Failed", "status": "True", "reason": "X", "message": "Replica 1 has failed"}

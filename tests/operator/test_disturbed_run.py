@@ -68,7 +68,8 @@ def run(folder: Path, *stories: Callable[[enduring.Enduring], None]) -> LocalJob
     """Run the job while the stories happen, one after another, to its end."""
 
     async def work() -> LocalJob:
-        cluster, manifest = LocalCluster(), enduring.manifest(enduring.LOCAL)
+        cluster = LocalCluster()
+        manifest = enduring.manifest(enduring.LOCAL, terminationGracePeriodSeconds=600)
         running = asyncio.create_task(
             run_job(manifest, workdir=folder, folder=folder, cluster=cluster)
         )

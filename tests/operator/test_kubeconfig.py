@@ -150,7 +150,9 @@ def test_an_operator_ends_with_one_sentence(
     file = tmp_path / "kubeconfig" if told is None else written(tmp_path, told)
     command = [sys.executable, "-m", "acceleratedjob", "operator", *flags]
     env = os.environ | {"KUBECONFIG": str(file)}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, env=env, capture_output=True, text=True, timeout=600, check=False
+    )
     assert done.returncode == UNREACHABLE, done.stderr
     (line,) = done.stderr.splitlines()
     assert sentence.replace("FILE", str(file)) in line
@@ -161,7 +163,7 @@ def test_a_port_that_is_taken_is_told_before_anything_is_asked_for(tmp_path: Pat
     with socket.create_server(("", 0)) as taken:
         flag = f"--http-port={taken.getsockname()[1]}"
         command = [sys.executable, "-m", "acceleratedjob", "operator", f"--kubeconfig={file}", flag]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == USAGE, done.stderr
     (line,) = done.stderr.splitlines()
     assert f"{flag.replace('=', ' must be a free port, got ')}: " in line

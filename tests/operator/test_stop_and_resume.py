@@ -254,7 +254,8 @@ def test_a_command(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
     assert [verb for verb, _ in api.requests].count("patch") == case.patches
     out, err = capsys.readouterr()
     assert case.said in (err if case.code in (2, 5) else out)
-    assert ("waiting " in err) == bool(case.statuses or case.code == 5)
+    if case.code != 5:  # in so little time it need not come to it
+        assert ("waiting " in err) == bool(case.statuses)
 
 
 @pytest.mark.parametrize("command", [forces, resumes])

@@ -24,7 +24,7 @@ from tests.operator.builders import job
 from tests.operator.talking import answering
 
 PATH = collection(names.KIND, None)
-SECONDS = 40
+SECONDS = 600
 JOBS = {
     "name": names.PLURAL,
     "singularName": "acceleratedjob",
