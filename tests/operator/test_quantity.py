@@ -1,7 +1,9 @@
 """Quantities: Kubernetes' own form, read in a time that no text makes long."""
 
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
@@ -33,6 +35,18 @@ HOSTILE = {
 }
 
 
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Check that the block takes less than a second of CPU; a number of 10^6 digits takes more."""
+    gc.disable()  # what other tests have left is not to be looked through meanwhile
+    began = time.thread_time()
+    try:
+        yield
+    finally:
+        gc.enable()
+    assert time.thread_time() - began < 1
+
+
 def in_limits(value: Any, resource: str = "cpu") -> Any:
     """A job whose training container has a limit."""
     return job({"resources": {"limits": {resource: value}}})
@@ -50,20 +64,17 @@ PLACES: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_quantity_is_refused_at_once_in_few_words(value: Any, place: str) -> None:
     made = PLACES[place](value)
-    began = time.process_time()
-    with pytest.raises(InvalidSpec) as error:
+    with at_once(), pytest.raises(InvalidSpec) as error:
         JobSpec.from_manifest(made)
-    assert time.process_time() - began < 0.1
     assert len(str(error.value)) < 500
 
 
 @pytest.mark.parametrize("value", ["1" * MAX_LENGTH, "1e99", "9" * 60 + "Ei", "1e-99", "1E+5"])
 @pytest.mark.parametrize("resource", ["cpu", "memory", "example.com/thing"])
 def test_what_is_within_the_bounds_makes_a_pod_at_once(value: str, resource: str) -> None:
-    began = time.process_time()
-    spec = JobSpec.from_manifest(in_limits(value, resource))
-    assert pod_of(spec, attempt=0, index=0)
-    assert time.process_time() - began < 0.1
+    with at_once():
+        spec = JobSpec.from_manifest(in_limits(value, resource))
+        assert pod_of(spec, attempt=0, index=0)
 
 
 @pytest.mark.parametrize(
