@@ -85,7 +85,9 @@ def test_units_are_told_apart_and_ended_with_the_run(
     wait = "import signal; signal.pause()"
     units = [Command(name=name, argv=(sys.executable, "-c", wait)) for name in "ab"]
     with Outer(Setup(units=units), tmp_path, env) as outer:
-        found = processes.of_run(env[RUN])
+        # A process that has just begun has no environment yet.
+        while len(found := processes.of_run(env[RUN])) < 2:
+            time.sleep(0.01)
         assert sorted(one[UNIT] for one in found.values()) == ["a", "b"]
         assert len(processes.of_run(env[RUN], "a")) == 1
         assert not outer.is_done

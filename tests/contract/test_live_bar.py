@@ -29,20 +29,31 @@ from runtime.control.progress.request import RequestReader
 from runtime.control.progress.respond import pages, respond
 from runtime.control.progress.snapshot import Snapshot
 
+def answer(connection, step):
+    reader, request = RequestReader(), None
+    while request is None:
+        data = connection.recv(4096)
+        if not data:
+            raise ConnectionError("it was given up before it was asked")
+        request = reader.feed(data)
+    job = {"name": "digits", "uid": os.environ["ACCELERATEDJOB_UID"]}
+    snapshot = Snapshot(**job, step=step, total_steps=400, percent=step // 4)
+    shown = respond(request.method, request.target, pages(lambda: snapshot))
+    connection.sendall(shown.encode())
+
 port = int(os.environ["ACCELERATEDJOB_PROGRESS_PORT"])
 with socket.create_server(("127.0.0.1", port)) as listener:
-    listener.settimeout(60)
+    listener.settimeout(600)
     for step in (100, 200, 300):
-        for _ in range(2):  # once a second: between two of them the bar is drawn
+        answers = 0
+        while answers < 2:  # once a second: between two of them the bar is drawn
             connection, _ = listener.accept()
             with connection:
-                reader, request = RequestReader(), None
-                while request is None:
-                    request = reader.feed(connection.recv(4096))
-                job = {"name": "digits", "uid": os.environ["ACCELERATEDJOB_UID"]}
-                snapshot = Snapshot(**job, step=step, total_steps=400, percent=step // 4)
-                shown = respond(request.method, request.target, pages(lambda: snapshot))
-                connection.sendall(shown.encode())
+                try:
+                    answer(connection, step)
+                except ConnectionError:
+                    continue
+                answers += 1
         print(f"after {step}")
 """
 COLOR = re.compile(r"\x1b\[\d*m")
