@@ -15,6 +15,11 @@ from acceleratedjob.local.container import Container
 from acceleratedjob.local.process import Command
 
 MARK = "OF_THIS_CONTAINER"
+ENDS = """
+import pathlib, sys, time
+while not pathlib.Path("end").exists(): time.sleep(0.01)
+sys.exit(3)
+"""
 
 
 def ignore(_: Sequence[Line]) -> None:
@@ -38,7 +43,8 @@ def test_a_process_that_is_told_to_stop_when_it_has_just_ended_keeps_its_exit_co
         return waitpid(*process)
 
     async def scenario() -> int:
-        container = await started(tmp_path, "import sys; sys.exit(3)")
+        container = await started(tmp_path, ENDS)
+        (tmp_path / "end").touch()
         ended = os.WEXITED | os.WNOWAIT
         os.waitid(os.P_PID, container.process.pid, ended)  # noqa: ASYNC222  # asyncio would reap it
         container.stop(600)
