@@ -180,6 +180,7 @@ def columns(table: str) -> dict[str, str]:
 
 @pytest.mark.node
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # two minutes, if it has the machine for itself
 def test_a_job_that_is_disturbed_in_all_ways_ends_with_the_same_weights(
     job_on_node: Job, storage: str, tmp_path: Path
 ) -> None:
@@ -300,6 +301,7 @@ def is_replica_0_last(seen: list[dict[str, Any]]) -> bool:
 
 @pytest.mark.node
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_suspended_job_stops_with_its_step_replica_0_last_and_goes_on_with_equal_bits(
     job_on_node: Job, storage: str, tmp_path: Path
 ) -> None:
@@ -324,6 +326,7 @@ def test_a_suspended_job_stops_with_its_step_replica_0_last_and_goes_on_with_equ
 
 @pytest.mark.node
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(
     not enduring.ARE_ALL_TOLD, reason="ACCELERATEDJOB_STORMS is not set: told by a local run"
 )
