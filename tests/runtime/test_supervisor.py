@@ -20,7 +20,8 @@ from runtime.launch import processes
 from runtime.launch.counting import count
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 60
+SECONDS = 300  # until a test gives up
+LONG = 600.0  # seconds that no test takes
 # In each: `here` is the test's folder; `say` tells the test that a process is at a place.
 PRELUDE = """
     import os, pathlib, signal, subprocess, sys, time
@@ -31,6 +32,9 @@ PRELUDE = """
         part.rename(here / f"{rank}.{word}")
     def until(*words):
         while not all((here / word).exists() for word in words): time.sleep(0.01)
+    def until_reaped(word):
+        process = pathlib.Path("/proc", (here / word).read_text())
+        while process.exists(): time.sleep(0.01)
     def on(name, word, code=None):
         def act(*_):
             with open(here / f"{rank}.{word}", "a") as file: file.write(f"{name}\\n")
@@ -41,13 +45,13 @@ PRELUDE = """
 """
 # The launcher with short times and another control channel.
 DRIVER = """
-    import sys, time, pathlib
+    import os, sys, time, pathlib
     from runtime.launch import deadlines, supervisor
     from runtime.launch.__main__ import main
     from runtime.launch.hosting import NoControl
     here = pathlib.Path({folder!r})
-    deadlines.FAILING_SECONDS = deadlines.TERMINATING_SECONDS = {seconds}
-    supervisor.FOLLOWING_SECONDS = {seconds}
+    deadlines.FAILING_SECONDS = supervisor.FOLLOWING_SECONDS = {seconds}
+    deadlines.TERMINATING_SECONDS = {terminating}
     def note(word):
         with open(here / "control", "a") as file: file.write(f"{{word}}\\n")
     class Control(NoControl):
@@ -102,6 +106,8 @@ class Launch:
         for name in list(self.env):
             if name.startswith(("ACCELERATEDJOB_", "PET_")) or name in ("RANK", "WORLD_SIZE"):
                 del self.env[name]
+        self.env["ACCELERATEDJOB_STOP_GRACE_SECONDS"] = f"{LONG:.0f}"
+        self.has_own_pids = False  # those of a namespace, which mean others here
         self.running: list[subprocess.Popen[bytes]] = []
 
     def __call__(
@@ -110,19 +116,23 @@ class Launch:
         flags: str = "",
         control: str = "pass",
         seconds: float = 0.3,
+        terminating: float = 0.3,
         before: tuple[str, ...] = (),
         env: Mapping[str, str] | None = None,
         **options: Any,
     ) -> "subprocess.Popen[bytes]":
-        """Start the launcher."""
+        """Start the launcher, whose processes have some seconds to follow, and to terminate."""
         text = "\n".join(textwrap.dedent(part) for part in (PRELUDE, *scripts))
         (self.folder / "train.py").write_text(text)
         inside = textwrap.indent(textwrap.dedent(control), " " * 8).strip()
-        driver = DRIVER.format(folder=str(self.folder), seconds=seconds, control="{control}")
+        driver = DRIVER.format(
+            folder=str(self.folder), seconds=seconds, terminating=terminating, control="{control}"
+        )
         driver = textwrap.dedent(driver).replace(
             "{control}", inside.replace("\n        ", "\n    ")
         )
         command = [*before, sys.executable, "-c", driver, *flags.split()]
+        self.has_own_pids |= before[: len(PID_1)] == PID_1
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | options
         process = subprocess.Popen(
             [*command, str(self.folder / "train.py")],
@@ -147,7 +157,7 @@ class Launch:
                 yield int(text)
 
     def left(self) -> list[int]:
-        return [pid for pid in self.pids() if lives(pid)]
+        return [] if self.has_own_pids else [pid for pid in self.pids() if lives(pid)]
 
 
 @pytest.fixture
@@ -187,21 +197,15 @@ BY_TERM = "os.kill(os.getpid(), 15)"
         pytest.param([CODE_143], 143, id="one that was stopped"),
         pytest.param([BY_TERM], 143, id="one that SIGTERM has ended"),
         pytest.param([CODE_143, ""], 143, id="a stopped one and one that was done"),
-        pytest.param([CODE_143, "until('1.late'); sys.exit(3)"], 3, id="the other one's code"),
+        pytest.param([f"say('up')\n{CODE_143}", "behind_0(3)"], 3, id="the other one's code"),
         pytest.param(["until('1.late')", "say('late')"], 0, id="all are waited for"),
-        pytest.param([CODE_143, "time.sleep(0.8); say('late')"], 143, id="143 kills nobody"),
-        pytest.param(
-            ["say('late')\nos._exit(4)", "until('0.late'); time.sleep(0.1); sys.exit(5)"],
-            4,
-            id="the first failure's code",
-        ),
+        pytest.param(["say('up')\nos._exit(4)", "behind_0(5)"], 4, id="the first failure's code"),
     ],
 )
 def test_the_exit_code_is_that_of_the_processes(launch: Launch, ends: list[str], code: int) -> None:
-    script = f"ends = {ends!r}\nif rank == '0' and 'late' in ends[-1] and '143' in ends[0]:\n"
-    script += "    say('first')\n"
-    script += "if rank == '1' and '143' in ends[0]: say('late')\nexec(ends[int(rank)])"
-    process = launch(script, flags=f"--nproc-per-node {len(ends)}")
+    script = "def behind_0(code): until('0.up'); until_reaped('0.up'); sys.exit(code)\n"
+    script += f"exec({ends!r}[int(rank)])"
+    process = launch(script, flags=f"--nproc-per-node {len(ends)}", seconds=LONG)
     found, output = ended(process)
     assert found == code, output
 
@@ -274,43 +278,49 @@ def test_a_hundred_megabytes_of_output_arrive_unchanged(launch: Launch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("other", "says", "least"),
+    ("other", "says", "seconds", "asked"),
     [
         pytest.param(
-            "on('SIGTERM', 'asked')\nwhile not os.path.exists(here / '1.gone'): time.sleep(0.01)\n"
-            "time.sleep(0.2); print('I see why'); sys.exit(9)",
+            "on('SIGTERM', 'asked')\nsay('up')\nuntil_reaped('1.gone')\nprint('I see why')\n"
+            "sys.exit(9)",
             "I see why",
-            [],
+            (LONG, LONG),
+            [[]],
             id="has time to fail by itself",
         ),
         pytest.param(
-            "on('SIGTERM', 'asked', 143)\nsay('up')\ntime.sleep(600)",
+            f"on('SIGTERM', 'asked', 143)\n{WAITS}",
             "",
-            ["SIGTERM"],
+            (0.3, LONG),
+            [["SIGTERM"]],
             id="is asked",
         ),
         pytest.param(
-            "on('SIGTERM', 'asked')\nsay('up')\nwhile True: time.sleep(0.05)",
+            f"on('SIGTERM', 'asked')\n{WAITS}",
             "another process had failed before",
-            ["SIGTERM"],
+            (0.3, 0.3),
+            [["SIGTERM"] * times for times in range(3)],
             id="is killed at last",
         ),
     ],
 )
-def test_when_one_fails_the_other(launch: Launch, other: str, says: str, least: list[str]) -> None:
-    one = (
-        "if rank == '1':\n    say('gone') if 'I see' in other else until('0.up')\n    sys.exit(4)\n"
-    )
+def test_when_one_fails_the_other(
+    launch: Launch, other: str, says: str, seconds: tuple[float, float], asked: list[list[str]]
+) -> None:
+    """How often one is asked that is killed soon depends on how busy the machine is."""
+    one = "if rank == '1':\n    say('gone')\n    until('0.up')\n    sys.exit(4)\nuntil('1.gone')\n"
     process = launch(
-        f"other = {other!r}", one, "exec(other)", flags="--nproc-per-node 2", seconds=0.7
+        one,
+        other,
+        flags="--nproc-per-node 2",
+        seconds=seconds[0],
+        terminating=seconds[1],
     )
     code, output = ended(process)
     assert code == 4, output
     assert says in output
     assert "rank 1" in output
-    asked = launch.lines("0.asked")  # once more, shortly before it is killed
-    assert asked[: len(least)] == least
-    assert set(asked) == set(least)
+    assert launch.lines("0.asked") in asked
 
 
 @pytest.mark.parametrize("flags", ["", "--nproc-per-node 2"])
@@ -326,17 +336,15 @@ def test_a_sigterm_is_passed_on_once(launch: Launch, script: str, code: int, fla
     ups = ["0.up", "1.up"] if flags else ["0.up"]
     process = launch(script, flags=flags)
     launch.has(*ups)
-    began = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    found, output = ended(process)
+    found, output = ended(process)  # long before the end of the grace period
     assert found == code, output
-    assert time.monotonic() - began < 20  # of a grace period of 30 s
     for up in ups:
         assert launch.lines(f"{up[0]}.asked") == ["SIGTERM"] * ("asked" in script)
 
 
 def test_a_training_behind_a_shell_may_use_the_grace_period(launch: Launch) -> None:
-    """The shell dies of the SIGTERM at once; `seconds` is what others would have after it."""
+    """The shell dies of the SIGTERM at once; others would have `terminating` seconds after it."""
     script = "on('SIGTERM', 'asked')\nsay('up')\nuntil('0.asked'); time.sleep(0.8); say('saved')"
     shell = launch.folder / "run.sh"
     shell.write_text(f"#!/bin/sh\n{sys.executable} {launch.folder / 'train.py'}\ntrue\n")
@@ -371,16 +379,22 @@ def test_at_the_end_of_the_grace_period_what_still_runs_is_killed(launch: Launch
     code, output = ended(process)
     assert code == 137
     assert "near the end of the grace period of 1 s" in output
-    assert 0.7 < time.monotonic() - began < 10
+    assert time.monotonic() - began > 0.7
 
 
 def test_a_process_that_only_has_to_leave_gets_sigterm_once_more_before_it_is_killed(
     launch: Launch,
 ) -> None:
     """It has restored the default of SIGTERM when all was said."""
-    env = {"ACCELERATEDJOB_STOP_GRACE_SECONDS": "2"}
+    control = """
+        def start(self):
+            deadlines._AGAIN_MARGIN = 600.0  # at most half of the time: 3.5 s
+            return {}
+    """
     process = launch(
-        f"signal.signal(15, lambda *_: signal.signal(15, signal.SIG_DFL))\n{WAITS}", env=env
+        f"signal.signal(15, lambda *_: signal.signal(15, signal.SIG_DFL))\n{WAITS}",
+        control=control,
+        env={"ACCELERATEDJOB_STOP_GRACE_SECONDS": "8"},
     )
     launch.has("0.up")
     process.send_signal(signal.SIGTERM)
@@ -406,41 +420,50 @@ def test_processes_that_attend_get_no_sigterm(launch: Launch) -> None:
     time.sleep(0.2)  # for what must not happen
     (launch.folder / "go").touch()
     assert ended(process)[0] == 143
-    assert launch.lines("control") == ["27 the pod has got SIGTERM"]
+    assert launch.lines("control") == ["597 the pod has got SIGTERM"]
     assert launch.lines("0.asked") == []
 
 
+# SIGTERM comes a second after the notice, another one two seconds before SIGKILL.
+SOON = """
+    def start(self):
+        grace = float(os.environ["ACCELERATEDJOB_STOP_GRACE_SECONDS"])
+        deadlines._TERM_MARGIN, deadlines._MOST_OF_GRACE = grace - 1, 1.0
+        deadlines._AGAIN_MARGIN = 2.0
+        return {}
+"""
+
+
 @pytest.mark.parametrize(
-    ("script", "code", "times"),
+    ("handler", "grace", "code", "asked"),
     [
-        pytest.param("on('SIGTERM', 'asked', 143)", 143, 1, id="SIGTERM"),
-        pytest.param("on('SIGTERM', 'asked')", 137, 2, id="SIGTERM twice, then SIGKILL"),
+        pytest.param("on('SIGTERM', 'asked', 143)", LONG, 143, [1], id="SIGTERM"),
+        pytest.param("on('SIGTERM', 'asked')", 6, 137, [1, 2], id="SIGTERM twice, then SIGKILL"),
     ],
 )
 def test_who_attends_and_does_not_end_gets_near_the_deadline(
-    launch: Launch, script: str, code: int, times: int
+    launch: Launch, handler: str, grace: float, code: int, asked: list[int]
 ) -> None:
-    env = {"ACCELERATEDJOB_STOP_GRACE_SECONDS": "2"}
-    process = launch(script, "say('up')\nwhile True: time.sleep(0.05)", control=ATTENDED, env=env)
+    """On a machine that stands still for seconds, the second SIGTERM comes with the SIGKILL."""
+    env = {"ACCELERATEDJOB_STOP_GRACE_SECONDS": f"{grace:.0f}"}
+    process = launch(handler, WAITS, control=ATTENDED + SOON, env=env)
     launch.has("0.up")
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
     launch.has("0.asked")
     assert time.monotonic() - began > 0.9
     assert ended(process)[0] == code
-    assert launch.lines("0.asked") == ["SIGTERM"] * times
+    assert launch.lines("0.asked") in [["SIGTERM"] * times for times in asked]
 
 
 def test_a_channel_that_fails_does_not_keep_a_pod_from_stopping(launch: Launch) -> None:
     control = "def notice(self, seconds_left, why): raise RuntimeError('lost')"
     process = launch(f"on('SIGTERM', 'asked', 143)\n{WAITS}", control=control)
     launch.has("0.up")
-    began = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    code, output = ended(process)
+    code, output = ended(process)  # long before the end of the grace period
     assert code == 143
     assert "RuntimeError: lost" in output
-    assert time.monotonic() - began < 20  # of a grace period of 30 s
 
 
 def test_the_others_need_not_wait_for_a_pod_that_has_ended(launch: Launch) -> None:
@@ -468,10 +491,8 @@ def test_an_interrupt_is_an_interrupt_and_another_one_kills(launch: Launch) -> N
     launch.has("0.up")
     process.send_signal(signal.SIGINT)
     launch.has("0.got")
-    began = time.monotonic()
     process.send_signal(signal.SIGINT)
     assert ended(process)[0] == 137
-    assert time.monotonic() - began < 10
 
 
 def test_an_ignored_signal_stays_ignored(launch: Launch) -> None:
@@ -505,7 +526,8 @@ def test_a_pod_that_is_stopped_before_it_starts_starts_nothing(launch: Launch, n
 
 @pytest.mark.parametrize("delay", [n * 0.05 for n in range(6)])
 def test_a_sigterm_at_any_instant_ends_all(launch: Launch, delay: float) -> None:
-    process = launch(FAMILY, WAITS, flags="--nproc-per-node 2")
+    env = {"ACCELERATEDJOB_STOP_GRACE_SECONDS": "10"}  # for the children of those that end
+    process = launch(FAMILY, WAITS, flags="--nproc-per-node 2", env=env)
     time.sleep(delay)
     process.send_signal(signal.SIGTERM)
     assert ended(process)[0] in (143, -signal.SIGTERM)
@@ -560,12 +582,13 @@ def test_what_a_process_leaves_behind_is_ended(launch: Launch, last: str, code: 
 
 
 def test_what_is_left_behind_is_asked_before_it_is_killed(launch: Launch) -> None:
-    child = "import signal,sys,time;signal.signal(15, lambda *_: sys.exit(print('bye')));"
-    child += "print('up', flush=True);time.sleep(600)"
-    script = f"child = start({child!r}, stdout=subprocess.PIPE, start_new_session=True)\n"
-    script += "child.stdout.readline()\nrest = os.dup(child.stdout.fileno())\n"
-    script = f"start({child!r}, start_new_session=True)\ntime.sleep(0.5)"
-    code, output = ended(launch(script, seconds=20))
+    script = """
+        child = "import signal,sys,time;signal.signal(15, lambda *_: sys.exit(print('bye')));"
+        child += f"print('up', flush=True);open({str(here / 'ready')!r}, 'w').close()"
+        start(child + "\\nwhile True: time.sleep(0.05)", start_new_session=True)
+        until("ready")
+    """
+    code, output = ended(launch(script, terminating=LONG))
     assert code == 0
     assert output.split() == ["up", "bye"]
 
@@ -715,22 +738,21 @@ def test_pid_1_has_the_exit_code_of_the_processes(launch: Launch, last: str, cod
 
 @root
 @pytest.mark.parametrize(
-    ("handler", "code"),
+    ("handler", "grace", "code"),
     [
-        ("on('SIGTERM', 'asked', 143)", 143),
-        ("", 143),  # by default action, which PID 1 itself would not have
-        ("on('SIGTERM', 'asked')", 137),
+        ("on('SIGTERM', 'asked', 143)", LONG, 143),
+        ("", 4, 143),  # by default action, which PID 1 itself would not have; its children stay
+        ("on('SIGTERM', 'asked')", 2, 137),
     ],
 )
-def test_pid_1_turns_a_sigterm_into_an_end(launch: Launch, handler: str, code: int) -> None:
-    env = {"ACCELERATEDJOB_STOP_GRACE_SECONDS": "2"}
-    process = as_pid_1(launch, FAMILY, handler, "say('up')\nwhile True: time.sleep(0.05)", env=env)
+def test_pid_1_turns_a_sigterm_into_an_end(
+    launch: Launch, handler: str, grace: float, code: int
+) -> None:
+    env = {"ACCELERATEDJOB_STOP_GRACE_SECONDS": f"{grace:.0f}"}
+    process = as_pid_1(launch, FAMILY, handler, WAITS, env=env)
     launch.has("0.up")
     os.kill(init(process), signal.SIGTERM)
     assert ended(process)[0] == code
-    (launch.folder / "0.up").unlink()  # a PID of the namespace
-    for child in launch.folder.glob("0.child*"):
-        child.unlink()
 
 
 @root
@@ -738,9 +760,11 @@ def test_pid_1_reaps_orphans(launch: Launch) -> None:
     script = """
         orphan = "import subprocess; subprocess.Popen(['true'])"
         for _ in range(20): start(orphan).wait()
+        def state(process):
+            try: return (process / "stat").read_bytes().rpartition(b") ")[2][:1]
+            except OSError: return b""  # it has ended
         def states():
-            found = (path.read_bytes() for path in pathlib.Path("/proc").glob("[0-9]*/stat"))
-            return [text.rpartition(b") ")[2][:1] for text in found]
+            return [state(process) for process in pathlib.Path("/proc").glob("[0-9]*")]
         while states() != [b"S", b"R"]: time.sleep(0.01)
     """
     assert ended(as_pid_1(launch, script))[0] == 0
@@ -755,8 +779,6 @@ def test_when_pid_1_is_killed_nothing_is_left(launch: Launch) -> None:
     os.kill(init(process), signal.SIGKILL)
     ended(process)
     assert not [pid for pid in below if lives(pid)]
-    for path in launch.folder.glob("[0-9].*"):
-        path.unlink()
 
 
 # The number of processes.
