@@ -3,19 +3,20 @@
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from acceleratedjob.local.process import free_port
 from runtime.config.settings import LoopSettings
 from runtime.launch.plan import Pod, plan
-from runtime.launch.starter import Starter
+from runtime.launch.starter import Starter, _free_port
 from tests.distributed.world import ROOT
 
 SECONDS = 300.0  # longer than any of this takes
@@ -27,7 +28,26 @@ start = len(list(here.glob(f"start.{rank}.*")))
 def until(*words):
     while not all((here / word).exists() for word in words): time.sleep(0.01)
 def kill(): os.kill(os.getpid(), signal.SIGKILL)
+def stopped():
+    part = here / f"part.{rank}"
+    part.write_text('{"stopped": {"step": 7}}')
+    part.rename(here / "termination-log")
 """
+# The launcher; it waits long for the others, and notes which launchers the coordinator lets in.
+LAUNCHER = """
+import runpy
+from pathlib import Path
+from runtime.control.keeper import Keeper
+from runtime.launch import supervisor
+supervisor.DECIDING_SECONDS = supervisor.FOLLOWING_SECONDS = 300.0
+attend = Keeper.attend
+def noted(keeper, replica, now):
+    sent = attend(keeper, replica, now)
+    Path(f"attends.{replica}").touch()
+    return sent
+Keeper.attend = noted
+"""
+RUN = 'runpy.run_module("runtime.launch", run_name="__main__", alter_sys=True)'
 # All are there before one is killed; the others never end by themselves.
 KILLED_ONCE = """
 until("start.0.0", "start.1.0")
@@ -51,8 +71,9 @@ class Pods:
         clean = ("ACCELERATEDJOB_", "PET_")
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(clean)}
         self.env |= {"PYTHONPATH": str(ROOT), "ACCELERATEDJOB_IN_PLACE_RESTARTS": "2"}
-        self.env |= {"PET_MASTER_PORT": str(free_port())}
-        self.env |= {"ACCELERATEDJOB_PROGRESS_PORT": str(free_port())}
+        self.env |= {"ACCELERATEDJOB_STOP_GRACE_SECONDS": "600"}
+        self.env |= {"PET_MASTER_PORT": str(_free_port())}
+        self.env |= {"ACCELERATEDJOB_PROGRESS_PORT": str(_free_port())}
 
     def start(
         self,
@@ -62,8 +83,10 @@ class Pods:
         processes: int = 1,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        (self.folder / "train.py").write_text(PRELUDE + textwrap.dedent(script))
-        command = [sys.executable, "-m", "runtime.launch", "train.py"]
+        """Start the launchers; the scripts begin when all of them are connected."""
+        together = f"until(*(f'attends.{{replica}}' for replica in range({pods})))\n"
+        (self.folder / "train.py").write_text(PRELUDE + together + textwrap.dedent(script))
+        command = [sys.executable, "-c", LAUNCHER + RUN, "train.py"]
         for replica in range(pods):
             own = {"PET_NNODES": str(pods), "PET_NODE_RANK": str(replica)}
             own |= {"PET_NPROC_PER_NODE": str(processes)}
@@ -87,6 +110,12 @@ class Pods:
         outputs = [one.communicate(timeout=SECONDS)[0] for one in self.running]
         return [(p.returncode, out) for p, out in zip(self.running, outputs, strict=True)]
 
+    def has(self, *words: str) -> None:
+        """Wait until there are files of these names, while the first launcher runs."""
+        while not all((self.folder / word).exists() for word in words):
+            assert self.running[0].poll() is None
+            time.sleep(0.01)
+
     def starts(self, rank: int) -> list[str]:
         """The names of the lives in which a rank was started, in order."""
         return [one.read_text() for one in sorted(self.folder.glob(f"start.{rank}.*"))]
@@ -109,11 +138,16 @@ def pods(tmp_path: Path) -> Iterator[Pods]:
 def test_when_a_process_is_killed_all_are_started_again(
     pods: Pods, number: int, processes: int
 ) -> None:
+    began = time.monotonic()
     pods.start(KILLED_ONCE, pods=number, processes=processes)
-    for replica, (code, output) in enumerate(pods.ended()):  # that of rank 0 tells rank 0
+    ended = pods.ended()
+    longest = time.monotonic() - began + 0.5  # it is rounded
+    for code, output in ended:
         assert code == 0, output
         assert "life 1 begins in place" in output
-        assert "mean life 1" in output or replica
+    means = re.findall("mean life (.*)", ended[0][1])  # the launcher of rank 0 tells it
+    assert len(means) == processes
+    assert all(1 <= int(mean) <= max(1, longest) for mean in means)
     assert [len(pods.starts(rank)) for rank in (0, 1)] == [2, 2]
     first, second = pods.starts(0)  # rank 0 tells the others which life it is
     assert first != second
@@ -191,7 +225,7 @@ def test_when_one_process_is_asked_to_stop_all_save_and_are_started_again(
                 until("left.1")
                 time.sleep(1)
                 (here / "saved").touch()
-            (here / "termination-log").write_text('{"stopped": {"step": 7}}')
+            stopped()
             (here / f"left.{rank}").touch()
             sys.exit(143)
         print("saved", (here / "saved").exists())
@@ -218,7 +252,7 @@ def test_a_pod_that_has_stopped_has_not_succeeded(pods: Pods) -> None:
     """As a script does whose own handler of SIGTERM ends it: the job would be complete."""
     pods.start(
         """
-        (here / "termination-log").write_text('{"stopped": {"step": 7}}')
+        stopped()
         sys.exit(0)
         """,
         env=IN_JOB,
@@ -234,7 +268,7 @@ def test_when_a_pod_is_asked_to_stop_no_other_one_is_started_again(pods: Pods) -
     pods.start(
         """
         def stop(*_):
-            (here / "termination-log").write_text('{"stopped": {"step": 7}}')
+            stopped()
             (here / f"left.{rank}").touch()
             sys.exit(143)
         if rank == "1": signal.signal(15, stop)
@@ -245,8 +279,7 @@ def test_when_a_pod_is_asked_to_stop_no_other_one_is_started_again(pods: Pods) -
         pods=2,
         env=env,
     )
-    while not all((pods.folder / f"up.{rank}").exists() for rank in (0, 1)):
-        assert pods.running[0].poll() is None
+    pods.has("up.0", "up.1")
     pods.running[1].send_signal(signal.SIGTERM)
     (first, output), (second, _) = pods.ended()
     assert (first, second) == (143, 143)
@@ -262,9 +295,8 @@ def test_a_pod_that_is_asked_to_stop_is_not_started_again(
     for one in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         signal.signal(one, signal.SIG_DFL) if signal.getsignal(one) is signal.SIG_IGN else None
     handler = f"signal.signal({number.value}, lambda *_: kill())"
-    pods.start(f"{handler}\n(here / 'up').touch()\ntime.sleep(600)")
-    while not (pods.folder / "up").exists():
-        assert pods.running[0].poll() is None
+    pods.start(f"{handler}\n(here / 'up').touch()\nwhile True: time.sleep(0.05)")
+    pods.has("up")
     pods.running[0].send_signal(number)
     assert pods.ended()[0][0] == 137
     assert len(pods.starts(0)) == 1
@@ -279,8 +311,7 @@ def test_without_the_launcher_of_another_pod_nothing_is_started_again(pods: Pods
         """,
         pods=2,
     )
-    while not all((pods.folder / f"up.{rank}").exists() for rank in (0, 1)):
-        assert pods.running[0].poll() is None
+    pods.has("up.0", "up.1")
     pods.running[1].kill()
     pods.running[1].wait()
     (pods.folder / "lost").touch()
@@ -310,12 +341,10 @@ def test_the_termination_message_is_that_of_the_last_life(pods: Pods) -> None:
     assert json.loads(message.read_text())["exception"] == "killed by SIGKILL"
 
 
-# The launcher, which has a process in reserve at once.
+# It has a process in reserve at once.
 AT_ONCE = """
-import runpy
 from runtime.launch import starter
 starter.RESERVE_SECONDS = 0.0
-runpy.run_module("runtime.launch", run_name="__main__", alter_sys=True)
 """
 # In life 0 it waits for the process in reserve; in both it says what it sees of itself.
 SEEN = """
@@ -325,7 +354,7 @@ from pathlib import Path
 from runtime.world import reserve
 def is_reserve(folder):
     try:
-        name, rest = (folder / "stat").read_text().split(") ")
+        name, _, rest = (folder / "stat").read_text().rpartition(") ")
         return name.endswith("(standby") and int(rest.split()[1]) == os.getppid()
     except OSError:
         return False
@@ -357,7 +386,7 @@ def test_a_process_from_the_reserve_is_as_if_it_were_started(
 ) -> None:
     (pods.folder / "train.py").write_text(PRELUDE + SEEN)
     flags = ["-m", "train"] if is_module else ["train.py"]
-    command = [sys.executable, "-c", AT_ONCE, *flags, "--lr", "1"]
+    command = [sys.executable, "-c", LAUNCHER + AT_ONCE + RUN, *flags, "--lr", "1"]
     env = {"ACCELERATEDJOB_IN_PLACE_RESTARTS": "1"} | more
     with pods.launched(command, env) as process:
         output, _ = process.communicate(timeout=SECONDS)
@@ -374,12 +403,10 @@ def test_a_process_from_the_reserve_is_as_if_it_were_started(
     assert "ValueError: of the script" in output
 
 
-# The launcher, which may not kill the processes of another user, and does not try for long.
+# It may not kill the processes of another user, and does not try for long.
 WITHOUT_POWER = """
-import runpy
 from runtime.launch import deadlines
 deadlines._GIVE_UP_SECONDS = deadlines.TERMINATING_SECONDS = 0.5
-runpy.run_module("runtime.launch", run_name="__main__", alter_sys=True)
 """
 
 
@@ -392,7 +419,8 @@ def test_nothing_is_started_again_beside_a_process_that_cannot_be_killed(pods: P
         PRELUDE
         + textwrap.dedent("""
         if os.fork():
-            while not (here / "part").exists() or not (here / "part").read_text(): pass
+            until("part")
+            while not (here / "part").read_text(): time.sleep(0.01)
             (here / "part").rename(here / "other")
             kill()
         part = os.open(here / "part", os.O_WRONLY | os.O_CREAT)
@@ -404,7 +432,8 @@ def test_nothing_is_started_again_beside_a_process_that_cannot_be_killed(pods: P
         time.sleep(600)
         """)
     )
-    command = ["setpriv", "--bounding-set=-kill", sys.executable, "-c", WITHOUT_POWER, "train.py"]
+    launcher = [sys.executable, "-c", LAUNCHER + WITHOUT_POWER + RUN, "train.py"]
+    command = ["setpriv", "--bounding-set=-kill", *launcher]
     try:
         with pods.launched(command) as process:
             output, _ = process.communicate(timeout=SECONDS)
