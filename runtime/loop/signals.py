@@ -34,7 +34,7 @@ class Signals:
         self._fd_before = signal.set_wakeup_fd(self._writes.fileno(), warn_on_full_buffer=False)
         self._handler_before = signal.signal(signal.SIGTERM, self._handle)
         # A forked child must end on SIGTERM, and must not write to the parent's socket.
-        call_in_children(self._release)
+        call_in_children(self._release, holds=(signal.SIGTERM,))
         self._thread = threading.Thread(target=self._read, name="signals", daemon=True)
         self._thread.start()
 
