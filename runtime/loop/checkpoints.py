@@ -262,14 +262,15 @@ class Checkpoints:
         Raises:
             CheckpointError: the last upload has failed.
         """
-        if self._upload.is_idle:
+        is_idle = self._upload.is_idle  # asked once: an upload that ends meanwhile may have failed
+        if is_idle:
             self._upload.wait()
         memory = self._memory if uses_memory else None
         cost = self._checkpointer.cpu_seconds + self._upload.cpu_seconds
         is_due = self.clock.next_time(cost) <= time.monotonic() or step >= self.clock.next_step
         is_wanted = memory is None or why is not Why.TIME or is_due
-        is_stored = is_wanted and self._upload.is_idle
-        is_kept = memory is not None and (self._upload.is_idle or self._is_spare())
+        is_stored = is_wanted and is_idle
+        is_kept = memory is not None and (is_idle or self._is_spare())
         return Plan(
             origin=Origin(save=random_name(), life=self._start.life, base=self._base),
             memory=memory.numbers.take(step)[0] if memory is not None and is_kept else None,

@@ -17,9 +17,11 @@ from runtime.checkpoint.stores.store import Store
 from runtime.control.progress.snapshot import Tier
 from runtime.errors import CheckpointError
 from runtime.loop import cadence, room
+from runtime.loop.checkpoints import Why
 from runtime.loop.lineage import Entry, Origin, Remembered, kept, random_name, remembered
 from runtime.loop.room import Room
 from runtime.loop.state import LoopState
+from runtime.loop.upload import Upload
 from tests.runtime.loops import Life, lived, one_pass, shuffled, steps, weights
 
 DIRECTORY = "ACCELERATEDJOB_CHECKPOINT_DIR"
@@ -279,6 +281,35 @@ def test_both_places_are_told_with_their_step(monkeypatch: pytest.MonkeyPatch) -
     lived(watched)
     assert [step for step, tier in told if tier is Tier.STORAGE] == [5, 10, 15, 18]
     assert [step for step, tier in told if tier is Tier.MEMORY] == [*range(1, 19)]
+
+
+class Ending(Upload):
+    """An upload that ends between the first and the second look whether it has."""
+
+    looks = 0
+    is_heard = False  # whether it has failed
+
+    @property
+    def is_idle(self) -> bool:
+        self.looks += 1
+        return self.looks > 1
+
+    def wait(self) -> None:
+        self.is_heard = True
+
+
+def test_nothing_is_published_before_it_is_known_whether_the_upload_before_has_failed() -> None:
+    life = Life()
+    checkpoints = life.accelerator()._loop._checkpoints
+    assert checkpoints is not None
+    checkpoints.find()
+    upload = checkpoints._upload = Ending()
+    plans = []
+    for step in (5, 10):
+        plans.append(checkpoints._plan(step, Why.STEP, uses_memory=True))
+        assert upload.is_heard or plans[-1].storage is None
+    assert plans[-1].storage is not None
+    life.end()
 
 
 # ---- Which checkpoint may be resumed
