@@ -243,6 +243,7 @@ class Agent:
 
     def _run(self) -> None:
         try:
+            self._live()  # also of a script that is over already: it has a last place
             while not self._is_over:
                 self._live()
         except Exception:
@@ -299,7 +300,7 @@ class Agent:
     def _flush(self) -> None:
         """Say the last place and the last words, if that is possible."""
         with contextlib.suppress(OSError, ProtocolError):
-            if self._is_over and self._is_let_in:
+            if self._is_over:
                 self._connected().send(self._beat(Place(*self.mark)))
             self._send()
 

@@ -141,6 +141,7 @@ class Attendant:
                     self._take(connection, message)
                 if time.monotonic() - heard > _SILENCE_SECONDS:
                     raise ConnectionResetError("the coordinator says nothing any more")
+            self._tell(connection, told)  # it may have been said just before the end
 
     def _tell(
         self, connection: Connection, told: Fell | Cleared | Retire | None

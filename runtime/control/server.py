@@ -1,6 +1,7 @@
 """The coordinator of a job: a thread that listens to all ranks at one port."""
 
 import contextlib
+import itertools
 import logging
 import math
 import queue
@@ -57,6 +58,7 @@ _ABSENT = (
     "coordinator at port %d; does a NetworkPolicy or a firewall allow this port between the pods?"
 )
 _REST_SECONDS = 1.0  # at most, to read what was sent before the end
+_REST_TURNS = 64  # that are read in any case: this thread may stand still for longer than a second
 _GUESTS = 64  # connections that have not said hello, beside one for each rank
 # What a rank may say after its hello.
 _OBSERVED = (Plan, Whereabouts, Digested, Compared)  # what no agreement needs
@@ -175,7 +177,10 @@ class Server:
     def _read_rest(self) -> None:
         """Take what has arrived: processes that have ended may have sent it just before."""
         until = time.monotonic() + _REST_SECONDS
-        while (ready := self._selector.select(0)) and time.monotonic() < until:
+        for turn in itertools.count():
+            ready = self._selector.select(0)
+            if not ready or (turn >= _REST_TURNS and time.monotonic() >= until):
+                return
             for key, events in ready:
                 self._handle(key.fileobj, events)
 

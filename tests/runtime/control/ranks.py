@@ -17,8 +17,12 @@ from runtime.control.place import Place
 from runtime.control.server import Server
 from runtime.errors import ControlLost
 
+# Of those that are about what happens when a timer goes off; others wait, however busy the machine.
 QUICK = Timeouts(answers=1.0, save=2.0, hold=1.0, outcome=0.5, fresh=3.0, silence=2.0)
+PATIENT = Timeouts(answers=300.0, save=300.0, hold=300.0, outcome=300.0, fresh=300.0, silence=300.0)
 LOOPBACK = "127.0.0.1"
+SECONDS = 120.0  # until a test gives up
+FOREVER = 10**9  # steps, of a training that is asked to end
 
 
 def beat(place: Place) -> Beat:
@@ -39,9 +43,10 @@ class Training:
 
     Attributes:
         size: the number of ranks.
-        steps: the number of steps.
+        steps: the number of steps; rank 0 may change it in `on_step`, two steps ahead.
         pause: returns the duration of a step of a rank.
         address: where the ranks look for the coordinator.
+        timeouts: how long the ranks wait.
         dies: what `on_step` raises to end a rank in the middle of a step.
         acted: for each rank, what it did.
     """
@@ -52,11 +57,12 @@ class Training:
     address: Callable[[], Address | None]
     pause: Callable[[int], float] = lambda _rank: 0.0
     on_step: Callable[[int, int, Agent], None] = lambda _rank, _step, _agent: None
+    timeouts: Timeouts = PATIENT
     dies: type[Exception] = threading.BrokenBarrierError
     acted: dict[int, list[Acted]] = field(default_factory=dict)
     reached: dict[int, int] = field(default_factory=dict)
 
-    def run(self, seconds: float = 60.0) -> None:
+    def run(self, seconds: float = 300.0) -> None:
         """Run all ranks to their end; a deadlock breaks the barriers, which fails the test."""
         self._barrier = threading.Barrier(self.size)
         threads = [
@@ -74,7 +80,7 @@ class Training:
 
     def _rank(self, rank: int) -> None:
         own = self.server.identity
-        agent = Agent(self.address, beat, own=own, rank=rank, timeouts=QUICK)
+        agent = Agent(self.address, beat, own=own, rank=rank, timeouts=self.timeouts)
         self.acted[rank] = []
         try:
             with suppress(threading.BrokenBarrierError):
@@ -85,7 +91,9 @@ class Training:
             agent.close()
 
     def _train(self, rank: int, agent: Agent) -> None:
-        for step in range(1, self.steps + 1):
+        step = 0
+        while step < self.steps:
+            step += 1
             time.sleep(self.pause(rank))
             self._barrier.wait()  # the all-reduce of this step
             self.reached[rank] = step
@@ -115,8 +123,8 @@ class Training:
 
 
 @contextmanager
-def coordinator(size: int) -> Iterator[Server]:
-    server = Server(Identity(uid="uid", attempt=0, size=size), host=LOOPBACK, timeouts=QUICK)
+def coordinator(size: int, timeouts: Timeouts = PATIENT) -> Iterator[Server]:
+    server = Server(Identity(uid="uid", attempt=0, size=size), host=LOOPBACK, timeouts=timeouts)
     try:
         yield server
     finally:
@@ -125,6 +133,14 @@ def coordinator(size: int) -> Iterator[Server]:
 
 def direct(server: Server) -> Callable[[], Address | None]:
     return lambda: Address(LOOPBACK, server.port, server.identity.life)
+
+
+def until(holds: Callable[[], object]) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def ended(sock: socket.socket) -> bool:

@@ -28,7 +28,9 @@ from runtime.control.messages import (
     Cleared,
     Fell,
     Hello,
+    Look,
     Message,
+    Retire,
     Seen,
     Whereabouts,
 )
@@ -39,18 +41,11 @@ from runtime.control.verdicts.report import Report
 from runtime.control.verdicts.summary import Summary
 from runtime.control.verdicts.track import Limits
 from runtime.control.wire import encode
-from tests.runtime.control.ranks import LOOPBACK, QUICK, direct, ended
+from tests.runtime.control.ranks import LOOPBACK, PATIENT, SECONDS, direct, ended, until
 
-SECONDS = 30.0
 LINE = Report.of((Frame("/app/data.py", 88, "read_shard"),))
-LIMITS = Limits(floor=0.5, ceiling=0.5, silence=0.4, answer=0.1, patience=5.0)
-
-
-def until(holds: Callable[[], object]) -> None:
-    end = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+# A rank that answers does so within `answer`, however busy the machine: else it is looked at, too.
+LIMITS = Limits(floor=0.5, ceiling=0.5, silence=0.4, answer=2.0, patience=60.0)
 
 
 @pytest.fixture(autouse=True)
@@ -79,12 +74,21 @@ class Heard(Agent):
 
 @dataclass
 class Job:
-    """A job of pods with one rank each; ranks that answer nothing have no connection."""
+    """A job of pods with one rank each; ranks that answer nothing have no connection.
+
+    Attributes:
+        server: the coordinator.
+        stack: what ends with the job.
+        pods: the pods whose launchers attend.
+        steps: the steps that the ranks have completed.
+        since: when all ranks have begun to stand; None while they do not.
+    """
 
     server: Server
     stack: ExitStack
     pods: dict[int, Pod] = field(default_factory=dict)
     steps: int = 9
+    since: float | None = None
 
     def attend(self, replica: int, seen: Report = LINE) -> Pod:
         pod = self.pods[replica] = Pod()
@@ -105,11 +109,9 @@ class Job:
         return pod
 
     def rank(self, rank: int) -> Heard:
-        began = time.monotonic()
-
         def beat(_: Place) -> Beat:
-            since = time.monotonic() - began
-            return Beat(place=Place(self.steps), phase=Phase.STEP, phase_seconds=since)
+            seconds = 0.0 if self.since is None else time.monotonic() - self.since
+            return Beat(place=Place(self.steps), phase=Phase.STEP, phase_seconds=seconds)
 
         waits = Report(stack=(Frame("/usr/torch/distributed/c.py", 1, "all_reduce"),))
         made = Heard(
@@ -118,7 +120,7 @@ class Job:
             lambda: waits,
             own=self.server.identity,
             rank=rank,
-            timeouts=QUICK,
+            timeouts=PATIENT,
         )
         self.stack.callback(made.close)
         return made
@@ -134,7 +136,7 @@ class Job:
 @contextmanager
 def job(size: int, processes: int = 1, *, restarts: Restarts | None = None) -> Iterator[Job]:
     identity = Identity(uid="uid", attempt=0, size=size, processes=processes)
-    own = Server(identity, host=LOOPBACK, timeouts=QUICK, limits=LIMITS, restarts=restarts)
+    own = Server(identity, host=LOOPBACK, timeouts=PATIENT, limits=LIMITS, restarts=restarts)
     with ExitStack() as stack:
         stack.callback(own.close)
         yield Job(own, stack)
@@ -147,8 +149,11 @@ def hanging(size: int, *, restarts: Restarts | None = None) -> Iterator[tuple[Jo
         for replica in range(size):
             made.attend(replica)
         others = [made.rank(rank) for rank in range(size - 1)]
-        silent = made.raw(made.server.identity.hello(size - 1))
-        silent.sendall(written(encode(Beat(place=Place(9), phase=Phase.STEP))))
+        last = Beat(place=Place(9), phase=Phase.STEP)
+        _silent = made.raw(made.server.identity.hello(size - 1), last)
+        until(lambda: made.server._keeper.state.attending == set(range(size)))
+        until(lambda: len(made.server._observer._judge._watch.tracks) == size)
+        made.since = time.monotonic()
         yield made, others[0]
 
 
@@ -167,7 +172,7 @@ def test_the_launcher_of_a_silent_rank_looks_at_it_and_all_pods_hear_the_verdict
 def test_the_verdict_is_taken_back_when_the_rank_goes_on() -> None:
     with hanging(2) as (made, _):
         until(lambda: all(pod.heard for pod in made.pods.values()))
-        made.steps += 1
+        made.steps, made.since = made.steps + 1, None
         until(lambda: all(pod.heard[-1] is None for pod in made.pods.values()))
 
 
@@ -227,6 +232,8 @@ def test_after_a_failure_all_pods_begin_another_life_in_which_the_old_one_does_n
 def test_a_hang_ends_a_life_if_that_is_asked_for() -> None:
     with hanging(2, restarts=Restarts(most=1, ends_hangs=True)) as (made, _):
         pods = made.pods.values()
+        until(lambda: all(pod.ordered for pod in pods))
+        made.since = None  # no rank stands in the next life
         ends(pods, 0)
         until(lambda: all(isinstance(pod.ordered[-1], Begin) for pod in pods))
         until(lambda: all(pod.heard[-1] is None for pod in pods))  # none hangs any more
@@ -322,12 +329,17 @@ def test_the_longest_report_fits_into_a_line() -> None:
     assert len(written(encode(Seen(rank=2**31, report=longest)))) < MAX_LINE
 
 
-def attending(coordinator: socket.socket, stack: ExitStack) -> Attendant:
-    """An attendant that looks at no process, and ends with the stack."""
+Looks = Callable[[tuple[int, ...]], Mapping[int, Report]]
+
+
+def attending(
+    coordinator: socket.socket, stack: ExitStack, look: Looks = lambda _: {}
+) -> Attendant:
+    """An attendant that sees no process, and ends with the stack."""
     attendant = Attendant(
         Attend(**OURS),
         coordinator.getsockname,
-        look=lambda _: {},
+        look=look,
         on_hang=lambda _: None,
         on_order=lambda _: None,
     )
@@ -400,3 +412,28 @@ def test_a_launcher_outlives_its_end_of_the_channel(caplog: pytest.LogCaptureFix
     until(lambda: "the launcher of replica 1 has failed" in caplog.text)
     attendant.say(Cleared(number=0))
     attendant.close()
+
+
+def test_what_a_launcher_has_said_is_told_though_it_looks_at_a_process_and_then_ends() -> None:
+    looks, may_go_on = threading.Event(), threading.Event()
+    expected = b"".join(written(encode(one)) for one in (Attend(**OURS), Retire()))
+
+    def look(_: tuple[int, ...]) -> Mapping[int, Report]:
+        looks.set()
+        assert may_go_on.wait(SECONDS)
+        return {}
+
+    with socket.create_server((LOOPBACK, 0)) as other, ExitStack() as stack:
+        attendant = attending(other, stack, look)
+        sock, _ = other.accept()
+        with sock, sock.makefile("rb") as said:
+            sock.sendall(written(encode(Look((1,)))))
+            assert looks.wait(SECONDS)
+            attendant.say(Retire())
+            ends = threading.Thread(target=attendant.close)
+            ends.start()
+            until(lambda: attendant._is_over)
+            may_go_on.set()
+            ends.join(SECONDS)
+            stack.pop_all()  # it has ended
+            assert said.read() == expected

@@ -14,12 +14,12 @@ import pytest
 
 from runtime.control.agent import Agent
 from runtime.control.server import Server
-from tests.runtime.control.ranks import Proxy, Training, coordinator
+from tests.runtime.control.ranks import QUICK, Proxy, Training, coordinator
 
 COUNT = int(os.environ.get("ACCELERATEDJOB_CHANNEL_STORMS", "12"))
 FIRST = int(os.environ.get("ACCELERATEDJOB_CHANNEL_STORMS_FROM", "0"))
 STEPS = 150
-SECONDS = 60.0  # for a schedule on a machine that is busy; most end in one
+SECONDS = 120.0  # for a schedule on a machine that is busy; most end in one
 HAPPENS = ("notice", "wish", "coordinator's notice", "death", "coordinator's death")
 WEIGHTS = (6, 8, 3, 1, 1)
 
@@ -64,7 +64,7 @@ def _stormed(seed: int) -> list[str]:
     """Run a schedule; return what was done."""
     chance = random.Random(seed)
     size, slow = chance.choice([2, 3, 4]), chance.choice([0.001, 0.004])
-    with coordinator(size) as server:
+    with coordinator(size, QUICK) as server:
         cuts, garbage = chance.choice([(0.0, 0.0), (0.02, 0.0), (0.05, 0.03), (0.2, 0.1)])
         proxy = Proxy(server, seed, cuts=cuts, garbage=garbage)
         training = Training(
@@ -74,6 +74,7 @@ def _stormed(seed: int) -> list[str]:
             proxy.address,
             lambda _: chance.random() * slow,
             happening(seed, size, server),
+            QUICK,
             dies=Died,
         )
         training.run(SECONDS)

@@ -13,7 +13,7 @@ from runtime.control.identity import Identity
 from runtime.control.progress.request import BadRequest
 from runtime.control.server import Server
 from runtime.control.stop_request import MAX_BODY, StopRequest, length_of, read_stop
-from tests.runtime.control.ranks import LOOPBACK, Training, coordinator, direct
+from tests.runtime.control.ranks import FOREVER, LOOPBACK, SECONDS, Training, coordinator, direct
 
 GOOD = {"uid": "uid", "attempt": 0, "secondsLeft": 30}
 
@@ -26,7 +26,7 @@ def posted(
         f"{method} /stop HTTP/1.0\r\nContent-Type: {kind or 'application/json'}\r\n"
         f"Content-Length: {length or len(body)}\r\n\r\n"
     )
-    with socket.create_connection((LOOPBACK, server.port), 10) as sock:
+    with socket.create_connection((LOOPBACK, server.port), SECONDS) as sock:
         sock.sendall(head.encode())
         sock.sendall(body)
         answer = b""
@@ -47,12 +47,11 @@ def test_a_request_of_the_operator_stops_all_ranks_at_the_same_step() -> None:
             if rank == 0 and step > 20 and not told and server._rounds.will_stop:
                 told.append(posted(server, written()))
 
-        training = Training(2, 5000, server, direct(server), lambda _: 0.002, on_step)
+        training = Training(2, FOREVER, server, direct(server), lambda _: 0.002, on_step)
         training.run()
     assert told == [202]
     assert [one.action for one in training.acted[0]] == ["stop"]
     assert training.acted[0] == training.acted[1]
-    assert training.acted[0][0].step < 5000
 
 
 def test_a_request_with_less_time_than_a_save_takes_makes_the_ranks_leave() -> None:
@@ -65,7 +64,7 @@ def test_a_request_with_less_time_than_a_save_takes_makes_the_ranks_leave() -> N
             if server._rounds._save_seconds == 100.0 and not told:
                 told.append(posted(server, written(secondsLeft=20)))
 
-        training = Training(1, 5000, server, direct(server), lambda _: 0.002, on_step)
+        training = Training(1, FOREVER, server, direct(server), lambda _: 0.002, on_step)
         training.run()
     assert told == [202]
     assert [one.action for one in training.acted[0]] == ["leave"]
