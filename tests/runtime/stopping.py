@@ -21,9 +21,10 @@ from runtime import Accelerator
 from runtime.checkpoint import manifest
 from runtime.config.settings import LoopSettings
 from runtime.launch.processes import reap
+from runtime.loop import stopping
 from tests.distributed.storm_worlds import fork
 
-GRACE = 4  # seconds; a process that does not end by itself ends within them
+GRACE = 600  # seconds; a process that does not end by itself ends much sooner
 ASKED_AT = 3  # the step after which the job is asked to stop
 
 
@@ -144,6 +145,7 @@ def slow_to_leave() -> None:
         end(code)
 
     os._exit = end_slowly  # type: ignore[assignment]
+    stopping._LEAVING = GRACE  # nothing but the interpreter itself ends it
     sys.stdout.write("said before the end")  # into a buffer
     plain()
 

@@ -14,12 +14,13 @@ ALONE = """
     import time
     from runtime.loop.stopping import LastMoment
     moment = LastMoment(lambda: {step})
-    moment.notice(0.4)
+    moment.notice({grace})
     {then}
-    time.sleep({seconds})
 """
+WAITS = "time.sleep(600)"
+BEGINS_TO_STOP = "moment.cancel(); moment._timer.join()"  # its thread ends at once
 EVALUATING = """
-    import os, signal, threading, time, torch
+    import os, signal, time, torch
     from runtime import Accelerator
     accelerator = Accelerator(cpu=True)
     model = torch.nn.Linear(1, 1)
@@ -33,8 +34,9 @@ EVALUATING = """
             accelerator.backward(model(batch).sum())
             optimizer.step()
         for batch in held_out:
-            threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
-            time.sleep(60)
+            while accelerator._loop._checkpoints.safe_step() != 2: time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(600)
 """
 
 
@@ -45,24 +47,24 @@ def run(program: str, message: Path, **env: str) -> subprocess.CompletedProcess[
         env={"OMP_NUM_THREADS": "1", **job, **env},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
 
 
 @pytest.mark.parametrize(
-    ("step", "then", "seconds", "code", "told"),
+    ("step", "grace", "then", "code", "told"),
     [
-        pytest.param(7, "", 60, EXIT_CODE, {"stopped": {"step": 7}}, id="it can go on from a step"),
-        pytest.param(None, "", 60, EXIT_CODE, None, id="nothing was saved: that is no stop"),
-        pytest.param(7, "moment.cancel()", 1, 0, None, id="it has begun to stop by itself"),
+        pytest.param(7, 0.4, WAITS, EXIT_CODE, {"stopped": {"step": 7}}, id="it can go on"),
+        pytest.param(None, 0.4, WAITS, EXIT_CODE, None, id="nothing was saved: that is no stop"),
+        pytest.param(7, 900, BEGINS_TO_STOP, 0, None, id="it has begun to stop by itself"),
     ],
 )
 def test_the_end_of_a_process(
-    step: int | None, then: str, seconds: int, code: int, told: object, tmp_path: Path
+    step: int | None, grace: float, then: str, code: int, told: object, tmp_path: Path
 ) -> None:
     message = tmp_path / "message"
-    ended = run(ALONE.format(step=step, then=then, seconds=seconds), message)
+    ended = run(ALONE.format(step=step, grace=grace, then=then), message)
     assert ended.returncode == code, ended.stderr
     assert (json.loads(message.read_text()) if message.exists() else None) == told
 

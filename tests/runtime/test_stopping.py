@@ -18,7 +18,7 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What each script has left; one run for all tests."""
     folder = tmp_path_factory.mktemp("stopping")
     argv = ["-m", "tests.runtime.stopping", str(folder)]
-    (done,) = forked((argv, os.environ | SCRIPT), seconds=300)
+    (done,) = forked((argv, os.environ | SCRIPT), seconds=600)
     assert done.code == 0, done.err[-5000:]
     found: dict[str, dict[str, Any]] = json.loads(done.out)
     return found
