@@ -35,6 +35,18 @@ class Forks:
     def hang(self, number: int) -> None:
         self.seen, self.hanging = 0, number
 
+    def patience(self) -> Iterator[float]:
+        """Seconds for each attempt: few for a fork that hangs; others begin, at last."""
+        for _ in range(3):
+            yield 0.5 if self.seen < self.hanging else 60.0
+
+
+class Patience:
+    """Stands for `forking.PATIENCE`."""
+
+    def __iter__(self) -> Iterator[float]:
+        return FORKS.patience()
+
 
 FORKS = Forks()
 
@@ -50,7 +62,7 @@ def world(tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def hang(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
-    monkeypatch.setattr(forking, "PATIENCE", (0.5, 0.5, 20.0))
+    monkeypatch.setattr(forking, "PATIENCE", Patience())
     yield FORKS.hang
     FORKS.hang(0)
 
