@@ -53,7 +53,7 @@ class Lives:
         return said
 
     def end(self) -> None:
-        self.process.communicate(timeout=60)
+        self.process.communicate(timeout=600)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -39,11 +40,8 @@ def launched(*kinds: str, job: str = "") -> Iterator[int]:
         assert launcher.stdout is not None
         assert launcher.stdin is not None
         try:
-            missing = len(kinds)
-            while missing:  # a rank that is ready may say more before another one is
-                line = launcher.stdout.readline()
-                assert line
-                missing -= line == "ready\n"
+            for _ in (*kinds, *(one for one in kinds if one == "has_a_worker")):
+                assert launcher.stdout.readline()  # "ready", or the number of the worker
             yield launcher.pid
         finally:
             launcher.stdin.close()
@@ -62,8 +60,8 @@ def printed(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 def settled(*arguments: str, until: str) -> str:
     """What is printed once the ranks have come to where they stand."""
-    shown = ""
-    for _ in range(20):
+    shown, end = "", time.monotonic() + 60
+    while time.monotonic() < end:
         done = printed(*arguments)
         assert done.returncode == 0, done.stderr
         shown = done.stdout
@@ -94,7 +92,7 @@ def test_one_rank() -> None:
     with launched("waits", "has_a_worker") as launcher:
         ranks = dump.ranks_below(launcher)
         assert [one.rank for one in ranks] == [0, 1]  # the worker of rank 1 is no rank
-        assert printed(str(ranks[1].pid)).stdout.startswith("rank 1:\n")
+        settled(str(ranks[1].pid), until=r"^rank 1:\n")
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,8 @@ def test_every_question_is_answered_anew_and_whole() -> None:
     """Also if several ask at the same time."""
     with standing("waits") as process, ThreadPoolExecutor(4) as pool:
         expected = await_function(process.pid, "waits")
+        while (again := stacks.ask(process.pid, 60.0)) != expected:  # it was on its way
+            expected = again
         answers = list(pool.map(lambda _: stacks.ask(process.pid, 60.0), range(20)))
         assert answers == [expected] * 20
 
