@@ -89,7 +89,7 @@ class Attendant:
         self._thread.join(_CLOSING_SECONDS)
 
     def _wake(self) -> None:
-        with contextlib.suppress(OSError):  # the thread has ended
+        with contextlib.suppress(OSError):  # the thread has ended, perhaps just now
             self._wakes.send(b"\0")
 
     def _release(self) -> None:

@@ -414,7 +414,21 @@ def test_a_launcher_outlives_its_end_of_the_channel(caplog: pytest.LogCaptureFix
     attendant.close()
 
 
-def test_what_a_launcher_has_said_is_told_though_it_looks_at_a_process_and_then_ends() -> None:
+def test_the_end_of_an_attendant_is_no_error_if_its_thread_has_ended_a_moment_before() -> None:
+    """The thread looks whether it is over at any time, and closes what `close` would wake it by."""
+    with socket.create_server((LOOPBACK, 0)) as other, ExitStack() as stack:
+        attendant = attending(other, stack)
+        attendant._is_over = True
+        attendant._wake()
+        attendant._thread.join(SECONDS)
+        attendant.say(Retire())
+        attendant.close()
+
+
+def test_what_a_launcher_has_said_is_told_though_it_looks_at_a_process_and_then_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(attendants, "_SILENCE_SECONDS", SECONDS)
     looks, may_go_on = threading.Event(), threading.Event()
     expected = b"".join(written(encode(one)) for one in (Attend(**OURS), Retire()))
 
