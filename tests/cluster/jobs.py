@@ -19,6 +19,7 @@ CRD = CHART / "files" / "acceleratedjobs.accelerated.dev.yaml"
 DIGITS = PROJECT / "examples" / "digits"
 PYTHON = sys.executable
 SECONDS = 240  # for what takes one; the machine may be busy, and stand still for a while
+TRAINING_SECONDS = 600  # for what imports torch in several processes
 
 
 def install_crd(cluster: Cluster) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 from acceleratedjob.api.status import Status
 from tests import enduring
-from tests.cluster.jobs import PYTHON, Job, fake_job, real_job
+from tests.cluster.jobs import PYTHON, TRAINING_SECONDS, Job, fake_job, real_job
 from tests.cluster.operators import operator_on_node
 from tests.cluster.scripts.suspended import LAST_STEP
 from tests.cluster.testbed.node import Node
@@ -224,7 +224,7 @@ def watched(job: Job, file: Path) -> Iterator[None]:
         try:
             wait_until(lambda: has("ADDED"), what="the watch", seconds=240)
             yield
-            wait_until(lambda: has("DELETED"), what="the end of the pods", seconds=240)
+            wait_until(lambda: has("DELETED"), what="the end of the pods", seconds=TRAINING_SECONDS)
         finally:
             process.terminate()
 
@@ -277,7 +277,9 @@ def runs_slowly(job: Job, storage: str) -> None:
     job.apply(manifest)
     job.wait("jsonpath={.status.phase}=Running", seconds=240)
     wait_until(
-        lambda: "step 4\n" in job.kubectl("logs", "digits-0-1"), what="the fourth step", seconds=240
+        lambda: "step 4\n" in job.kubectl("logs", "digits-0-1"),
+        what="the fourth step",
+        seconds=TRAINING_SECONDS,
     )
 
 
@@ -308,13 +310,13 @@ def test_a_suspended_job_stops_with_its_step_replica_0_last_and_goes_on_with_equ
     runs_slowly(job_on_node, storage)
     with watched(job_on_node, tmp_path / "pods"):
         job_on_node.patch({"suspend": True})
-        job_on_node.wait("condition=Suspended", seconds=240)
+        job_on_node.wait("condition=Suspended", seconds=TRAINING_SECONDS)
     seen = [one["object"] for one in events(tmp_path / "pods")]
     step = stopped_at(seen)
     assert 4 <= step < LAST_STEP
     assert is_replica_0_last(seen)
     job_on_node.patch({"suspend": False})
-    job_on_node.wait("condition=Complete", seconds=240)
+    job_on_node.wait("condition=Complete", seconds=TRAINING_SECONDS)
     expected = undisturbed(tmp_path)
     for index in range(2):
         log = job_on_node.kubectl("logs", f"digits-1-{index}")

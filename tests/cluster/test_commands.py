@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from acceleratedjob.local.process import free_port
-from tests.cluster.jobs import PYTHON, Job, fake_job, real_job
+from tests.cluster.jobs import PYTHON, TRAINING_SECONDS, Job, fake_job, real_job
 from tests.cluster.operators import connection, end_pod
 from tests.cluster.testbed.cluster import Cluster
 from tests.cluster.testbed.places import PROJECT
@@ -206,7 +206,7 @@ def test_the_logs_of_real_pods_and_the_exception_that_one_ends_with(job: Job) ->
     assert (code, errors) == (0, "")
     assert followed.splitlines()[0] == "begins"
     assert followed.rstrip().endswith("ValueError: no such file")
-    job.wait("condition=Failed")
+    job.wait("condition=Failed", seconds=TRAINING_SECONDS)
     job.wait_gone("pod/digits-0-0")
     code, out, errors = ask(job, "logs", "digits", "--color", "always")
     assert (code, errors) == (0, "")

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.cluster.jobs import PYTHON, Job, real_job
+from tests.cluster.jobs import PYTHON, TRAINING_SECONDS, Job, real_job
 from tests.cluster.testbed.places import NODE_NAME, PROJECT
 from tests.cluster.testbed.processes import process_with
 
@@ -27,7 +27,7 @@ def process_in(namespace: str, pod: str) -> int:
 
 def test_the_digits_train_in_pods_that_find_each_other_by_name(job: Job) -> None:
     job.apply(real_job(job.namespace, [PYTHON, "train.py"]))
-    job.wait("condition=Complete")
+    job.wait("condition=Complete", seconds=TRAINING_SECONDS)
     accuracy = float(job.kubectl("logs", "digits-0-0").split()[-1])
     assert accuracy >= 0.95
     assert job.get(".status.worldSize") == "2"
@@ -121,7 +121,7 @@ def test_others_scripts_find_the_same_world(
     world = 2 * processes
     command = [*start, str(SCRIPTS / script), str(world)]
     job.apply(real_job(job.namespace, command, processesPerReplica=processes))
-    job.wait("condition=Complete")
+    job.wait("condition=Complete", seconds=TRAINING_SECONDS)
     assert job.get(".status.failures") == ""
     told = "".join(job.kubectl("logs", f"digits-0-{index}") for index in range(2))
     assert sorted(line for line in told.splitlines() if line.startswith("rank ")) == [
@@ -179,7 +179,7 @@ def test_a_killed_process_brings_one_new_attempt_of_the_whole_gang(job: Job) -> 
     job.apply(real_job(job.namespace, [PYTHON, "train.py"], failurePolicy=at_once))
     job.wait("jsonpath={.status.phase}=Running")
     os.kill(process_in(job.namespace, "digits-0-1"), signal.SIGKILL)
-    job.wait("condition=Complete")
+    job.wait("condition=Complete", seconds=TRAINING_SECONDS)
     assert job.names("pods") == ["digits-1-0", "digits-1-1"], job.get(".status.failures")
     assert job.get(".status.restarts") == "1"
     failure = json.loads(job.get(".status.failures[0]"))

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.jobs import DIGITS, PYTHON, Job, real_job
+from tests.cluster.jobs import DIGITS, PYTHON, TRAINING_SECONDS, Job, real_job
 from tests.cluster.releases import OPERATOR, RUNTIME, Builder, Shipped, installed
 from tests.cluster.testbed import images
 from tests.cluster.testbed.node import Node
@@ -143,7 +143,7 @@ def test_the_runtime_image_adds_the_library_alone(first: dict[str, Path]) -> Non
 
 def test_the_installed_operator_trains_the_digits(shipped: Job, first: dict[str, Path]) -> None:
     shipped.apply(trained(shipped, [PYTHON, "train.py"], library(first["runtime"])))
-    shipped.wait("condition=Complete")
+    shipped.wait("condition=Complete", seconds=TRAINING_SECONDS)
     assert shipped.get(".status.failures") == ""
     assert float(shipped.kubectl("logs", f"{shipped.name}-0-0").split()[-1]) >= 0.95
 
