@@ -123,6 +123,28 @@ def must_be(value: Any, kind: Any, call: str, what: str, hint: str = "") -> None
         raise TypeError(f"{call} takes {what}, got {described(value)}{hint}")
 
 
+def must_be_own(value: Any, kind: type, call: str, name: str) -> None:
+    """Check that an argument is an object of one of this library's classes.
+
+    Args:
+        value: what the script has passed.
+        kind: the class.
+        call: the call, for the error.
+        name: the name of the argument, for the error.
+
+    Raises:
+        TypeError: it is another object.
+    """
+    hint = ""
+    if isinstance(value, type):
+        hint = ": make an object of it"
+    elif isinstance(value, Mapping):
+        hint = f": write {kind.__name__}(**...)"
+    elif type(value).__name__ == kind.__name__:
+        hint = f" of {type(value).__module__}: import it from runtime"
+    must_be(value, kind, call, f"{name} as a {kind.__name__}", hint)
+
+
 def must_have(value: Any, attribute: str, call: str, what: str) -> None:
     """Check that an object can be used as what a call takes, by an attribute.
 

@@ -241,6 +241,7 @@ class AORecipeKwargs(KwargsHandler):
 
     Raises:
         ImportError: torchao is not installed.
+        TypeError: the configuration is an object of another type.
     """
 
     config: Any = None
@@ -253,20 +254,23 @@ class AORecipeKwargs(KwargsHandler):
 
         Raises:
             ImportError: torchao is not installed.
+            TypeError: the configuration is an object of another type.
         """
         if not is_present("torchao"):
             sentence = f"AORecipeKwargs requires torchao, which is not installed: {INSTALL_FP8}"
             raise ImportError(sentence)
-        if self.config is None:
-            self._configure(Settings.from_env(os.environ))
-
-    def _configure(self, usual: Settings) -> None:
         from torchao.float8 import Float8LinearConfig  # noqa: PLC0415  # an optional package, which imports slowly
 
+        if self.config is None:
+            self._configure(Float8LinearConfig, Settings.from_env(os.environ))
+        what = "config as torchao's Float8LinearConfig"
+        must_be(self.config, Float8LinearConfig, "AORecipeKwargs()", what)
+
+    def _configure(self, kind: type, usual: Settings) -> None:
         for name in _RECIPE_FLAGS:
             if getattr(self, name) is None:
                 setattr(self, name, getattr(usual, f"fp8_{name}") is not False)
-        self.config = Float8LinearConfig(**{name: getattr(self, name) for name in _RECIPE_FLAGS})
+        self.config = kind(**{name: getattr(self, name) for name in _RECIPE_FLAGS})
 
     @property
     def emulates(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from runtime.config.arguments import must_be
 from runtime.config.parsing import naming
 from runtime.config.plugins import first
 from runtime.config.settings import LayoutSettings
@@ -23,13 +24,22 @@ class TorchTensorParallelConfig:
             `ParallelStyle` of `torch.distributed.tensor.parallel`, or its name in transformers:
             `colwise`, `rowwise`, `colwise_gather_output` or `embedding_rowwise`. None: the model's
             own plan, `_tp_plan`.
+
+    Raises:
+        TypeError: the plan is not a dict.
     """
 
     enable_async_tp: bool = False
     plan: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        """Warn about an option without effect."""
+        """Check the plan, and warn about an option without effect.
+
+        Raises:
+            TypeError: the plan is not a dict.
+        """
+        kinds = (Mapping, type(None))
+        must_be(self.plan, kinds, "TorchTensorParallelConfig()", "plan as a dict")
         if self.enable_async_tp:
             sentence = "Async tensor parallelism is currently not supported, ignoring this option."
             warnings.warn(sentence, stacklevel=3)

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
+from runtime.config.arguments import must_be_own, whole
 from runtime.config.parsing import naming
 from runtime.config.plugins import first
 from runtime.config.settings import LayoutSettings, Settings, env_name
@@ -58,6 +59,7 @@ class ParallelismConfig:
         sp_handler: without effect.
 
     Raises:
+        TypeError: a size is not a whole number.
         ValueError: a size is less than 1, a backend is unknown, a handler has another type, or the
             sizes contradict each other.
         NotImplementedError: `sp_size` is above 1.
@@ -91,6 +93,7 @@ class ParallelismConfig:
         self._check_combination()
 
     def _set_size(self, parallelism: str, size: int) -> None:
+        size = whole(size, "ParallelismConfig()", f"{parallelism}_size", ": write int(...)")
         if size < 1:
             sentence = f"{parallelism}_size must be at least 1, but got {size}"
             raise ValueError(sentence)
@@ -352,8 +355,12 @@ def layout_of(given: ParallelismConfig | None, settings: Settings) -> Parallelis
     Args:
         given: the layout that the script gives.
         settings: the settings of the environment.
+
+    Raises:
+        TypeError: the script gives an object of another type.
     """
     if given is not None:
+        must_be_own(given, ParallelismConfig, "Accelerator()", "parallelism_config")
         return given
     if settings.use_parallelism_config:
         return ParallelismConfig()

@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+from runtime.config.arguments import must_be_own
 from runtime.config.settings import Settings, ShardingSettings
 
 
@@ -21,9 +22,7 @@ def plugin_of(given: Any, settings: Settings) -> Any:
     from runtime.parallel.fsdp.plugin import FullyShardedDataParallelPlugin as Plugin  # noqa: PLC0415  # imports torch's FSDP, which takes a second
 
     plugin = Plugin() if given is None else given
-    if not isinstance(plugin, Plugin):
-        sentence = f"`fsdp_plugin` must be a {Plugin.__module__}.{Plugin.__name__}, got {plugin!r}"
-        raise TypeError(sentence)
+    must_be_own(plugin, Plugin, "Accelerator()", "fsdp_plugin")
     if plugin.cpu_ram_efficient_loading:
         # With these variables Transformers loads weights on rank 0 only.
         os.environ[ShardingSettings.variable("cpu_ram_efficient_loading")] = "True"

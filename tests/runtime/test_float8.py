@@ -319,6 +319,11 @@ def test_a_recipe_is_that_of_accelerate(
     assert ours == theirs
 
 
+def test_a_recipe_of_something_else_is_refused() -> None:
+    with pytest.raises(TypeError, match="config as torchao's Float8LinearConfig, got a dict"):
+        AORecipeKwargs(config={"emulate": True})
+
+
 def test_the_backend_is_torchao() -> None:
     for library in LIBRARIES:
         accelerator = made(library)

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from runtime import Accelerator
+from runtime import Accelerator, FullyShardedDataParallelPlugin, ParallelismConfig
 from runtime.config.enums import DistributedType
 from runtime.state import PartialState
+from runtime.utils import TorchTensorParallelConfig
 from runtime.world.warn import warn_once
 
 Use = Callable[[Accelerator], Any]
@@ -295,6 +296,36 @@ WRONG: dict[str, tuple[Use, type[Exception], str]] = {
         another(kwargs_handlers={"find_unused_parameters": True}),
         TypeError,
         "takes a list of handlers, got a dict: write [DistributedDataParallelKwargs(...)]",
+    ),
+    "a layout as a dict": (
+        another(parallelism_config={"tp_size": 2}),
+        TypeError,
+        "takes parallelism_config as a ParallelismConfig, got a dict: write ParallelismConfig(**",
+    ),
+    "a size in words": (
+        lambda _: ParallelismConfig(tp_size="2"),  # type: ignore[arg-type]
+        TypeError,
+        "takes tp_size, a whole number, got the str '2': write int(...)",
+    ),
+    "half a size": (
+        lambda _: ParallelismConfig(tp_size=2.5),  # type: ignore[arg-type]
+        TypeError,
+        "takes tp_size, a whole number, got the float 2.5",
+    ),
+    "a plan as a list": (
+        lambda _: TorchTensorParallelConfig(plan=["up"]),  # type: ignore[arg-type]
+        TypeError,
+        "takes plan as a dict, got a list",
+    ),
+    "the class of a plugin": (
+        another(fsdp_plugin=FullyShardedDataParallelPlugin),
+        TypeError,
+        "got the class FullyShardedDataParallelPlugin: make an object of it",
+    ),
+    "a number as a wrap policy": (
+        lambda _: FullyShardedDataParallelPlugin(auto_wrap_policy=3),
+        TypeError,
+        "auto_wrap_policy must be one of TRANSFORMER_BASED_WRAP, ",
     ),
     "another precision later": (
         another(mixed_precision="bf16"),

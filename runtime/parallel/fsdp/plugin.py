@@ -32,6 +32,7 @@ from runtime.parallel.fsdp.words import (
     check_kind,
     check_offload,
     check_pattern,
+    check_policy,
     check_version,
     class_of,
     dtype_of,
@@ -105,6 +106,7 @@ class FullyShardedDataParallelPlugin:
             module, >= 0. Variable: FSDP_MIN_NUM_PARAMS. Default: 0, which selects no module.
 
     Raises:
+        TypeError: `auto_wrap_policy` is neither a name nor a function.
         ValueError: FSDP2 does not support a value.
     """
 
@@ -185,6 +187,7 @@ class FullyShardedDataParallelPlugin:
     def _set_policy(self, settings: ShardingSettings) -> None:
         given = self.auto_wrap_policy
         if given is not None and not isinstance(given, str):
+            check_policy(given)
             return
         with _naming("auto_wrap_policy", unless=given):
             self.auto_wrap_policy = policy_named(first(given, settings.auto_wrap_policy, "NO_WRAP"))

@@ -197,6 +197,20 @@ def check_pattern(said: Any) -> None:
         raise ValueError(sentence) from error
 
 
+def check_policy(given: Any) -> None:
+    """Check that a wrap policy that is not a name can be called.
+
+    Raises:
+        TypeError: it cannot.
+    """
+    if not callable(given):
+        sentence = (
+            f"auto_wrap_policy must be one of {', '.join(_POLICIES)}, or a function such as those "
+            f"of torch.distributed.fsdp.wrap, got {given!r}"
+        )
+        raise TypeError(sentence)
+
+
 def ignored_modules(model: nn.Module, said: Iterable[nn.Module] | str | None) -> list[nn.Module]:
     """Return the modules that are not sharded.
 
