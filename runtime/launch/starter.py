@@ -12,7 +12,7 @@ from runtime.launch.reserve import Reserve
 from runtime.launch.say import say
 from runtime.world import contract
 
-RESERVE_SECONDS = 5.0  # after a start, when the imports of the training processes are over
+RESERVE_SECONDS = 10.0  # after a start, when the imports of the training processes are over
 AGAIN_SECONDS = 1.0  # the same if they come from the reserve, which has imported torch
 _OMP_WARNING = (  # torchrun's
     "*****************************************\n"
