@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 NAME = "standby"  # of a process in reserve, in /proc/PID/comm
 # Variables that libraries read when torch is imported, or when their first threads start.
 _READ_AT_IMPORT = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "TORCH", "PYTORCH_", "ATEN_")
+# What scikit-learn sets whenever it is imported, which mostly happens after the import of torch.
+_OF_LIBRARIES = {"KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"}
 
 _notes: list[tuple[Sequence[str], Mapping[str, str], Mapping[str, str]]] = []
 
@@ -33,7 +35,7 @@ def check(env: Mapping[str, str]) -> None:
     for program, before, imported in _notes:
         changed = [
             name
-            for name in sorted(imported.keys() | env.keys())
+            for name in sorted((imported.keys() | env.keys()) - _OF_LIBRARIES)
             if name.startswith(_READ_AT_IMPORT) and imported.get(name) != env.get(name)
         ]
         if changed:

@@ -465,6 +465,7 @@ if "again" not in sys.argv:
     found = dict(os.environ)
     reserve.note(program, found, found | {"TORCHINDUCTOR_CACHE_DIR": "set by the import"})
     os.environ |= {"TORCHINDUCTOR_CACHE_DIR": "set by the import", "LR": "1"}
+    os.environ["KMP_INIT_AT_FORK"] = "FALSE"  # as scikit-learn does
     reserve.check(os.environ)
     print("goes on", flush=True)
     os.environ["OMP_NUM_THREADS"] = "7"
