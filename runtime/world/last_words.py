@@ -95,10 +95,7 @@ def write_stopped(env: Mapping[str, str], step: int) -> None:
         env: the environment variables.
         step: the step of the checkpoint from which the job can go on.
     """
-    if REPLICAS not in env:
-        return
-    with contextlib.suppress(OSError):  # as in `_tell`
-        _write_first(env.get(PATH), {"stopped": {"step": step}})
+    write(env, {"stopped": {"step": step}})
 
 
 def write_leaving(env: Mapping[str, str]) -> None:
@@ -167,7 +164,7 @@ def write(env: Mapping[str, str], facts: Mapping[str, Any]) -> None:
         facts: what is written, as JSON.
     """
     if REPLICAS in env:
-        with contextlib.suppress(OSError):  # as above
+        with contextlib.suppress(OSError):  # as in `_tell`
             _write_first(env.get(PATH), facts)
 
 
