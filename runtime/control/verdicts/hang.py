@@ -56,7 +56,7 @@ class Watch:
 
     def begun(self, life: Life) -> "Watch":
         """Return the state at the begin of the next life: only how long steps take is known."""
-        return Watch(life=life, limits=self.limits, learned=Learned(early=self._early))
+        return Watch(life=life, limits=self.limits, learned=Learned(stepped=self._stepped))
 
     def heard(self, life: Life, beats: Mapping[int, Beat], now: float) -> "Watch":
         """Take in beats; those of another life are dropped.
@@ -158,13 +158,10 @@ class Watch:
         return all(one.stands(self.clock, self.limits, furthest, self.learned) for one in tracks)
 
     @property
-    def _early(self) -> float | None:
-        """How long a rank of the next life may stand in its first steps; None if it is unknown."""
-        limits = self.limits
-        known = [one.longest_step for one in self.tracks.values() if not one.is_early(limits)]
-        if not known:
-            return self.learned.early
-        return min(limits.ceiling, max(limits.floor, limits.factor * max(known)))
+    def _stepped(self) -> float | None:
+        """The longest step of this life, or else of the one before; None if none is known."""
+        steady = (one for one in self.tracks.values() if not one.is_early(self.limits))
+        return max((one.longest_step for one in steady), default=self.learned.stepped)
 
     @property
     def _is_mute(self) -> bool:

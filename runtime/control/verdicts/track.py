@@ -73,6 +73,14 @@ class Limits:
             sentence = f"ceiling must be at least floor, got {self.ceiling} and {self.floor}"
             raise ValueError(sentence)
 
+    def of_save(self, longest: float) -> float:
+        """Return the time for a save when the longest one so far has taken so long."""
+        return min(self.ceiling, max(self.save_floor, self.save_factor * longest))
+
+    def of_first_steps(self, longest: float) -> float:
+        """Return the time for the first steps when the longest one before has taken so long."""
+        return min(self.ceiling, max(self.floor, self.factor * longest))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learned:
@@ -81,12 +89,12 @@ class Learned:
     Attributes:
         saved: the longest time that a checkpoint of this life has taken until it was complete on
             storage; None before the first one is.
-        early: the time for the first steps of this life, from the one before; None if no rank has
-            done as many steps in one: they have the ceiling.
+        stepped: the longest time that a step of the life before has taken, its loading included;
+            None if no rank has done as many steps in one as have the ceiling.
     """
 
     saved: float | None = None
-    early: float | None = None
+    stepped: float | None = None
 
 
 _NOTHING = Learned()
@@ -183,13 +191,13 @@ class Track:
         """Return the time that it may stand whatever its phase has usually taken."""
         phase = self.beat.phase
         if phase is Phase.CHECKPOINT and learned.saved is not None and not self.is_excused:
-            return min(limits.ceiling, max(limits.save_floor, limits.save_factor * learned.saved))
+            return limits.of_save(learned.saved)
         is_first = self.stage not in self.durations and self.stage not in _STEPPING
         if is_first or phase in _NEVER_SHORT or self.is_excused:
             return limits.ceiling
-        if phase in _STEPPING and self.is_early(limits):
-            return limits.ceiling if learned.early is None else learned.early
-        return limits.floor
+        if phase not in _STEPPING or not self.is_early(limits):
+            return limits.floor
+        return limits.ceiling if learned.stepped is None else limits.of_first_steps(learned.stepped)
 
 
 def begun(beat: Beat, clock: float) -> Track:
