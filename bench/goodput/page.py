@@ -126,11 +126,11 @@ def _amount(results: Sequence[Result]) -> str:
 def _workload(workload: Workload, results: Sequence[Result]) -> Iterator[str]:
     """Yield the tables of a workload."""
     yield f"\n## {workload.title}\n"
-    if not any(one.cell.workload == workload.name for one in results):
+    if not _has(results, workload):
         yield f"This workload was {NOT_MEASURED}."
         return
     if is_measured(results, workload):
-        yield f"![where the time of a training went]({PICTURE.format(workload.name)})\n"
+        yield f"{_picture(workload)}\n"
     yield f"Goodput by the mean time between two faults; the mean of the seeds. The goal is {GOAL}"
     yield f"at {GOAL_AT:.0f} s, and more than every other system.\n"
     yield from goodputs(workload, results)
@@ -164,13 +164,19 @@ def goodputs(workload: Workload, results: Sequence[Result]) -> Iterator[str]:
 
 def excerpt(results: Sequence[Result]) -> Iterator[str]:
     """Yield what another page shows: the goodputs of each workload that is measured."""
-    for workload in WORKLOADS.values():
-        if not any(one.cell.workload == workload.name for one in results):
-            continue
+    for workload in (one for one in WORKLOADS.values() if _has(results, one)):
         yield f"{workload.title}; goodput by the mean time between two faults:\n"
         yield from goodputs(workload, results)
         if is_measured(results, workload):
-            yield f"\n![where the time of a training went]({PICTURE.format(workload.name)})"
+            yield f"\n{_picture(workload)}"
+
+
+def _has(results: Sequence[Result], workload: Workload) -> bool:
+    return any(one.cell.workload == workload.name for one in results)
+
+
+def _picture(workload: Workload) -> str:
+    return f"![where the time of a training went]({PICTURE.format(workload.name)})"
 
 
 def _table(titles: Sequence[str], rows: Mapping[str, Sequence[str]]) -> Iterator[str]:

@@ -4,7 +4,6 @@ import contextlib
 import os
 import time
 from pathlib import Path
-from typing import Protocol
 
 from torch.distributed.elastic.timer.file_based_local_timer import FileTimerClient
 
@@ -12,14 +11,12 @@ from bench.goodput.workloads import STEP_LIMIT
 
 FT = "GOODPUT_FT"  # the variable that says that NVIDIA's ft_launcher runs the script
 _TIMER_FILE = "TORCHELASTIC_TIMER_FILE"  # set by torchrun
-
-
 _SCOPE = "step"
 _RENEWED = 0.5  # seconds after which the timer is set again; in each step it would slow all down
 
 
-class Guard(Protocol):
-    """What hears of the steps of this rank."""
+class Guard:
+    """What hears of the steps of this rank; this one tells nobody."""
 
     def begin(self) -> None:
         """Note that a step begins."""
@@ -62,23 +59,10 @@ def guard() -> Guard:
         return _Heartbeats()
     if _TIMER_FILE in os.environ:
         return _Timed(Timer(os.environ[_TIMER_FILE]))
-    return _Nobody()
+    return Guard()
 
 
-class _Nobody:
-    """Tells nobody."""
-
-    def begin(self) -> None:
-        """Do nothing."""
-
-    def end(self) -> None:
-        """Do nothing."""
-
-    def rest(self) -> None:
-        """Do nothing."""
-
-
-class _Heartbeats(_Nobody):
+class _Heartbeats(Guard):
     """Tells ft_launcher's monitor of each step."""
 
     def __init__(self) -> None:
@@ -92,7 +76,7 @@ class _Heartbeats(_Nobody):
         self._client.send_heartbeat()
 
 
-class _Timed(_Nobody):
+class _Timed(Guard):
     """Sets torchrun's timer, which ends this rank if it is not set again in time."""
 
     def __init__(self, client: Timer) -> None:
