@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from runtime.launch.starter import _free_port
+from acceleratedjob.local.process import free_port
 
 SERVER = Path(sys.executable).with_name("weed")
 _PORTS = ("master.port", "filer.port", "volume.port", "s3.port", "admin.port")
@@ -21,7 +21,7 @@ _KEYS = {"access_key_id": "key", "secret_access_key": "secret"}
 @contextmanager
 def s3_server(folder: Path) -> Iterator[dict[str, Any]]:
     """Have a server until the end of the context; gives what `FsspecStore` needs to reach it."""
-    ports = {name: _free_port() for name in (*_PORTS, *_GRPC)}
+    ports = {name: free_port() for name in (*_PORTS, *_GRPC)}
     flags = [f"-{name}={port}" for name, port in ports.items()]
     quiet = ["-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
     place = [f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]

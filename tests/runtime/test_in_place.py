@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from acceleratedjob.local.process import free_port
 from runtime.config.settings import LoopSettings
 from runtime.launch.plan import Pod, plan
-from runtime.launch.starter import Starter, _free_port
+from runtime.launch.starter import Starter
 from tests.distributed.world import ROOT
 
 SECONDS = 300.0  # longer than any of this takes
@@ -72,8 +73,8 @@ class Pods:
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(clean)}
         self.env |= {"PYTHONPATH": str(ROOT), "ACCELERATEDJOB_IN_PLACE_RESTARTS": "2"}
         self.env |= {"ACCELERATEDJOB_STOP_GRACE_SECONDS": "600"}
-        self.env |= {"PET_MASTER_PORT": str(_free_port())}
-        self.env |= {"ACCELERATEDJOB_PROGRESS_PORT": str(_free_port())}
+        self.env |= {"PET_MASTER_PORT": str(free_port())}
+        self.env |= {"ACCELERATEDJOB_PROGRESS_PORT": str(free_port())}
 
     def start(
         self,
