@@ -10,8 +10,14 @@ from typing import Any, Protocol
 import torch
 
 from runtime.world.streams import has_streams, recorded
+from runtime.world.warn import warn_once
 
 Pair = tuple[torch.Tensor, torch.Tensor]  # the bytes to copy to, and the ones to copy from
+
+_NOT_PINNED = (
+    "CPU memory for checkpoints cannot be pinned ({}): training waits while they are copied. Raise "
+    "the memory limit of the container, or its limit of locked memory"
+)
 
 
 class Mark(Protocol):
@@ -53,8 +59,15 @@ class DeviceLane:
         self._stream = self._module.Stream(device)
 
     def empty(self, bytes_: int) -> torch.Tensor:
-        """Return pinned memory; see `Lane.empty`."""
-        return torch.empty(bytes_, dtype=torch.uint8, pin_memory=True)
+        """Return pinned memory; see `Lane.empty`.
+
+        If the system has no more of it, it is usual memory, and the host waits for the copies.
+        """
+        try:
+            return torch.empty(bytes_, dtype=torch.uint8, pin_memory=True)
+        except RuntimeError as error:
+            warn_once(_NOT_PINNED.format(str(error).partition("\n")[0]))
+            return torch.empty(bytes_, dtype=torch.uint8)
 
     def copy(self, first: Sequence[Pair], beside: Sequence[Pair]) -> Mark:
         """Begin copies; see `Lane.copy`."""

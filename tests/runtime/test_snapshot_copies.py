@@ -345,3 +345,12 @@ def test_a_snapshot_takes_no_memory_of_the_gpu_and_does_not_wait_for_it(
     training.step()
     training.lane.finish()
     training.checkpointer._snapshots.copies.wait()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="its memory can be pinned")
+def test_a_lane_without_memory_that_can_be_pinned_copies_to_usual_memory() -> None:
+    lane = DeviceLane(torch.device("cpu"))
+    with pytest.warns(UserWarning, match="cannot be pinned .*: training waits while they are"):
+        target = lane.empty(4)
+    assert target.shape == (4,)
+    assert not target.is_pinned()
