@@ -56,6 +56,7 @@ from runtime.optim.scheduler import AcceleratedScheduler
 from runtime.parallel import clipping, containers, mesh, wrap
 from runtime.parallel.compile import TorchDynamoPlugin
 from runtime.parallel.compile import plugin_of as dynamo_plugin_of
+from runtime.parallel.context.choose import sequences_of
 from runtime.parallel.mesh import ParallelismConfig
 from runtime.parallel.plugin_choice import plugin_of
 from runtime.preparation.prepared import Prepared
@@ -227,7 +228,13 @@ class Accelerator:
         self._trigger = Trigger(self.device)
         self._trackers = Trackers(is_main=self.is_main_process)
         self._prepared = Prepared()
-        self._preparer = Preparer(self.state, self._prepared, allows_device_map=allows_device_map)
+        self._sequences = sequences_of(self.state)
+        self._preparer = Preparer(
+            self.state,
+            self._prepared,
+            sequences=self._sequences,
+            allows_device_map=allows_device_map,
+        )
         self._accumulation = Accumulation(
             self.gradient_state,
             parameters=self._prepared.parameters,
@@ -554,29 +561,43 @@ class Accelerator:
         raise NotImplementedError(sentence)
 
     @property
-    def context_parallel_rank(self) -> NoReturn:
-        """Not supported, as in Accelerate.
+    def context_parallel_rank(self) -> int:
+        """The index of this process among those that share the sequences of a batch.
 
         Raises:
-            NotImplementedError: always.
+            RuntimeError: there is no `parallelism_config`.
         """
-        sentence = "context parallelism is not supported by this runtime"
-        raise NotImplementedError(sentence)
+        return self._rank_in("cp")
 
     def maybe_context_parallel(
         self,
-        buffers: list[Any] | None = None,  # noqa: ARG002  # accelerate's signature
-        buffer_seq_dims: list[int] | None = None,  # noqa: ARG002
-        no_restore_buffers: set[Any] | None = None,  # noqa: ARG002
+        buffers: list[torch.Tensor] | None = None,
+        buffer_seq_dims: list[int] | None = None,
+        no_restore_buffers: set[torch.Tensor] | None = None,
     ) -> Context:
-        """Return a context that does nothing: this library does not divide sequences.
+        """Return a context for a step in which this process computes on its part of each sequence.
+
+        Within it, each buffer has only the positions of this process, one piece from the beginning
+        of the sequence and one from its end; and `scaled_dot_product_attention` attends to the
+        positions of all processes. Call `backward` within it, too. It does nothing if `cp_size`
+        is 1.
 
         Args:
-            buffers: ignored.
-            buffer_seq_dims: ignored.
-            no_restore_buffers: ignored.
+            buffers: all tensors of the batch that have positions: inputs, labels, positions, ...
+            buffer_seq_dims: for each, the dimension of its positions, whose number must be a
+                multiple of `2 * cp_size`.
+            no_restore_buffers: those that stay divided after the context; a subset of `buffers`.
+
+        Raises:
+            RuntimeError: the context is within another one, or a model has computed on a part of
+                the sequences without attention to the others.
+            TypeError: a buffer is no tensor.
+            ValueError: the arguments contradict each other, or a buffer cannot be divided.
         """
-        return contextlib.nullcontext()
+        if self._sequences is None:
+            return contextlib.nullcontext()
+        kept = no_restore_buffers or ()
+        return self._sequences.divided(buffers or [], buffer_seq_dims or [], kept)
 
     # ---- Prepare
 
@@ -1040,9 +1061,13 @@ class Accelerator:
             use_gather_object: whether to gather objects also if the data has tensors.
 
         Returns:
-            The gathered tensors; or a list of the objects of all processes.
+            The gathered tensors; or a list of the objects of all processes. Of processes that have
+            read the same batch there is one result; or, behind a forward in
+            `maybe_context_parallel`, one for each part of its sequences.
         """
-        return metrics.gather_for_metrics(input_data, use_gather_object)
+        sequences = self._sequences
+        parts = sequences.size if sequences is not None and sequences.has_parts else 1
+        return metrics.gather_for_metrics(input_data, use_gather_object, parts=parts)
 
     def reduce(
         self,

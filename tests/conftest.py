@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 pytest.register_assert_rewrite("tests.enduring")  # else its failures do not say what was found
-# A program that imports more libraries than a process that collects tests should.
-collect_ignore = ["distributed/libraries.py"]
+# Programs that import more libraries than a process that collects tests should.
+collect_ignore = ["distributed/libraries.py", "distributed/trainer.py"]
 # Several workers and worlds share the cores: with a thread for each core in every process, the
 # threads would wait for each other, spinning. torch reads it when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

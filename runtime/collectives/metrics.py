@@ -1,6 +1,6 @@
 """Gather evaluation results from all processes, without the samples that fill the last batch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,18 +14,20 @@ from runtime.world.mappings import remade
 from runtime.world.state import PartialState
 
 
-def gather_for_metrics(input_data: Any, use_gather_object: bool = False) -> Any:
+def gather_for_metrics(input_data: Any, use_gather_object: bool = False, *, parts: int = 1) -> Any:
     """Gather results from all processes, without those of samples that fill the last batch.
 
-    Of processes that train on the same batches, the results of the first one count.
+    Of processes that train on the same batches, the results of the first one count; if each has
+    those of its part of the sequences, the results of the first one with each part.
 
     Args:
         input_data: nested tensors, or a list with one object of any type per sample, or lists,
             tuples and dicts of both.
         use_gather_object: whether tensors are gathered as objects, so that their shapes may differ.
+        parts: the number of parts of the sequences of a batch.
 
     Returns:
-        The results of all processes, in order of rank.
+        The results of all processes, in order of rank; those of the first parts come first.
 
     Raises:
         TypeError: the data contains an object that is neither a tensor nor a list of samples.
@@ -40,8 +42,9 @@ def gather_for_metrics(input_data: Any, use_gather_object: bool = False) -> Any:
         return _cut(input_data, real, use_gather_object) if real else input_data
     are_tensors = all(isinstance(leaf, torch.Tensor) for leaf in leaves(input_data))
     if use_gather_object or not are_tensors:
-        return _joined(list(own.one_of_each(each_object(input_data)))[:ranks], real or None)
-    kept = _Kept(ranks, own, real)
+        each = _by_part(each_object(input_data), own, parts)
+        return _joined([_joined(list(one)[:ranks], real or None) for one in each], None)
+    kept = _Kept(ranks, own, real, parts)
     return map_tensors(kept, tensors.gather(input_data))
 
 
@@ -79,16 +82,26 @@ def _is_of_columns(data: Any) -> bool:
 class _Kept:
     """A function that drops the rows of a gathered tensor that fill the last batch, and copies."""
 
-    def __init__(self, ranks: int, own: DataCoordinate, real: int) -> None:
-        self.ranks, self.own, self.real = ranks, own, real
+    def __init__(self, ranks: int, own: DataCoordinate, real: int, parts: int) -> None:
+        self.ranks, self.own, self.real, self.parts = ranks, own, real, parts
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
-        if self.own.span > 1:
-            shares = tensor.chunk(self.own.num_processes) if len(tensor) else [tensor]
-            tensor = torch.cat(list(self.own.one_of_each(shares)))
+        if self.own.span == 1 or not len(tensor):
+            return self._cut(tensor)
+        shares = tensor.chunk(self.own.num_processes)
+        each = _by_part(shares, self.own, self.parts)
+        return torch.cat([self._cut(torch.cat(list(one))) for one in each])
+
+    def _cut(self, tensor: torch.Tensor) -> torch.Tensor:
         if self.ranks < self.own.size:
             tensor = tensor[: len(tensor) // self.own.size * self.ranks]
         return tensor[: self.real] if self.real else tensor
+
+
+def _by_part(shares: Sequence[Any], own: DataCoordinate, parts: int) -> Iterator[Sequence[Any]]:
+    """Yield, for each part of the sequences, the shares of the first processes that have it."""
+    for part in range(parts):
+        yield own.one_of_each(shares[part * own.span // parts :])
 
 
 def _joined(shares: list[Any], keep: int | None) -> Any:

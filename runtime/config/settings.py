@@ -218,7 +218,7 @@ class LayoutSettings(Variables):
     Attributes:
         dp_replicate_size: the number of replicas of a model, >= 1.
         dp_shard_size: the number of shards of each replica, >= 1.
-        cp_size: the size of context parallelism, >= 1; an Accelerator refuses more than 1.
+        cp_size: the number of processes that share the sequences of a batch, >= 1.
         sp_size: the size of sequence parallelism, which is not supported: 1.
         tp_size: the number of processes that compute each layer together, >= 1.
         cp_backend: the implementation of context parallelism.

@@ -11,7 +11,8 @@ from runtime.config.parsing import naming
 from runtime.config.plugins import first
 from runtime.config.settings import LayoutSettings
 
-_COMMUNICATION = ("allgather", "alltoall")
+GATHERING = "allgather"
+_COMMUNICATION = (GATHERING, "alltoall")
 
 
 @dataclass
@@ -47,11 +48,11 @@ class TorchTensorParallelConfig:
 
 @dataclass
 class TorchContextParallelConfig:
-    """How the parts of a sequence are exchanged; context parallelism itself is not supported.
+    """How the parts of a sequence are exchanged.
 
     Attributes:
-        cp_comm_strategy: `allgather` or `alltoall`. None: PARALLELISM_CONFIG_CP_COMM_STRATEGY, or
-            `allgather`.
+        cp_comm_strategy: `allgather` or `alltoall`, which an Accelerator refuses. None:
+            PARALLELISM_CONFIG_CP_COMM_STRATEGY, or `allgather`.
 
     Raises:
         ValueError: the strategy is unknown.
@@ -63,7 +64,7 @@ class TorchContextParallelConfig:
         """Replace None by the setting of the environment, and check the strategy."""
         usual = LayoutSettings.from_env(os.environ).cp_comm_strategy
         is_usual = self.cp_comm_strategy is None and usual is not None
-        self.cp_comm_strategy = first(self.cp_comm_strategy, usual, _COMMUNICATION[0])
+        self.cp_comm_strategy = first(self.cp_comm_strategy, usual, GATHERING)
         with naming(LayoutSettings.variable("cp_comm_strategy") if is_usual else None):
             if self.cp_comm_strategy not in _COMMUNICATION:
                 sentence = (

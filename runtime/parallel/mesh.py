@@ -13,7 +13,11 @@ from runtime.config.arguments import must_be_own, whole
 from runtime.config.parsing import naming
 from runtime.config.plugins import first
 from runtime.config.settings import LayoutSettings, Settings, env_name
-from runtime.parallel.handlers import TorchContextParallelConfig, TorchTensorParallelConfig
+from runtime.parallel.handlers import (
+    GATHERING,
+    TorchContextParallelConfig,
+    TorchTensorParallelConfig,
+)
 
 _ORDER = ("dp_replicate", "dp_shard", "cp", "sp", "tp")  # the dimensions, outermost first
 _SHARING = ("tp", "cp", "sp")  # those along which processes train on the same batches
@@ -24,12 +28,7 @@ _FLATTENED = {  # a mesh that joins dimensions, under Accelerate's name -> the d
     "dp_shard_cp": ("dp_shard", "cp"),
     "dp_cp": ("dp_replicate", "dp_shard", "cp"),
 }
-_NO_CP = (
-    "context parallelism: torch has no attention for it that runs on CPUs, so that it could not be "
-    "tested. For long sequences shard the model with dp_shard_size and recompute activations with "
-    "FullyShardedDataParallelPlugin(activation_checkpointing=True)"
-)
-_NO_SP = "sequence parallelism, which is DeepSpeed's: shard the model with dp_shard_size instead"
+_NO_SP = "sequence parallelism, which is DeepSpeed's: divide sequences with cp_size instead"
 
 
 @dataclass
@@ -37,8 +36,10 @@ class ParallelismConfig:
     """The sizes of the dimensions of a world; their product is the world size.
 
     There are `dp_replicate_size` replicas of a model, each in `dp_shard_size` shards. If both are
-    above 1 this is hybrid sharding: gradients are reduced among the shards of a replica first. Each
-    shard is divided again among `tp_size` processes, which read the same batches.
+    above 1 this is hybrid sharding: gradients are reduced among the shards of a replica first.
+    `cp_size` processes read the same batches, and each computes on a part of their sequences; they
+    share the model as well, so that it has `dp_shard_size * cp_size` shards. Each shard is divided
+    again among `tp_size` processes, which read the same batches, too.
     A size that is None is read from the environment (`PARALLELISM_CONFIG_DP_SHARD_SIZE`, ...);
     without a variable it is 1. If all are 1, an Accelerator sets one to the world size:
     `dp_shard_size` with a FullyShardedDataParallelPlugin, otherwise `dp_replicate_size`.
@@ -48,7 +49,8 @@ class ParallelismConfig:
         dp_shard_size: the number of shards of each replica, >= 1. Above 1 it needs a
             FullyShardedDataParallelPlugin.
         tp_size: the number of processes that compute each layer together, >= 1.
-        cp_size: the size of context parallelism, >= 1. An Accelerator refuses more than 1.
+        cp_size: the number of processes that share the sequences of a batch, >= 1. Above 1 it
+            needs a FullyShardedDataParallelPlugin.
         cp_backend: the implementation of context parallelism: `torch`. None:
             PARALLELISM_CONFIG_CP_BACKEND, or `torch`.
         sp_size: the size of sequence parallelism, which is not supported: 1.
@@ -167,7 +169,7 @@ class ParallelismConfig:
 
     @property
     def cp_enabled(self) -> bool:
-        """Whether each process has a part of the sequences, which no Accelerator supports."""
+        """Whether several processes share the sequences of a batch."""
         return self._sizes["cp"] > 1
 
     @property
@@ -262,6 +264,26 @@ class ParallelismConfig:
             raise ValueError(sentence)
         return self.device_mesh
 
+    def model_mesh(self, device_type: str) -> DeviceMesh | None:
+        """Return the mesh over which models are divided: replicas, shards, and parts of layers.
+
+        Without context parallelism this is the device mesh. With it, it is another one, in which
+        the processes that share sequences are more shards (`dp_shard_cp`): torch shards models over
+        one dimension of a mesh.
+
+        Args:
+            device_type: the device type in torch: `cpu`, `cuda`, ...
+
+        Returns:
+            The mesh; None if no size is above 1.
+        """
+        if not self.cp_enabled:
+            return self.get_device_mesh(device_type)
+        names = [*self._active("dp_replicate"), "dp_shard_cp", *self._active("tp")]
+        sizes = self._sizes | {"dp_shard_cp": self._sizes["dp_shard"] * self._sizes["cp"]}
+        shape = tuple(sizes[name] for name in names)
+        return init_device_mesh(device_type, shape, mesh_dim_names=tuple(names))
+
     def fill(self, *, world_size: int, shards: bool) -> None:
         """Give a layout whose sizes are all 1 those of a world, as Accelerate does.
 
@@ -283,12 +305,9 @@ class ParallelismConfig:
         Raises:
             ValueError: the world size is not the product of the sizes, or the sizes contradict the
                 plugin.
-            NotImplementedError: `cp_size` is above 1, or tensor parallelism is combined with what
-                it does not support.
+            NotImplementedError: context or tensor parallelism is combined with what it does not
+                support.
         """
-        if self.cp_enabled:
-            sentence = f"cp_size must be 1, but got {self.cp_size}: this runtime has no {_NO_CP}"
-            raise NotImplementedError(sentence)
         if self.total_size != world_size:
             variables = "/".join(LayoutSettings.variable(f"{name}_size") for name in _ORDER)
             sentence = (
@@ -300,6 +319,12 @@ class ParallelismConfig:
         self._check_sharding(shards=plugin is not None)
         if self.tp_enabled:
             self._check_division(plugin, precision)
+        handler = self.cp_handler if self.cp_enabled else None
+        if handler is not None and handler.cp_comm_strategy != GATHERING:
+            sentence = (
+                f"cp_comm_strategy={handler.cp_comm_strategy!r} is not supported: use {GATHERING!r}"
+            )
+            raise NotImplementedError(sentence)
         self._warn_of_handlers()
 
     def _check_division(self, plugin: Any, precision: str) -> None:
@@ -317,16 +342,17 @@ class ParallelismConfig:
                 raise NotImplementedError(sentence)
 
     def _check_sharding(self, *, shards: bool) -> None:
-        if shards and self.total_size > 1 and not self.dp_shard_enabled:
+        if shards and self.total_size > 1 and not self.dp_shard_cp_dim_names:
             sentence = (
                 "FSDP is enabled but dp_shard_size is 1: leave the fsdp_plugin out, or lower "
                 f"dp_replicate_size ({self.dp_replicate_size}) or tp_size ({self.tp_size}) and "
                 "raise dp_shard_size"
             )
             raise ValueError(sentence)
-        if self.dp_shard_enabled and not shards:
+        if self.dp_shard_cp_dim_names and not shards:
+            name = "dp_shard_size" if self.dp_shard_enabled else "cp_size"
             sentence = (
-                f"dp_shard_size={self.dp_shard_size} needs an fsdp_plugin, or "
+                f"{name}={getattr(self, name)} needs an fsdp_plugin, or "
                 "ACCELERATE_USE_FSDP=true: without it each process would have the whole model"
             )
             raise ValueError(sentence)

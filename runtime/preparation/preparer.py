@@ -4,7 +4,7 @@ import contextlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from runtime.collectives.nested import leaves
 from runtime.config.arguments import described, must_be, passed_over
+from runtime.config.enums import DynamoBackend
 from runtime.config.handlers import AutocastKwargs, DistributedDataParallelKwargs
 from runtime.config.plugins import DataLoaderConfiguration, first
 from runtime.data.dispatch.loader import DataLoaderDispatcher
@@ -30,6 +31,9 @@ from runtime.parallel.wrap import prepare_model
 from runtime.preparation.prepared import Prepared, added, is_prepared
 from runtime.world.state import AcceleratorState
 from runtime.world.warn import warn_once
+
+if TYPE_CHECKING:
+    from runtime.parallel.context.sequences import Sequences
 
 _NO_LOADER = (
     "no data loader was prepared: unless the script divides the data itself, each process trains "
@@ -67,18 +71,25 @@ class Preparer:
     """Prepares objects, and adds them to the `Prepared` ones of its Accelerator."""
 
     def __init__(
-        self, state: AcceleratorState, prepared: Prepared, *, allows_device_map: bool = False
+        self,
+        state: AcceleratorState,
+        prepared: Prepared,
+        *,
+        sequences: "Sequences | None" = None,
+        allows_device_map: bool = False,
     ) -> None:
         """Begin with no objects.
 
         Args:
             state: the state of this process.
             prepared: where prepared objects are added.
+            sequences: what divides sequences; None without context parallelism.
             allows_device_map: whether a model that `device_map` has placed on several devices may
                 be trained by several processes.
         """
         self._state = state
         self._prepared = prepared
+        self._sequences = sequences
         self._allows_device_map = allows_device_map
         self._unaveraged = Unaveraged()
         self._divided: list[nn.Module] = []  # those whose gradients were not compared yet
@@ -149,7 +160,7 @@ class Preparer:
 
         for model in [one for one in self._divided if _has_gradients(one)]:
             self._divided.remove(model)
-            must_be_equal(model, self._state.coordinate.span)
+            must_be_equal(model, self._state.parallelism_config.tp_size)
 
     def _refuse_or_warn(self, sentence: str) -> None:
         """Raise an error; with one process, warn once for each message instead."""
@@ -177,8 +188,11 @@ class Preparer:
                 "distributed mode: load it without `device_map`."
             )
             raise ValueError(sentence)
+        if self._sequences is not None:
+            compiles = self._state.dynamo_plugin.backend != DynamoBackend.NO
+            self._sequences.prepare(model, compiles=compiles)
         self._convert(model)
-        if self._state.is_tensor_parallel:
+        if self._state.coordinate.span > 1:
             share_random_states(self._state.coordinate)
         prepared = prepare_model(
             model,

@@ -156,6 +156,7 @@ class AcceleratorState(Shared):
         fsdp_plugin: how models are sharded; None if they are not sharded.
         parallelism_config: the layout of the world; None for data parallelism only.
         device_mesh: the device mesh of the layout; None without a layout.
+        model_mesh: the device mesh over which models are divided; None without a layout.
     """
 
     _known_attrs = (
@@ -231,6 +232,7 @@ class AcceleratorState(Shared):
             self.fsdp_plugin = fsdp_plugin
             self.parallelism_config = parallelism_config
             self.device_mesh: Any = None
+            self.model_mesh: Any = None
             self._partial = partial
             self._lay_out()
         except BaseException:
@@ -250,6 +252,7 @@ class AcceleratorState(Shared):
             plugin.set_mixed_precision(self.mixed_precision)
         if layout is not None:
             self.device_mesh = layout.get_device_mesh(partial.device.type)
+            self.model_mesh = layout.model_mesh(partial.device.type)
             partial.batch_span = layout.non_data_parallel_size
         if plugin is not None:
             self._whole_type = partial.distributed_type
@@ -292,7 +295,8 @@ class AcceleratorState(Shared):
     @property
     def is_tensor_parallel(self) -> bool:
         """Whether several processes compute each layer together."""
-        return bool(self._partial.batch_span > 1)
+        layout = self.parallelism_config
+        return layout is not None and layout.tp_enabled
 
     @property
     def divides_models(self) -> bool:

@@ -17,7 +17,6 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.distributed.tensor import DTensor
-from torch.distributed.tensor.experimental import context_parallel
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
     RowwiseParallel,
@@ -377,12 +376,12 @@ def refused(layout: str, _: Path) -> Any:
     found = []
     for plan, model in models:
         accelerator = accelerator_of(layout, plan=plan)
-        found.append(_raised(accelerator.prepare, model))
+        found.append(raised(accelerator.prepare, model))
         forget()
     training = Training(layout)
     accelerator, model = training.accelerator, training.model
-    found.append(_raised(LocalSGD, accelerator, model, 2))
-    found.append(_raised(accelerator.join_uneven_inputs([model]).__enter__))
+    found.append(raised(LocalSGD, accelerator, model, 2))
+    found.append(raised(accelerator.join_uneven_inputs([model]).__enter__))
     return found
 
 
@@ -415,7 +414,7 @@ def drifting(layout: str, _: Path) -> Any:
     accelerator = accelerator_of(layout, plan={"up": "colwise", "down": "rowwise"})
     torch.manual_seed(3)
     model = accelerator.prepare(Scaled())
-    return _raised(accelerator.backward, model(Points(4).x).square().mean())
+    return raised(accelerator.backward, model(Points(4).x).square().mean())
 
 
 def by_the_script(layout: str, _: Path) -> Any:
@@ -432,29 +431,14 @@ def by_the_script(layout: str, _: Path) -> Any:
             mesh["tp"],
             {"blocks.*.up": ColwiseParallel(), "blocks.*.down": RowwiseParallel()},
         )
-        found.append(_raised(accelerator.prepare, model))
+        found.append(raised(accelerator.prepare, model))
         x = Points(4).x
         found.append(None if seed_by_rank else model(x).sum().item())
         forget()
     return found
 
 
-def sequences(layout: str, _: Path) -> Any:
-    """What comes of context parallelism: here, and in torch itself on a CPU."""
-    mine = _raised(lambda: Accelerator(parallelism_config=ParallelismConfig(cp_size=2)))
-    forget()
-    mesh = accelerator_of(layout).torch_device_mesh
-    assert mesh is not None
-    query, key, value = parts = [torch.ones(1, 2, 8, 4) for _ in range(3)]
-
-    def attend() -> None:
-        with context_parallel(mesh["tp"], buffers=parts, buffer_seq_dims=[2, 2, 2]):
-            nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-
-    return [mine, _raised(attend)]
-
-
-def _raised(act: Callable[..., Any], *args: Any) -> str:
+def raised(act: Callable[..., Any], *args: Any) -> str:
     try:
         act(*args)
     except Exception as error:  # noqa: BLE001  # whatever it is
@@ -487,7 +471,6 @@ CASES: dict[str, tuple[Program, dict[str, Any], tuple[str, ...]]] = {
     "buffers": (buffers, {}, DIVIDED),
     "drifting": (drifting, {}, TENSOR),
     "by the script": (by_the_script, {}, TENSOR),
-    "sequences": (sequences, {}, ("tp 2",)),
     "refused": (refused, {}, ("tp 2",)),
     "loaded": (loaded, {}, DIVIDED),
     "loaded at last": (loaded, {}, ("one process",)),

@@ -17,15 +17,18 @@ pytestmark = [
     pytest.mark.xdist_group("gloo"),
 ]
 
-PROGRAM = str(Path(__file__).with_name("libraries.py"))
-
 
 @functools.cache
 def found(library: str, size: int) -> Any:
     """What a world of the program has found; each world runs once."""
+    return told("libraries.py", size, library)
+
+
+def told(program: str, size: int, *more: str) -> Any:
+    """What rank 0 of a world has written to a folder, which is the first argument of a program."""
     with tempfile.TemporaryDirectory() as folder:
         port, offline = free_port(), {"HF_HUB_OFFLINE": "1", "HF_HOME": f"{folder}/cache"}
-        argv = [PROGRAM, folder, library]
+        argv = [str(Path(__file__).with_name(program)), folder, *more]
         ranks = forked(*((argv, environment(r, size, port) | offline) for r in range(size)))
         assert not any(done.code for done in ranks), [done.err[-3000:] for done in ranks]
         return json.loads(Path(folder, "found.json").read_text())
@@ -49,3 +52,15 @@ def test_a_resume_in_two_processes_ends_with_the_same_weights() -> None:
 @pytest.mark.parametrize("script", ["sft", "dpo"])
 def test_a_public_script_of_trl_trains_to_the_same_bits(script: str) -> None:
     assert found("runtime", 1)[script] == found("accelerate", 1)[script]
+
+
+def test_the_trainer_shares_sequences_and_trains_as_one_process() -> None:
+    """Torch itself cannot on CPUs. Its last batch of an evaluation is filled up."""
+    alone, shared = (told("trainer.py", size) for size in (1, 2))
+    assert {name: len(one) for name, one in alone.items()} == {
+        "loss": 6,
+        "grad_norm": 6,
+        "eval_loss": 2,
+    }
+    for name, values in alone.items():
+        assert shared[name] == pytest.approx(values, rel=1e-4), name

@@ -244,12 +244,3 @@ def test_a_weight_that_each_process_would_train_with_its_part_is_an_error(layout
     for said in found("drifting", layout):
         assert said.startswith("ValueError: all processes that compute together must get the same")
         assert "gradient of scale, which the plan of tensor parallelism leaves whole" in said
-
-
-def test_context_parallelism_is_refused_because_torch_has_none_on_a_cpu() -> None:
-    """If the second assertion fails, torch has it: build it."""
-    for ours, torchs in found("sequences", "tp 2"):
-        assert ours.startswith("NotImplementedError: cp_size must be 1, but got 2")
-        assert torchs.startswith(
-            "NotImplementedError: Operator aten._scaled_dot_product_flash_attention_for_cpu"
-        )

@@ -253,9 +253,16 @@ def test_what_tensor_parallelism_does_not_support_is_refused(
         layout.check(world_size=layout.total_size, **settings)
 
 
-def test_context_parallelism_is_refused_when_a_world_is_laid_out() -> None:
-    with pytest.raises(NotImplementedError, match="cp_size must be 1, but got 4"):
-        ParallelismConfig(cp_size=4).check(world_size=4, plugin=PLUGIN)
+def test_context_parallelism_shards_the_model_as_well() -> None:
+    ParallelismConfig(cp_size=4).check(world_size=4, plugin=PLUGIN)
+    with pytest.raises(ValueError, match="cp_size=4 needs an fsdp_plugin"):
+        ParallelismConfig(cp_size=4).check(world_size=4)
+
+
+def test_a_way_to_exchange_keys_and_values_that_is_not_built_is_refused() -> None:
+    layout = ParallelismConfig(cp_size=4, cp_handler=TorchContextParallelConfig("alltoall"))
+    with pytest.raises(NotImplementedError, match="cp_comm_strategy='alltoall' is not supported"):
+        layout.check(world_size=4, plugin=PLUGIN)
 
 
 def test_a_handler_that_has_nothing_to_do_says_so() -> None:

@@ -66,9 +66,10 @@ def shard(model: nn.Module, state: AcceleratorState) -> nn.Module:
 
 def _mesh(state: AcceleratorState) -> Any:
     """Return the mesh over which models are sharded; None for all processes."""
-    if state.device_mesh is None:
+    if state.model_mesh is None:
         return None
-    return state.device_mesh[tuple(state.parallelism_config.dp_dim_names)]
+    names = state.model_mesh.mesh_dim_names
+    return state.model_mesh[tuple(name for name in names if name != "tp")]
 
 
 def _offload(policy: OffloadPolicy, device: torch.device) -> OffloadPolicy:

@@ -38,7 +38,7 @@ def divide(model: nn.Module, state: AcceleratorState) -> nn.Module:
     styles = styles_of(model, handler and handler.plan, layout.tp_size)
     begin_alike(model, state.device)
     for name, style in styles.items():
-        parallelize_module(model.get_submodule(name), state.device_mesh["tp"], style)
+        parallelize_module(model.get_submodule(name), state.model_mesh["tp"], style)
     must_divide(model, layout.tp_size)
     return model
 

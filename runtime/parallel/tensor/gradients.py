@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 
 from runtime.collectives.objects import each_object
 
-_DATA_PARALLEL = {"dp_replicate", "dp_shard"}  # the dimensions of a mesh that leave weights whole
+_SHARDED = {"dp_replicate", "dp_shard", "dp_shard_cp"}  # the dimensions of FSDP2
 _SAMPLE = 64  # elements of each gradient that are compared
 _ROUNDING = 0.1  # a smaller difference, relative to the largest element, is no difference
 _NOISE = 1e-5  # gradients that are smaller, relative to all, are rounding errors themselves
@@ -82,11 +82,11 @@ def _samples(model: nn.Module) -> Iterator[tuple[str, list[float]]]:
 
 
 def _is_whole(parameter: torch.Tensor) -> bool:
-    """Whether a parameter is divided along dimensions of data parallelism at most."""
+    """Whether tensor parallelism leaves a parameter whole; FSDP2 may shard it."""
     if not isinstance(parameter, DTensor):
         return True
     names = parameter.device_mesh.mesh_dim_names
-    return names is not None and _DATA_PARALLEL.issuperset(names)
+    return names is not None and _SHARDED.issuperset(names)
 
 
 def _sample(gradient: Any) -> list[float]:
