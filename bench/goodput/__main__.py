@@ -6,8 +6,9 @@
     python -m bench.goodput render                        writes the page, from the stored results
 
 A run writes docs/performance-goodput.md and its results after each training, so that one that is
-interrupted goes on where it was; --again measures anew. Trainings without faults come first: the
-raw loop, to which the goodput refers, and then each system, whose bits and overhead are compared.
+interrupted goes on where it was; --again measures anew. Trainings without faults come first, whose
+bits and overhead are compared. Before and after each training the raw loop runs for a short time:
+the goodput refers to it.
 The packages of other libraries are installed once, in the user's cache. Close other programs first,
 because they affect the times; the load average before each training is stored with its result.
 """
@@ -26,6 +27,7 @@ from bench.command import say
 from bench.goodput import store
 from bench.goodput.cell import Cell, Result, measured
 from bench.goodput.outer import Broken
+from bench.goodput.pace import Pace
 from bench.goodput.page import MTBFS
 from bench.goodput.peers import CannotInstall
 from bench.goodput.store import Stored
@@ -89,14 +91,14 @@ def run(options: argparse.Namespace, folder: Path) -> None:
     stored = store.read(folder)
     command = " ".join(["python -m bench.goodput", *sys.argv[1:]])
     stored = dataclasses.replace(stored, run=Run.begun(command, len(options.seeds)))
-    asked = list(cells(options))
+    asked, pace = list(cells(options)), Pace()
     for number, cell in enumerate(asked):
         if stored.find(cell) is not None and not options.again:
             continue
         if cell.system in stored.missing:
             continue
         say(f"{number + 1} of {len(asked)}: {_told(cell)}, load {load()}")
-        stored = _with(stored, cell, options.keep)
+        stored = _with(stored, cell, pace, options.keep)
         store.write(folder, stored)
     for one in (found for cell in asked if (found := stored.find(cell))):
         print(_line(one))
@@ -117,7 +119,7 @@ def cells(options: argparse.Namespace) -> Iterator[Cell]:
                     yield Cell(system=name, mtbf=mtbf, seed=seed, **common)
 
 
-def _with(stored: Stored, cell: Cell, keep: Path | None) -> Stored:
+def _with(stored: Stored, cell: Cell, pace: Pace, keep: Path | None) -> Stored:
     """Measure a training, and return what is stored afterwards."""
     with tempfile.TemporaryDirectory(prefix="goodput-") as name:
         folder = Path(name)
@@ -127,21 +129,12 @@ def _with(stored: Stored, cell: Cell, keep: Path | None) -> Stored:
             folder.mkdir(parents=True)
         began = time.monotonic()
         try:
-            found = measured(cell, BY_NAME[cell.system], folder, _reference(stored, cell))
+            reference = None if cell.system == RAW else pace.around(cell.workload)
+            found = measured(cell, BY_NAME[cell.system], folder, reference)
         except (Broken, CannotInstall) as error:
             return dataclasses.replace(stored, missing={**stored.missing, cell.system: str(error)})
     say(f"  {time.monotonic() - began:.0f} s: {_line(found)}")
     return dataclasses.replace(stored, results=[*stored.results, found])
-
-
-def _reference(stored: Stored, cell: Cell) -> float | None:
-    """Return the seconds of a step of the raw loop; None if this is the raw loop."""
-    if cell.system == RAW:
-        return None
-    raw = stored.find(dataclasses.replace(cell, system=RAW, mtbf=None, seed=0))
-    if raw is None or raw.figures is None:
-        raise SystemExit("the raw loop must be measured first, and have made a step")
-    return raw.figures.seconds / WORKLOADS[cell.workload].lasting(cell.seconds).work.steps
 
 
 def _told(cell: Cell) -> str:

@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -42,6 +42,11 @@ class Cell:
     seconds: float
     mtbf: float | None
     seed: int
+
+    @property
+    def steps(self) -> int:
+        """The number of its steps without faults."""
+        return WORKLOADS[self.workload].lasting(self.seconds).work.steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,14 +129,17 @@ class Watch:
         return Story(self.entries, self.injector.hits, self.exits, until)
 
 
-def measured(cell: Cell, system: System, folder: Path, reference: float | None) -> Result:
+def measured(
+    cell: Cell, system: System, folder: Path, reference: Callable[[], float] | None
+) -> Result:
     """Run a training, and return its figures.
 
     Args:
         cell: the training.
         system: the system of the cell.
         folder: an empty folder for its ledger, checkpoints and logs.
-        reference: the seconds of a step of the raw loop; None in that loop.
+        reference: returns the seconds of a step of the raw loop, and is called after the training;
+            None in that loop.
 
     Raises:
         CannotInstall: the packages of the system cannot be installed.
@@ -153,10 +161,10 @@ def measured(cell: Cell, system: System, folder: Path, reference: float | None) 
             outer.tick(time.monotonic())
     watch.tick()
     story = watch.close(None if outer.is_done else time.monotonic())
-    steps = story.steps
+    steps, pace = story.steps, reference and reference()
     return Result(
         cell=cell,
-        figures=Figures.of(story, workload.work, reference) if steps else None,
+        figures=Figures.of(story, workload.work, pace) if steps else None,
         is_done=outer.is_done,
         faults=len(story.hits),
         restarts=outer.restarts,

@@ -23,6 +23,7 @@ class Figures:
     Attributes:
         seconds: from the begin of the first step until the last one, or until it was given up.
         step_seconds: the median time of a kept step.
+        reference: the time of a step of the raw loop, just before the training and after it.
         goodput: the time that the raw loop takes for the kept samples, by `seconds`.
         ettr: the part of `seconds` in which kept steps were done, whatever their speed.
         spent: the seconds by what they went to: a key of `SPENT`.
@@ -36,6 +37,7 @@ class Figures:
 
     seconds: float
     step_seconds: float
+    reference: float
     goodput: float
     ettr: float
     spent: Mapping[str, float]
@@ -80,6 +82,7 @@ class Figures:
         return cls(
             seconds=seconds,
             step_seconds=step,
+            reference=reference,
             goodput=kept / seconds,
             ettr=max(0.0, (seconds - down - redone) / seconds),
             spent={"kept": kept, "slower": slower, "redone": redone, **parts},

@@ -40,8 +40,9 @@ HEAD = """# Goodput
 
 How much of the time a training keeps when its processes die, hang and are preempted. Goodput is the
 time that a raw loop without faults takes for the samples that the final weights contain, divided by
-the time that the training took from its first step on. A system whose steps are slower than those
-of the raw loop has a lower goodput, also without faults.
+the time that the training took from its first step on. The raw loop runs for a short time before
+each training and after it, because the speed of a machine changes, and their mean counts. A system
+whose steps are slower than those of the raw loop has a lower goodput, also without faults.
 
 ## How it is measured
 
@@ -107,12 +108,15 @@ def page(run: Run | None, results: Sequence[Result], missing: Mapping[str, str])
 def _machine(run: Run | None, results: Sequence[Result]) -> str:
     if run is None:
         return f"Machine: {NOT_MEASURED}."
-    loads = [float(one.load_before) for one in results]
-    most = f"{min(loads):.1f} to {max(loads):.1f}" if loads else NOT_MEASURED
+    most = _range([float(one.load_before) for one in results], ".1f")
     return (
         f"Machine: {run.cores} cores, {run.processor}, {run.memory:.0f} GB; Python {run.python}, "
         f"torch {run.torch}; load average before a training: {most}."
     )
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    return f"{min(values):{form}} to {max(values):{form}}" if values else NOT_MEASURED
 
 
 def _amount(results: Sequence[Result]) -> str:
@@ -131,6 +135,10 @@ def _workload(workload: Workload, results: Sequence[Result]) -> Iterator[str]:
         return
     if is_measured(results, workload):
         yield f"{_picture(workload)}\n"
+    own = [one.figures for one in results if one.figures and one.cell.workload == workload.name]
+    paces = _range([1000 * one.reference for one in own], ".0f")
+    yield f"Before and after the trainings a step of the raw loop took {paces} ms: the speed of the"
+    yield "machine changes that much, also within a training.\n"
     yield f"Goodput by the mean time between two faults; the mean of the seeds. The goal is {GOAL}"
     yield f"at {GOAL_AT:.0f} s, and more than every other system.\n"
     yield from goodputs(workload, results)

@@ -120,22 +120,19 @@ class Recovery:
 
 
 def overhead(results: Sequence[Result], system: str, workload: str) -> float:
-    """Return how much longer trainings without faults take than the raw loop with the same work.
+    """Return how much longer trainings without faults take than the raw loop, with the same work.
 
-    The mean, if there are several durations; nan if it is unknown.
+    The raw loop is that before and after the training. The mean, if there are several durations;
+    nan if it is unknown.
 
     >>> overhead([], "ours", "step")
     nan
     """
-    seconds = {
-        (one.cell.system, one.cell.seconds): one.figures.seconds
-        for one in results
-        if one.figures and one.cell.mtbf is None and one.cell.workload == workload
-    }
     ratios = [
-        took / seconds[RAW, work]
-        for (name, work), took in seconds.items()
-        if name == system and (RAW, work) in seconds
+        one.figures.seconds / (one.figures.reference * one.cell.steps)
+        for one in results
+        if one.figures and one.cell.mtbf is None
+        if (one.cell.system, one.cell.workload) == (system, workload)
     ]
     return statistics.fmean(ratios) - 1 if ratios else math.nan
 
@@ -166,7 +163,7 @@ def oracles(results: Iterable[Result], workload: str, mtbf: float) -> list[float
     cells = {(one.cell.seed, one.cell.seconds) for one in every if one.cell.mtbf == mtbf}
     if raw is None or raw.figures is None or raw.start is None:
         return []
-    step = raw.figures.seconds / WORKLOADS[workload].lasting(raw.cell.seconds).work.steps
+    step = raw.figures.seconds / raw.cell.steps
     found = []
     for seed, seconds in sorted(cells):
         work = WORKLOADS[workload].lasting(seconds).work

@@ -74,7 +74,7 @@ _STEP = Workload(
     name="step",
     title="50 ms step",
     work=Work(ranks=RANKS, batch=IDS, samples=160 * RANKS * IDS, epochs=2),
-    pause=0.04,
+    pause=0.045,
     frozen=0,
     step=0.05,
 )
