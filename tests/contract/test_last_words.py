@@ -219,7 +219,9 @@ def test_how_far_a_training_came_is_told_at_its_end(
 ) -> None:
     file, script = tmp_path / "termination-log", tmp_path / "train.py"
     script.write_text(TRAINING.format(body=body))
-    env = os.environ | {"PYTHONPATH": str(ROOT)} | environment(file, 0, replicas=1)
+    one_life = {"inPlaceRestarts": 0}
+    given = environment(file, 0, replicas=1, failurePolicy=one_life)
+    env = os.environ | {"PYTHONPATH": str(ROOT)} | given
     command = [sys.executable, *launcher, str(script)]
     done = subprocess.run(command, env=env, timeout=600, check=False)
     assert done.returncode == (0 if reached else 1)
