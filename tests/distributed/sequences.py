@@ -347,6 +347,13 @@ class Masked(Deaf):
         return found + super().forward(x)
 
 
+def mask_without(first: int, end: int) -> torch.Tensor:
+    """The mask of two sequences, in which some positions of the first one do not count."""
+    mask = torch.ones(2, LENGTH, dtype=torch.long)
+    mask[0, first:end] = 0
+    return mask
+
+
 def refused(layout: str, _: Path) -> Any:
     """What cannot be computed in parts of sequences, by name."""
     accelerator = accelerator_of(layout, plugin={"auto_wrap_policy": "no_wrap"})
@@ -382,8 +389,7 @@ def refused(layout: str, _: Path) -> Any:
             model(Texts().tokens[:2, :-1], torch.arange(LENGTH))
 
     packed = torch.arange(LENGTH).remainder(LENGTH // 2).expand(2, -1)
-    left = torch.ones(2, LENGTH, dtype=torch.long)
-    left[0, : LENGTH // 2 - 2] = 0  # so that both processes see its end
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
     layer = nn.TransformerEncoderLayer(WIDTH, 2, 8, batch_first=True)
     cases: dict[str, Callable[[], Any]] = {
         "attention by hand": lambda: run(accelerator.prepare(Deaf()), x.clone()),
@@ -398,7 +404,13 @@ def refused(layout: str, _: Path) -> Any:
         "packed sequences": asked(position_ids=packed),
         "labels that are not shifted": asked("shift_labels"),
         "labels of GPT-2": asked("shift_labels", of=("GPT2", "LMHeadModel")),
-        "padding at the left": asked(attention_mask=left),
+        "padding at the left": asked(attention_mask=mask_without(0, 2)),
+        "a hole between pieces": asked(
+            attention_mask=mask_without(LENGTH // 4, 3 * LENGTH // 4)  # the part of one process
+        ),
+        "positions that begin at 2": asked("shift_labels", of=("Roberta", "ForMaskedLM")),
+        "a rotation by length": lambda: accelerator.prepare(small(rope_parameters=rope)),
+        "some logits": asked("labels", logits_to_keep=torch.zeros(1, LENGTH, dtype=torch.long)),
         "no position_ids": asked("position_ids", "shift_labels", of=("Bart", "ForCausalLM")),
         "a class of a sequence": asked(
             "labels", "shift_labels", of=("Llama", "ForSequenceClassification")

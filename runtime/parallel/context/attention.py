@@ -97,7 +97,7 @@ def attend(
         **options: further arguments, but no mask.
     """
     options.pop("attn_mask", None)
-    keys, values = _whole(key, group), _whole(value, group)
+    keys, values = (whole_of(one, group, _POSITIONS) for one in (key, value))
     if not is_causal:
         return functional.scaled_dot_product_attention(query, keys, values, **options)
     found, size = [], query.shape[_POSITIONS] // PIECES
@@ -141,10 +141,16 @@ def _check(call: Mapping[str, Any], positions: int) -> None:
         raise ValueError(sentence)
 
 
-def _whole(part: torch.Tensor, group: ProcessGroup) -> torch.Tensor:
-    """Return the keys or values of all processes, in the order of their positions."""
+def whole_of(part: torch.Tensor, group: ProcessGroup, dimension: int) -> torch.Tensor:
+    """Return a tensor of whole sequences, in the order of their positions.
+
+    Args:
+        part: the part of this process; all processes of the group must call this.
+        group: the processes that share the sequences.
+        dimension: the dimension of the positions, which is not the first one.
+    """
     parts: torch.Tensor = _Gather.apply(part, group)
-    return in_order(parts.chunk(group.size()), _POSITIONS)
+    return in_order(parts.chunk(group.size()), dimension)
 
 
 class _Gather(torch.autograd.Function):

@@ -14,12 +14,15 @@ import torch
 from torch import nn
 
 Positions = Callable[[], torch.Tensor | None]  # those of this process' part, while it is divided
+Whole = Callable[[torch.Tensor], torch.Tensor]  # the part of this process -> the whole rows
 
 # Names in transformers:
 _LIBRARY = "transformers.modeling_utils"
 _IMPLEMENTATION = "sdpa"  # attention by scaled_dot_product_attention
 _FULL = "full_attention"  # of layers that attend to all positions
 _SHIFTING = "ForCausalLMLoss"  # a loss that shifts labels by one position
+_BY_LENGTH = {"dynamic", "longrope"}  # kinds of rotation that depend on the longest position
+_OWN_POSITIONS = "create_position_ids_from_input_ids"  # of models that do not count from 0
 _BY_POSITION = ("ForCausalLM", "ForMaskedLM", "ForTokenClassification")  # kinds of losses
 
 
@@ -47,6 +50,21 @@ def must_attend_fully(model: nn.Module) -> None:
                 f"{', '.join(narrow)}, whose masks would be lost: train it without cp_size"
             )
             raise ValueError(sentence)
+        if kinds := _BY_LENGTH.intersection(_rotations(part.config)):
+            sentence = (
+                f"context parallelism does not support {name} with {', '.join(kinds)} rotation of "
+                "positions, which depends on the longest position of a process' part: use another "
+                "rope_type"
+            )
+            raise ValueError(sentence)
+
+
+def _rotations(config: Any) -> Iterator[str]:
+    """Yield the kinds of rotation of positions in a model; they may differ between layers."""
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    found = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
+    for one in (found, *(inner for inner in found.values() if isinstance(inner, Mapping))):
+        yield str(one.get("rope_type", one.get("type")))
 
 
 def _narrow_kinds(config: Any) -> list[str]:
@@ -58,17 +76,18 @@ def _narrow_kinds(config: Any) -> list[str]:
     return sorted(set(kinds) - {_FULL})
 
 
-def watch(model: nn.Module, positions: Positions) -> None:
+def watch(model: nn.Module, positions: Positions, whole: Whole) -> None:
     """Check the arguments of a model, and leave out its masks, while sequences are divided.
 
     Args:
         model: a model that `must_attend_fully` has accepted; one that is not of transformers stays
             as it is.
         positions: returns the positions of this process' part; None while nothing is divided.
+        whole: returns whole rows, shape (rows, positions), from the part of this process.
     """
     parts = list(_of_transformers(model))
     for part in parts:
-        part.register_forward_pre_hook(_looking(part, positions), with_kwargs=True)
+        part.register_forward_pre_hook(_looking(part, positions, whole), with_kwargs=True)
     for inner in model.modules() if parts else ():
         if getattr(inner, "is_causal", False):
             inner.register_forward_pre_hook(
@@ -83,18 +102,22 @@ def _of_transformers(model: nn.Module) -> Iterator[Any]:
         yield from (part for part in model.modules() if isinstance(part, library.PreTrainedModel))
 
 
-def _looking(part: Any, positions: Positions) -> Callable[..., None]:
+def _looking(part: Any, positions: Positions, whole: Whole) -> Callable[..., None]:
     signature = inspect.signature(part.forward)
     name = type(part).__name__  # FSDP2 gives it another one
+    counts = "position_ids" in signature.parameters and not any(
+        hasattr(inner, _OWN_POSITIONS) for inner in part.modules()
+    )
 
     def look(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         own = positions()
         if own is not None:
             given = {**signature.bind_partial(*args, **kwargs).arguments, **kwargs}
-            _check_kind(name, module.loss_type, signature)
+            _check_kind(name, module.loss_type, counts=counts)
+            _check_unused(given)
             _check_positions(given, own)
             _check_labels(given, module)
-            _check_mask(given.get("attention_mask"))
+            _check_mask(given.get("attention_mask"), whole)
 
     return look
 
@@ -108,11 +131,11 @@ def _without_mask(positions: Positions) -> Callable[..., Any]:
     return leave_out
 
 
-def _check_kind(name: str, loss: str | None, signature: inspect.Signature) -> None:
-    if "position_ids" not in signature.parameters:
+def _check_kind(name: str, loss: str | None, *, counts: bool) -> None:
+    if not counts:
         sentence = (
-            f"context parallelism does not support {name}: it takes no position_ids, and counts "
-            "the positions of its part from 0"
+            f"context parallelism does not support {name}: it counts positions by itself, or not "
+            "from 0, which would be wrong in a part of a sequence"
         )
         raise ValueError(sentence)
     if loss is not None and loss not in _BY_POSITION:
@@ -154,10 +177,27 @@ def _check_labels(given: Mapping[str, Any], part: Any) -> None:
         raise ValueError(sentence)
 
 
-def _check_mask(mask: Any) -> None:
+def _check_unused(given: Mapping[str, Any]) -> None:
+    """Check that the model is not asked for what is about whole sequences."""
+    kept = given.get("logits_to_keep")
+    names = {
+        "past_key_values": given.get("past_key_values") is not None,
+        "logits_to_keep": kept is not None and not (isinstance(kept, int) and kept == 0),
+    }
+    for name, is_given in names.items():
+        if is_given:
+            sentence = (
+                f"in maybe_context_parallel() a model cannot have {name}, which is about whole "
+                "sequences: leave it out, or call the model outside of the context"
+            )
+            raise ValueError(sentence)
+
+
+def _check_mask(mask: Any, whole: Whole) -> None:
     if mask is None:
         return
-    if mask.dim() != 2 or not bool((mask[:, 1:] <= mask[:, :-1]).all()):  # noqa: PLR2004  # batch, positions
+    rows = whole(mask) if mask.dim() == 2 else None  # noqa: PLR2004  # batch, positions
+    if rows is None or not bool((rows[:, 1:] <= rows[:, :-1]).all()):
         sentence = (
             "in maybe_context_parallel() an attention_mask may only have a row for each sequence, "
             "which says that it is padded at its end, since attention is causal and masks are not "

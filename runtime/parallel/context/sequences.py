@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 
-from runtime.parallel.context.attention import PartialAttention
+from runtime.parallel.context.attention import PartialAttention, whole_of
 from runtime.parallel.context.buffers import check_buffers, divided
 from runtime.parallel.context.models import must_attend_fully, watch
 from runtime.parallel.context.parts import part_of
@@ -59,7 +59,7 @@ class Sequences:
             self._forwards += self.has_parts
 
         must_attend_fully(model)
-        watch(model, lambda: self._positions)
+        watch(model, lambda: self._positions, lambda part: whole_of(part, self._group, 1))
         attend_again(model, lambda: self._attention)
         model.register_forward_pre_hook(count)
 
