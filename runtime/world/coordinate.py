@@ -18,7 +18,7 @@ class DataCoordinate:
         process_index: the rank of this process in the world.
         num_processes: the world size.
         span: the number of processes that train on each batch together, which divides the world
-            size; 1 without tensor parallelism.
+            size; 1 without tensor and context parallelism.
 
     Raises:
         ValueError: the span does not divide the world size.

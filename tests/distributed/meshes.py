@@ -1,22 +1,17 @@
 """Trainings of one model in different layouts of a world: tensor parallel, sharded, and both.
 
-`python meshes.py FOLDER` runs one world after the other, as many processes as it has ranks, and
-writes there what each rank has found. Later worlds load the checkpoints of those before them.
+`python meshes.py FOLDER` runs them; see `by_layout`.
 """
 
-import importlib
-import json
 import os
 import sys
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
     RowwiseParallel,
@@ -31,21 +26,20 @@ from runtime import (
     ParallelismConfig,
 )
 from runtime.local_sgd import LocalSGD
-from runtime.state import PartialState
 from runtime.utils import TorchDynamoPlugin, TorchTensorParallelConfig, set_seed
-from tests.distributed.forks import world
-from tests.distributed.programs import Numbers, Points, plain
-from tests.states import fresh
+from tests.distributed import resumable
+from tests.distributed.by_layout import LAST, ONE, Case, Cases, Layouts, forget, raised
+from tests.distributed.programs import Numbers, Points
+from tests.distributed.resumable import local, small, whole
 
 PLAN = {"blocks.*.up": ColwiseParallel(), "blocks.*.down": "rowwise"}
-LAYOUTS: dict[str, tuple[int, dict[str, Any]]] = {  # name -> the world size, and its layout
-    "one process": (1, {}),
+LAYOUTS: Layouts = {
+    ONE: (1, {}),
     "tp 2": (2, {"tp_size": 2}),
     "dp 2 x tp 2": (4, {"dp_shard_size": 2, "tp_size": 2}),
     "replicas 2 x shards 2": (4, {"dp_replicate_size": 2, "dp_shard_size": 2}),
 }
 WHOLE = "dp 2 x tp 2, whole files"  # a checkpoint in another form
-SIZES = (1, 2, 4)  # the worlds, in this order; and once more one process, which loads
 SIZE, EPOCH = 24, 6  # samples; batches of an epoch
 SAVED, STEPS = 4, 8  # steps before a checkpoint, in the middle of an epoch; and in all
 
@@ -99,8 +93,10 @@ def accelerator_of(layout: str, **options: Any) -> Accelerator:
     )
 
 
-class Training:
-    """One that can be begun, saved, and begun again."""
+class Training(resumable.Training):
+    """One of a small model, on a regression."""
+
+    all_steps, saved_after = STEPS, SAVED
 
     def __init__(
         self,
@@ -117,8 +113,8 @@ class Training:
             options["dynamo_plugin"] = TorchDynamoPlugin(
                 backend="eager", use_regional_compilation=True
             )
-        self.accelerator = accelerator_of(layout, gradient_accumulation_steps=accumulate, **options)
-        torch.manual_seed(11 + seed_by_rank * self.accelerator.process_index)
+        accelerator = accelerator_of(layout, gradient_accumulation_steps=accumulate, **options)
+        torch.manual_seed(11 + seed_by_rank * accelerator.process_index)
         model = Net(dropout)
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
         if warm:  # a step before anything is prepared
@@ -126,53 +122,19 @@ class Training:
             optimizer.step()
             optimizer.zero_grad()
         loader = DataLoader(Points(SIZE), batch_size=SIZE // EPOCH, shuffle=True)
-        prepared = self.accelerator.prepare(model, optimizer, loader)
-        self.model, self.optimizer, self.loader = prepared
-        self.losses: list[float] = []
-        self.norms: list[float] = []
+        super().__init__(accelerator, model, optimizer, loader)
 
-    def steps(self, steps: int, *, save: Path | None = None) -> None:
-        """Train on some batches, and save after the first `SAVED` of them."""
-        while len(self.losses) < steps:
-            for x, y in self.loader:
-                with self.accelerator.accumulate(self.model):
-                    loss = nn.functional.mse_loss(self.model(x), y)
-                    self.accelerator.backward(loss)
-                    if self.accelerator.sync_gradients:
-                        parameters = self.model.parameters()
-                        self.norms.append(float(self.accelerator.clip_grad_norm_(parameters, 0.5)))
-                    self.optimizer.step()
-                    self.optimizer.zero_grad()
-                self.losses.append(float(self.accelerator.reduce(loss.detach(), "mean")))
-                if save is not None and len(self.losses) == SAVED:
-                    self.accelerator.save_state(save)
-                if len(self.losses) == steps:
-                    break
-
-    def facts(self) -> dict[str, Any]:
-        """Losses, norms, whole weights and optimizer states, and how much of them is here."""
-        parameters = list(self.model.named_parameters())
-        numbers = [sum(count(one).numel() for _, one in parameters) for count in (local, whole)]
-        return {
-            "losses": self.losses,
-            "norms": self.norms,
-            "weights": {plain_name(name): whole(one) for name, one in parameters},
-            "moments": [whole(self.optimizer.state[one]["exp_avg"]) for _, one in parameters],
-            "share": numbers[0] / numbers[1],
-        }
-
-
-def plain_name(name: str) -> str:
-    return name.replace("_orig_mod.", "").replace("_checkpoint_wrapped_module.", "")
-
-
-def local(tensor: Any) -> torch.Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else torch.as_tensor(tensor)
-
-
-def whole(tensor: Any) -> torch.Tensor:
-    found = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-    return torch.as_tensor(found).detach()
+    def step(self, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+        x, y = batch
+        with self.accelerator.accumulate(self.model):
+            loss = nn.functional.mse_loss(self.model(x), y)
+            self.accelerator.backward(loss)
+            if self.accelerator.sync_gradients:
+                parameters = self.model.parameters()
+                self.norms.append(float(self.accelerator.clip_grad_norm_(parameters, 0.5)))
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        self.losses.append(float(self.accelerator.reduce(loss.detach(), "mean")))
 
 
 def train(layout: str, _: Path, **how: Any) -> Any:
@@ -202,35 +164,11 @@ def files(folder: Path) -> list[str]:
 
 
 def loaded(layout: str, folder: Path) -> Any:
-    """The rest of each training whose checkpoint is there, of whatever layout."""
-    found = {}
-    for name in (*LAYOUTS, WHOLE):
-        if (folder / name).is_dir():
-            training = Training(layout, seed_by_rank=True)
-            training.accelerator.load_state(folder / name)
-            training.steps(STEPS - SAVED)
-            found[name] = training.facts()
-            forget()
-    return found
+    return resumable.loaded(lambda: Training(layout, seed_by_rank=True), folder, (*LAYOUTS, WHOLE))
 
 
 def resumed(layout: str, folder: Path) -> Any:
-    """The rest of a training with dropout, in the same life and in the next one."""
-    found: list[Any] = []
-    target = folder / f"dropout, {layout}"
-    for seed in (5, 6):
-        training = Training(layout, dropout=0.5)
-        set_seed(seed, device_specific=True)
-        if found:
-            training.accelerator.load_state(target)
-            training.steps(STEPS - SAVED)
-        else:
-            training.steps(STEPS, save=target)
-        facts = training.facts()
-        losses = facts["losses"][SAVED - STEPS :]
-        found.append([facts["weights"], facts["moments"], losses])
-        forget()
-    return found
+    return resumable.resumed(lambda: Training(layout, dropout=0.5), folder / f"dropout, {layout}")
 
 
 def looped(layout: str, folder: Path) -> Any:
@@ -325,19 +263,9 @@ def agreed(layout: str, _: Path) -> Any:
 
 def llama(layout: str, _: Path) -> Any:
     """A model of transformers, divided by its own plan."""
-    transformers = importlib.import_module("transformers")
     accelerator = accelerator_of(layout, plan=None)
     torch.manual_seed(4)
-    config = transformers.LlamaConfig(
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        vocab_size=20,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=16,
-    )
-    model = transformers.LlamaForCausalLM(config)
+    model = small("Llama")
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     model, optimizer = accelerator.prepare(model, optimizer)
     ids = torch.arange(36).reshape(4, 9) % 19
@@ -438,87 +366,47 @@ def by_the_script(layout: str, _: Path) -> Any:
     return found
 
 
-def raised(act: Callable[..., Any], *args: Any) -> str:
-    try:
-        act(*args)
-    except Exception as error:  # noqa: BLE001  # whatever it is
-        return f"{type(error).__name__}: {error}"
-    return "nothing"
-
-
 TENSOR = ("tp 2", "dp 2 x tp 2")
 DIVIDED = (*TENSOR, "replicas 2 x shards 2")
-ALL = ("one process", *DIVIDED)
+ALL = (ONE, *DIVIDED)
 AGAIN = {"activation_checkpointing": True}
-Program = Callable[..., Any]
-CASES: dict[str, tuple[Program, dict[str, Any], tuple[str, ...]]] = {
+CASES: dict[str, Case] = {
     "saved": (saved, {}, ALL),
     "whole files": (
         saved,
         {"name": WHOLE, "plugin": {"state_dict_type": "FULL_STATE_DICT"}},
         ("dp 2 x tp 2",),
     ),
-    "accumulated": (train, {"accumulate": 4}, ("one process", *TENSOR)),
-    "warm": (train, {"warm": True}, ("one process", "dp 2 x tp 2")),
+    "accumulated": (train, {"accumulate": 4}, (ONE, *TENSOR)),
+    "warm": (train, {"warm": True}, (ONE, "dp 2 x tp 2")),
     "recomputed": (train, {"plugin": AGAIN}, ("dp 2 x tp 2",)),
     "regions": (train, {"plugin": AGAIN, "regions": True}, ("dp 2 x tp 2",)),
-    "bf16": (train, {"mixed_precision": "bf16"}, ("one process", *TENSOR)),
+    "bf16": (train, {"mixed_precision": "bf16"}, (ONE, *TENSOR)),
     "resumed": (resumed, {}, DIVIDED),
     "looped": (looped, {}, DIVIDED),
     "dealt": (dealt, {}, ALL),
     "agreed": (agreed, {}, TENSOR),
-    "llama": (llama, {}, ("one process", *TENSOR)),
+    "llama": (llama, {}, (ONE, *TENSOR)),
     "buffers": (buffers, {}, DIVIDED),
     "drifting": (drifting, {}, TENSOR),
     "by the script": (by_the_script, {}, TENSOR),
     "refused": (refused, {}, ("tp 2",)),
     "loaded": (loaded, {}, DIVIDED),
-    "loaded at last": (loaded, {}, ("one process",)),
+    LAST: (loaded, {}, (ONE,)),
 }
 EXPECTED = (  # warnings
     *("weights or buffers differ between ranks", "processes that train on the same batches"),
     *(".* was saved by fewer processes", "FSDP2-wrapped module .* returned a view"),
     "The .grad attribute of",  # torch.compile looks at it
 )
-
-
-def forget() -> None:
-    """Forget the Accelerator; the world stays."""
-    fresh("runtime", world=False)
-    os.environ.pop("ACCELERATE_USE_FSDP", None)
-
-
-def rank(cases: tuple[str, ...], size: int, folder: Path) -> dict[str, Any]:
-    """Run cases in a rank, in each layout of such a world, and return what each has found."""
-    warnings.simplefilter("error")
-    for expected in EXPECTED:
-        warnings.filterwarnings("ignore", expected)
-    found = {}
-    for name, (program, options, layouts) in CASES.items():
-        for layout in layouts:
-            if LAYOUTS[layout][0] == size and name in cases:
-                sys.stderr.write(
-                    f"{os.environ['RANK']} of {size}: {name}, {layout}\n"
-                )  # if it fails
-                found[f"{name}, {layout}"] = plain(program(layout, folder, **options))
-                forget()
-    PartialState().destroy_process_group()
-    return found
-
+MESHES = Cases(LAYOUTS, CASES, EXPECTED)
 
 if __name__ == "__main__":
-    for inner in (
-        "runtime.checkpoint.sharded",
-        "transformers.models.llama.modeling_llama",
-        "torch._dynamo",
-    ):
-        importlib.import_module(inner)  # once: no rank imports it again
-    folder = Path(sys.argv[1])
-    chosen = tuple(sys.argv[2:]) or tuple(CASES)
-    last = tuple(name for name in chosen if name == "loaded at last")
-    others = tuple(name for name in chosen if name not in last)
-    results: list[dict[str, Any]] = []
-    for size, cases in [*((size, others) for size in SIZES), (1, last)]:
-        ranks = world(size, rank, cases, folder)
-        results += [{"case": name, "ranks": [one[name] for one in ranks]} for name in ranks[0]]
-    (folder / "found.json").write_text(json.dumps(results))
+    MESHES.run(
+        Path(sys.argv[1]),
+        *sys.argv[2:],
+        imports=(
+            *("runtime.checkpoint.sharded", "transformers.models.llama.modeling_llama"),
+            "torch._dynamo",
+        ),
+    )

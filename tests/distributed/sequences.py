@@ -1,14 +1,9 @@
 """Trainings of one model of attention in layouts whose processes share sequences.
 
-`python sequences.py FOLDER` runs one world after the other, as many processes as it has ranks, and
-writes there what each rank has found. Later worlds load the checkpoints of those before them.
+`python sequences.py FOLDER` runs them; see `by_layout`.
 """
 
-import importlib
-import json
-import os
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,20 +19,18 @@ from runtime import (
     FullyShardedDataParallelPlugin,
     ParallelismConfig,
 )
-from runtime.state import PartialState
-from runtime.utils import TorchTensorParallelConfig, set_seed
-from tests.distributed.forks import world
-from tests.distributed.meshes import forget, local, plain_name, raised, whole
-from tests.distributed.programs import plain
+from runtime.utils import TorchTensorParallelConfig
+from tests.distributed import resumable
+from tests.distributed.by_layout import LAST, ONE, Case, Cases, Layouts, raised
+from tests.distributed.resumable import small
 
-LAYOUTS: dict[str, tuple[int, dict[str, Any]]] = {  # name -> the world size, and its layout
-    "one process": (1, {}),
+LAYOUTS: Layouts = {
+    ONE: (1, {}),
     "cp 2": (2, {"cp_size": 2}),
     "cp 4": (4, {"cp_size": 4}),
     "dp 2 x cp 2": (4, {"dp_shard_size": 2, "cp_size": 2}),
     "cp 2 x tp 2": (4, {"cp_size": 2, "tp_size": 2}),
 }
-SIZES = (1, 2, 4)  # the worlds, in this order; and once more one process, which loads
 TOKENS, LENGTH = 11, 16  # kinds of tokens; positions of a sequence
 SIZE, BATCH = 16, 4  # samples; those of a global batch
 SAVED, STEPS = 3, 6  # steps before a checkpoint, in the middle of an epoch; and in all
@@ -119,8 +112,10 @@ def accelerator_of(layout: str, **options: Any) -> Accelerator:
     )
 
 
-class Training:
-    """One that can be begun, saved, and begun again."""
+class Training(resumable.Training):
+    """One of a small language model."""
+
+    all_steps, saved_after = STEPS, SAVED
 
     def __init__(
         self,
@@ -133,15 +128,12 @@ class Training:
         **options: Any,
     ) -> None:
         self.hidden = hidden
-        self.accelerator = accelerator_of(layout, gradient_accumulation_steps=accumulate, **options)
+        accelerator = accelerator_of(layout, gradient_accumulation_steps=accumulate, **options)
         torch.manual_seed(11)
         model = Net(dropout, is_causal)
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)
         loader = DataLoader(Texts(), batch_size=BATCH, shuffle=True)
-        prepared = self.accelerator.prepare(model, optimizer, loader)
-        self.model, self.optimizer, self.loader = prepared
-        self.losses: list[float] = []
-        self.norms: list[float] = []
+        super().__init__(accelerator, model, optimizer, loader)
 
     def step(self, batch: torch.Tensor) -> None:
         """Train on a batch; inputs and targets are slices of one tensor."""
@@ -170,28 +162,8 @@ class Training:
         assert inputs.shape[1] == LENGTH
         self.losses.append(float(accelerator.reduce(loss.detach(), "mean")))
 
-    def steps(self, steps: int, *, save: Path | None = None) -> None:
-        """Train on some batches, and save after the first `SAVED` of them."""
-        while len(self.losses) < steps:
-            for batch in self.loader:
-                self.step(batch)
-                if save is not None and len(self.losses) == SAVED:
-                    self.accelerator.save_state(save)
-                if len(self.losses) == steps:
-                    break
-
     def facts(self) -> dict[str, Any]:
-        """Losses, norms, whole weights and optimizer states, and how much of them is here."""
-        parameters = list(self.model.named_parameters())
-        numbers = [sum(count(one).numel() for _, one in parameters) for count in (local, whole)]
-        return {
-            "losses": self.losses,
-            "norms": self.norms,
-            "weights": {plain_name(name): whole(one) for name, one in parameters},
-            "moments": [whole(self.optimizer.state[one]["exp_avg"]) for _, one in parameters],
-            "share": numbers[0] / numbers[1],
-            "evaluated": self.evaluated(),
-        }
+        return super().facts() | {"evaluated": self.evaluated()}
 
     def evaluated(self) -> torch.Tensor:
         """What the model makes of whole sequences, which it gets outside of the context."""
@@ -233,34 +205,11 @@ def rank_of(accelerator: Accelerator) -> list[int]:
 
 
 def loaded(layout: str, folder: Path) -> Any:
-    """The rest of each training whose checkpoint is there, of whatever layout."""
-    found = {}
-    for name in LAYOUTS:
-        if (folder / name).is_dir():
-            training = Training(layout)
-            training.accelerator.load_state(folder / name)
-            training.steps(STEPS - SAVED)
-            found[name] = training.facts()
-            forget()
-    return found
+    return resumable.loaded(lambda: Training(layout), folder, LAYOUTS)
 
 
 def resumed(layout: str, folder: Path) -> Any:
-    """The rest of a training with dropout, in the same life and in the next one."""
-    found: list[Any] = []
-    target = folder / f"dropout, {layout}"
-    for seed in (5, 6):
-        training = Training(layout, dropout=0.5)
-        set_seed(seed, device_specific=True)
-        if found:
-            training.accelerator.load_state(target)
-            training.steps(STEPS - SAVED)
-        else:
-            training.steps(STEPS, save=target)
-        facts = training.facts()
-        found.append([facts["weights"], facts["moments"], facts["losses"][SAVED - STEPS :]])
-        forget()
-    return found
+    return resumable.resumed(lambda: Training(layout, dropout=0.5), folder / f"dropout, {layout}")
 
 
 def theirs(
@@ -289,27 +238,6 @@ def theirs(
         optimizer.zero_grad()
         found += [float(accelerator.reduce(loss.detach(), "mean")), float(norm)]
     return found
-
-
-def small(kind: str = "Llama", head: str = "ForCausalLM", **more: Any) -> Any:
-    """A model of transformers with two layers; two heads of queries may share one of keys."""
-    transformers = importlib.import_module("transformers")
-    sizes = {
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": LENGTH,
-        "pad_token_id": 0,
-    }
-    if kind == "GPT2":
-        sizes = {"n_embd": 16, "n_layer": 2, "n_head": 4, "n_positions": LENGTH}
-        more |= dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
-    if kind == "Bart":
-        sizes = {"d_model": 16, "decoder_layers": 1, "decoder_attention_heads": 2}
-    config = getattr(transformers, f"{kind}Config")(vocab_size=20, **sizes, **more)
-    return getattr(transformers, f"{kind}{head}")(config)
 
 
 def inputs_of(ids: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -444,58 +372,37 @@ def measured(layout: str, _: Path) -> Any:
     return found
 
 
-DIVIDED = tuple(name for name in LAYOUTS if name != "one process")
+DIVIDED = tuple(name for name in LAYOUTS if name != ONE)
 AGAIN = {"activation_checkpointing": True}
-CASES: dict[str, tuple[Callable[..., Any], dict[str, Any], tuple[str, ...]]] = {
+CASES: dict[str, Case] = {
     "saved": (saved, {}, tuple(LAYOUTS)),
-    "accumulated": (train, {"accumulate": 2}, ("one process", "cp 2", "dp 2 x cp 2")),
-    "both ways": (train, {"is_causal": False}, ("one process", "cp 2")),
+    "accumulated": (train, {"accumulate": 2}, (ONE, "cp 2", "dp 2 x cp 2")),
+    "both ways": (train, {"is_causal": False}, (ONE, "cp 2")),
     "recomputed": (train, {"plugin": AGAIN}, ("cp 2",)),
-    "bf16": (train, {"mixed_precision": "bf16"}, ("one process", "cp 2")),
+    "bf16": (train, {"mixed_precision": "bf16"}, (ONE, "cp 2")),
     "resumed": (resumed, {}, DIVIDED),
-    "few labels": (train, {"hidden": 3 * LENGTH // 4}, ("one process", "cp 2", "cp 2 x tp 2")),
-    "metrics": (measured, {}, ("one process", *DIVIDED)),
-    "llama": (theirs, {}, ("one process", *DIVIDED)),
-    "phi3": (theirs, {"kind": "Phi3"}, ("one process", "cp 2")),
+    "few labels": (train, {"hidden": 3 * LENGTH // 4}, (ONE, "cp 2", "cp 2 x tp 2")),
+    "metrics": (measured, {}, (ONE, *DIVIDED)),
+    "llama": (theirs, {}, (ONE, *DIVIDED)),
+    "phi3": (theirs, {"kind": "Phi3"}, (ONE, "cp 2")),
     **{
         f"llama, recomputed {how}": (theirs, {"recomputed": {"use_reentrant": flag}}, ("cp 2",))
         for how, flag in (("by a function", True), ("by hooks", False))
     },
     "refused": (refused, {}, ("cp 2",)),
     "loaded": (loaded, {}, DIVIDED),
-    "loaded at last": (loaded, {}, ("one process",)),
+    LAST: (loaded, {}, (ONE,)),
 }
 EXPECTED = (  # warnings
     *("weights or buffers differ between ranks", "processes that train on the same batches"),
     *(".* was saved by fewer processes", "FSDP2-wrapped module .* returned a view"),
     "`gradient_checkpointing_enable` is deprecated",
 )
-
-
-def rank(cases: tuple[str, ...], size: int, folder: Path) -> dict[str, Any]:
-    """Run cases in a rank, in each layout of such a world, and return what each has found."""
-    warnings.simplefilter("error")
-    for expected in EXPECTED:
-        warnings.filterwarnings("ignore", expected)
-    found = {}
-    for name, (program, options, layouts) in CASES.items():
-        for layout in layouts:
-            if LAYOUTS[layout][0] == size and name in cases:
-                sys.stderr.write(f"{os.environ['RANK']} of {size}: {name}, {layout}\n")
-                found[f"{name}, {layout}"] = plain(program(layout, folder, **options))
-                forget()
-    PartialState().destroy_process_group()
-    return found
-
+SEQUENCES = Cases(LAYOUTS, CASES, EXPECTED)
 
 if __name__ == "__main__":
-    for inner in ("runtime.checkpoint.sharded", "transformers.models.llama.modeling_llama"):
-        importlib.import_module(inner)  # once: no rank imports it again
-    folder = Path(sys.argv[1])
-    chosen = tuple(sys.argv[2:]) or tuple(CASES)
-    others = tuple(name for name in chosen if name != "loaded at last")
-    results: list[dict[str, Any]] = []
-    for size, cases in [*((size, others) for size in SIZES), (1, ("loaded at last",))]:
-        ranks = world(size, rank, cases, folder)
-        results += [{"case": name, "ranks": [one[name] for one in ranks]} for name in ranks[0]]
-    (folder / "found.json").write_text(json.dumps(results))
+    SEQUENCES.run(
+        Path(sys.argv[1]),
+        *sys.argv[2:],
+        imports=("runtime.checkpoint.sharded", "transformers.models.llama.modeling_llama"),
+    )

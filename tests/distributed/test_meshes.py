@@ -4,16 +4,12 @@ Losses, norms and weights equal those of one process on the same global batches 
 float32 sums. A resumed training has the bits of the undisturbed one.
 """
 
-import functools
-import json
-import tempfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.distributed.meshes import CASES, DIVIDED, LAYOUTS, SAVED, TENSOR, WHOLE
-from tests.distributed.world import SCRIPT, environment, forked
+from tests.distributed.by_layout import LAST, ONE, Found, flat, near
+from tests.distributed.meshes import DIVIDED, LAYOUTS, MESHES, SAVED, TENSOR, WHOLE
 
 pytestmark = [
     pytest.mark.distributed,
@@ -22,60 +18,22 @@ pytestmark = [
     pytest.mark.xdist_group("gloo"),
 ]
 
-PROGRAM = Path(__file__).with_name("meshes.py")
-SECONDS = 1200  # for all worlds; two minutes, if they have the machine for themselves
+found = Found(Path(__file__).with_name("meshes.py"))
 LATER = {"dp 2 x tp 2", "replicas 2 x shards 2", WHOLE}  # of worlds after that of `tp 2`
 LIKE_SAVED = ("saved", "whole files", "recomputed", "regions")  # trainings of the same numbers
-NEAR: dict[str, Any] = {"rel": 1e-5, "abs": 2e-6}  # float32 sums in another order, over eight steps
 
 
-def layouts_of(*cases: str) -> list[tuple[str, str]]:
-    """Each case with each of its layouts of several processes."""
-    return [(case, one) for case in cases for one in CASES[case][2] if LAYOUTS[one][0] > 1]
-
-
-def found(case: str, layout: str) -> list[Any]:
-    """What each rank has found."""
-    results = everything()
-    if isinstance(results, AssertionError):
-        raise results
-    return results[f"{case}, {layout}"]
-
-
-@functools.cache
-def everything() -> dict[str, list[Any]] | AssertionError:
-    """One run for all tests, also if it fails."""
-    with tempfile.TemporaryDirectory() as name:
-        env = environment(0, 1, 0) | SCRIPT
-        (done,) = forked(([str(PROGRAM), name], env), seconds=SECONDS)
-        if done.code:
-            return AssertionError(f"exit code {done.code}\n{done.out[-2000:]}{done.err[-5000:]}")
-        rows = json.loads(Path(name, "found.json").read_text())
-        return {row["case"]: row["ranks"] for row in rows}
-
-
-def flat(nested: Any) -> list[float]:
-    """All numbers of lists and dicts."""
-    if isinstance(nested, dict):
-        nested = [nested[name] for name in sorted(nested)]
-    return [x for item in nested for x in flat(item)] if isinstance(nested, list) else [nested]
-
-
-def near(expected: Any) -> Any:
-    return pytest.approx(flat(expected), **NEAR)
-
-
-@pytest.mark.parametrize(("case", "layout"), layouts_of(*LIKE_SAVED, "accumulated", "warm"))
+@pytest.mark.parametrize(("case", "layout"), MESHES.of_several(*LIKE_SAVED, "accumulated", "warm"))
 def test_a_training_is_that_of_one_process_on_the_same_global_batches(
     case: str, layout: str
 ) -> None:
-    (alone,) = found("saved" if case in LIKE_SAVED else case, "one process")
+    (alone,) = found("saved" if case in LIKE_SAVED else case, ONE)
     for rank in found(case, layout):
         for name in ("losses", "norms", "weights", "moments"):
             assert flat(rank[name]) == near(alone[name]), name
 
 
-@pytest.mark.parametrize(("case", "layout"), layouts_of("saved", "accumulated"))
+@pytest.mark.parametrize(("case", "layout"), MESHES.of_several("saved", "accumulated"))
 def test_all_ranks_have_the_bits_of_one_model(case: str, layout: str) -> None:
     first, *others = found(case, layout)
     for rank in others:
@@ -107,19 +65,17 @@ def test_a_loop_goes_on_with_the_bits_of_the_undisturbed_one(layout: str) -> Non
             assert disturbed[name] == undisturbed[name]
 
 
-@pytest.mark.parametrize(
-    ("case", "layout"), [*layouts_of("loaded"), ("loaded at last", "one process")]
-)
+@pytest.mark.parametrize(("case", "layout"), [*MESHES.of_several("loaded"), (LAST, ONE)])
 def test_a_checkpoint_of_any_layout_is_loaded_by_another(case: str, layout: str) -> None:
-    (alone,) = found("saved", "one process")
+    (alone,) = found("saved", ONE)
     for rank in found(case, layout):
-        assert set(rank) == {"one process", "tp 2"} | (set() if layout == "tp 2" else LATER)
+        assert set(rank) == {ONE, "tp 2"} | (set() if layout == "tp 2" else LATER)
         for facts in rank.values():
             assert flat(facts["losses"]) == near(alone["losses"][SAVED:])
             assert flat(facts["weights"]) == near(alone["weights"])
 
 
-@pytest.mark.parametrize(("case", "layout"), layouts_of("saved", "whole files"))
+@pytest.mark.parametrize(("case", "layout"), MESHES.of_several("saved", "whole files"))
 def test_a_model_is_exported_whole(case: str, layout: str) -> None:
     for rank in found(case, layout):
         assert rank["exported"] == rank["weights"]
@@ -134,7 +90,7 @@ def test_a_checkpoint_has_one_file_of_random_states_for_each_batch(layout: str) 
 
 
 @pytest.mark.parametrize("kind", ["indices", "stream", "stream that each reads"])
-@pytest.mark.parametrize("layout", ["one process", *DIVIDED])
+@pytest.mark.parametrize("layout", [ONE, *DIVIDED])
 def test_ranks_that_compute_together_read_the_same(layout: str, kind: str) -> None:
     """A stream is read by rank 0 for all, or by each rank."""
     size, sizes = LAYOUTS[layout]
@@ -184,7 +140,7 @@ def test_a_rank_knows_its_place(layout: str) -> None:
 
 @pytest.mark.parametrize("layout", TENSOR)
 def test_a_model_of_transformers_is_divided_by_its_own_plan(layout: str) -> None:
-    (alone,) = found("llama", "one process")
+    (alone,) = found("llama", ONE)
     for number, rank in enumerate(found("llama", layout)):
         assert rank["found"] == near(alone["found"])
         assert rank["share"] < 1.03 / LAYOUTS[layout][0]
@@ -193,7 +149,7 @@ def test_a_model_of_transformers_is_divided_by_its_own_plan(layout: str) -> None
 
 @pytest.mark.parametrize("layout", TENSOR)
 def test_lower_precision_computes_about_the_same(layout: str) -> None:
-    (alone,) = found("bf16", "one process")
+    (alone,) = found("bf16", ONE)
     first, *others = found("bf16", layout)
     assert first["losses"] == pytest.approx(alone["losses"], rel=0.1)
     assert first["losses"] != found("saved", layout)[0]["losses"]

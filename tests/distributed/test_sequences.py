@@ -4,17 +4,12 @@ Losses, norms and weights equal those of one process on the same global batches 
 float32 sums. A resumed training has the bits of the undisturbed one.
 """
 
-import functools
-import json
-import tempfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.distributed.sequences import CASES, DIVIDED, LAYOUTS, SAVED
-from tests.distributed.test_meshes import flat
-from tests.distributed.world import SCRIPT, environment, forked
+from tests.distributed.by_layout import LAST, ONE, Found, flat, near
+from tests.distributed.sequences import DIVIDED, LAYOUTS, SAVED, SEQUENCES
 
 pytestmark = [
     pytest.mark.distributed,
@@ -23,49 +18,18 @@ pytestmark = [
     pytest.mark.xdist_group("gloo"),
 ]
 
-PROGRAM = Path(__file__).with_name("sequences.py")
-SECONDS = 1200  # for all worlds
+found = Found(Path(__file__).with_name("sequences.py"))
 LIKE_SAVED = ("saved", "recomputed")  # trainings of the same numbers
-NEAR: dict[str, Any] = {"rel": 1e-5, "abs": 2e-6}  # float32 sums in another order, over six steps
-
-
-def layouts_of(*cases: str) -> list[tuple[str, str]]:
-    """Each case with each of its layouts of several processes."""
-    return [(case, one) for case in cases for one in CASES[case][2] if LAYOUTS[one][0] > 1]
-
-
-def found(case: str, layout: str) -> list[Any]:
-    """What each rank has found."""
-    results = everything()
-    if isinstance(results, AssertionError):
-        raise results
-    return results[f"{case}, {layout}"]
-
-
-@functools.cache
-def everything() -> dict[str, list[Any]] | AssertionError:
-    """One run for all tests, also if it fails."""
-    with tempfile.TemporaryDirectory() as name:
-        env = environment(0, 1, 0) | SCRIPT
-        (done,) = forked(([str(PROGRAM), name], env), seconds=SECONDS)
-        if done.code:
-            return AssertionError(f"exit code {done.code}\n{done.out[-2000:]}{done.err[-5000:]}")
-        rows = json.loads(Path(name, "found.json").read_text())
-        return {row["case"]: row["ranks"] for row in rows}
-
-
-def near(expected: Any) -> Any:
-    return pytest.approx(flat(expected), **NEAR)
 
 
 @pytest.mark.parametrize(
-    ("case", "layout"), layouts_of(*LIKE_SAVED, "accumulated", "both ways", "few labels")
+    ("case", "layout"), SEQUENCES.of_several(*LIKE_SAVED, "accumulated", "both ways", "few labels")
 )
 def test_a_training_is_that_of_one_process_on_the_same_global_batches(
     case: str, layout: str
 ) -> None:
     """Also what the model makes of whole sequences, outside of the context."""
-    (alone,) = found("saved" if case in LIKE_SAVED else case, "one process")
+    (alone,) = found("saved" if case in LIKE_SAVED else case, ONE)
     for rank in found(case, layout):
         for name in ("losses", "norms", "weights", "moments", "evaluated"):
             assert flat(rank[name]) == near(alone[name]), name
@@ -93,11 +57,9 @@ def test_a_resumed_training_has_the_bits_of_the_undisturbed_one(layout: str) -> 
         assert resumed == undisturbed
 
 
-@pytest.mark.parametrize(
-    ("case", "layout"), [*layouts_of("loaded"), ("loaded at last", "one process")]
-)
+@pytest.mark.parametrize(("case", "layout"), [*SEQUENCES.of_several("loaded"), (LAST, ONE)])
 def test_a_checkpoint_of_any_layout_is_loaded_by_another(case: str, layout: str) -> None:
-    (alone,) = found("saved", "one process")
+    (alone,) = found("saved", ONE)
     for rank in found(case, layout):
         assert len(rank) == (2 if layout == "cp 2" else len(LAYOUTS))  # of the worlds before
         for facts in rank.values():
@@ -121,11 +83,13 @@ def test_a_rank_knows_its_place(layout: str) -> None:
 
 @pytest.mark.parametrize(
     ("case", "layout"),
-    layouts_of("llama", "phi3", "llama, recomputed by a function", "llama, recomputed by hooks"),
+    SEQUENCES.of_several(
+        "llama", "phi3", "llama, recomputed by a function", "llama, recomputed by hooks"
+    ),
 )
 def test_a_model_of_transformers_trains_as_in_one_process(case: str, layout: str) -> None:
     """Also if its layers are recomputed in backward, in which torch turns modes off."""
-    (alone,) = found(case.partition(",")[0], "one process")
+    (alone,) = found(case.partition(",")[0], ONE)
     for rank in found(case, layout):
         assert flat(rank) == near(alone)
 
@@ -134,7 +98,7 @@ def test_a_model_of_transformers_trains_as_in_one_process(case: str, layout: str
 def test_metrics_count_each_part_once_and_each_sequence_once(layout: str) -> None:
     """Also in the last batch, which is filled up; tensor parallelism has copies of all."""
     parts = LAYOUTS[layout][1]["cp_size"]
-    (alone,) = found("metrics", "one process")
+    (alone,) = found("metrics", ONE)
     for rank in found("metrics", layout):
         assert rank["whole"] == alone["whole"]
         for name in ("within", "behind", "objects"):
@@ -143,7 +107,7 @@ def test_metrics_count_each_part_once_and_each_sequence_once(layout: str) -> Non
 
 
 def test_lower_precision_computes_about_the_same() -> None:
-    (alone,) = found("bf16", "one process")
+    (alone,) = found("bf16", ONE)
     first, other = found("bf16", "cp 2")
     assert first["losses"] == pytest.approx(alone["losses"], rel=0.05)
     assert first["losses"] != found("saved", "cp 2")[0]["losses"]

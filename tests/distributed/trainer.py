@@ -15,8 +15,9 @@ runtime.as_accelerate()
 
 import accelerate
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+from transformers import Trainer, TrainingArguments
 
+from tests.distributed.resumable import small
 from tests.distributed.sequences import IGNORED, LENGTH
 
 SHARDED = {
@@ -51,16 +52,6 @@ def main() -> None:
     """Train, and evaluate, and let rank 0 write the logs."""
     folder, world = Path(sys.argv[1]), accelerate.PartialState(cpu=True)
     torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            hidden_size=16,
-            intermediate_size=24,
-            num_hidden_layers=2,
-            vocab_size=20,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-        )
-    )
     arguments = TrainingArguments(
         str(folder),
         per_device_train_batch_size=4,
@@ -77,7 +68,7 @@ def main() -> None:
         **options(world.num_processes),
     )
     rows = texts()
-    trainer = Trainer(model, arguments, train_dataset=rows, eval_dataset=rows[:10])
+    trainer = Trainer(small(), arguments, train_dataset=rows, eval_dataset=rows[:10])
     trainer.train()
     if world.is_main_process:
         logs = trainer.state.log_history

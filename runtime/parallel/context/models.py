@@ -59,9 +59,14 @@ def must_attend_fully(model: nn.Module) -> None:
             raise ValueError(sentence)
 
 
+def _text_of(config: Any) -> Any:
+    """Return the configuration of the language model in a model of several kinds of input."""
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
+
+
 def _rotations(config: Any) -> Iterator[str]:
     """Yield the kinds of rotation of positions in a model; they may differ between layers."""
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    text = _text_of(config)
     found = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
     for one in (found, *(inner for inner in found.values() if isinstance(inner, Mapping))):
         yield str(one.get("rope_type", one.get("type")))
@@ -69,7 +74,7 @@ def _rotations(config: Any) -> Iterator[str]:
 
 def _narrow_kinds(config: Any) -> list[str]:
     """Return the kinds of attention in a model that see a part of the positions only."""
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    text = _text_of(config)
     kinds = getattr(text, "layer_types", None)
     if kinds is None:  # older models have one window for all layers
         return ["sliding_attention"] if getattr(text, "sliding_window", None) else []
